@@ -1,0 +1,100 @@
+//! Which instruction set the kernels use.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::error::{Error, Result};
+
+/// Environment variable that forces an instruction set.
+pub const ISA_VARIABLE: &str = "NVFP4_CPU_ISA";
+
+/// An instruction set that kernels are written for, the fastest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Isa {
+    /// AMX tiles in bf16, with AVX-512 around them.
+    Amx,
+    /// AVX-512 F, BW, VL and VNNI.
+    Avx512,
+    /// AVX2 and FMA.
+    Avx2,
+    /// Plain Rust.
+    Portable,
+}
+
+/// The instruction set that will be used, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    /// The instruction set.
+    pub isa: Isa,
+    /// One sentence.
+    pub reason: String,
+}
+
+impl Isa {
+    /// All of them, the fastest first.
+    pub const ALL: [Isa; 4] = [Isa::Amx, Isa::Avx512, Isa::Avx2, Isa::Portable];
+
+    /// Whether this machine has it.
+    ///
+    /// # Errors
+    /// [`Error::BackendUnavailable`] with what is missing.
+    pub fn check(self) -> Result<()> {
+        match self {
+            Isa::Portable => Ok(()),
+            _ => Err(Error::BackendUnavailable {
+                backend: format!("cpu ({self})"),
+                reason: "not built in".to_owned(),
+            }),
+        }
+    }
+
+    /// Those that this machine has, the fastest first; never empty.
+    pub fn available() -> Vec<Isa> {
+        Isa::ALL.into_iter().filter(|isa| isa.check().is_ok()).collect()
+    }
+
+    /// The one that `NVFP4_CPU_ISA` forces, or else the fastest.
+    ///
+    /// # Errors
+    /// [`Error::Environment`] for an unknown value, [`Error::BackendUnavailable`] when the forced
+    /// one is not available.
+    pub fn choose() -> Result<Choice> {
+        match std::env::var(ISA_VARIABLE) {
+            Ok(value) if !value.is_empty() => {
+                let isa: Isa = value.parse().map_err(|_| Error::Environment {
+                    variable: ISA_VARIABLE,
+                    value: value.clone(),
+                    expected: "amx, avx512, avx2, portable",
+                })?;
+                isa.check()?;
+                Ok(Choice { isa, reason: format!("forced by {ISA_VARIABLE}={value}") })
+            }
+            _ => {
+                let isa = Isa::available()[0];
+                Ok(Choice { isa, reason: format!("{isa} is the fastest this CPU has") })
+            }
+        }
+    }
+}
+
+impl fmt::Display for Isa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Isa::Amx => "amx",
+            Isa::Avx512 => "avx512",
+            Isa::Avx2 => "avx2",
+            Isa::Portable => "portable",
+        })
+    }
+}
+
+impl FromStr for Isa {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        Isa::ALL
+            .into_iter()
+            .find(|isa| isa.to_string() == s)
+            .ok_or_else(|| format!("{s} is none of amx, avx512, avx2, portable"))
+    }
+}

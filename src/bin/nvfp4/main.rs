@@ -1,0 +1,3 @@
+//! The `nvfp4` command.
+
+fn main() {}

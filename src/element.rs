@@ -1,0 +1,199 @@
+//! The float types that go in and come out: f32, f16 and bf16.
+
+use half::{bf16, f16};
+use std::fmt;
+use std::str::FromStr;
+
+/// Type of unquantised values: of the input of the quantiser and of C.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum DType {
+    /// IEEE binary16.
+    #[default]
+    F16,
+    /// The upper half of binary32.
+    Bf16,
+    /// IEEE binary32.
+    F32,
+}
+
+impl DType {
+    /// Bytes of one element.
+    pub const fn size(self) -> usize {
+        match self {
+            DType::F16 | DType::Bf16 => 2,
+            DType::F32 => 4,
+        }
+    }
+}
+
+impl fmt::Display for DType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            DType::F16 => "f16",
+            DType::Bf16 => "bf16",
+            DType::F32 => "f32",
+        })
+    }
+}
+
+impl FromStr for DType {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        match s {
+            "f16" => Ok(DType::F16),
+            "bf16" => Ok(DType::Bf16),
+            "f32" => Ok(DType::F32),
+            _ => Err(format!("{s} is none of f16, bf16, f32")),
+        }
+    }
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for f32 {}
+    impl Sealed for half::f16 {}
+    impl Sealed for half::bf16 {}
+}
+
+/// A float type that can be quantised and that C can have: [`f32`], [`f16`] or [`bf16`].
+pub trait Element:
+    Copy + Default + Send + Sync + fmt::Debug + PartialEq + sealed::Sealed + 'static
+{
+    /// The type as a value.
+    const DTYPE: DType;
+
+    /// Exact widening.
+    fn to_f32(self) -> f32;
+
+    /// Round to nearest even; beyond the largest finite value to infinity.
+    fn from_f32(value: f32) -> Self;
+
+    /// Round to nearest even in *one* step, never by way of a rounded f32.
+    fn from_f64(value: f64) -> Self;
+
+    /// Position of the value on the line of all values of this type: neighbours differ by one, both
+    /// zeros are 0, infinity follows the largest finite value.
+    fn ordinal(self) -> i64;
+}
+
+impl Element for f32 {
+    const DTYPE: DType = DType::F32;
+
+    fn to_f32(self) -> f32 {
+        self
+    }
+
+    fn from_f32(value: f32) -> Self {
+        value
+    }
+
+    fn from_f64(value: f64) -> Self {
+        value as f32
+    }
+
+    fn ordinal(self) -> i64 {
+        signed_magnitude(self.to_bits() >> 31 != 0, self.to_bits() & 0x7fff_ffff)
+    }
+}
+
+impl Element for f16 {
+    const DTYPE: DType = DType::F16;
+
+    fn to_f32(self) -> f32 {
+        f16::to_f32(self)
+    }
+
+    fn from_f32(value: f32) -> Self {
+        f16::from_f32(value)
+    }
+
+    fn from_f64(value: f64) -> Self {
+        f16::from_f32(f32_round_to_odd(value))
+    }
+
+    fn ordinal(self) -> i64 {
+        signed_magnitude(self.to_bits() >> 15 != 0, u32::from(self.to_bits() & 0x7fff))
+    }
+}
+
+impl Element for bf16 {
+    const DTYPE: DType = DType::Bf16;
+
+    fn to_f32(self) -> f32 {
+        bf16::to_f32(self)
+    }
+
+    fn from_f32(value: f32) -> Self {
+        bf16::from_f32(value)
+    }
+
+    fn from_f64(value: f64) -> Self {
+        bf16::from_f32(f32_round_to_odd(value))
+    }
+
+    fn ordinal(self) -> i64 {
+        signed_magnitude(self.to_bits() >> 15 != 0, u32::from(self.to_bits() & 0x7fff))
+    }
+}
+
+fn signed_magnitude(negative: bool, magnitude: u32) -> i64 {
+    if negative { -i64::from(magnitude) } else { i64::from(magnitude) }
+}
+
+/// f64 to f32, inexact results to the neighbour with an odd last bit.
+///
+/// Rounding that result to a format with at least two bits fewer gives what one direct rounding
+/// would give (Boldo and Melquiond, "Emulation of FMA and correctly rounded sums", 2008);
+/// `f16::from_f64` of the `half` crate goes through a *nearest* f32 where F16C exists and rounds
+/// twice.
+fn f32_round_to_odd(value: f64) -> f32 {
+    let nearest = value as f32;
+    let back = f64::from(nearest);
+    if back == value || value.is_nan() {
+        return nearest;
+    }
+    let mut bits = nearest.to_bits();
+    if back.abs() > value.abs() {
+        bits -= 1; // the neighbour towards zero; also infinity to the largest finite value
+    }
+    f32::from_bits(bits | 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_rounding_where_two_would_differ() {
+        // 1 + 2^-11 is the tie between 1 and its f16 successor; a hair above it must go up although
+        // the nearest f32 is the tie itself.
+        let tie = 1.0 + 2f64.powi(-11);
+        let above = tie + 2f64.powi(-40);
+        assert_eq!(<f16 as Element>::from_f64(tie).to_bits(), 0x3c00);
+        assert_eq!(<f16 as Element>::from_f64(above).to_bits(), 0x3c01);
+        assert_eq!(<f16 as Element>::from_f64(-above).to_bits(), 0xbc01);
+        let tie = 1.0 + 2f64.powi(-8);
+        assert_eq!(<bf16 as Element>::from_f64(tie).to_bits(), 0x3f80);
+        assert_eq!(<bf16 as Element>::from_f64(tie + 2f64.powi(-50)).to_bits(), 0x3f81);
+    }
+
+    #[test]
+    fn ends_of_the_range() {
+        assert_eq!(<f16 as Element>::from_f64(65519.999).to_bits(), 0x7bff);
+        assert_eq!(<f16 as Element>::from_f64(65520.0), f16::INFINITY);
+        assert_eq!(<f16 as Element>::from_f64(1e300), f16::INFINITY);
+        assert_eq!(<bf16 as Element>::from_f64(-1e300), bf16::NEG_INFINITY);
+        assert_eq!(<f16 as Element>::from_f64(2f64.powi(-25)).to_bits(), 0);
+        assert_eq!(<f16 as Element>::from_f64(2f64.powi(-25) * 1.0000000001).to_bits(), 1);
+        assert!(<f16 as Element>::from_f64(f64::NAN).is_nan());
+    }
+
+    #[test]
+    fn ordinals_count_neighbours() {
+        assert_eq!(f16::NEG_ZERO.ordinal(), f16::ZERO.ordinal());
+        assert_eq!(f16::from_bits(0x8001).ordinal(), -1);
+        assert_eq!(f16::INFINITY.ordinal() - f16::MAX.ordinal(), 1);
+        assert_eq!(1.0f32.ordinal() - f32::from_bits(0x3f7f_ffff).ordinal(), 1);
+    }
+}

@@ -1,0 +1,24 @@
+//! E2M1: the 4-bit element type. Bit 3 is the sign, codes 0..=7 are 0, 0.5, 1, 1.5, 2, 3, 4, 6.
+
+use float4::F4E2M1;
+
+/// Largest magnitude.
+pub const MAX: f32 = 6.0;
+
+/// Value of each code.
+pub const VALUES: [f32; 16] =
+    [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0];
+
+/// Twice the value of each code: an integer in \[-12, 12\].
+pub const DOUBLED: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
+
+/// Rounds to nearest, ties to the even code, saturating; the sign of a value that becomes zero
+/// stays. The value must not be NaN.
+pub fn encode(value: f32) -> u8 {
+    F4E2M1::from_f64(f64::from(value)).to_bits()
+}
+
+/// The value of the low four bits.
+pub fn decode(code: u8) -> f32 {
+    VALUES[usize::from(code & 15)]
+}

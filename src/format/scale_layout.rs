@@ -1,0 +1,162 @@
+//! The 128x4 scale factor layout of the tensor cores (cuBLAS, cuDNN, CUTLASS
+//! `sm100_blockscaled_layout.hpp`).
+//!
+//! For row r and scale column c = k/16, with KT = ceil(SFK/4):
+//! `offset = ((r/128)·KT + c/4)·512 + (r%32)·16 + ((r/32)%4)·4 + c%4`.
+//! Rows are padded to 128 and scale columns to 4, padding is zero, batches follow each other.
+
+use crate::error::{Buffer, Error, Operand, Result};
+use crate::format::BLOCK;
+use crate::matrix::Shape;
+
+/// Rows of one tile.
+pub const TILE_ROWS: usize = 128;
+/// Scale columns of one tile.
+pub const TILE_COLS: usize = 4;
+/// Bytes of one tile.
+pub const TILE_BYTES: usize = TILE_ROWS * TILE_COLS;
+
+/// Where a scale factor stands: batch, row, scale column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ScaleCoord {
+    /// Batch index.
+    pub batch: usize,
+    /// Row; at or beyond the row count in padding.
+    pub row: usize,
+    /// Scale column k/16; at or beyond the column count in padding.
+    pub col: usize,
+}
+
+/// The 128x4 layout of the scale factors of `batch` matrices of `rows`×`k`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ScaleLayout {
+    batch: usize,
+    rows: usize,
+    cols: usize,
+}
+
+impl ScaleLayout {
+    /// # Errors
+    /// The shape errors of [`crate::Nvfp4View::new`].
+    pub fn new(batch: usize, rows: usize, k: usize) -> Result<Self> {
+        Shape::new(batch, rows, k)?;
+        let layout = ScaleLayout { batch, rows, cols: k / BLOCK };
+        layout
+            .row_tiles()
+            .checked_mul(layout.col_tiles() * TILE_BYTES)
+            .and_then(|bytes| bytes.checked_mul(batch))
+            .filter(|&bytes| isize::try_from(bytes).is_ok())
+            .ok_or(Error::SizeOverflow { operand: Operand::Matrix, batch, rows, cols: k })?;
+        Ok(layout)
+    }
+
+    fn row_tiles(&self) -> usize {
+        self.rows.div_ceil(TILE_ROWS)
+    }
+
+    fn col_tiles(&self) -> usize {
+        self.cols.div_ceil(TILE_COLS)
+    }
+
+    /// Bytes of one matrix of the batch, padding included.
+    pub fn batch_stride(&self) -> usize {
+        self.row_tiles() * self.col_tiles() * TILE_BYTES
+    }
+
+    /// Bytes in all, padding included.
+    pub fn swizzled_len(&self) -> usize {
+        self.batch * self.batch_stride()
+    }
+
+    /// Bytes of the row-major form, which has no padding.
+    pub fn row_major_len(&self) -> usize {
+        self.batch * self.rows * self.cols
+    }
+
+    /// Byte offset of a scale factor.
+    pub fn offset(&self, at: ScaleCoord) -> usize {
+        let ScaleCoord { batch, row: r, col: c } = at;
+        batch * self.batch_stride()
+            + ((r / 128) * self.col_tiles() + c / 4) * TILE_BYTES
+            + (r % 32) * 16
+            + (r / 32 % 4) * 4
+            + c % 4
+    }
+
+    /// Inverse of [`ScaleLayout::offset`]; gives coordinates in the padding, too.
+    pub fn coord(&self, offset: usize) -> ScaleCoord {
+        let (batch, within) = (offset / self.batch_stride(), offset % self.batch_stride());
+        let (tile, o) = (within / TILE_BYTES, within % TILE_BYTES);
+        ScaleCoord {
+            batch,
+            row: (tile / self.col_tiles()) * 128 + (o % 16) / 4 * 32 + o / 16,
+            col: (tile % self.col_tiles()) * 4 + o % 4,
+        }
+    }
+
+    /// Row-major scale factors \[batch, rows, k/16\] to the 128x4 layout, padding zero.
+    ///
+    /// # Errors
+    /// [`Error::Length`].
+    pub fn swizzle(&self, row_major: &[u8]) -> Result<Vec<u8>> {
+        let mut out = vec![0; self.swizzled_len()];
+        self.swizzle_into(row_major, &mut out)?;
+        Ok(out)
+    }
+
+    /// [`ScaleLayout::swizzle`] into a buffer of [`ScaleLayout::swizzled_len`] bytes, all of which
+    /// are written.
+    ///
+    /// # Errors
+    /// [`Error::Length`].
+    pub fn swizzle_into(&self, row_major: &[u8], swizzled: &mut [u8]) -> Result<()> {
+        self.check(Buffer::Scales, self.row_major_len(), row_major.len())?;
+        self.check(Buffer::SwizzledScales, self.swizzled_len(), swizzled.len())?;
+        swizzled.fill(0);
+        for (i, &byte) in row_major.iter().enumerate() {
+            let (row, col) = (i / self.cols % self.rows, i % self.cols);
+            swizzled[self.offset(ScaleCoord { batch: i / self.cols / self.rows, row, col })] = byte;
+        }
+        Ok(())
+    }
+
+    /// The 128x4 layout back to row-major; padding is dropped.
+    ///
+    /// # Errors
+    /// [`Error::Length`].
+    pub fn unswizzle(&self, swizzled: &[u8]) -> Result<Vec<u8>> {
+        let mut out = vec![0; self.row_major_len()];
+        self.unswizzle_into(swizzled, &mut out)?;
+        Ok(out)
+    }
+
+    /// [`ScaleLayout::unswizzle`] into a buffer of [`ScaleLayout::row_major_len`] bytes.
+    ///
+    /// # Errors
+    /// [`Error::Length`].
+    pub fn unswizzle_into(&self, swizzled: &[u8], row_major: &mut [u8]) -> Result<()> {
+        self.check(Buffer::Scales, self.row_major_len(), row_major.len())?;
+        self.check(Buffer::SwizzledScales, self.swizzled_len(), swizzled.len())?;
+        for (i, byte) in row_major.iter_mut().enumerate() {
+            let (row, col) = (i / self.cols % self.rows, i % self.cols);
+            *byte =
+                swizzled[self.offset(ScaleCoord { batch: i / self.cols / self.rows, row, col })];
+        }
+        Ok(())
+    }
+
+    fn check(&self, buffer: Buffer, expected: usize, actual: usize) -> Result<()> {
+        if expected == actual {
+            return Ok(());
+        }
+        Err(Error::Length {
+            operand: Operand::Matrix,
+            buffer,
+            expected,
+            actual,
+            batch: self.batch,
+            rows: self.rows,
+            cols: self.cols * BLOCK,
+        })
+    }
+}

@@ -1,0 +1,65 @@
+//! The function that joins the two products.
+
+use crate::error::{Error, Result};
+
+/// `C = gate(x1, x2)` with `x1 = alpha1·acc1` (gate projection) and `x2 = alpha2·acc2` (up
+/// projection).
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[non_exhaustive]
+pub enum Gate {
+    /// SwiGLU: `silu(x1)·x2` with `silu(x) = x / (1 + e^-x)`.
+    #[default]
+    Silu,
+    /// SwiGLU as in gpt-oss: `g = min(x1, limit)`, `u = clamp(x2, -limit, limit)`,
+    /// `(u + beta)·g·sigmoid(alpha·g)`.
+    ClampedSwiglu {
+        /// Bound of both inputs, finite and > 0.
+        limit: f32,
+        /// Slope of the sigmoid, finite.
+        alpha: f32,
+        /// Offset of the up projection, finite.
+        beta: f32,
+    },
+    /// GEGLU: `gelu_tanh(x1)·x2` with
+    /// `gelu_tanh(x) = x/2·(1 + tanh(sqrt(2/pi)·(x + 0.044715·x³)))`.
+    GeluTanh,
+}
+
+impl Gate {
+    /// The parameters of gpt-oss: limit 7, alpha 1.702, beta 1.
+    pub const GPT_OSS: Gate = Gate::ClampedSwiglu { limit: 7.0, alpha: 1.702, beta: 1.0 };
+
+    /// # Errors
+    /// [`Error::GateParameter`] when a parameter is out of its range.
+    pub fn validate(&self) -> Result<()> {
+        let Gate::ClampedSwiglu { limit, alpha, beta } = *self else { return Ok(()) };
+        if !(limit.is_finite() && limit > 0.0) {
+            let requirement = "finite and > 0";
+            return Err(Error::GateParameter { parameter: "limit", value: limit, requirement });
+        }
+        for (parameter, value) in [("alpha", alpha), ("beta", beta)] {
+            if !value.is_finite() {
+                return Err(Error::GateParameter { parameter, value, requirement: "finite" });
+            }
+        }
+        Ok(())
+    }
+
+    /// The gate in f64, for the oracle.
+    pub fn apply(&self, x1: f64, x2: f64) -> f64 {
+        match *self {
+            Gate::Silu => x1 / (1.0 + (-x1).exp()) * x2,
+            Gate::ClampedSwiglu { limit, alpha, beta } => {
+                let limit = f64::from(limit);
+                let g = x1.min(limit);
+                let u = x2.clamp(-limit, limit);
+                (u + f64::from(beta)) * (g / (1.0 + (-f64::from(alpha) * g).exp()))
+            }
+            Gate::GeluTanh => {
+                let inner = (2.0 / std::f64::consts::PI).sqrt() * (x1 + 0.044715 * x1 * x1 * x1);
+                // 1 + tanh(y) = 2·sigmoid(2y), which does not cancel for y << 0.
+                x1 / (1.0 + (-2.0 * inner).exp()) * x2
+            }
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Synthetic operands, a pure function of seed, operand and position.
+
+use rayon::prelude::*;
+use std::fmt;
+use std::str::FromStr;
+
+use crate::error::Result;
+use crate::format::{BLOCK, ue4m3};
+use crate::matrix::{Nvfp4Matrix, Shape};
+use crate::problem::{DualGemm, Problem};
+
+/// What the operands look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Data {
+    /// Like the generator of GPU MODE's `nvfp4_dual_gemm` contest: codes masked to ±{0, .5, 1, 1.5},
+    /// scales uniform in \[0, 1) and then rounded to UE4M3, global scales 1.
+    #[default]
+    Contest,
+    /// All 16 codes, all 127 scale bytes, and three different global scales that bring the inputs of
+    /// the gate to a standard deviation of about 3 (gate) and 2 (up).
+    Full,
+}
+
+impl fmt::Display for Data {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Data::Contest => "contest",
+            Data::Full => "full",
+        })
+    }
+}
+
+impl FromStr for Data {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        match s {
+            "contest" => Ok(Data::Contest),
+            "full" => Ok(Data::Full),
+            _ => Err(format!("{s} is none of contest, full")),
+        }
+    }
+}
+
+/// The three operands of a problem.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Operands {
+    /// Activations, M×K.
+    pub a: Nvfp4Matrix,
+    /// Gate weights, N×K.
+    pub b1: Nvfp4Matrix,
+    /// Up weights, N×K.
+    pub b2: Nvfp4Matrix,
+}
+
+impl Operands {
+    /// Makes operands; the same arguments give the same bytes on every machine.
+    ///
+    /// # Errors
+    /// The shape errors of [`crate::Nvfp4View::new`].
+    pub fn generate(problem: Problem, data: Data, seed: u64) -> Result<Self> {
+        let Problem { m, n, k, batch } = problem;
+        // For `full`, a product of two terms has standard deviation `sigma²`, with sigma² the mean
+        // square of e2m1 (9.125) times that of ue4m3 over all bytes.
+        let mean_square_scale =
+            (0..127u8).map(|b| f64::from(ue4m3::decode(b)).powi(2)).sum::<f64>() / 127.0;
+        let sigma = (9.125 * mean_square_scale).sqrt();
+        let global = |share: f64| match data {
+            Data::Contest => 1.0,
+            Data::Full => (share / sigma) as f32,
+        };
+        let root_k = (k as f64).sqrt();
+        Ok(Operands {
+            a: matrix(batch, m, k, data, stream(seed, 1), global(0.5))?,
+            b1: matrix(batch, n, k, data, stream(seed, 2), global(6.0 / root_k))?,
+            b2: matrix(batch, n, k, data, stream(seed, 3), global(4.0 / root_k))?,
+        })
+    }
+
+    /// The validated problem over these operands.
+    ///
+    /// # Errors
+    /// Those of [`DualGemm::new`].
+    pub fn gemm(&self) -> Result<DualGemm<'_>> {
+        DualGemm::new(&self.a, &self.b1, &self.b2)
+    }
+}
+
+fn matrix(
+    batch: usize,
+    rows: usize,
+    cols: usize,
+    data: Data,
+    seed: u64,
+    global: f32,
+) -> Result<Nvfp4Matrix> {
+    let shape = Shape::new(batch, rows, cols)?;
+    let mask = match data {
+        Data::Contest => 0xbbbb_bbbb_bbbb_bbbb,
+        Data::Full => u64::MAX,
+    };
+    let blocks = shape.elements() / BLOCK;
+    let mut codes = vec![0; blocks * BLOCK / 2];
+    let mut scales = vec![0; blocks];
+    codes.par_chunks_exact_mut(BLOCK / 2).zip(&mut scales).enumerate().for_each(
+        |(i, (codes, scale))| {
+            let i = i as u64;
+            codes.copy_from_slice(&(mix(seed, 2 * i) & mask).to_le_bytes());
+            let bits = mix(seed, 2 * i + 1) >> 40;
+            *scale = match data {
+                Data::Contest => ue4m3::encode(bits as f32 * 2f32.powi(-24)),
+                Data::Full => ((bits * 127) >> 24) as u8,
+            };
+        },
+    );
+    Nvfp4Matrix::new(batch, rows, cols, codes, scales, global)
+}
+
+fn stream(seed: u64, operand: u64) -> u64 {
+    mix(seed ^ operand.wrapping_mul(0xd1b5_4a32_d192_ed03), 0)
+}
+
+/// The output function of SplitMix64 (Steele, Lea, Flood 2014) at position `index` of the stream:
+/// random access, so that operands can be made in parallel.
+fn mix(seed: u64, index: u64) -> u64 {
+    let mut z = seed.wrapping_add((index + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
