@@ -59,6 +59,19 @@ pub enum CheckpointError {
         expected: String,
     },
 
+    /// A global scale cannot be used.
+    #[error("{}: tensor {tensor} holds {stored:e}, expected {expected}", path.display())]
+    GlobalScale {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// The number as it is stored.
+        stored: f32,
+        /// What would do.
+        expected: &'static str,
+    },
+
     /// The numbers of a tensor are no NVFP4 matrix, or cannot be made one.
     #[error("{}: tensor {tensor}: {source}", path.display())]
     Matrix {
@@ -102,7 +115,7 @@ pub enum CheckpointError {
     },
 
     /// The layer is stored in another format, which must not be read as NVFP4.
-    #[error("{}: {layer} is {scheme}, not NVFP4 with 4-bit activations: {evidence}", path.display())]
+    #[error("{}: layer {layer} is {scheme}, not NVFP4 with 4-bit activations: {evidence}", path.display())]
     Scheme {
         /// The file or directory.
         path: PathBuf,

@@ -232,8 +232,12 @@ fn multiplier(tensor: &Tensor<'_>, convention: Convention) -> Result<f32> {
     if stored.is_finite() && stored > 0.0 && value.is_finite() && value > 0.0 {
         return Ok(value);
     }
-    // Named as it is stored: the reader of the message will look at the file.
-    Err(tensor.fault(Error::GlobalScale { operand: Operand::Matrix, value: stored }))
+    let expected = match convention {
+        Convention::ModelOpt => "a finite number > 0",
+        Convention::CompressedTensors => "a finite number > 0 whose reciprocal is finite in f32",
+    };
+    let (path, tensor) = (tensor.path().to_owned(), tensor.name().to_owned());
+    Err(CheckpointError::GlobalScale { path, tensor, stored, expected }.into())
 }
 
 /// The tensors of one module.

@@ -62,12 +62,12 @@ impl Layout {
             return Err(fault("has no object weight_map".to_owned()));
         };
         let mut weight_map = BTreeMap::new();
-        for (tensor, shard) in map {
-            let shard = shard.as_str().unwrap_or_default();
+        for (tensor, value) in map {
+            let shard = value.as_str().unwrap_or_default();
             let mut parts = Path::new(shard).components();
             if !matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None)) {
                 return Err(fault(format!(
-                    "shard {shard:?} of tensor {tensor} is not the name of a file in its directory"
+                    "shard {value} of tensor {tensor} is not the name of a file in its directory"
                 )));
             }
             weight_map.insert(tensor.clone(), shard.to_owned());
