@@ -2,33 +2,20 @@
 #![cfg(feature = "checkpoint")]
 
 use nvfp4_dual_gemm::Operand;
+use nvfp4_dual_gemm::checkpoint::SafetensorsFile;
 use nvfp4_dual_gemm::checkpoint::tensors::TensorFile;
-use nvfp4_dual_gemm::checkpoint::{Checkpoint, SafetensorsFile};
 use proptest::prelude::*;
 use safetensors::SafeTensors;
 use std::path::{Path, PathBuf};
+
+#[path = "../fuzz/read_everything.rs"]
+mod read_everything;
+use read_everything::read_everything;
 
 const PREFIX: &str = "model.layers.0.mlp";
 
 fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/checkpoints").join(name)
-}
-
-/// The body of the fuzz target `fuzz/fuzz_targets/checkpoint.rs`.
-fn read_everything(bytes: &[u8]) -> bool {
-    let Ok(checkpoint) = Checkpoint::from_bytes("fuzz", bytes.to_vec()) else { return false };
-    for prefix in checkpoint.layers() {
-        if let Ok(layer) = checkpoint.layer(&prefix) {
-            assert_eq!(layer.gate.codes().len(), layer.gate.rows() * layer.gate.cols() / 2);
-            assert_eq!(layer.up.scales().len(), layer.up.rows() * layer.up.cols() / 16);
-            assert!(layer.gate.dequantize().iter().all(|v| !v.is_nan()));
-        }
-    }
-    for name in checkpoint.names() {
-        let _ = checkpoint.tensor(name).unwrap().values::<f32>();
-        let _ = checkpoint.layer(name);
-    }
-    true
 }
 
 fn file(header: &str, data: &[u8]) -> Vec<u8> {
