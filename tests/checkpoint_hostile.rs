@@ -114,9 +114,11 @@ fn names_cannot_hide() {
     let header = format!(r#"{{"ab":{},"\u0061b":{}}}"#, entry(0, 4), entry(4, 8));
     let error = SafetensorsFile::from_bytes("f", file(&header, &[0; 8])).unwrap_err();
     assert!(error.to_string().contains("\"ab\" occurs twice"), "{error}");
-    let header =
-        format!(r#"{{"":{},"a\u0000b":{},"../x":{}}}"#, entry(0, 1), entry(1, 2), entry(2, 8));
+    let header = format!(r#"{{"":{},"../x":{}}}"#, entry(0, 2), entry(2, 8));
     assert!(read_everything(&file(&header, &[0; 8])));
+    let header = format!(r#"{{"\u001b[2J":{}}}"#, entry(0, 8));
+    let error = SafetensorsFile::from_bytes("f", file(&header, &[0; 8])).unwrap_err().to_string();
+    assert!(error.contains(r#"the tensor name "\u{1b}[2J" has control characters"#), "{error}");
 }
 
 /// One projection pair whose numbers are all hostile.

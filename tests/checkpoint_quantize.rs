@@ -134,6 +134,10 @@ fn sharded_in_sharded_out() {
     assert_eq!(checkpoint.names().count(), 8);
     assert_eq!(checkpoint.layer("l").unwrap().gate.cols(), 32);
 
+    quantize(&input, &output, Convention::ModelOpt).unwrap(); // over the old result
+    let error = quantize(&data("floats"), &output, Convention::ModelOpt).unwrap_err().to_string();
+    assert!(error.contains("of another checkpoint"), "{error}");
+
     let error = quantize(&input, &dir.path().join("x.safetensors"), Convention::ModelOpt);
     assert!(error.unwrap_err().to_string().contains("sharded"));
     let error = quantize(&input, &input, Convention::ModelOpt).unwrap_err();

@@ -67,7 +67,7 @@ impl Layout {
             let mut parts = Path::new(shard).components();
             if !matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None)) {
                 return Err(fault(format!(
-                    "shard {value} of tensor {tensor} is not the name of a file in its directory"
+                    "shard {value} of tensor {tensor:?} is not the name of a file in its directory"
                 )));
             }
             weight_map.insert(tensor.clone(), shard.to_owned());

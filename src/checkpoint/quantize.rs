@@ -94,8 +94,8 @@ pub struct QuantizeReport {
 /// # Errors
 /// Those of [`super::Checkpoint::open`]; [`CheckpointError::NothingToQuantize`];
 /// [`CheckpointError::Matrix`] for a weight with NaN or infinity; [`CheckpointError::Json`] when the
-/// input has a quantisation config already; [`CheckpointError::Directory`] when `output` is the input
-/// or of the wrong kind; [`CheckpointError::Write`].
+/// input has a quantisation config already; [`CheckpointError::Directory`] when `output` is the
+/// input, of the wrong kind, or has tensors of another checkpoint; [`CheckpointError::Write`].
 pub fn quantize_file(
     input: impl AsRef<Path>,
     output: impl AsRef<Path>,
@@ -114,6 +114,9 @@ pub fn quantize_file(
     };
     let files = names.iter().map(SafetensorsFile::open).collect::<Result<Vec<_>>>()?;
     check_output(&layout, output, to_file)?;
+    if !to_file {
+        check_leftovers(&layout, output, &names)?;
+    }
     let all: Vec<Tensor<'_>> = files.iter().flat_map(SafetensorsFile::tensors).collect();
     let mut job = Job { options, progress, report: QuantizeReport::default(), total: 0 };
     job.total = all.iter().map(|t| t.data().len() as u64).sum();
@@ -366,6 +369,22 @@ fn check_output(layout: &Layout, output: &Path, to_file: bool) -> Result<()> {
     let same = |a: &Path, b: &Path| matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b);
     if same(input, output) {
         return Err(fault("is the input itself").into());
+    }
+    Ok(())
+}
+
+/// Refuses a directory with tensors of another checkpoint: readers would mix them up with the result.
+fn check_leftovers(layout: &Layout, output: &Path, inputs: &BTreeSet<PathBuf>) -> Result<()> {
+    let Ok(entries) = std::fs::read_dir(output) else { return Ok(()) };
+    let indexed = matches!(layout, Layout::Sharded { .. });
+    for entry in entries {
+        let name = entry.map_err(|e| io(output, e))?.file_name();
+        let tensors = Path::new(&name).extension() == Some(OsStr::new("safetensors"));
+        let replaced = inputs.iter().any(|input| input.file_name() == Some(&name));
+        if (tensors && !replaced) || (name == INDEX && !indexed) {
+            let reason = format!("has {} of another checkpoint", name.to_string_lossy());
+            return Err(CheckpointError::Directory { path: output.to_owned(), reason }.into());
+        }
     }
     Ok(())
 }
