@@ -3,7 +3,7 @@
 
 use nvfp4_dual_gemm::checkpoint::tensors::TensorFile;
 use nvfp4_dual_gemm::checkpoint::{Checkpoint, Convention, Dtype, MlpLayer, Weight, write_weights};
-use nvfp4_dual_gemm::{Backend, DualGemm, Nvfp4Matrix};
+use nvfp4_dual_gemm::{Backend, DualGemm, Gate, Nvfp4Matrix};
 use std::path::{Path, PathBuf};
 
 const PREFIX: &str = "model.layers.0.mlp";
@@ -127,4 +127,26 @@ fn written_weights_come_back() {
     write_weights(&path, Convention::ModelOpt, &weights).unwrap();
     let error = write_weights(&path, Convention::CompressedTensors, &weights).unwrap_err();
     assert!(error.to_string().contains("m.weight_global_scale: the global scale 1e-40"), "{error}");
+}
+
+#[test]
+fn the_gate_is_that_of_the_config() {
+    assert_eq!(Checkpoint::open(data("modelopt")).unwrap().gate().unwrap(), Some(Gate::Silu));
+    assert_eq!(Checkpoint::open(data("modelopt-sharded")).unwrap().gate().unwrap(), None);
+    let dir = tempfile::tempdir().unwrap();
+    let source = data("modelopt-fused/model.safetensors");
+    std::fs::copy(source, dir.path().join("model.safetensors")).unwrap();
+    let gate = |config: &str| {
+        std::fs::write(dir.path().join("config.json"), config).unwrap();
+        Checkpoint::open(dir.path()).unwrap().gate()
+    };
+    let gemma = r#"{"hidden_act": "gelu", "hidden_activation": "gelu_pytorch_tanh"}"#;
+    assert_eq!(gate(gemma).unwrap(), Some(Gate::GeluTanh));
+    let nested = r#"{"hidden_act": "relu", "text_config": {"hidden_act": "silu"}}"#;
+    assert_eq!(gate(nested).unwrap(), Some(Gate::Silu));
+    let error = gate(r#"{"hidden_act": "relu2"}"#).unwrap_err().to_string();
+    assert!(
+        error.contains("activation is \"relu2\", expected silu or gelu_pytorch_tanh"),
+        "{error}"
+    );
 }

@@ -127,6 +127,15 @@ pub enum CheckpointError {
         evidence: String,
     },
 
+    /// The MLPs of the model have an activation function that no gate computes.
+    #[error("{}: config.json says that the activation is {activation:?}, expected silu or gelu_pytorch_tanh", path.display())]
+    Activation {
+        /// The file or directory.
+        path: PathBuf,
+        /// Name of the function.
+        activation: String,
+    },
+
     /// None of the tensors is to be quantised, or can be.
     #[error("{}: no 2-D F32, F16 or BF16 tensor with K a multiple of 16 ends in {suffixes}{}", path.display(), Near(near))]
     NothingToQuantize {

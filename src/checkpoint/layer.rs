@@ -11,6 +11,7 @@ use super::{CheckpointError, sidecar::Refusal};
 use crate::element::Element;
 use crate::error::{Error, Operand, Result};
 use crate::format::BLOCK;
+use crate::gate::Gate;
 use crate::matrix::{Nvfp4Matrix, Nvfp4View};
 
 /// Names of separate projections, gate first: Llama and most others, then Mixtral.
@@ -95,6 +96,24 @@ impl Checkpoint {
             return self.fused(prefix, &fused);
         }
         Err(self.no_layer(prefix))
+    }
+
+    /// The gate that `config.json` beside the tensors asks for (`hidden_act`, or Gemma's
+    /// `hidden_activation`): SiLU or GELU-tanh. `None` where nothing is said. gpt-oss says `silu` there
+    /// and clamps as well: pass [`Gate::GPT_OSS`] for it.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Activation`] for any other function.
+    pub fn gate(&self) -> Result<Option<Gate>> {
+        match self.sidecar.activation.as_deref() {
+            None => Ok(None),
+            Some("silu" | "swish") => Ok(Some(Gate::Silu)),
+            Some("gelu_pytorch_tanh") => Ok(Some(Gate::GeluTanh)),
+            Some(other) => {
+                let (path, activation) = (self.path().to_owned(), other.to_owned());
+                Err(CheckpointError::Activation { path, activation }.into())
+            }
+        }
     }
 
     /// Prefixes of all MLP layers, for [`Checkpoint::layer`]; sorted by name. Whether they are NVFP4

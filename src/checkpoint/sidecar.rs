@@ -32,6 +32,8 @@ pub(super) struct Sidecar {
     all: Option<Refusal>,
     /// By name of the module, in mixed checkpoints.
     modules: BTreeMap<String, Refusal>,
+    /// Name of the activation function of the MLPs.
+    pub activation: Option<String>,
 }
 
 impl Sidecar {
@@ -44,6 +46,9 @@ impl Sidecar {
             let path = directory.join(name);
             if path.exists() {
                 let json = read_json(&path)?;
+                if name == "config.json" {
+                    sidecar.activation = activation(&json);
+                }
                 if let Some(config) = json.get(key).filter(|c| !c.is_null()) {
                     sidecar.add(name, config);
                 }
@@ -85,6 +90,13 @@ impl Sidecar {
             self.all = all;
         }
     }
+}
+
+/// `hidden_activation` (Gemma) or `hidden_act`, of the text model where there are several.
+fn activation(config: &Value) -> Option<String> {
+    let text = config.get("text_config").unwrap_or(config);
+    let name = ["hidden_activation", "hidden_act"].iter().find_map(|k| text.get(k)?.as_str());
+    name.map(str::to_owned)
 }
 
 /// `{"quant_algo": "NVFP4", "group_size": 16}`
