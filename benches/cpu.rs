@@ -104,7 +104,7 @@ fn parse() -> Arguments {
 
 /// Runs the Python peers with the same thread count and prints their times over ours.
 fn peers(arguments: &Arguments, ours: &[f64]) {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peers/cpu.py");
+    let script = "benches/peers/cpu.py"; // cargo runs benches in the root of the package
     let shapes: Vec<String> = SHAPES.iter().map(|(m, n, k)| format!("{m},{n},{k}")).collect();
     let python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let output = Command::new(&python)

@@ -76,7 +76,7 @@ def torch_prepacked(a, b1, b2):
     m = a.shape[0]
     pack = torch.ops.mkldnn._reorder_linear_weight
     linear = torch.ops.mkldnn._linear_pointwise
-    p1, p2 = pack(b1.to_mkldnn(), m), pack(b2.to_mkldnn(), m)
+    p1, p2 = pack(b1, m), pack(b2, m)
     return lambda: silu(linear(a, p1, None, "none", [], "")) * linear(a, p2, None, "none", [], "")
 
 
@@ -126,6 +126,6 @@ with torch.no_grad():
             try:
                 line.append(f"{median_ms(make(*operands)):.3f}")
             except (RuntimeError, NotImplementedError, AttributeError) as error:
-                print(f"{name}, {shape}: {error}", file=sys.stderr)
+                print(f"{name}, {shape}: {str(error).splitlines()[0]}", file=sys.stderr)
                 line.append("-")
         print("\t".join(line), flush=True)
