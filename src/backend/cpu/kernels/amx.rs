@@ -8,7 +8,7 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use super::avx512;
-use super::unpack512::{SPAN, Span, load_span, prefetch_next_strip};
+use super::unpack512::{SPAN, Span, StripRows};
 use crate::backend::cpu::epilogue::Epilogue;
 use crate::backend::cpu::integer::STRIP;
 use crate::backend::cpu::schedule::{Kernel, Tiles};
@@ -169,13 +169,14 @@ fn decode(b: &Nvfp4View<'_>, weight: usize, column: usize, start: usize, out: &m
     // Scale factors come as 2^-8 of their value.
     let table = _mm512_mul_ps(table, _mm512_set1_ps(256.0));
     let upper_half = _mm512_set1_epi32(0xffff_0000u32 as i32);
+    let rows = StripRows::new(b, column);
     for (i, out) in out.chunks_mut(SPAN * BLOCK / TILE_K).enumerate() {
         let block = start + i * SPAN;
-        prefetch_next_strip(b, column, block);
-        let Span { codes, scales } = load_span(b, column, block);
+        rows.prefetch_next(block);
+        let Span { codes, scales } = rows.load(block);
         for (j, out) in out.iter_mut().enumerate() {
             // Sixteen rows of k-pairs: 4 vectors of codes hold 4 pairs each.
-            let rows = out.0[weight].as_mut_ptr().cast::<__m512i>();
+            let pairs = out.0[weight].as_mut_ptr().cast::<__m512i>();
             for (q, &codes) in codes[4 * j..4 * j + 4].iter().enumerate() {
                 let scale = scales[2 * j + q / 2];
                 let mut codes = codes;
@@ -190,7 +191,7 @@ fn decode(b: &Nvfp4View<'_>, weight: usize, column: usize, start: usize, out: &m
                         _mm512_and_si512(odd, upper_half),
                     );
                     // SAFETY: row `4q + pair` of 16, each 64 bytes and aligned to 64.
-                    unsafe { _mm512_store_si512(rows.add(4 * q + pair), both) };
+                    unsafe { _mm512_store_si512(pairs.add(4 * q + pair), both) };
                     codes = _mm512_srli_epi32::<8>(codes);
                 }
             }

@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::unpack512::{SPAN, Span, load_span, prefetch_next_strip};
+use super::unpack512::{SPAN, Span, StripRows};
 use crate::backend::cpu::epilogue::Epilogue;
 use crate::backend::cpu::integer::{self, ABlock, BBlock, MAGIC, STRIP};
 use crate::backend::cpu::schedule::{Kernel, Tiles};
@@ -96,30 +96,22 @@ fn decode(b: &Nvfp4View<'_>, weight: usize, column: usize, start: usize, out: &m
     let table = _mm512_broadcast_i32x4(_mm_setr_epi8(
         12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0,
     ));
-    // Each byte of a packed pair twice, once for either nibble.
-    let first_pair =
-        _mm512_broadcast_i32x4(_mm_setr_epi8(0, 0, 1, 1, 4, 4, 5, 5, 8, 8, 9, 9, 12, 12, 13, 13));
-    let second_pair = _mm512_add_epi8(first_pair, _mm512_set1_epi8(2));
-    let low_nibble = _mm512_set1_epi16(0x000f);
-    let high_byte = _mm512_set1_epi16(0xff00u16 as i16);
-    let unpack = |twice: __m512i| {
-        let low = _mm512_and_si512(twice, low_nibble);
-        let high = _mm512_and_si512(_mm512_srli_epi16::<4>(twice), high_byte);
-        _mm512_shuffle_epi8(table, _mm512_or_si512(low, high))
-    };
+    let low_nibbles = _mm512_set1_epi8(0x0f);
+    let rows = StripRows::new(b, column);
     for (i, out) in out.chunks_mut(SPAN).enumerate() {
         let block = start + i * SPAN;
-        prefetch_next_strip(b, column, block);
-        let Span { codes, scales } = load_span(b, column, block);
+        rows.prefetch_next(block);
+        let Span { codes, scales } = rows.load(block);
         for (j, out) in out.iter_mut().enumerate() {
             let quads = out.codes[weight].as_mut_ptr().cast::<__m512i>();
-            for (half, &codes) in codes[2 * j..2 * j + 2].iter().enumerate() {
+            for half in 0..2 {
+                let codes = codes[2 * j + half];
+                let even = _mm512_and_si512(codes, low_nibbles);
+                let odd = _mm512_and_si512(_mm512_srli_epi16::<4>(codes), low_nibbles);
                 // SAFETY: a quad is 64 bytes, aligned to 64 by `BBlock`, and there are four.
                 unsafe {
-                    let first = unpack(_mm512_shuffle_epi8(codes, first_pair));
-                    _mm512_store_si512(quads.add(2 * half), first);
-                    let second = unpack(_mm512_shuffle_epi8(codes, second_pair));
-                    _mm512_store_si512(quads.add(2 * half + 1), second);
+                    _mm512_store_si512(quads.add(2 * half), _mm512_shuffle_epi8(table, even));
+                    _mm512_store_si512(quads.add(2 * half + 1), _mm512_shuffle_epi8(table, odd));
                 }
             }
             // SAFETY: sixteen f32.
