@@ -6,7 +6,7 @@
 //! code    = e2m1( x / (f32(scale_b)·global) )
 //! ```
 //! An all-zero block has scale 0 and codes that keep only the sign of each zero, an all-zero tensor
-//! has global 1; a scale that underflows keeps the smallest subnormal 2^-9 when its block is not all
+//! has global 1, a global that underflows is the smallest f32; a scale that underflows keeps the smallest subnormal 2^-9 when its block is not all
 //! zero; −0 and negatives that round to zero keep the sign bit.
 //!
 //! The functions on whole tensors use the widest vectors the CPU has and, beyond 64 KiB, all threads
@@ -60,6 +60,29 @@ fn amax<T: Element>(values: &[T]) -> f32 {
 /// The global scale of a tensor with this largest magnitude.
 pub fn global_of_amax(amax: f32) -> f32 {
     if amax == 0.0 { 1.0 } else { (amax / (e2m1::MAX * ue4m3::MAX)).max(f32::from_bits(1)) }
+}
+
+/// Quantises `values` \[batch, rows, cols\] into `codes` (half as many bytes) and `scales` (1/16 as
+/// many), and gives the global scale: [`crate::Nvfp4Matrix::quantize`] for buffers that are there already.
+///
+/// # Errors
+/// The shape errors of [`Nvfp4View::new`], [`Error::Length`] for any of the three buffers, and
+/// [`Error::NonFinite`] for a NaN or an infinity.
+pub fn two_level<T: Element>(
+    values: &[T],
+    batch: usize,
+    rows: usize,
+    cols: usize,
+    codes: &mut [u8],
+    scales: &mut [u8],
+) -> Result<f32> {
+    let shape = Shape::new(batch, rows, cols)?;
+    shape.check_length(Buffer::Values, 1, values.len(), Operand::Matrix)?;
+    shape.check_length(Buffer::Codes, 2, codes.len(), Operand::Matrix)?;
+    shape.check_length(Buffer::Scales, BLOCK, scales.len(), Operand::Matrix)?;
+    let global = global_scale(values, rows, cols)?;
+    quantize_into(values, global, codes, scales);
+    Ok(global)
 }
 
 /// Codes and scales of finite values; the buffers have 1/2 and 1/16 of their count.
