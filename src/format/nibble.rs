@@ -21,15 +21,15 @@ pub fn pack(codes: &[u8]) -> Result<Vec<u8>> {
 /// Those of [`pack`], and [`Error::Length`] when `packed` has not half the length of `codes`.
 pub fn pack_into(codes: &[u8], packed: &mut [u8]) -> Result<()> {
     check_lengths(codes.len(), packed.len(), packed.len() * 2, Buffer::UnpackedCodes)?;
-    let path = Path::best();
+    let (path, whole) = (Path::best(), packed.len());
     let fits = if codes.len() <= THREAD_BYTES {
-        simd::pack(path, codes, packed)
+        simd::pack(path, whole, codes, packed)
     } else {
         // Every piece is packed, so that `packed` does not depend on which thread is first.
         codes
             .par_chunks(PIECE)
             .zip(packed.par_chunks_mut(PIECE / 2))
-            .map(|(codes, packed)| simd::pack(path, codes, packed))
+            .map(|(codes, packed)| simd::pack(path, whole, codes, packed))
             .reduce(|| true, |a, b| a & b)
     };
     match if fits { None } else { codes.iter().position(|&c| c > 15) } {
@@ -56,14 +56,14 @@ pub fn unpack_into(packed: &[u8], codes: &mut [u8]) -> Result<()> {
 }
 
 fn unpack_pieces(packed: &[u8], codes: &mut [u8]) {
-    let path = Path::best();
+    let (path, whole) = (Path::best(), codes.len());
     if packed.len() <= THREAD_BYTES {
-        simd::unpack(path, packed, codes);
+        simd::unpack(path, whole, packed, codes);
     } else {
         packed
             .par_chunks(PIECE / 2)
             .zip(codes.par_chunks_mut(PIECE))
-            .for_each(|(packed, codes)| simd::unpack(path, packed, codes));
+            .for_each(|(packed, codes)| simd::unpack(path, whole, packed, codes));
     }
 }
 

@@ -6,8 +6,9 @@
 //! code    = e2m1( x / (f32(scale_b)·global) )
 //! ```
 //! An all-zero block has scale 0 and codes that keep only the sign of each zero, an all-zero tensor
-//! has global 1, a global that underflows is the smallest f32; a scale that underflows keeps the smallest subnormal 2^-9 when its block is not all
-//! zero; −0 and negatives that round to zero keep the sign bit.
+//! has global 1, a global that underflows is the smallest f32; a scale that underflows keeps the
+//! smallest subnormal 2^-9 when its block is not all zero; −0 and negatives that round to zero keep
+//! the sign bit.
 //!
 //! The functions on whole tensors use the widest vectors the CPU has and, beyond 64 KiB, all threads
 //! of rayon's pool; the bits do not depend on either.
@@ -125,13 +126,15 @@ pub(super) fn quantize_block<T: Element>(block: &[T], global: f32, codes: &mut [
 
 /// `e2m1 · scale · global` in f32, then rounded to `T`.
 pub(crate) fn dequantize_into<T: Element>(view: &Nvfp4View<'_>, out: &mut [T]) {
-    let (path, global) = (Path::best(), view.global_scale());
-    if size_of_val(out) <= THREAD_BYTES {
-        return simd::dequantize(path, view.codes(), view.scales(), global, out);
+    let (path, global, whole) = (Path::best(), view.global_scale(), size_of_val(out));
+    if whole <= THREAD_BYTES {
+        return simd::dequantize(path, whole, view.codes(), view.scales(), global, out);
     }
     view.codes()
         .par_chunks(PIECE / 2)
         .zip(view.scales().par_chunks(PIECE / BLOCK))
         .zip(out.par_chunks_mut(PIECE))
-        .for_each(|((codes, scales), out)| simd::dequantize(path, codes, scales, global, out));
+        .for_each(|((codes, scales), out)| {
+            simd::dequantize(path, whole, codes, scales, global, out)
+        });
 }

@@ -26,6 +26,13 @@ pub(crate) const THREAD_BYTES: usize = 64 << 10;
 /// Elements of a piece that a thread takes at a time; a multiple of every kernel's group.
 pub(crate) const PIECE: usize = 64 << 10;
 
+/// Outputs from this many bytes on are written past the caches: they would not stay there, and lines
+/// that are written whole need not be read first.
+const STREAM_BYTES: usize = 8 << 20;
+
+/// How far ahead [`prefetch`] asks for memory: the hardware's own prefetch stops at the end of a page.
+const AHEAD_BYTES: usize = 8 << 10;
+
 /// An instruction set that this machine has: other values cannot be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Path(Isa);
@@ -123,27 +130,65 @@ macro_rules! on {
     };
 }
 
-/// Packs pairs of codes; false when a code is above 15.
-pub(crate) fn pack(path: Path, codes: &[u8], packed: &mut [u8]) -> bool {
-    on!(path, pack(codes, packed))
+/// Asks for the memory as long as `now` that lies [`AHEAD_BYTES`] behind it.
+#[inline(always)]
+fn prefetch<T>(now: &[T]) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    for offset in (0..size_of_val(now)).step_by(64) {
+        let line = now.as_ptr().cast::<i8>().wrapping_add(AHEAD_BYTES + offset);
+        // SAFETY: a prefetch of an address that is not mapped does nothing, and every x86-64 has SSE.
+        unsafe { std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(line) };
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = now;
 }
 
-/// Unpacks codes, two for each byte.
-pub(crate) fn unpack(path: Path, packed: &[u8], codes: &mut [u8]) {
-    on!(path, unpack(packed, codes));
+/// Packs pairs of codes; false when a code is above 15. `whole` is the number of bytes of the buffer
+/// that `packed` is part of: when that is big, stores may go past the caches.
+pub(crate) fn pack(path: Path, whole: usize, codes: &[u8], packed: &mut [u8]) -> bool {
+    on!(path, pack(codes, packed, whole >= STREAM_BYTES))
 }
+
+/// Unpacks codes, two for each byte; `whole` as in [`pack`], of `codes`.
+pub(crate) fn unpack(path: Path, whole: usize, packed: &[u8], codes: &mut [u8]) {
+    on!(path, unpack(packed, codes, whole >= STREAM_BYTES));
+}
+
+/// Values between two calls of [`prefetch`] in kernels that only read.
+const READ: usize = 2048;
 
 /// Largest byte.
 pub(crate) fn max_byte(path: Path, bytes: &[u8]) -> u8 {
-    on!(path, max_byte(bytes))
+    bytes.chunks(READ).fold(0, |max, bytes| {
+        prefetch(bytes);
+        max.max(on!(path, max_byte(bytes)))
+    })
 }
 
 /// Largest magnitude as f32; NaN or infinity when one of the values is.
 pub(crate) fn amax(path: Path, values: Values<'_>) -> f32 {
     match values {
-        Values::F32(v) => f32::from_bits(on!(path, amax_bits_32(v))),
-        Values::F16(v) => f16::from_bits(on!(path, amax_bits_f16(v))).to_f32(),
-        Values::Bf16(v) => bf16::from_bits(on!(path, amax_bits_bf16(v))).to_f32(),
+        Values::F32(v) => {
+            let bits = v.chunks(READ).fold(0, |max, v| {
+                prefetch(v);
+                max.max(on!(path, amax_bits_32(v)))
+            });
+            f32::from_bits(bits)
+        }
+        Values::F16(v) => {
+            let bits = v.chunks(READ).fold(0, |max, v| {
+                prefetch(v);
+                max.max(on!(path, amax_bits_f16(v)))
+            });
+            f16::from_bits(bits).to_f32()
+        }
+        Values::Bf16(v) => {
+            let bits = v.chunks(READ).fold(0, |max, v| {
+                prefetch(v);
+                max.max(on!(path, amax_bits_bf16(v)))
+            });
+            bf16::from_bits(bits).to_f32()
+        }
     }
 }
 
@@ -162,20 +207,22 @@ pub(crate) fn quantize(
     }
 }
 
-/// `e2m1 · scale · global` in f32, then rounded to `T`.
+/// `e2m1 · scale · global` in f32, then rounded to `T`; `whole` as in [`pack`], of `out`.
 pub(crate) fn dequantize<T: Element>(
     path: Path,
+    whole: usize,
     codes: &[u8],
     scales: &[u8],
     global: f32,
     out: &mut [T],
 ) {
+    let stream = whole >= STREAM_BYTES;
     if let Some(out) = same_type_mut::<T, f32>(out) {
-        on!(path, dequantize_f32(codes, scales, global, out));
+        on!(path, dequantize_f32(codes, scales, global, out, stream));
     } else if let Some(out) = same_type_mut::<T, f16>(out) {
-        on!(path, dequantize_f16(codes, scales, global, out));
+        on!(path, dequantize_f16(codes, scales, global, out, stream));
     } else if let Some(out) = same_type_mut::<T, bf16>(out) {
-        on!(path, dequantize_bf16(codes, scales, global, out));
+        on!(path, dequantize_bf16(codes, scales, global, out, stream));
     }
 }
 

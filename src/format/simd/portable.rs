@@ -9,7 +9,7 @@ use crate::format::scale_layout::{TILE_BYTES, TILE_COLS, TILE_ROWS};
 use crate::format::{BLOCK, e2m1, ue4m3};
 
 #[inline(always)]
-pub(super) fn pack(codes: &[u8], packed: &mut [u8]) -> bool {
+pub(super) fn pack(codes: &[u8], packed: &mut [u8], _stream: bool) -> bool {
     let mut seen = 0;
     for (pair, byte) in codes.chunks_exact(2).zip(packed) {
         let both = u16::from_le_bytes([pair[0], pair[1]]);
@@ -20,7 +20,7 @@ pub(super) fn pack(codes: &[u8], packed: &mut [u8]) -> bool {
 }
 
 #[inline(always)]
-pub(super) fn unpack(packed: &[u8], codes: &mut [u8]) {
+pub(super) fn unpack(packed: &[u8], codes: &mut [u8], _stream: bool) {
     for (&byte, pair) in packed.iter().zip(codes.chunks_exact_mut(2)) {
         let both = u16::from(byte);
         pair.copy_from_slice(&((both | both << 4) & 0x0f0f).to_le_bytes());
@@ -167,17 +167,35 @@ fn encode_e2m1(q: f32) -> u32 {
 }
 
 #[inline(always)]
-pub(super) fn dequantize_f32(codes: &[u8], scales: &[u8], global: f32, out: &mut [f32]) {
+pub(super) fn dequantize_f32(
+    codes: &[u8],
+    scales: &[u8],
+    global: f32,
+    out: &mut [f32],
+    _stream: bool,
+) {
     dequantize(codes, scales, global, out);
 }
 
 #[inline(always)]
-pub(super) fn dequantize_f16(codes: &[u8], scales: &[u8], global: f32, out: &mut [f16]) {
+pub(super) fn dequantize_f16(
+    codes: &[u8],
+    scales: &[u8],
+    global: f32,
+    out: &mut [f16],
+    _stream: bool,
+) {
     dequantize(codes, scales, global, out);
 }
 
 #[inline(always)]
-pub(super) fn dequantize_bf16(codes: &[u8], scales: &[u8], global: f32, out: &mut [bf16]) {
+pub(super) fn dequantize_bf16(
+    codes: &[u8],
+    scales: &[u8],
+    global: f32,
+    out: &mut [bf16],
+    _stream: bool,
+) {
     dequantize(codes, scales, global, out);
 }
 
@@ -198,37 +216,64 @@ fn dequantize<T: Element>(codes: &[u8], scales: &[u8], global: f32, out: &mut [T
 
 /// Rows r, r+32, r+64 and r+96 of a tile stand next to each other, 4 columns each.
 const ROW_GROUPS: usize = 4;
+/// Rows of such a group.
+const LANES: usize = TILE_ROWS / ROW_GROUPS;
+/// Tiles worked on together: what they need of a row is one cache line.
+const TILES: usize = 64 / TILE_COLS;
 
 #[inline(always)]
 pub(super) fn swizzle_row_tile(rows: &[u8], cols: usize, tiles: &mut [u8]) {
-    let count = rows.len() / cols;
-    if count < TILE_ROWS || !cols.is_multiple_of(TILE_COLS) {
+    if rows.len() < TILE_ROWS * cols || !cols.is_multiple_of(TILE_COLS) {
         tiles.fill(0);
-    }
-    for (row, values) in rows.chunks_exact(cols).enumerate() {
-        let start = row_start(row);
-        let (quads, rest) = values.as_chunks::<TILE_COLS>();
-        for (quad, tile) in quads.iter().zip(tiles.chunks_exact_mut(TILE_BYTES)) {
-            tile[start..start + TILE_COLS].copy_from_slice(quad);
+        for (row, values) in rows.chunks_exact(cols).enumerate() {
+            for (values, tile) in values.chunks(TILE_COLS).zip(tiles.chunks_exact_mut(TILE_BYTES)) {
+                tile[row_start(row)..][..values.len()].copy_from_slice(values);
+            }
         }
-        if !rest.is_empty() {
-            tiles[quads.len() * TILE_BYTES + start..][..rest.len()].copy_from_slice(rest);
+        return;
+    }
+    let (tiles, _) = tiles.as_chunks_mut::<TILE_BYTES>();
+    for (i, tiles) in tiles.chunks_mut(TILES).enumerate() {
+        for lane in 0..LANES {
+            let start = i * TILES * TILE_COLS;
+            let quads: [&[[u8; TILE_COLS]]; ROW_GROUPS] = std::array::from_fn(|group| {
+                let row = &rows[(group * LANES + lane) * cols..][..cols];
+                row[start..].as_chunks().0
+            });
+            let zipped = quads[0].iter().zip(quads[1]).zip(quads[2]).zip(quads[3]);
+            for (tile, (((a, b), c), d)) in tiles.iter_mut().zip(zipped) {
+                let (lanes, _) = tile.as_chunks_mut::<{ ROW_GROUPS * TILE_COLS }>();
+                lanes[lane] = (u128::from(u32::from_le_bytes(*a))
+                    | u128::from(u32::from_le_bytes(*b)) << 32
+                    | u128::from(u32::from_le_bytes(*c)) << 64
+                    | u128::from(u32::from_le_bytes(*d)) << 96)
+                    .to_le_bytes();
+            }
         }
     }
 }
 
 #[inline(always)]
 pub(super) fn unswizzle_row_tile(tiles: &[u8], cols: usize, rows: &mut [u8]) {
-    for (row, values) in rows.chunks_exact_mut(cols).enumerate() {
-        let start = row_start(row);
-        let (quads, rest) = values.as_chunks_mut::<TILE_COLS>();
-        let full = quads.len();
-        for (quad, tile) in quads.iter_mut().zip(tiles.chunks_exact(TILE_BYTES)) {
-            quad.copy_from_slice(&tile[start..start + TILE_COLS]);
+    if rows.len() < TILE_ROWS * cols || !cols.is_multiple_of(TILE_COLS) {
+        for (row, values) in rows.chunks_exact_mut(cols).enumerate() {
+            for (values, tile) in values.chunks_mut(TILE_COLS).zip(tiles.chunks_exact(TILE_BYTES)) {
+                values.copy_from_slice(&tile[row_start(row)..][..values.len()]);
+            }
         }
-        if !rest.is_empty() {
-            let end = &tiles[full * TILE_BYTES + start..][..rest.len()];
-            rest.copy_from_slice(end);
+        return;
+    }
+    let (tiles, _) = tiles.as_chunks::<TILE_BYTES>();
+    for (i, tiles) in tiles.chunks(TILES).enumerate() {
+        for (row, values) in rows.chunks_exact_mut(cols).enumerate() {
+            let (lane, group) = (row % LANES, row / LANES);
+            let start = i * TILES * TILE_COLS;
+            let (quads, _) = values[start..].as_chunks_mut::<TILE_COLS>();
+            for (quad, tile) in quads.iter_mut().zip(tiles) {
+                let (lanes, _) = tile.as_chunks::<{ ROW_GROUPS * TILE_COLS }>();
+                let (groups, _) = lanes[lane].as_chunks::<TILE_COLS>();
+                *quad = groups[group];
+            }
         }
     }
 }
@@ -236,6 +281,5 @@ pub(super) fn unswizzle_row_tile(tiles: &[u8], cols: usize, rows: &mut [u8]) {
 /// Byte of a tile where the four columns of a row start.
 #[inline(always)]
 fn row_start(row: usize) -> usize {
-    let lanes = TILE_ROWS / ROW_GROUPS;
-    (row % lanes) * ROW_GROUPS * TILE_COLS + row / lanes * TILE_COLS
+    (row % LANES) * ROW_GROUPS * TILE_COLS + row / LANES * TILE_COLS
 }

@@ -11,6 +11,11 @@ fn cases() -> ProptestConfig {
     ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
 }
 
+/// Every path, as for small and as for big buffers.
+fn paths_and_sizes() -> impl Iterator<Item = (Path, usize)> {
+    Path::available().into_iter().flat_map(|path| [(path, 0), (path, STREAM_BYTES)])
+}
+
 /// Quantises on a path and with [`quantize_block`], and compares.
 fn check_quantize<T: Element>(values: &[T], global: f32) {
     let n = values.len() / BLOCK;
@@ -75,7 +80,7 @@ proptest! {
 
     #[test]
     fn dequantizes_like_the_formula(
-        bytes in prop::collection::vec((any::<u64>(), 0u8..0x7f), 1..40),
+        bytes in prop::collection::vec((any::<u64>(), 0u8..0x7f), 1..400),
         global in global(),
     ) {
         let codes: Vec<u8> = bytes.iter().flat_map(|b| b.0.to_le_bytes()).collect();
@@ -86,17 +91,17 @@ proptest! {
                 e2m1::decode(code) * ue4m3::decode(scales[i / BLOCK]) * global
             })
             .collect();
-        for path in Path::available() {
+        for (path, whole) in paths_and_sizes() {
             let mut out = vec![1.0f32; want.len()];
-            dequantize(path, &codes, &scales, global, &mut out);
+            dequantize(path, whole, &codes, &scales, global, &mut out);
             prop_assert!(out.iter().zip(&want).all(|(a, b)| a.to_bits() == b.to_bits()));
             let mut out = vec![f16::ONE; want.len()];
-            dequantize(path, &codes, &scales, global, &mut out);
+            dequantize(path, whole, &codes, &scales, global, &mut out);
             prop_assert!(
                 out.iter().zip(&want).all(|(a, &b)| a.to_bits() == f16::from_f32(b).to_bits())
             );
             let mut out = vec![bf16::ONE; want.len()];
-            dequantize(path, &codes, &scales, global, &mut out);
+            dequantize(path, whole, &codes, &scales, global, &mut out);
             prop_assert!(
                 out.iter().zip(&want).all(|(a, &b)| a.to_bits() == bf16::from_f32(b).to_bits())
             );
@@ -104,20 +109,20 @@ proptest! {
     }
 
     #[test]
-    fn bytes_and_nibbles(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
-        for path in Path::available() {
+    fn bytes_and_nibbles(bytes in prop::collection::vec(any::<u8>(), 0..6000)) {
+        for (path, whole) in paths_and_sizes() {
             prop_assert_eq!(max_byte(path, &bytes), bytes.iter().copied().max().unwrap_or(0));
             let mut codes = vec![0xaa; 2 * bytes.len()];
-            unpack(path, &bytes, &mut codes);
+            unpack(path, whole, &bytes, &mut codes);
             for (i, &code) in codes.iter().enumerate() {
                 prop_assert_eq!(code, bytes[i / 2] >> (4 * (i % 2)) & 15);
             }
             let mut packed = vec![0xaa; bytes.len()];
-            prop_assert!(pack(path, &codes, &mut packed));
+            prop_assert!(pack(path, whole, &codes, &mut packed));
             prop_assert_eq!(&packed, &bytes);
             if let Some(code) = codes.last_mut() {
                 *code = 16;
-                prop_assert!(!pack(path, &codes, &mut packed));
+                prop_assert!(!pack(path, whole, &codes, &mut packed));
             }
         }
     }
