@@ -32,7 +32,7 @@ fn all(threads: usize) {
         let n = rows * k;
         let mut bench = Bench { shape: format!("{rows}x{k}"), threads };
         let mut codes = vec![0u8; n];
-        codes.par_iter_mut().enumerate().for_each(|(i, c)| *c = (i * 7 >> 3) as u8 & 15);
+        codes.par_iter_mut().enumerate().for_each(|(i, c)| *c = ((i * 7) >> 3) as u8 & 15);
         let mut packed = vec![1u8; n / 2];
         bench.run("pack nibbles", n + n / 2, || {
             nibble::pack_into(black_box(&codes), &mut packed).unwrap();

@@ -68,7 +68,7 @@ impl fmt::Display for Buffer {
 pub enum Error {
     /// A buffer does not have the length that its shape asks for.
     #[error(
-        "{operand}: {buffer} hold {actual} elements, but {batch} x {rows} x {cols} needs {expected}"
+        "{operand}: {buffer} hold {actual} elements, but shape {batch} x {rows} x {cols} needs {expected}"
     )]
     Length {
         /// Operand at fault.
@@ -138,7 +138,7 @@ pub enum Error {
     },
 
     /// A scale byte is not a UE4M3 number: 0x7f (NaN), or the sign bit is set.
-    #[error("{operand}: scale {byte:#04x} ({}) at batch {batch}, row {row}, block {block}", scale_byte_fault(*byte))]
+    #[error("{operand}: scale {byte:#04x} ({}) at batch {batch}, row {row}, block {block} is not a UE4M3 number", scale_byte_fault(*byte))]
     ScaleByte {
         /// Operand at fault.
         operand: Operand,
@@ -164,7 +164,7 @@ pub enum Error {
     },
 
     /// A global scale is not a finite number above zero.
-    #[error("{operand}: global scale {value} is not a finite number > 0")]
+    #[error("{operand}: global scale {value:?} is not a finite number > 0")]
     GlobalScale {
         /// Operand at fault.
         operand: Operand,

@@ -4,6 +4,7 @@ use std::arch::x86_64::*;
 
 use half::{bf16, f16};
 
+use super::AHEAD_BYTES;
 use super::portable::{self, GROUP};
 use crate::format::quantize::quantize_block;
 use crate::format::{BLOCK, e2m1, ue4m3};
@@ -28,7 +29,7 @@ macro_rules! quantize_kernel {
                 let outputs = scale_groups.iter_mut().zip(&mut units);
                 for (group, (scales, units)) in groups.iter().zip(outputs) {
                     let (blocks, _) = group.as_chunks::<BLOCK>();
-                    super::prefetch(group);
+                    super::prefetch(group, AHEAD_BYTES);
                     let mut x = [_mm512_setzero_ps(); GROUP];
                     for (x, block) in x.iter_mut().zip(blocks) {
                         *x = $load(block);
@@ -265,7 +266,7 @@ macro_rules! dequantize_kernel {
             for ((codes, scales), out) in
                 codes.chunks(8).zip(scales.chunks(8)).zip(out.chunks_mut(8))
             {
-                super::prefetch(codes);
+                super::prefetch(codes, AHEAD_BYTES);
                 for ((codes, &scale), out) in codes.iter().zip(scales).zip(out) {
                     if stream && aligned {
                         $block::<true>(codes, table(scale, global), out);
@@ -368,7 +369,7 @@ pub(super) fn pack(codes: &[u8], packed: &mut [u8], stream: bool) -> bool {
     let low = _mm512_set1_epi16(0xff);
     let order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
     for (pairs, line) in pairs.iter().zip(lines) {
-        super::prefetch(pairs);
+        super::prefetch(pairs, AHEAD_BYTES);
         // SAFETY: the array has 128 bytes.
         let (a, b) = unsafe {
             (
@@ -399,7 +400,7 @@ pub(super) fn unpack(packed: &[u8], codes: &mut [u8], stream: bool) {
     let (halves, rest_packed) = packed.as_chunks::<32>();
     let (lines, rest_codes) = codes.as_chunks_mut::<64>();
     for (half, line) in halves.iter().zip(lines) {
-        super::prefetch(half);
+        super::prefetch(half, AHEAD_BYTES);
         // SAFETY: the array has 32 bytes.
         let bytes = unsafe { _mm256_loadu_si256(half.as_ptr().cast()) };
         let words = _mm512_cvtepu8_epi16(bytes);

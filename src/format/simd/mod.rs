@@ -130,17 +130,17 @@ macro_rules! on {
     };
 }
 
-/// Asks for the memory as long as `now` that lies [`AHEAD_BYTES`] behind it.
+/// Asks for memory as long as `now` that lies `ahead` bytes beyond it.
 #[inline(always)]
-fn prefetch<T>(now: &[T]) {
+fn prefetch<T>(now: &[T], ahead: usize) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     for offset in (0..size_of_val(now)).step_by(64) {
-        let line = now.as_ptr().cast::<i8>().wrapping_add(AHEAD_BYTES + offset);
+        let line = now.as_ptr().cast::<i8>().wrapping_add(ahead + offset);
         // SAFETY: a prefetch of an address that is not mapped does nothing, and every x86-64 has SSE.
         unsafe { std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(line) };
     }
     #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-    let _ = now;
+    let _ = (now, ahead);
 }
 
 /// Packs pairs of codes; false when a code is above 15. `whole` is the number of bytes of the buffer
@@ -160,7 +160,7 @@ const READ: usize = 2048;
 /// Largest byte.
 pub(crate) fn max_byte(path: Path, bytes: &[u8]) -> u8 {
     bytes.chunks(READ).fold(0, |max, bytes| {
-        prefetch(bytes);
+        prefetch(bytes, AHEAD_BYTES);
         max.max(on!(path, max_byte(bytes)))
     })
 }
@@ -170,21 +170,21 @@ pub(crate) fn amax(path: Path, values: Values<'_>) -> f32 {
     match values {
         Values::F32(v) => {
             let bits = v.chunks(READ).fold(0, |max, v| {
-                prefetch(v);
+                prefetch(v, AHEAD_BYTES);
                 max.max(on!(path, amax_bits_32(v)))
             });
             f32::from_bits(bits)
         }
         Values::F16(v) => {
             let bits = v.chunks(READ).fold(0, |max, v| {
-                prefetch(v);
+                prefetch(v, AHEAD_BYTES);
                 max.max(on!(path, amax_bits_f16(v)))
             });
             f16::from_bits(bits).to_f32()
         }
         Values::Bf16(v) => {
             let bits = v.chunks(READ).fold(0, |max, v| {
-                prefetch(v);
+                prefetch(v, AHEAD_BYTES);
                 max.max(on!(path, amax_bits_bf16(v)))
             });
             bf16::from_bits(bits).to_f32()

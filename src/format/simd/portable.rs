@@ -238,6 +238,8 @@ pub(super) fn swizzle_row_tile(rows: &[u8], cols: usize, tiles: &mut [u8]) {
             let start = i * TILES * TILE_COLS;
             let quads: [&[[u8; TILE_COLS]]; ROW_GROUPS] = std::array::from_fn(|group| {
                 let row = &rows[(group * LANES + lane) * cols..][..cols];
+                // A row is no stream that the hardware would see: ask for the next row tile.
+                super::prefetch(&row[start..start + 1], TILE_ROWS * cols);
                 row[start..].as_chunks().0
             });
             let zipped = quads[0].iter().zip(quads[1]).zip(quads[2]).zip(quads[3]);
@@ -268,6 +270,9 @@ pub(super) fn unswizzle_row_tile(tiles: &[u8], cols: usize, rows: &mut [u8]) {
         for (row, values) in rows.chunks_exact_mut(cols).enumerate() {
             let (lane, group) = (row % LANES, row / LANES);
             let start = i * TILES * TILE_COLS;
+            if let Some(tile) = tiles.get(row / 8) {
+                super::prefetch(&tile[row % 8 * 64..][..1], TILES * TILE_BYTES);
+            }
             let (quads, _) = values[start..].as_chunks_mut::<TILE_COLS>();
             for (quad, tile) in quads.iter_mut().zip(tiles) {
                 let (lanes, _) = tile.as_chunks::<{ ROW_GROUPS * TILE_COLS }>();
