@@ -138,7 +138,7 @@ pub enum Error {
     },
 
     /// A scale byte is not a UE4M3 number: 0x7f (NaN), or the sign bit is set.
-    #[error("{operand}: scale {byte:#04x} ({}) at batch {batch}, row {row}, block {block} is not a UE4M3 number", scale_byte_fault(*byte))]
+    #[error("{operand}: scale {byte:#04x} ({}) at batch {batch}, row {row}, block {block}", scale_byte_fault(*byte))]
     ScaleByte {
         /// Operand at fault.
         operand: Operand,
