@@ -1,0 +1,172 @@
+//! What can be wrong with a checkpoint.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use safetensors::Dtype;
+
+/// What is wrong with a checkpoint: every variant names the file, and the tensor where there is one.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CheckpointError {
+    /// The header of a safetensors file cannot be used.
+    #[error("{}: not a valid safetensors file: {reason}", path.display())]
+    Header {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with names and numbers.
+        reason: String,
+    },
+
+    /// The file has no such tensor.
+    #[error("{}: no tensor {tensor}{}", path.display(), Near(near))]
+    MissingTensor {
+        /// The file or directory.
+        path: PathBuf,
+        /// Name looked for; several are joined with "or".
+        tensor: String,
+        /// Names in the file that come near.
+        near: Vec<String>,
+    },
+
+    /// A tensor has another element type than asked for.
+    #[error("{}: tensor {tensor} is {actual} {shape:?}, expected {expected}", path.display())]
+    Dtype {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// Its type.
+        actual: Dtype,
+        /// Its shape.
+        shape: Vec<usize>,
+        /// Types that would do.
+        expected: String,
+    },
+
+    /// A tensor has another shape than asked for.
+    #[error("{}: tensor {tensor} is {dtype} {actual:?}, expected {expected}", path.display())]
+    Shape {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// Its type.
+        dtype: Dtype,
+        /// Its shape.
+        actual: Vec<usize>,
+        /// Shapes that would do.
+        expected: String,
+    },
+
+    /// A global scale cannot be used.
+    #[error("{}: tensor {tensor} holds {stored:e}, expected {expected}", path.display())]
+    GlobalScale {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// The number as it is stored.
+        stored: f32,
+        /// What would do.
+        expected: &'static str,
+    },
+
+    /// The numbers of a tensor are no NVFP4 matrix, or cannot be made one.
+    #[error("{}: tensor {tensor}: {source}", path.display())]
+    Matrix {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// What is wrong with it.
+        source: Box<crate::Error>,
+    },
+
+    /// A JSON file beside the tensors (index or quantisation config) cannot be used.
+    #[error("{}: {reason}", path.display())]
+    Json {
+        /// The JSON file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// A directory has no safetensors file, or several and no index.
+    #[error("{}: {reason}", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What it has and lacks.
+        reason: String,
+    },
+
+    /// There are no gate and up projections below a prefix.
+    #[error("{}: no MLP layer {prefix:?}: looked for {looked_for}{}", path.display(), Near(near))]
+    MissingLayer {
+        /// The file or directory.
+        path: PathBuf,
+        /// Prefix asked for.
+        prefix: String,
+        /// Names looked for.
+        looked_for: String,
+        /// Layers, or else tensors, whose names come near.
+        near: Vec<String>,
+    },
+
+    /// The layer is stored in another format, which must not be read as NVFP4.
+    #[error("{}: layer {layer} is {scheme}, not NVFP4 with 4-bit activations: {evidence}", path.display())]
+    Scheme {
+        /// The file or directory.
+        path: PathBuf,
+        /// The layer.
+        layer: String,
+        /// Name of the scheme that it is.
+        scheme: String,
+        /// By what it was recognised, and what to do if something can be done.
+        evidence: String,
+    },
+
+    /// The MLPs of the model have an activation function that no gate computes.
+    #[error("{}: config.json says that the activation is {activation:?}, expected silu or gelu_pytorch_tanh", path.display())]
+    Activation {
+        /// The file or directory.
+        path: PathBuf,
+        /// Name of the function.
+        activation: String,
+    },
+
+    /// None of the tensors is to be quantised, or can be.
+    #[error("{}: no 2-D F32, F16 or BF16 tensor with K a multiple of 16 ends in {suffixes}{}", path.display(), Near(near))]
+    NothingToQuantize {
+        /// The file or directory.
+        path: PathBuf,
+        /// Ends of names that were looked for.
+        suffixes: String,
+        /// Names that come near.
+        near: Vec<String>,
+    },
+
+    /// A tensor cannot be written.
+    #[error("{}: cannot write tensor {tensor}: {reason}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// Why not.
+        reason: String,
+    },
+}
+
+/// ` (nearest: x, y)`.
+struct Near<'a>(&'a [String]);
+
+impl fmt::Display for Near<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str(" (there are no tensors)");
+        }
+        write!(f, " (nearest: {})", self.0.join(", "))
+    }
+}
