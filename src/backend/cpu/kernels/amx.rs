@@ -11,7 +11,7 @@ use super::avx512;
 use super::unpack512::{SPAN, Span, StripRows};
 use crate::backend::cpu::epilogue::Epilogue;
 use crate::backend::cpu::integer::STRIP;
-use crate::backend::cpu::schedule::{Kernel, Tiles};
+use crate::backend::cpu::schedule::Kernel;
 use crate::format::{BLOCK, e2m1, ue4m3};
 use crate::matrix::Nvfp4View;
 
@@ -122,16 +122,11 @@ impl Kernel for Amx {
         }
     }
 
-    fn multiply(
-        &self,
-        a: Tiles<'_, ATile>,
-        b: &[BTiles],
-        acc: [&mut [[f32; STRIP]]; 2],
-        first: bool,
-    ) {
-        a.check(b.len());
+    fn multiply(&self, a: &[ATile], b: &[BTiles], acc: [&mut [[f32; STRIP]]; 2], first: bool) {
         let [acc1, acc2] = acc;
-        assert!(acc1.len() == a.count * TILE_ROWS && acc2.len() == a.count * TILE_ROWS);
+        let tiles = a.len() / b.len();
+        assert!(a.len() == tiles * b.len());
+        assert!(acc1.len() == tiles * TILE_ROWS && acc2.len() == tiles * TILE_ROWS);
         let config = TileConfig::FULL;
         // SAFETY: `Amx` is only made where the features exist. The compiler uses no tiles, so the
         // configuration lasts from here to `tilerelease`. Every tile that is loaded or stored lies
@@ -139,12 +134,12 @@ impl Kernel for Amx {
         unsafe {
             asm!("ldtilecfg [{}]", in(reg) &config, options(nostack, readonly));
             let mut tile = 0;
-            while tile < a.count {
-                let a0 = a.units[tile * a.stride..].as_ptr();
+            while tile < tiles {
+                let a0 = a[tile * b.len()..].as_ptr();
                 let c1 = acc1[tile * TILE_ROWS..].as_mut_ptr();
                 let c2 = acc2[tile * TILE_ROWS..].as_mut_ptr();
-                if tile + 1 < a.count {
-                    multiply_two(a0, a0.add(a.stride), b, c1, c2, first);
+                if tile + 1 < tiles {
+                    multiply_two(a0, a0.add(b.len()), b, c1, c2, first);
                     tile += 2;
                 } else {
                     multiply_one(a0, b, c1, c2, first);

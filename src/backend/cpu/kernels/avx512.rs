@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::unpack512::{SPAN, Span, StripRows};
 use crate::backend::cpu::epilogue::Epilogue;
 use crate::backend::cpu::integer::{self, ABlock, BBlock, MAGIC, STRIP};
-use crate::backend::cpu::schedule::{Kernel, Tiles};
+use crate::backend::cpu::schedule::Kernel;
 use crate::format::BLOCK;
 use crate::matrix::Nvfp4View;
 
@@ -48,30 +48,23 @@ impl Kernel for Avx512 {
         }
     }
 
-    fn multiply(
-        &self,
-        a: Tiles<'_, ABlock>,
-        b: &[BBlock],
-        acc: [&mut [[f32; STRIP]]; 2],
-        first: bool,
-    ) {
-        a.check(b.len());
+    fn multiply(&self, a: &[ABlock], b: &[BBlock], acc: [&mut [[f32; STRIP]]; 2], first: bool) {
         let [acc1, acc2] = acc;
-        assert!(acc1.len() == a.count && acc2.len() == a.count);
+        assert!(a.len() == acc1.len() * b.len() && acc1.len() == acc2.len());
         let mut row = 0;
-        while row < a.count {
-            let rows = (a.count - row).min(ROWS_AT_ONCE);
-            let tiles = &a.units[row * a.stride..];
+        while row < acc1.len() {
+            let rows = (acc1.len() - row).min(ROWS_AT_ONCE);
+            let a = &a[row * b.len()..];
             let (acc1, acc2) = (&mut acc1[row..row + rows], &mut acc2[row..row + rows]);
             // SAFETY: `Avx512` is only made where the features exist; the lengths were checked above.
             unsafe {
                 match rows {
-                    1 => multiply::<1>(tiles, a.stride, b, acc1, acc2, first),
-                    2 => multiply::<2>(tiles, a.stride, b, acc1, acc2, first),
-                    3 => multiply::<3>(tiles, a.stride, b, acc1, acc2, first),
-                    4 => multiply::<4>(tiles, a.stride, b, acc1, acc2, first),
-                    5 => multiply::<5>(tiles, a.stride, b, acc1, acc2, first),
-                    _ => multiply::<6>(tiles, a.stride, b, acc1, acc2, first),
+                    1 => multiply::<1>(a, b, acc1, acc2, first),
+                    2 => multiply::<2>(a, b, acc1, acc2, first),
+                    3 => multiply::<3>(a, b, acc1, acc2, first),
+                    4 => multiply::<4>(a, b, acc1, acc2, first),
+                    5 => multiply::<5>(a, b, acc1, acc2, first),
+                    _ => multiply::<6>(a, b, acc1, acc2, first),
                 }
             }
             row += rows;
@@ -139,14 +132,13 @@ fn load(b: &BBlock, weight: usize) -> ([__m512i; 4], __m512) {
     }
 }
 
-/// `acc[weight][row][column] (+)= Σ a·b` for `R` rows, `stride` blocks apart.
+/// `acc[weight][row][column] (+)= Σ a·b` for `R` rows.
 ///
 /// # Safety
 /// `a` holds `b.len()` blocks of each of `R` rows; `acc1` and `acc2` have `R` rows.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 unsafe fn multiply<const R: usize>(
     a: &[ABlock],
-    stride: usize,
     b: &[BBlock],
     acc1: &mut [[f32; STRIP]],
     acc2: &mut [[f32; STRIP]],
@@ -165,15 +157,15 @@ unsafe fn multiply<const R: usize>(
         }
     }
     let minus_magic = _mm512_set1_ps(-MAGIC);
-    for (k, b) in b.iter().enumerate() {
-        let (codes1, scale1) = load(b, 0);
-        let (codes2, scale2) = load(b, 1);
+    for (k, block) in b.iter().enumerate() {
+        let (codes1, scale1) = load(block, 0);
+        let (codes2, scale2) = load(block, 1);
         // (MAGIC + dot)·scale − MAGIC·scale is dot·scale without a rounding.
         let offset1 = _mm512_mul_ps(minus_magic, scale1);
         let offset2 = _mm512_mul_ps(minus_magic, scale2);
         for r in 0..R {
             // SAFETY: row `r` holds as many blocks as `b`, by the contract of this function.
-            let a = unsafe { &*a.add(r * stride + k) };
+            let a = unsafe { &*a.add(r * b.len() + k) };
             let mut dot1 = _mm512_set1_epi32(a.start);
             let mut dot2 = dot1;
             for q in 0..4 {
