@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What a user would otherwise run on a CPU: the SwiGLU dual GEMM over dequantised NVFP4 weights.
 
-    python3 benches/peers/cpu.py [--threads N] [--repeat R] M,N,K [M,N,K ...]
+    python3 benches/peers/cpu.py [--threads N] [--repeat R] [--slow] M,N,K [M,N,K ...]
 
 One line a peer: name, then a tab and the median in ms for each shape ("-" where it cannot run).
 Every peer is warmed up twice, and weights are dequantised (and prepacked) outside of the timing
@@ -16,6 +16,7 @@ import time
 arguments = argparse.ArgumentParser()
 arguments.add_argument("--threads", type=int, default=os.cpu_count())
 arguments.add_argument("--repeat", type=int, default=15)
+arguments.add_argument("--slow", action="store_true", help="also dequantise in each call")
 arguments.add_argument("shapes", nargs="+")
 arguments = arguments.parse_args()
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -52,14 +53,11 @@ def plain(a, b1, b2):
 
 
 def torch_dtype(dtype):
-    def make(a, b1, b2):
-        return plain(*(dequantize(x, dtype) for x in (a, b1, b2)))
-
-    return make
+    return lambda packed, f32: plain(*(x.to(dtype) for x in f32))
 
 
-def torch_f32_bf16_math(a, b1, b2):
-    run = torch_dtype(torch.float32)(a, b1, b2)
+def torch_f32_bf16_math(packed, f32):
+    run = plain(*f32)
 
     def medium():
         torch.set_float32_matmul_precision("medium")
@@ -71,22 +69,22 @@ def torch_f32_bf16_math(a, b1, b2):
     return medium
 
 
-def torch_prepacked(a, b1, b2):
-    a, b1, b2 = (dequantize(x, torch.bfloat16) for x in (a, b1, b2))
-    m = a.shape[0]
+def torch_prepacked(packed, f32):
+    a, b1, b2 = (x.to(torch.bfloat16) for x in f32)
     pack = torch.ops.mkldnn._reorder_linear_weight
     linear = torch.ops.mkldnn._linear_pointwise
-    p1, p2 = pack(b1, m), pack(b2, m)
+    p1, p2 = pack(b1, a.shape[0]), pack(b2, a.shape[0])
     return lambda: silu(linear(a, p1, None, "none", [], "")) * linear(a, p2, None, "none", [], "")
 
 
-def torch_packed(a, b1, b2):
-    a = dequantize(a, torch.bfloat16)
+def torch_packed(packed, f32):
+    a = f32[0].to(torch.bfloat16)
+    _, b1, b2 = packed
     return lambda: plain(a, dequantize(b1, torch.bfloat16), dequantize(b2, torch.bfloat16))()
 
 
-def numpy_f32(a, b1, b2):
-    a, b1, b2 = (dequantize(x, torch.float32).numpy() for x in (a, b1, b2))
+def numpy_f32(packed, f32):
+    a, b1, b2 = (x.numpy() for x in f32)
 
     def run():
         gate = a @ b1.T
@@ -95,14 +93,15 @@ def numpy_f32(a, b1, b2):
     return run
 
 
-PEERS = [
-    ("torch bf16, oneDNN-prepacked", torch_prepacked),
-    ("torch bf16, dequantised once", torch_dtype(torch.bfloat16)),
-    ("torch f32 tensors, bf16 math", torch_f32_bf16_math),
-    ("torch f32, dequantised once", torch_dtype(torch.float32)),
-    ("numpy f32, dequantised once", numpy_f32),
-    ("torch bf16, dequantised in each call", torch_packed),
-]
+PEERS = {
+    "torch bf16, oneDNN-prepacked": torch_prepacked,
+    "torch bf16, dequantised once": torch_dtype(torch.bfloat16),
+    "torch f32 tensors, bf16 math": torch_f32_bf16_math,
+    "torch f32, dequantised once": torch_dtype(torch.float32),
+    "numpy f32, dequantised once": numpy_f32,
+}
+if arguments.slow:
+    PEERS["torch bf16, dequantised in each call"] = torch_packed
 
 
 def median_ms(run):
@@ -116,16 +115,17 @@ def median_ms(run):
     return sorted(times)[len(times) // 2]
 
 
+table = {name: [] for name in PEERS}
 with torch.no_grad():
-    for name, make in PEERS:
-        line = [name]
-        for shape in arguments.shapes:
-            m, n, k = map(int, shape.split(","))
-            torch.manual_seed(1)
-            operands = operand(m, k), operand(n, k), operand(n, k)
+    for shape in arguments.shapes:
+        m, n, k = map(int, shape.split(","))
+        packed = operand(m, k), operand(n, k), operand(n, k)
+        f32 = [dequantize(x, torch.float32) for x in packed]
+        for name, make in PEERS.items():
             try:
-                line.append(f"{median_ms(make(*operands)):.3f}")
+                table[name].append(f"{median_ms(make(packed, f32)):.3f}")
             except (RuntimeError, NotImplementedError, AttributeError) as error:
                 print(f"{name}, {shape}: {str(error).splitlines()[0]}", file=sys.stderr)
-                line.append("-")
-        print("\t".join(line), flush=True)
+                table[name].append("-")
+for name, times in table.items():
+    print("\t".join([name, *times]), flush=True)

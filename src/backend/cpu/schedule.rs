@@ -24,7 +24,7 @@ const PANEL_BYTES: usize = 16 << 20;
 const SEGMENT_ROWS: usize = 512;
 
 /// Strips of a group, when there are rows enough to make a second look at A worth while.
-const GROUP_STRIPS: usize = 4;
+const GROUP_STRIPS: usize = 8;
 
 /// The inner loops of one instruction set.
 pub(super) trait Kernel: Sync {
