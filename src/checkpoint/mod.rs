@@ -1,6 +1,12 @@
-//! NVFP4 layers in safetensors checkpoints.
+//! NVFP4 layers in safetensors checkpoints, and safetensors files of single tensors.
 
-/// What is wrong with a checkpoint.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CheckpointError {}
+mod error;
+mod file;
+mod header;
+pub mod tensors;
+mod writer;
+
+pub use error::CheckpointError;
+pub use file::{SafetensorsFile, Tensor};
+pub use safetensors::Dtype;
+pub use writer::{Declared, Writer};
