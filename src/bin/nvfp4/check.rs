@@ -46,7 +46,7 @@ impl fmt::Display for Rows {
 }
 
 /// Multiply-adds of the oracle that take about a second on two cores.
-const AUTO_PRODUCTS: f64 = 4e9;
+const AUTO_PRODUCTS: f64 = 2e9;
 
 impl Rows {
     /// The rows, each as (batch, row): the first, the last, and others at random places.

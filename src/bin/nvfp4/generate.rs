@@ -1,12 +1,17 @@
 //! `nvfp4 generate`: made-up operands in a file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
 
 use nvfp4_dual_gemm::Problem;
-use nvfp4_dual_gemm::synth::{CONTEST_SEED, Data};
+use nvfp4_dual_gemm::checkpoint::tensors;
+use nvfp4_dual_gemm::synth::{CONTEST_SEED, Data, Operands};
 
-use crate::args;
-use crate::output::Output;
+use crate::args::shape_text;
+use crate::output::{self, Output, Style};
+use crate::progress::Progress;
+use crate::{args, machine};
 
 /// Write made-up operands to a safetensors file that `run --input` takes
 #[derive(Debug, clap::Args)]
@@ -29,6 +34,40 @@ pub struct Args {
     output: PathBuf,
 }
 
-pub fn run(_args: &Args, _out: &Output) -> anyhow::Result<()> {
-    anyhow::bail!("not built in")
+#[derive(Serialize)]
+struct Report<'a> {
+    shape: [usize; 4],
+    data: String,
+    seed: u64,
+    output: &'a Path,
+    file_bytes: u64,
+}
+
+pub fn run(args: &Args, out: &Output) -> anyhow::Result<()> {
+    let problem = args.shape;
+    machine::ensure_fits(&problem, 0)?;
+    let progress = Progress::spinner("making operands");
+    let operands = Operands::generate(problem, args.data, args.seed)?;
+    progress.message(format!("writing {}", args.output.display()));
+    tensors::write_operands(&args.output, &operands)?;
+    drop(progress);
+    let file_bytes = machine::file_size(&args.output)?;
+    out.line(format!(
+        "{}: a, b1 and b2 of {}, {} data, seed {}, {}",
+        out.paint(&args.output.display().to_string(), Style::Bold),
+        shape_text(&problem),
+        args.data,
+        args.seed,
+        output::bytes(file_bytes as f64)
+    ))?;
+    out.json(
+        true,
+        Report {
+            shape: [problem.m, problem.n, problem.k, problem.batch],
+            data: args.data.to_string(),
+            seed: args.seed,
+            output: &args.output,
+            file_bytes,
+        },
+    )
 }

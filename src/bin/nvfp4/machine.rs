@@ -1,8 +1,9 @@
 //! Facts about the machine, as far as the system tells them.
 
 use std::fs;
+use std::path::Path;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 
 use nvfp4_dual_gemm::Problem;
 
@@ -113,4 +114,9 @@ pub fn ensure_fits(problem: &Problem, c_size: usize) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+/// Size of a file in bytes.
+pub fn file_size(path: &Path) -> anyhow::Result<u64> {
+    Ok(fs::metadata(path).with_context(|| path.display().to_string())?.len())
 }

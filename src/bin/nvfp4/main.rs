@@ -91,9 +91,10 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_broken_pipe(&error) => ExitCode::FAILURE,
         Err(error) => {
-            complain(&format!("{error:#}"));
+            let sentence = sentence(&error);
+            complain(&sentence);
             if !out.printed_json() {
-                let _ = out.json_error(&format!("{error:#}"));
+                let _ = out.json_error(&sentence);
             }
             ExitCode::FAILURE
         }
@@ -124,13 +125,24 @@ fn usage(error: &clap::Error) -> ExitCode {
     ExitCode::from(2)
 }
 
+/// The error and its causes; the library's errors quote their causes already.
+fn sentence(error: &anyhow::Error) -> String {
+    let mut sentence = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if sentence.is_empty() {
+            sentence = cause;
+        } else if !sentence.contains(&cause) {
+            sentence += &format!(": {cause}");
+        }
+    }
+    sentence
+}
+
 fn complain(sentence: &str) {
     // A closed stderr is no reason to fail in another way.
     let _ = writeln!(io::stderr(), "error: {}", sentence.trim_end());
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error
-        .downcast_ref::<io::Error>()
-        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }

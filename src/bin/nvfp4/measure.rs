@@ -47,11 +47,11 @@ pub fn measure<E>(
         Ok(start.elapsed())
     };
     let first = timed()?;
-    if let Repeat::For(budget) = repeat {
-        if first > 5 * budget {
-            let seconds = first.as_secs_f64();
-            return Ok(Timing { median: seconds, min: seconds, runs: 1, warmed_up: false });
-        }
+    if let Repeat::For(budget) = repeat
+        && first > 5 * budget
+    {
+        let seconds = first.as_secs_f64();
+        return Ok(Timing { median: seconds, min: seconds, runs: 1, warmed_up: false });
     }
     let mut times = Vec::new();
     let start = Instant::now();

@@ -3,11 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::Context;
 use serde::Serialize;
 
 use nvfp4_dual_gemm::backend::Selection;
+use nvfp4_dual_gemm::checkpoint::tensors::{self, TensorFile};
 use nvfp4_dual_gemm::synth::{CONTEST_SEED, Data, Operands};
-use nvfp4_dual_gemm::{Backend, DType, DualGemm, Element, Gate, Problem, bf16, f16};
+use nvfp4_dual_gemm::{Backend, DType, DualGemm, Element, Gate, Operand, Problem, bf16, f16};
 
 use crate::args::{gate_text, shape_text};
 use crate::check::{Check, Exact, Rows};
@@ -101,7 +103,16 @@ pub fn run(args: &Args, out: &Output) -> anyhow::Result<()> {
 }
 
 fn operands(args: &Args) -> anyhow::Result<Operands> {
-    let Some(problem) = args.shape else { anyhow::bail!("not built in") };
+    if let Some(path) = &args.input {
+        let _progress = Progress::spinner(format!("reading {}", path.display()));
+        let file = TensorFile::open(path)?;
+        return Ok(Operands {
+            a: file.operand("a", Operand::A)?,
+            b1: file.operand("b1", Operand::B1)?,
+            b2: file.operand("b2", Operand::B2)?,
+        });
+    }
+    let problem = args.shape.context("neither --shape nor --input is given")?;
     machine::ensure_fits(&problem, args.out_dtype.size())?;
     let _progress = Progress::spinner("making operands");
     Ok(Operands::generate(problem, args.data, args.seed)?)
@@ -136,6 +147,14 @@ fn with_type<T: Element>(
         Rows::Some(0) => None,
         rows => Some(Exact::<T>::new(gemm, rows)?.check(&problem, &c)),
     };
+    let pass = check.as_ref().is_none_or(|check| check.pass);
+    // A wrong result is not left lying about for somebody to use.
+    if let Some(path) = args.output.as_ref().filter(|_| pass) {
+        progress.message(format!("writing {}", path.display()));
+        let Problem { m, n, batch, .. } = problem;
+        let shape = if batch == 1 { vec![m, n] } else { vec![batch, m, n] };
+        tensors::write_output(path, "c", &shape, &c)?;
+    }
     drop(progress);
 
     let report = Report {
@@ -153,10 +172,9 @@ fn with_type<T: Element>(
         bytes: problem.bytes(T::DTYPE.size()),
         timing,
         check,
-        output: args.output.clone(),
+        output: args.output.clone().filter(|_| pass),
     };
     print(out, &report)?;
-    let pass = report.check.as_ref().is_none_or(|check| check.pass);
     out.json(pass, &report)?;
     report.check.as_ref().map_or(Ok(()), Check::require)
 }
