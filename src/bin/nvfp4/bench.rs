@@ -50,7 +50,7 @@ pub struct Args {
     #[arg(long)]
     warm: bool,
     /// contest: codes ±{0, .5, 1, 1.5}, scales in [0, 1); full: all codes and scale bytes
-    #[arg(long, default_value = "contest")]
+    #[arg(long, value_name = "KIND", default_value = "contest")]
     data: Data,
     /// Same seed, same operands, on every machine
     #[arg(long, default_value_t = CONTEST_SEED)]
@@ -275,8 +275,16 @@ fn print_row(out: &Output, table: &Table, row: &Row) -> anyhow::Result<()> {
 fn draw(file: &std::path::Path, report: &Report) -> anyhow::Result<()> {
     let title = format!("NVFP4 dual GEMM, {}", output::count(report.threads, "thread"));
     let mut subtitle = format!("{}; DRAM read {:.1} GB/s", report.cpu, report.dram_read_gb_per_s);
-    for PathPeak { path, peak } in &report.peaks {
-        subtitle += &format!("; {path} {:.0} GFLOP/s", peak.gflop_per_s);
+    let peaks: Vec<String> = report
+        .peaks
+        .iter()
+        .map(|PathPeak { path, peak }| {
+            let isa = path.trim_start_matches("cpu (").trim_end_matches(')');
+            format!("{isa} {:.0}", peak.gflop_per_s)
+        })
+        .collect();
+    if !peaks.is_empty() {
+        subtitle += &format!(", peak GFLOP/s: {}", peaks.join(", "));
     }
     let points: Vec<Point> = report
         .results

@@ -24,7 +24,7 @@ pub struct Args {
     #[arg(long, value_name = "MxNxK[xL]", value_parser = args::shape)]
     shape: Problem,
     /// contest: codes ±{0, .5, 1, 1.5}, scales in [0, 1); full: all codes and scale bytes
-    #[arg(long, default_value = "contest")]
+    #[arg(long, value_name = "KIND", default_value = "contest")]
     data: Data,
     /// Same seed, same bytes, on every machine
     #[arg(long, default_value_t = CONTEST_SEED)]

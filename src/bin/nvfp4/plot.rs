@@ -24,7 +24,7 @@ const ROW: i32 = 24;
 const GAP: i32 = 14;
 const TOP: i32 = 92;
 const BOTTOM: i32 = 58;
-const RIGHT: i32 = 190;
+const RIGHT: i32 = 170;
 /// Okabe and Ito's colours, which the colour-blind can tell apart.
 const COLOURS: [RGBColor; 5] = [
     RGBColor(0, 114, 178),
@@ -65,7 +65,7 @@ pub fn draw(title: &str, subtitle: &str, points: &[Point]) -> Result<String> {
     let bottom = TOP + GAP + rows * ROW + gaps * GAP;
     let height = bottom + BOTTOM;
     let longest = points.iter().map(|p| p.shape.chars().count()).max().unwrap_or(0) as i32;
-    let left = 34 + 8 * longest;
+    let left = 40 + 9 * longest;
 
     let axis = Axis::over(points.iter().map(|p| p.ratio), left, WIDTH - RIGHT);
     let mut svg = String::new();
@@ -74,7 +74,8 @@ pub fn draw(title: &str, subtitle: &str, points: &[Point]) -> Result<String> {
             SVGBackend::with_string(&mut svg, (WIDTH as u32, height as u32)).into_drawing_area();
         area.fill(&WHITE).map_err(failed)?;
         let text = |words: &str, x: i32, y: i32, size: i32, colour: RGBColor, side: HPos| {
-            let style = ("sans-serif", size).into_font().color(&colour);
+            // plotters takes the height of a line, which it holds to be 1.24 font sizes.
+            let style = ("sans-serif", f64::from(size) * 1.24).into_font().color(&colour);
             let style = style.pos(Pos::new(side, VPos::Center));
             area.draw_text(words, &style, (x, y)).map_err(failed)
         };
@@ -184,6 +185,28 @@ mod tests {
         let axis = Axis::over([3.0].into_iter(), 0, 100);
         assert_eq!((axis.x(1.0), axis.x(5.0)), (0, 100));
         assert_eq!(axis.ticks, [1.0, 2.0, 5.0]);
+    }
+
+    #[test]
+    fn every_point_and_series_is_drawn() {
+        let point = |shape: &str, path: &str, ratio: f64| Point {
+            shape: shape.to_owned(),
+            path: path.to_owned(),
+            ratio,
+            label: format!("{ratio:.1}x"),
+        };
+        let points = [
+            point("256x4096x7168", "cpu (avx512)", 1.4),
+            point("256x4096x7168", "cpu (avx2)", 3.25),
+            point("1x4096x7168", "cpu (avx512)", 0.8),
+            point("1x4096x7168", "cpu (avx2)", 1234.5),
+        ];
+        let svg = draw("title & <more>", "subtitle", &points).unwrap();
+        // A circle for each point, and one for each series of the legend.
+        assert_eq!(svg.matches("<circle").count(), points.len() + 2);
+        assert_eq!(svg.matches("\n256x4096x7168\n").count(), 1);
+        assert_eq!(svg.matches("\n1234.5x\n").count(), 1);
+        assert!(svg.contains("title &amp; &lt;more&gt;"));
     }
 
     #[test]

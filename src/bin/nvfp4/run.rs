@@ -34,11 +34,10 @@ pub struct Args {
     /// Make operands for a problem of this size
     #[arg(long, value_name = "MxNxK[xL]", value_parser = args::shape)]
     shape: Option<Problem>,
-    /// Made-up operands: contest (codes ±{0, .5, 1, 1.5}, scales in [0, 1)) or full (all codes, all
-    /// scale bytes, three global scales)
-    #[arg(long, conflicts_with = "input", default_value = "contest")]
+    /// contest: codes ±{0, .5, 1, 1.5}, scales in [0, 1); full: all codes and scale bytes
+    #[arg(long, value_name = "KIND", conflicts_with = "input", default_value = "contest")]
     data: Data,
-    /// Made-up operands: same seed, same bytes, on every machine
+    /// Same seed, same operands, on every machine
     #[arg(long, conflicts_with = "input", default_value_t = CONTEST_SEED)]
     seed: u64,
     /// Take the operands of this safetensors file

@@ -39,7 +39,7 @@ pub struct Args {
     #[arg(long, value_delimiter = ',', value_parser = args::isa)]
     isa: Vec<IsaArg>,
     /// contest: codes ±{0, .5, 1, 1.5}, scales in [0, 1); full: all codes and scale bytes
-    #[arg(long, default_value = "full")]
+    #[arg(long, value_name = "KIND", default_value = "full")]
     data: Data,
     /// Same seed, same operands, on every machine
     #[arg(long, default_value_t = CONTEST_SEED)]
