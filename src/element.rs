@@ -1,5 +1,6 @@
 //! The float types that go in and come out: f32, f16 and bf16.
 
+use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use std::fmt;
 use std::str::FromStr;
@@ -72,6 +73,15 @@ pub trait Element:
     /// Round to nearest even in *one* step, never by way of a rounded f32.
     fn from_f64(value: f64) -> Self;
 
+    /// [`Element::from_f32`] over a slice, with the conversion instructions of the machine.
+    ///
+    /// Elements beyond the shorter slice are left alone.
+    fn convert(values: &[f32], out: &mut [Self]) {
+        for (out, &value) in out.iter_mut().zip(values) {
+            *out = Self::from_f32(value);
+        }
+    }
+
     /// Position of the value on the line of all values of this type: neighbours differ by one, both
     /// zeros are 0, infinity follows the largest finite value.
     fn ordinal(self) -> i64;
@@ -110,6 +120,11 @@ impl Element for f16 {
 
     fn from_f64(value: f64) -> Self {
         f16::from_f32(f32_round_to_odd(value))
+    }
+
+    fn convert(values: &[f32], out: &mut [f16]) {
+        let n = values.len().min(out.len());
+        out[..n].convert_from_f32_slice(&values[..n]);
     }
 
     fn ordinal(self) -> i64 {

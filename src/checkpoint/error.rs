@@ -59,6 +59,19 @@ pub enum CheckpointError {
         expected: String,
     },
 
+    /// A global scale cannot be used.
+    #[error("{}: tensor {tensor} holds {stored:e}, expected {expected}", path.display())]
+    GlobalScale {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// The number as it is stored.
+        stored: f32,
+        /// What would do.
+        expected: &'static str,
+    },
+
     /// The numbers of a tensor are no NVFP4 matrix, or cannot be made one.
     #[error("{}: tensor {tensor}: {source}", path.display())]
     Matrix {
@@ -68,6 +81,70 @@ pub enum CheckpointError {
         tensor: String,
         /// What is wrong with it.
         source: Box<crate::Error>,
+    },
+
+    /// A JSON file beside the tensors (index or quantisation config) cannot be used.
+    #[error("{}: {reason}", path.display())]
+    Json {
+        /// The JSON file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// A directory has no safetensors file, or several and no index.
+    #[error("{}: {reason}", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What it has and lacks.
+        reason: String,
+    },
+
+    /// There are no gate and up projections below a prefix.
+    #[error("{}: no MLP layer {prefix:?}: looked for {looked_for}{}", path.display(), Near(near))]
+    MissingLayer {
+        /// The file or directory.
+        path: PathBuf,
+        /// Prefix asked for.
+        prefix: String,
+        /// Names looked for.
+        looked_for: String,
+        /// Layers, or else tensors, whose names come near.
+        near: Vec<String>,
+    },
+
+    /// The layer is stored in another format, which must not be read as NVFP4.
+    #[error("{}: layer {layer} is {scheme}, not NVFP4 with 4-bit activations: {evidence}", path.display())]
+    Scheme {
+        /// The file or directory.
+        path: PathBuf,
+        /// The layer.
+        layer: String,
+        /// Name of the scheme that it is.
+        scheme: String,
+        /// By what it was recognised, and what to do if something can be done.
+        evidence: String,
+    },
+
+    /// The MLPs of the model have an activation function that no gate computes.
+    #[error("{}: config.json says that the activation is {activation:?}, expected silu or gelu_pytorch_tanh", path.display())]
+    Activation {
+        /// The file or directory.
+        path: PathBuf,
+        /// Name of the function.
+        activation: String,
+    },
+
+    /// None of the tensors is to be quantised, or can be.
+    #[error("{}: no 2-D F32, F16 or BF16 tensor with K a multiple of 16 ends in {suffixes}{}", path.display(), Near(near))]
+    NothingToQuantize {
+        /// The file or directory.
+        path: PathBuf,
+        /// Ends of names that were looked for.
+        suffixes: String,
+        /// Names that come near.
+        near: Vec<String>,
     },
 
     /// A tensor cannot be written.
@@ -82,14 +159,14 @@ pub enum CheckpointError {
     },
 }
 
-/// ` (nearest in the file: x, y)`, or nothing.
+/// ` (nearest: x, y)`.
 struct Near<'a>(&'a [String]);
 
 impl fmt::Display for Near<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_empty() {
-            return f.write_str(" (the file has no tensors)");
+            return f.write_str(" (there are no tensors)");
         }
-        write!(f, " (nearest in the file: {})", self.0.join(", "))
+        write!(f, " (nearest: {})", self.0.join(", "))
     }
 }

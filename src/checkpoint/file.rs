@@ -237,7 +237,7 @@ impl<'a> Tensor<'a> {
 }
 
 /// Opens a file that is one: opening a pipe would wait for a writer.
-fn open_regular(path: &Path) -> Result<File> {
+pub(super) fn open_regular(path: &Path) -> Result<File> {
     let regular = std::fs::metadata(path).map_err(|e| io(path, e))?.is_file();
     if !regular {
         let reason = "is not a regular file";

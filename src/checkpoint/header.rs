@@ -64,6 +64,10 @@ fn check(
     len: usize,
     start: usize,
 ) -> Result<BTreeMap<String, Entry>, String> {
+    if let Some(name) = raw.keys().find(|name| name.contains(char::is_control)) {
+        // Names go into error messages, and those to terminals.
+        return Err(format!("the tensor name {name:?} has control characters"));
+    }
     let mut order: Vec<(&String, &TensorInfo)> = raw.iter().collect();
     order.sort_by_key(|(_, info)| info.data_offsets);
     let mut end = 0;
@@ -79,7 +83,7 @@ fn check(
                 if from < end { "overlaps the one before, which ends" } else { "leaves a gap" };
             return Err(format!("{} {fault} at byte {end}", what()));
         }
-        match byte_count(info) {
+        match byte_len(info.dtype, &info.shape) {
             Some(bytes) if bytes == to - from => end = to,
             Some(bytes) => return Err(format!("{} needs {bytes} bytes", what())),
             None => return Err(format!("{} has no whole number of bytes, or too many", what())),
@@ -94,11 +98,6 @@ fn check(
             (name, Entry { dtype, shape, data: start + from..start + to })
         })
         .collect())
-}
-
-/// Bytes of a tensor, unless they overflow or are no whole number.
-fn byte_count(info: &TensorInfo) -> Option<usize> {
-    byte_len(info.dtype, &info.shape)
 }
 
 /// Bytes of a tensor of this type and shape, unless they overflow or are no whole number.

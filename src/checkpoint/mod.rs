@@ -1,12 +1,53 @@
 //! NVFP4 layers in safetensors checkpoints, and safetensors files of single tensors.
+//!
+//! [`Checkpoint`] opens a file, a directory or an index, and [`Checkpoint::layer`] borrows the gate
+//! and up projections of one MLP from it, in ModelOpt's or compressed-tensors' [`Convention`].
+//! [`quantize_file`] makes such a checkpoint from floats. [`tensors`] has the operands of one dual
+//! GEMM as tensors of a file.
+//!
+//! ```no_run
+//! use nvfp4_dual_gemm::{Backend, DualGemm, checkpoint::Checkpoint, f16};
+//! # fn main() -> nvfp4_dual_gemm::Result<()> {
+//! # let x = vec![0.0f32; 8 * 4096];
+//! let checkpoint = Checkpoint::open("Llama-3.1-8B-NVFP4")?;
+//! let layer = checkpoint.layer("model.layers.0.mlp")?;
+//! let a = layer.quantize_input(&x, 8)?; // 8 tokens
+//! let y: Vec<f16> = DualGemm::new(&a, layer.gate, layer.up)?.run(Backend::Auto)?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What is refused
+//! Schemes that look alike and mean something else are refused by name, never misread: NVFP4_AWQ,
+//! NVFP4_SVD, W4A16_NVFP4, W4A8_NVFP4_FP8, MXFP4, FP8, INT4 and INT8 formats, groups other than 16,
+//! weights that are not quantised. They are told by their tensors, and by `hf_quant_config.json` and
+//! `quantization_config` in `config.json` where these lie beside them: W4A16_NVFP4 and
+//! W4A8_NVFP4_FP8 cannot be told by tensors alone.
+//!
+//! # Hostile files
+//! Every length, offset, shape, type, name and scale byte is checked before it is used; nothing is
+//! allocated by a number that the file merely claims; shards outside of the directory are refused.
+//! Files are mapped: see [`SafetensorsFile`] on what happens when another process truncates one.
 
+mod convention;
 mod error;
 mod file;
 mod header;
+mod layer;
+mod open;
+mod quantize;
+mod scheme;
+mod sidecar;
 pub mod tensors;
+mod weights;
 mod writer;
 
+pub use convention::Convention;
 pub use error::CheckpointError;
 pub use file::{SafetensorsFile, Tensor};
+pub use layer::MlpLayer;
+pub use open::Checkpoint;
+pub use quantize::{Progress, QuantizeOptions, QuantizeReport, Quantized, quantize_file};
 pub use safetensors::Dtype;
+pub use weights::{Weight, write_weights};
 pub use writer::{Declared, Writer};

@@ -3,10 +3,14 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::detect;
 use crate::error::{Error, Result};
 
 /// Environment variable that forces an instruction set.
 pub const ISA_VARIABLE: &str = "NVFP4_CPU_ISA";
+
+/// Environment variable that switches AMX off: `off` or `on`.
+pub const AMX_VARIABLE: &str = "NVFP4_CPU_AMX";
 
 /// An instruction set that kernels are written for, the fastest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -34,17 +38,23 @@ impl Isa {
     /// All of them, the fastest first.
     pub const ALL: [Isa; 4] = [Isa::Amx, Isa::Avx512, Isa::Avx2, Isa::Portable];
 
-    /// Whether this machine has it.
+    /// Whether this machine has it, and AMX is not switched off by [`AMX_VARIABLE`].
     ///
     /// # Errors
-    /// [`Error::BackendUnavailable`] with what is missing.
+    /// [`Error::BackendUnavailable`] with what is missing, [`Error::Environment`].
     pub fn check(self) -> Result<()> {
-        match self {
-            Isa::Portable => Ok(()),
-            _ => Err(Error::BackendUnavailable {
-                backend: format!("cpu ({self})"),
-                reason: "not built in".to_owned(),
-            }),
+        let missing = match self {
+            Isa::Portable => None,
+            Isa::Avx2 => detect::avx2(),
+            Isa::Avx512 => detect::avx512(),
+            Isa::Amx if amx_switched_off()? => Some(format!("switched off by {AMX_VARIABLE}=off")),
+            Isa::Amx => detect::amx(),
+        };
+        match missing {
+            None => Ok(()),
+            Some(reason) => {
+                Err(Error::BackendUnavailable { backend: format!("cpu ({self})"), reason })
+            }
         }
     }
 
@@ -70,10 +80,22 @@ impl Isa {
                 Ok(Choice { isa, reason: format!("forced by {ISA_VARIABLE}={value}") })
             }
             _ => {
-                let isa = Isa::available()[0];
-                Ok(Choice { isa, reason: format!("{isa} is the fastest this CPU has") })
+                amx_switched_off()?; // a wrong value is an error, not a slow run
+                let isa = Isa::available().first().copied().unwrap_or(Isa::Portable);
+                Ok(Choice { isa, reason: format!("{isa} is the fastest that this CPU has") })
             }
         }
+    }
+}
+
+fn amx_switched_off() -> Result<bool> {
+    match std::env::var(AMX_VARIABLE) {
+        Ok(value) => match value.as_str() {
+            "off" => Ok(true),
+            "on" | "" => Ok(false),
+            _ => Err(Error::Environment { variable: AMX_VARIABLE, value, expected: "on, off" }),
+        },
+        Err(_) => Ok(false),
     }
 }
 

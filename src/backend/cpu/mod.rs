@@ -1,8 +1,24 @@
 //! The fused CPU backend.
+//!
+//! C is computed in strips of 16 columns. For each strip and each piece of K, the 16 rows of B1 and
+//! the 16 rows of B2 are decoded from their packed form into a few KiB of cache; every row of A then
+//! sweeps over the piece, so A is read once for both weights, and the gate is applied while both
+//! sums are at hand. No dequantised copy of a weight ever exists.
+//!
+//! * `integer`: blocks of 16 doubled codes are multiplied and summed exactly in integers (VNNI,
+//!   `vpmaddubsw` or plain Rust) and scaled into an f32 accumulator: one rounding a block.
+//! * `amx`: `e2m1·scale` is exact in bf16, so tiles of bf16 are multiplied with f32 accumulation.
+//!
+//! The order of additions depends on K alone, so results do not depend on the number of threads.
 
+mod detect;
+mod epilogue;
+mod integer;
 mod isa;
+mod kernels;
+mod schedule;
 
-pub use isa::{Choice, Isa};
+pub use isa::{AMX_VARIABLE, Choice, ISA_VARIABLE, Isa};
 
 use crate::element::Element;
 use crate::error::Result;
@@ -10,10 +26,33 @@ use crate::problem::DualGemm;
 
 /// Computes C \[batch, M, N\] with the kernels of one instruction set.
 ///
+/// Additional memory is below 64 MiB whatever the size: 16 MiB of repacked activations and about
+/// 300 KiB a thread.
+///
 /// # Errors
 /// [`crate::Error::BackendUnavailable`] when the machine does not have it, [`crate::Error::Length`]
 /// when `c` has not `batch·M·N` elements.
 pub fn run<T: Element>(gemm: &DualGemm<'_>, isa: Isa, c: &mut [T]) -> Result<()> {
     isa.check()?;
-    crate::reference::exact_into(gemm, c)
+    gemm.check_c(c.len())?;
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Amx if gemm.problem().m >= kernels::amx::MIN_ROWS => {
+            // SAFETY: `isa.check()` found AMX-BF16 and the AVX-512 features, and has asked the
+            // system for tile state.
+            schedule::run(&unsafe { kernels::amx::Amx::new() }, gemm, c);
+        }
+        #[cfg(target_arch = "x86_64")]
+        Isa::Amx | Isa::Avx512 => {
+            // SAFETY: `isa.check()` found the AVX-512 features.
+            schedule::run(&unsafe { kernels::avx512::Avx512::new() }, gemm, c);
+        }
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => {
+            // SAFETY: `isa.check()` found AVX2 and FMA.
+            schedule::run(&unsafe { kernels::avx2::Avx2::new() }, gemm, c);
+        }
+        _ => schedule::run(&kernels::portable::Portable, gemm, c),
+    }
+    Ok(())
 }

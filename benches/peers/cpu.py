@@ -1,0 +1,131 @@
+#!/usr/bin/env python3
+"""What a user would otherwise run on a CPU: the SwiGLU dual GEMM over dequantised NVFP4 weights.
+
+    python3 benches/peers/cpu.py [--threads N] [--repeat R] M,N,K [M,N,K ...]
+
+One line a peer: name, then a tab and the median in ms for each shape ("-" where it cannot run).
+Every peer is warmed up twice, and weights are dequantised (and prepacked) outside of the timing
+unless the name says otherwise. Needs torch and numpy.
+"""
+
+import argparse
+import os
+import sys
+import time
+
+arguments = argparse.ArgumentParser()
+arguments.add_argument("--threads", type=int, default=os.cpu_count())
+arguments.add_argument("--repeat", type=int, default=15)
+arguments.add_argument("shapes", nargs="+")
+arguments = arguments.parse_args()
+for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ[variable] = str(arguments.threads)
+
+try:
+    import numpy
+    import torch
+except ImportError as missing:
+    sys.exit(f"{missing}: the peers need torch and numpy")
+
+torch.set_num_threads(arguments.threads)
+torch.manual_seed(1)
+silu = torch.nn.functional.silu
+E2M1 = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6])
+
+
+def operand(rows, k):
+    """Packed codes and scale factors with values of about one."""
+    codes = torch.randint(0, 256, (rows, k // 2), dtype=torch.uint8)
+    scales = (torch.rand(rows, k // 16) * 0.02 + 0.01).to(torch.float8_e4m3fn)
+    return codes, scales
+
+
+def dequantize(packed, dtype):
+    codes, scales = packed
+    nibbles = torch.stack((codes & 15, codes >> 4), dim=-1).view(codes.shape[0], -1).int()
+    values = E2M1.to(dtype)[nibbles].view(codes.shape[0], -1, 16)
+    return (values * scales.to(dtype).unsqueeze(-1)).view(codes.shape[0], -1)
+
+
+def plain(a, b1, b2):
+    return lambda: silu(a @ b1.T) * (a @ b2.T)
+
+
+def torch_dtype(dtype):
+    def make(a, b1, b2):
+        return plain(*(dequantize(x, dtype) for x in (a, b1, b2)))
+
+    return make
+
+
+def torch_f32_bf16_math(a, b1, b2):
+    run = torch_dtype(torch.float32)(a, b1, b2)
+
+    def medium():
+        torch.set_float32_matmul_precision("medium")
+        try:
+            return run()
+        finally:
+            torch.set_float32_matmul_precision("highest")
+
+    return medium
+
+
+def torch_prepacked(a, b1, b2):
+    a, b1, b2 = (dequantize(x, torch.bfloat16) for x in (a, b1, b2))
+    m = a.shape[0]
+    pack = torch.ops.mkldnn._reorder_linear_weight
+    linear = torch.ops.mkldnn._linear_pointwise
+    p1, p2 = pack(b1, m), pack(b2, m)
+    return lambda: silu(linear(a, p1, None, "none", [], "")) * linear(a, p2, None, "none", [], "")
+
+
+def torch_packed(a, b1, b2):
+    a = dequantize(a, torch.bfloat16)
+    return lambda: plain(a, dequantize(b1, torch.bfloat16), dequantize(b2, torch.bfloat16))()
+
+
+def numpy_f32(a, b1, b2):
+    a, b1, b2 = (dequantize(x, torch.float32).numpy() for x in (a, b1, b2))
+
+    def run():
+        gate = a @ b1.T
+        return gate / (1 + numpy.exp(-gate)) * (a @ b2.T)
+
+    return run
+
+
+PEERS = [
+    ("torch bf16, oneDNN-prepacked", torch_prepacked),
+    ("torch bf16, dequantised once", torch_dtype(torch.bfloat16)),
+    ("torch f32 tensors, bf16 math", torch_f32_bf16_math),
+    ("torch f32, dequantised once", torch_dtype(torch.float32)),
+    ("numpy f32, dequantised once", numpy_f32),
+    ("torch bf16, dequantised in each call", torch_packed),
+]
+
+
+def median_ms(run):
+    for _ in range(2):
+        run()
+    times = []
+    for _ in range(arguments.repeat):
+        start = time.perf_counter()
+        run()
+        times.append((time.perf_counter() - start) * 1e3)
+    return sorted(times)[len(times) // 2]
+
+
+with torch.no_grad():
+    for name, make in PEERS:
+        line = [name]
+        for shape in arguments.shapes:
+            m, n, k = map(int, shape.split(","))
+            torch.manual_seed(1)
+            operands = operand(m, k), operand(n, k), operand(n, k)
+            try:
+                line.append(f"{median_ms(make(*operands)):.3f}")
+            except (RuntimeError, NotImplementedError, AttributeError) as error:
+                print(f"{name}, {shape}: {str(error).splitlines()[0]}", file=sys.stderr)
+                line.append("-")
+        print("\t".join(line), flush=True)

@@ -1,0 +1,9 @@
+//! Any bytes as a safetensors checkpoint.
+#![no_main]
+
+#[path = "../read_everything.rs"]
+mod read_everything;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    read_everything::read_everything(bytes);
+});

@@ -1,0 +1,144 @@
+//! AVX2 and FMA: `vpmaddubsw` sums pairs of products in 16 bits, which 16 products of at most
+//! 12·24 do not overflow.
+
+use std::arch::x86_64::*;
+use std::ops::Range;
+
+use crate::backend::cpu::epilogue::Epilogue;
+use crate::backend::cpu::integer::{self, ABlock, BBlock, MAGIC, STRIP};
+use crate::backend::cpu::schedule::{Kernel, Tiles};
+use crate::format::BLOCK;
+use crate::matrix::Nvfp4View;
+
+/// Proof that the machine has the features.
+pub(in super::super) struct Avx2(());
+
+impl Avx2 {
+    /// # Safety
+    /// The machine has AVX2 and FMA.
+    pub unsafe fn new() -> Self {
+        Avx2(())
+    }
+}
+
+/// Rows of one call of the inner loop.
+const ROWS_AT_ONCE: usize = 4;
+
+/// Columns of one vector; a strip is two.
+const LANES: usize = 8;
+
+impl Kernel for Avx2 {
+    type A = ABlock;
+    type B = BBlock;
+    const ROWS: usize = 1;
+    const K: usize = BLOCK;
+
+    fn pack(&self, a: &Nvfp4View<'_>, rows: Range<usize>, units: Range<usize>, out: &mut [ABlock]) {
+        integer::pack_row(a, rows.start, units, out);
+    }
+
+    fn decode(
+        &self,
+        b: [&Nvfp4View<'_>; 2],
+        column: usize,
+        units: Range<usize>,
+        out: &mut [BBlock],
+    ) {
+        for (weight, b) in b.into_iter().enumerate() {
+            integer::decode_strip(b, weight, column, units.clone(), out);
+        }
+    }
+
+    fn multiply(
+        &self,
+        a: Tiles<'_, ABlock>,
+        b: &[BBlock],
+        acc: [&mut [[f32; STRIP]]; 2],
+        first: bool,
+    ) {
+        a.check(b.len());
+        for (weight, acc) in acc.into_iter().enumerate() {
+            assert!(acc.len() == a.count);
+            for (i, acc) in acc.chunks_mut(ROWS_AT_ONCE).enumerate() {
+                let tiles = &a.units[i * ROWS_AT_ONCE * a.stride..];
+                for half in 0..2 {
+                    // SAFETY: `Avx2` is only made where the features exist; the lengths were checked
+                    // above.
+                    unsafe {
+                        match acc.len() {
+                            1 => multiply::<1>(tiles, a.stride, b, weight, half, acc, first),
+                            2 => multiply::<2>(tiles, a.stride, b, weight, half, acc, first),
+                            3 => multiply::<3>(tiles, a.stride, b, weight, half, acc, first),
+                            _ => multiply::<4>(tiles, a.stride, b, weight, half, acc, first),
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn finish(&self, epilogue: &Epilogue, acc1: &mut [[f32; STRIP]], acc2: &[[f32; STRIP]]) {
+        // SAFETY: `Avx2` is only made where the features exist.
+        unsafe { finish(epilogue, acc1, acc2) }
+    }
+}
+
+#[target_feature(enable = "avx2,fma")]
+fn finish(epilogue: &Epilogue, acc1: &mut [[f32; STRIP]], acc2: &[[f32; STRIP]]) {
+    epilogue.apply(acc1, acc2);
+}
+
+/// `acc[row][column] (+)= Σ a·b` of one weight for `R` rows and half a strip.
+///
+/// # Safety
+/// `a` holds `b.len()` blocks of each of `R` rows, `stride` blocks apart; `acc` has `R` rows; `weight`
+/// and `half` are 0 or 1.
+#[target_feature(enable = "avx2,fma")]
+unsafe fn multiply<const R: usize>(
+    a: &[ABlock],
+    stride: usize,
+    b: &[BBlock],
+    weight: usize,
+    half: usize,
+    acc: &mut [[f32; STRIP]],
+    first: bool,
+) {
+    let a = a.as_ptr();
+    let columns = half * LANES;
+    let mut sum = [_mm256_setzero_ps(); R];
+    if !first {
+        for r in 0..R {
+            // SAFETY: eight f32 from column 0 or 8 of 16 on.
+            sum[r] = unsafe { _mm256_loadu_ps(acc[r][columns..].as_ptr()) };
+        }
+    }
+    let ones = _mm256_set1_epi16(1);
+    let minus_magic = _mm256_set1_ps(-MAGIC);
+    for (k, b) in b.iter().enumerate() {
+        // SAFETY: eight groups of four bytes, and eight f32, from column 0 or 8 of 16 on.
+        let (codes, scale) = unsafe {
+            let mut codes = [_mm256_setzero_si256(); 4];
+            for (codes, quad) in codes.iter_mut().zip(&b.codes[weight]) {
+                *codes = _mm256_loadu_si256(quad[columns..].as_ptr().cast());
+            }
+            (codes, _mm256_loadu_ps(b.scales[weight][columns..].as_ptr()))
+        };
+        let offset = _mm256_mul_ps(minus_magic, scale);
+        for (r, sum) in sum.iter_mut().enumerate() {
+            // SAFETY: row `r` holds as many blocks as `b`, by the contract of this function.
+            let a = unsafe { &*a.add(r * stride + k) };
+            let mut pairs = _mm256_setzero_si256();
+            for (q, &codes) in codes.iter().enumerate() {
+                let quad = _mm256_set1_epi32(a.quad(q));
+                pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(codes, quad));
+            }
+            let dot = _mm256_add_epi32(_mm256_madd_epi16(pairs, ones), _mm256_set1_epi32(a.start));
+            let term = _mm256_fmadd_ps(_mm256_castsi256_ps(dot), scale, offset);
+            *sum = _mm256_fmadd_ps(term, _mm256_set1_ps(a.scale), *sum);
+        }
+    }
+    for r in 0..R {
+        // SAFETY: eight f32 from column 0 or 8 of 16 on.
+        unsafe { _mm256_storeu_ps(acc[r][columns..].as_mut_ptr(), sum[r]) };
+    }
+}

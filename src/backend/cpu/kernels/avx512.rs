@@ -1,0 +1,206 @@
+//! AVX-512 with VNNI: `vpdpbusd` sums four products of bytes in each of 16 lanes.
+
+use std::arch::x86_64::*;
+use std::ops::Range;
+
+use super::unpack512::{SPAN, Span, load_span, prefetch_next_strip};
+use crate::backend::cpu::epilogue::Epilogue;
+use crate::backend::cpu::integer::{self, ABlock, BBlock, MAGIC, STRIP};
+use crate::backend::cpu::schedule::{Kernel, Tiles};
+use crate::format::BLOCK;
+use crate::matrix::Nvfp4View;
+
+/// Proof that the machine has the features.
+pub(in super::super) struct Avx512(());
+
+impl Avx512 {
+    /// # Safety
+    /// The machine has AVX-512 F, BW, VL and VNNI.
+    pub unsafe fn new() -> Self {
+        Avx512(())
+    }
+}
+
+/// Rows of one call of the inner loop: 2·6 accumulators, 8 vectors of codes and 4 of scales leave 8
+/// registers for what comes and goes. With 8 rows the compiler spills, and takes twice as long.
+const ROWS_AT_ONCE: usize = 6;
+
+impl Kernel for Avx512 {
+    type A = ABlock;
+    type B = BBlock;
+    const ROWS: usize = 1;
+    const K: usize = BLOCK;
+
+    fn pack(&self, a: &Nvfp4View<'_>, rows: Range<usize>, units: Range<usize>, out: &mut [ABlock]) {
+        integer::pack_row(a, rows.start, units, out);
+    }
+
+    fn decode(
+        &self,
+        b: [&Nvfp4View<'_>; 2],
+        column: usize,
+        units: Range<usize>,
+        out: &mut [BBlock],
+    ) {
+        for (weight, b) in b.into_iter().enumerate() {
+            // SAFETY: `Avx512` is only made where the features exist.
+            unsafe { decode(b, weight, column, units.start, out) };
+        }
+    }
+
+    fn multiply(
+        &self,
+        a: Tiles<'_, ABlock>,
+        b: &[BBlock],
+        acc: [&mut [[f32; STRIP]]; 2],
+        first: bool,
+    ) {
+        a.check(b.len());
+        let [acc1, acc2] = acc;
+        assert!(acc1.len() == a.count && acc2.len() == a.count);
+        let mut row = 0;
+        while row < a.count {
+            let rows = (a.count - row).min(ROWS_AT_ONCE);
+            let tiles = &a.units[row * a.stride..];
+            let (acc1, acc2) = (&mut acc1[row..row + rows], &mut acc2[row..row + rows]);
+            // SAFETY: `Avx512` is only made where the features exist; the lengths were checked above.
+            unsafe {
+                match rows {
+                    1 => multiply::<1>(tiles, a.stride, b, acc1, acc2, first),
+                    2 => multiply::<2>(tiles, a.stride, b, acc1, acc2, first),
+                    3 => multiply::<3>(tiles, a.stride, b, acc1, acc2, first),
+                    4 => multiply::<4>(tiles, a.stride, b, acc1, acc2, first),
+                    5 => multiply::<5>(tiles, a.stride, b, acc1, acc2, first),
+                    _ => multiply::<6>(tiles, a.stride, b, acc1, acc2, first),
+                }
+            }
+            row += rows;
+        }
+    }
+
+    fn finish(&self, epilogue: &Epilogue, acc1: &mut [[f32; STRIP]], acc2: &[[f32; STRIP]]) {
+        // SAFETY: `Avx512` is only made where the features exist.
+        unsafe { finish(epilogue, acc1, acc2) }
+    }
+}
+
+/// The gate as AVX-512 code.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,fma")]
+pub(super) fn finish(epilogue: &Epilogue, acc1: &mut [[f32; STRIP]], acc2: &[[f32; STRIP]]) {
+    epilogue.apply(acc1, acc2);
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn decode(b: &Nvfp4View<'_>, weight: usize, column: usize, start: usize, out: &mut [BBlock]) {
+    // Biased doubled codes by code.
+    let table = _mm512_broadcast_i32x4(_mm_setr_epi8(
+        12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0,
+    ));
+    // Each byte of a packed pair twice, once for either nibble.
+    let first_pair =
+        _mm512_broadcast_i32x4(_mm_setr_epi8(0, 0, 1, 1, 4, 4, 5, 5, 8, 8, 9, 9, 12, 12, 13, 13));
+    let second_pair = _mm512_add_epi8(first_pair, _mm512_set1_epi8(2));
+    let low_nibble = _mm512_set1_epi16(0x000f);
+    let high_byte = _mm512_set1_epi16(0xff00u16 as i16);
+    let unpack = |twice: __m512i| {
+        let low = _mm512_and_si512(twice, low_nibble);
+        let high = _mm512_and_si512(_mm512_srli_epi16::<4>(twice), high_byte);
+        _mm512_shuffle_epi8(table, _mm512_or_si512(low, high))
+    };
+    for (i, out) in out.chunks_mut(SPAN).enumerate() {
+        let block = start + i * SPAN;
+        prefetch_next_strip(b, column, block);
+        let Span { codes, scales } = load_span(b, column, block);
+        for (j, out) in out.iter_mut().enumerate() {
+            let quads = out.codes[weight].as_mut_ptr().cast::<__m512i>();
+            for (half, &codes) in codes[2 * j..2 * j + 2].iter().enumerate() {
+                // SAFETY: a quad is 64 bytes, aligned to 64 by `BBlock`, and there are four.
+                unsafe {
+                    let first = unpack(_mm512_shuffle_epi8(codes, first_pair));
+                    _mm512_store_si512(quads.add(2 * half), first);
+                    let second = unpack(_mm512_shuffle_epi8(codes, second_pair));
+                    _mm512_store_si512(quads.add(2 * half + 1), second);
+                }
+            }
+            // SAFETY: sixteen f32.
+            unsafe { _mm512_storeu_ps(out.scales[weight].as_mut_ptr(), scales[j]) };
+        }
+    }
+}
+
+/// Codes and scale factors of one weight.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load(b: &BBlock, weight: usize) -> ([__m512i; 4], __m512) {
+    let quads = b.codes[weight].as_ptr().cast::<__m512i>();
+    // SAFETY: four quads of 64 bytes, aligned to 64 by `BBlock`, and sixteen f32.
+    unsafe {
+        (
+            [
+                _mm512_load_si512(quads),
+                _mm512_load_si512(quads.add(1)),
+                _mm512_load_si512(quads.add(2)),
+                _mm512_load_si512(quads.add(3)),
+            ],
+            _mm512_loadu_ps(b.scales[weight].as_ptr()),
+        )
+    }
+}
+
+/// `acc[weight][row][column] (+)= Σ a·b` for `R` rows, `stride` blocks apart.
+///
+/// # Safety
+/// `a` holds `b.len()` blocks of each of `R` rows; `acc1` and `acc2` have `R` rows.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+unsafe fn multiply<const R: usize>(
+    a: &[ABlock],
+    stride: usize,
+    b: &[BBlock],
+    acc1: &mut [[f32; STRIP]],
+    acc2: &mut [[f32; STRIP]],
+    first: bool,
+) {
+    let a = a.as_ptr();
+    let mut sum1 = [_mm512_setzero_ps(); R];
+    let mut sum2 = [_mm512_setzero_ps(); R];
+    if !first {
+        for r in 0..R {
+            // SAFETY: sixteen f32 a row.
+            unsafe {
+                sum1[r] = _mm512_loadu_ps(acc1[r].as_ptr());
+                sum2[r] = _mm512_loadu_ps(acc2[r].as_ptr());
+            }
+        }
+    }
+    let minus_magic = _mm512_set1_ps(-MAGIC);
+    for (k, b) in b.iter().enumerate() {
+        let (codes1, scale1) = load(b, 0);
+        let (codes2, scale2) = load(b, 1);
+        // (MAGIC + dot)·scale − MAGIC·scale is dot·scale without a rounding.
+        let offset1 = _mm512_mul_ps(minus_magic, scale1);
+        let offset2 = _mm512_mul_ps(minus_magic, scale2);
+        for r in 0..R {
+            // SAFETY: row `r` holds as many blocks as `b`, by the contract of this function.
+            let a = unsafe { &*a.add(r * stride + k) };
+            let mut dot1 = _mm512_set1_epi32(a.start);
+            let mut dot2 = dot1;
+            for q in 0..4 {
+                let quad = _mm512_set1_epi32(a.quad(q));
+                dot1 = _mm512_dpbusd_epi32(dot1, codes1[q], quad);
+                dot2 = _mm512_dpbusd_epi32(dot2, codes2[q], quad);
+            }
+            let scale = _mm512_set1_ps(a.scale);
+            let term1 = _mm512_fmadd_ps(_mm512_castsi512_ps(dot1), scale1, offset1);
+            let term2 = _mm512_fmadd_ps(_mm512_castsi512_ps(dot2), scale2, offset2);
+            sum1[r] = _mm512_fmadd_ps(term1, scale, sum1[r]);
+            sum2[r] = _mm512_fmadd_ps(term2, scale, sum2[r]);
+        }
+    }
+    for r in 0..R {
+        // SAFETY: sixteen f32 a row.
+        unsafe {
+            _mm512_storeu_ps(acc1[r].as_mut_ptr(), sum1[r]);
+            _mm512_storeu_ps(acc2[r].as_mut_ptr(), sum2[r]);
+        }
+    }
+}

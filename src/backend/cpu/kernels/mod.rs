@@ -1,0 +1,11 @@
+//! The inner loops, one file an instruction set.
+
+#[cfg(target_arch = "x86_64")]
+pub(super) mod amx;
+#[cfg(target_arch = "x86_64")]
+pub(super) mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub(super) mod avx512;
+pub(super) mod portable;
+#[cfg(target_arch = "x86_64")]
+mod unpack512;

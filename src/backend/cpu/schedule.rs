@@ -1,0 +1,268 @@
+//! Blocking, threads and memory, the same for all kernels.
+//!
+//! Rows of A are cut into segments of one batch each. A wave packs as many segments as 16 MiB hold;
+//! its tasks are (group of strips, segment). A task sweeps K in pieces: for every strip it decodes
+//! the piece of both weights and multiplies it with the rows of the segment, which stay in L2 from
+//! strip to strip.
+
+use rayon::prelude::*;
+use std::ops::Range;
+
+use super::epilogue::Epilogue;
+use super::integer::STRIP;
+use crate::element::Element;
+use crate::matrix::Nvfp4View;
+use crate::problem::{DualGemm, Problem};
+
+/// K of one piece: a decoded strip of it stays in L1.
+pub(super) const PIECE: usize = 512;
+
+/// Bytes of packed activations at a time.
+const PANEL_BYTES: usize = 16 << 20;
+
+/// Rows of a segment: with 512, a piece of A and the accumulators of a group stay in L2.
+const SEGMENT_ROWS: usize = 512;
+
+/// Strips of a group, when there are rows enough to make a second look at A worth while.
+const GROUP_STRIPS: usize = 4;
+
+/// The inner loops of one instruction set.
+pub(super) trait Kernel: Sync {
+    /// Packed activations: [`Kernel::ROWS`] rows times [`Kernel::K`] consecutive k.
+    type A: Copy + Default + Send + Sync;
+    /// Decoded weights: [`Kernel::K`] consecutive k of a strip of both weights.
+    type B: Copy + Default + Send + Sync;
+    /// Rows that are packed together.
+    const ROWS: usize;
+    /// Consecutive k that are packed together.
+    const K: usize;
+
+    /// Packs units `units` of rows `rows` (at most [`Kernel::ROWS`]) of A; what is beyond becomes 0.
+    fn pack(&self, a: &Nvfp4View<'_>, rows: Range<usize>, units: Range<usize>, out: &mut [Self::A]);
+
+    /// Decodes units `units` of the strip of columns `column..column + 16` of both weights; what is
+    /// beyond N or K becomes 0.
+    fn decode(
+        &self,
+        b: [&Nvfp4View<'_>; 2],
+        column: usize,
+        units: Range<usize>,
+        out: &mut [Self::B],
+    );
+
+    /// `acc[weight][row][column] (+)= A·Bᵀ` over the units of `b`. `a` holds row tiles `stride` units
+    /// apart; `first` says that the accumulators hold nothing yet.
+    fn multiply(
+        &self,
+        a: Tiles<'_, Self::A>,
+        b: &[Self::B],
+        acc: [&mut [[f32; STRIP]]; 2],
+        first: bool,
+    );
+
+    /// Applies the gate; the result replaces `acc1`.
+    fn finish(&self, epilogue: &Epilogue, acc1: &mut [[f32; STRIP]], acc2: &[[f32; STRIP]]) {
+        epilogue.apply(acc1, acc2);
+    }
+}
+
+/// A piece of packed activations: row tile `i` is `units[i·stride..]`.
+#[derive(Clone, Copy)]
+pub(super) struct Tiles<'a, A> {
+    pub units: &'a [A],
+    pub stride: usize,
+    pub count: usize,
+}
+
+impl<'a, A> Tiles<'a, A> {
+    /// Checks that `width` units of every tile are there.
+    pub fn check(&self, width: usize) {
+        assert!(width <= self.stride && self.count > 0);
+        assert!(self.units.len() >= (self.count - 1) * self.stride + width);
+    }
+}
+
+/// Rows of one batch.
+#[derive(Debug, Clone, Copy)]
+struct Segment {
+    batch: usize,
+    start: usize,
+    rows: usize,
+    /// First row tile in the panel of its wave.
+    tile: usize,
+}
+
+/// Runs the whole problem.
+pub(super) fn run<K: Kernel, T: Element>(kernel: &K, gemm: &DualGemm<'_>, c: &mut [T]) {
+    let Problem { m, n, k, batch } = gemm.problem();
+    let units = k.div_ceil(K::K);
+    let tile_bytes = units * size_of::<K::A>();
+    let fitting = PANEL_BYTES / tile_bytes * K::ROWS;
+    // A panel that holds no useful number of rows is not worth having: tasks then pack for
+    // themselves, piece by piece. That takes a K of some 100,000.
+    let shared = fitting >= m.min(4 * K::ROWS);
+    let longest = if shared { SEGMENT_ROWS.min(fitting) } else { SEGMENT_ROWS / 8 };
+    let segments_per_batch = m.div_ceil(longest);
+    let rows = m.div_ceil(segments_per_batch).next_multiple_of(K::ROWS);
+    let tiles_per_segment = rows / K::ROWS;
+    let segments_per_wave =
+        if shared { (PANEL_BYTES / tile_bytes / tiles_per_segment).max(1) } else { usize::MAX };
+
+    let segments: Vec<Segment> = (0..batch)
+        .flat_map(|l| (0..m).step_by(rows).map(move |start| (l, start)))
+        .enumerate()
+        .map(|(i, (batch, start))| Segment {
+            batch,
+            start,
+            rows: rows.min(m - start),
+            tile: i % segments_per_wave * tiles_per_segment,
+        })
+        .collect();
+
+    let strips = n.div_ceil(STRIP);
+    let per_group = if rows <= 16 {
+        1
+    } else {
+        // Enough tasks to keep all threads busy to the end.
+        (strips * segments.len() / (8 * rayon::current_num_threads())).clamp(1, GROUP_STRIPS)
+    };
+    let groups = strips.div_ceil(per_group);
+    let output = Output { c: c.as_mut_ptr(), m, n };
+    let epilogue =
+        Epilogue { alpha1: gemm.alpha1() as f32, alpha2: gemm.alpha2() as f32, gate: gemm.gate() };
+
+    let mut panel: Vec<K::A> = Vec::new();
+    for wave in segments.chunks(segments_per_wave) {
+        if shared {
+            panel.resize(wave.len() * tiles_per_segment * units, K::A::default());
+            panel.par_chunks_mut(units).enumerate().for_each(|(i, out)| {
+                let segment = &wave[i / tiles_per_segment];
+                let from = segment.start + i % tiles_per_segment * K::ROWS;
+                let to = (from + K::ROWS).min(segment.start + segment.rows);
+                if from < to {
+                    kernel.pack(&gemm.a().slice(segment.batch), from..to, 0..units, out);
+                }
+            });
+        }
+        let task = Task { kernel, gemm, panel: &panel, shared, units, rows, per_group, epilogue };
+        (0..groups * wave.len()).into_par_iter().for_each_init(
+            || Scratch::<K>::new(per_group, rows, shared),
+            |scratch, i| {
+                let (group, segment) = (i / wave.len(), &wave[i % wave.len()]);
+                task.run(segment, group * per_group, strips, scratch, &output);
+            },
+        );
+    }
+}
+
+/// Buffers of one thread.
+struct Scratch<K: Kernel> {
+    /// A decoded piece of a strip.
+    strip: Vec<K::B>,
+    /// Accumulators \[strip\]\[weight\]\[row\].
+    acc: Vec<[f32; STRIP]>,
+    /// A packed piece of the segment, where there is no shared panel.
+    a: Vec<K::A>,
+}
+
+impl<K: Kernel> Scratch<K> {
+    fn new(per_group: usize, rows: usize, shared: bool) -> Self {
+        let units = PIECE / K::K;
+        Scratch {
+            strip: vec![K::B::default(); units],
+            acc: vec![[0.0; STRIP]; per_group * 2 * rows],
+            a: vec![K::A::default(); if shared { 0 } else { rows / K::ROWS * units }],
+        }
+    }
+}
+
+struct Task<'a, K: Kernel> {
+    kernel: &'a K,
+    gemm: &'a DualGemm<'a>,
+    panel: &'a [K::A],
+    shared: bool,
+    units: usize,
+    /// Rows of the longest segment, a multiple of `K::ROWS`.
+    rows: usize,
+    per_group: usize,
+    epilogue: Epilogue,
+}
+
+impl<K: Kernel> Task<'_, K> {
+    fn run<T: Element>(
+        &self,
+        segment: &Segment,
+        first_strip: usize,
+        strips: usize,
+        scratch: &mut Scratch<K>,
+        output: &Output<T>,
+    ) {
+        let (kernel, gemm) = (self.kernel, self.gemm);
+        let a = gemm.a().slice(segment.batch);
+        let (b1, b2) = (gemm.b1().slice(segment.batch), gemm.b2().slice(segment.batch));
+        let tiles = segment.rows.div_ceil(K::ROWS);
+        let group = first_strip..strips.min(first_strip + self.per_group);
+        let piece = PIECE / K::K;
+
+        for start in (0..self.units).step_by(piece) {
+            let units = start..self.units.min(start + piece);
+            let a = if self.shared {
+                Tiles {
+                    units: &self.panel[segment.tile * self.units + start..],
+                    stride: self.units,
+                    count: tiles,
+                }
+            } else {
+                for (i, out) in scratch.a.chunks_exact_mut(piece).take(tiles).enumerate() {
+                    let from = segment.start + i * K::ROWS;
+                    let to = (from + K::ROWS).min(segment.start + segment.rows);
+                    kernel.pack(&a, from..to, units.clone(), &mut out[..units.len()]);
+                }
+                Tiles { units: &scratch.a, stride: piece, count: tiles }
+            };
+            for (strip, acc) in group.clone().zip(scratch.acc.chunks_exact_mut(2 * self.rows)) {
+                let decoded = &mut scratch.strip[..units.len()];
+                kernel.decode([&b1, &b2], strip * STRIP, units.clone(), decoded);
+                let (acc1, acc2) = acc.split_at_mut(self.rows);
+                let padded = tiles * K::ROWS;
+                let acc = [&mut acc1[..padded], &mut acc2[..padded]];
+                kernel.multiply(a, decoded, acc, start == 0);
+            }
+        }
+
+        for (strip, acc) in group.zip(scratch.acc.chunks_exact_mut(2 * self.rows)) {
+            let (acc1, acc2) = acc.split_at_mut(self.rows);
+            kernel.finish(&self.epilogue, &mut acc1[..segment.rows], &acc2[..segment.rows]);
+            let column = strip * STRIP;
+            let width = STRIP.min(gemm.problem().n - column);
+            for (i, values) in acc1[..segment.rows].iter().enumerate() {
+                // SAFETY: each (segment, strip) is given to one task, so nobody else holds this part
+                // of a row, and `c` outlives the parallel loop.
+                let row = unsafe { output.part(segment.batch, segment.start + i, column, width) };
+                T::convert(&values[..width], row);
+            }
+        }
+    }
+}
+
+/// C as seen by the tasks, each of which writes its own columns of its own rows.
+struct Output<T> {
+    c: *mut T,
+    m: usize,
+    n: usize,
+}
+
+// SAFETY: the pointer is only used through `part`, whose callers keep to disjoint parts.
+unsafe impl<T: Send> Sync for Output<T> {}
+
+impl<T> Output<T> {
+    /// # Safety
+    /// The part lies within C, C is borrowed mutably for as long as the part is used, and no two
+    /// parts in use overlap.
+    #[allow(clippy::mut_from_ref)]
+    unsafe fn part(&self, batch: usize, row: usize, column: usize, width: usize) -> &mut [T] {
+        let offset = (batch * self.m + row) * self.n + column;
+        // SAFETY: by the contract of this function.
+        unsafe { std::slice::from_raw_parts_mut(self.c.add(offset), width) }
+    }
+}
