@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use nvfp4_dual_gemm::Backend;
-use nvfp4_dual_gemm::backend::cpu::Isa;
+use nvfp4_dual_gemm::backend::cpu::{AMX_VARIABLE, ISA_VARIABLE, Isa};
 
 use crate::output::{self, Align, Output, Style, Table};
 use crate::{engine, machine};
@@ -149,7 +149,8 @@ fn features() -> Vec<Feature> {
 
 fn environment() -> Vec<Variable> {
     [
-        ("NVFP4_CPU_ISA", "forces a path of the cpu backend"),
+        (ISA_VARIABLE, "forces a path of the cpu backend"),
+        (AMX_VARIABLE, "off: no AMX"),
         ("RAYON_NUM_THREADS", "number of threads"),
         ("NO_COLOR", "no colours"),
     ]

@@ -10,9 +10,11 @@ mod engine;
 mod generate;
 mod machine;
 mod measure;
+mod mlp;
 mod output;
 mod plot;
 mod progress;
+mod quantize;
 mod roofline;
 mod run;
 mod verify;
@@ -34,12 +36,14 @@ use output::Output;
     after_help = "\
 Examples:
   nvfp4 run --shape 256x4096x7168          operands made up, run, checked
+  nvfp4 mlp model/ --prefix model.layers.0.mlp --input x.safetensors -o y.safetensors
   nvfp4 verify --suite contest             every CPU path against the exact oracle
   nvfp4 bench --suite decode --plot d.svg  times over the measured roofline
   nvfp4 doctor                             what this machine can run
 
 Environment:
   NVFP4_CPU_ISA=amx|avx512|avx2|portable   force an instruction set
+  NVFP4_CPU_AMX=off                        do without AMX
   RAYON_NUM_THREADS=N                      threads to use"
 )]
 struct Cli {
@@ -53,6 +57,8 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Args),
+    Mlp(mlp::Args),
+    Quantize(quantize::Args),
     Generate(generate::Args),
     Verify(verify::Args),
     Bench(bench::Args),
@@ -63,6 +69,8 @@ impl Command {
     fn name(&self) -> &'static str {
         match self {
             Command::Run(_) => "run",
+            Command::Mlp(_) => "mlp",
+            Command::Quantize(_) => "quantize",
             Command::Generate(_) => "generate",
             Command::Verify(_) => "verify",
             Command::Bench(_) => "bench",
@@ -73,6 +81,8 @@ impl Command {
     fn run(&self, out: &Output) -> anyhow::Result<()> {
         match self {
             Command::Run(args) => run::run(args, out),
+            Command::Mlp(args) => mlp::run(args, out),
+            Command::Quantize(args) => quantize::run(args, out),
             Command::Generate(args) => generate::run(args, out),
             Command::Verify(args) => verify::run(args, out),
             Command::Bench(args) => bench::run(args, out),

@@ -26,6 +26,19 @@ impl Progress {
         Self::start(bar, "{spinner} [{bar:24}] {pos}/{len} {msg} {elapsed}", message.into())
     }
 
+    /// A bar over bytes whose number comes later.
+    pub fn bytes(message: impl Into<String>) -> Self {
+        let template = "{spinner} [{bar:24}] {bytes}/{total_bytes} {msg} {elapsed}";
+        Self::start(ProgressBar::new(0), template, message.into())
+    }
+
+    /// `done` of `total`.
+    pub fn at(&self, done: u64, total: u64, message: &str) {
+        self.bar.set_length(total);
+        self.bar.set_position(done);
+        self.bar.set_message(message.to_owned());
+    }
+
     fn start(bar: ProgressBar, template: &str, message: String) -> Self {
         bar.set_draw_target(ProgressDrawTarget::hidden());
         if !std::io::stderr().is_terminal() {
