@@ -217,7 +217,8 @@ fn print_head(out: &Output, report: &Report, buffer: usize) -> anyhow::Result<()
     ];
     for PathPeak { path, peak } in &report.peaks {
         let rate = output::flop_rate(peak.gflop_per_s * 1e9);
-        fields.push(("", format!("{path} {rate} ({}, operands in registers; best of 5)", peak.unit)));
+        fields
+            .push(("", format!("{path} {rate} ({}, operands in registers; best of 5)", peak.unit)));
     }
     let caches = if report.caches_emptied { "emptied before each run" } else { "left warm" };
     fields.push(("caches", caches.to_owned()));
