@@ -68,7 +68,7 @@ impl fmt::Display for Buffer {
 pub enum Error {
     /// A buffer does not have the length that its shape asks for.
     #[error(
-        "{operand}: {buffer} hold {actual} elements, but {batch} x {rows} x {cols} needs {expected}"
+        "{operand}: {buffer} hold {actual} elements, but shape {batch} x {rows} x {cols} needs {expected}"
     )]
     Length {
         /// Operand at fault.
@@ -164,7 +164,7 @@ pub enum Error {
     },
 
     /// A global scale is not a finite number above zero.
-    #[error("{operand}: global scale {value} is not a finite number > 0")]
+    #[error("{operand}: global scale {value:?} is not a finite number > 0")]
     GlobalScale {
         /// Operand at fault.
         operand: Operand,

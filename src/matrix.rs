@@ -2,6 +2,7 @@
 
 use crate::element::Element;
 use crate::error::{Buffer, Error, Operand, Result};
+use crate::format::scale_layout::ScaleLayout;
 use crate::format::{BLOCK, quantize, ue4m3};
 
 /// Shape of an operand: `batch` matrices of `rows`×`cols`, where `cols` is K.
@@ -161,11 +162,43 @@ impl<'a> Nvfp4View<'a> {
         }
     }
 
-    /// The values as f32, \[batch, rows, cols\].
+    /// The 128x4 layout of the scale factors.
+    ///
+    /// # Errors
+    /// [`Error::SizeOverflow`] when the padded buffer does not fit the address space.
+    pub fn scale_layout(&self) -> Result<ScaleLayout> {
+        ScaleLayout::new(self.shape.batch, self.shape.rows, self.shape.cols)
+    }
+
+    /// The scale factors in the 128x4 layout of the tensor cores, padding zero; the inverse of
+    /// [`Nvfp4Matrix::from_swizzled`].
+    ///
+    /// # Errors
+    /// Those of [`Nvfp4View::scale_layout`].
+    pub fn to_swizzled_scales(&self) -> Result<Vec<u8>> {
+        self.scale_layout()?.swizzle(self.scales)
+    }
+
+    /// The values `e2m1 · scale · global` as f32, \[batch, rows, cols\].
     pub fn dequantize(&self) -> Vec<f32> {
-        let mut out = vec![0.0; self.shape.elements()];
+        self.dequantize_as()
+    }
+
+    /// The values of [`Nvfp4View::dequantize`], rounded to `T`.
+    pub fn dequantize_as<T: Element>(&self) -> Vec<T> {
+        let mut out = vec![T::default(); self.shape.elements()];
         quantize::dequantize_into(self, &mut out);
         out
+    }
+
+    /// [`Nvfp4View::dequantize_as`] into a buffer of batch·rows·cols elements.
+    ///
+    /// # Errors
+    /// [`Error::Length`].
+    pub fn dequantize_into<T: Element>(&self, out: &mut [T]) -> Result<()> {
+        self.shape.check_length(Buffer::Values, 1, out.len(), Operand::Matrix)?;
+        quantize::dequantize_into(self, out);
+        Ok(())
     }
 }
 
@@ -193,6 +226,23 @@ impl Nvfp4Matrix {
     ) -> Result<Self> {
         let shape = Nvfp4View::new(batch, rows, cols, &codes, &scales, global_scale)?.shape;
         Ok(Nvfp4Matrix { shape, codes, scales, global_scale })
+    }
+
+    /// Like [`Nvfp4Matrix::new`], from scale factors in the 128x4 layout of the tensor cores
+    /// ([`crate::format::scale_layout`]); what stands in the padding does not matter.
+    ///
+    /// # Errors
+    /// Those of [`Nvfp4View::new`].
+    pub fn from_swizzled(
+        batch: usize,
+        rows: usize,
+        cols: usize,
+        codes: Vec<u8>,
+        swizzled_scales: &[u8],
+        global_scale: f32,
+    ) -> Result<Self> {
+        let scales = ScaleLayout::new(batch, rows, cols)?.unswizzle(swizzled_scales)?;
+        Self::new(batch, rows, cols, codes, scales, global_scale)
     }
 
     /// Two-level quantisation of `values` \[batch, rows, cols\]; see [`crate::format::quantize`].
@@ -277,7 +327,7 @@ impl Nvfp4Matrix {
         self.global_scale
     }
 
-    /// The values as f32, \[batch, rows, cols\].
+    /// The values as f32, \[batch, rows, cols\]; see [`Nvfp4View::dequantize`].
     pub fn dequantize(&self) -> Vec<f32> {
         self.view().dequantize()
     }

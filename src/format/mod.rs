@@ -6,6 +6,7 @@ pub mod e2m1;
 pub mod nibble;
 pub mod quantize;
 pub mod scale_layout;
+mod simd;
 pub mod ue4m3;
 
 /// Consecutive k that share one scale factor.

@@ -1,6 +1,9 @@
 //! Nibble packing: two codes a byte, the even k in the low nibble (PTX `cvt.rn.satfinite.e2m1x2`).
 
+use rayon::prelude::*;
+
 use crate::error::{Buffer, Error, Operand, Result};
+use crate::format::simd::{self, PIECE, Path, THREAD_BYTES};
 
 /// Packs one code a byte into two codes a byte.
 ///
@@ -18,19 +21,28 @@ pub fn pack(codes: &[u8]) -> Result<Vec<u8>> {
 /// Those of [`pack`], and [`Error::Length`] when `packed` has not half the length of `codes`.
 pub fn pack_into(codes: &[u8], packed: &mut [u8]) -> Result<()> {
     check_lengths(codes.len(), packed.len(), packed.len() * 2, Buffer::UnpackedCodes)?;
-    for (i, (pair, out)) in codes.chunks_exact(2).zip(packed).enumerate() {
-        if let Some(j) = pair.iter().position(|&c| c > 15) {
-            let operand = Operand::Matrix;
-            return Err(Error::Code { operand, code: pair[j], index: 2 * i + j });
-        }
-        *out = pair[0] | pair[1] << 4;
+    let (path, whole) = (Path::best(), packed.len());
+    let fits = if codes.len() <= THREAD_BYTES {
+        simd::pack(path, whole, codes, packed)
+    } else {
+        // Every piece is packed, so that `packed` does not depend on which thread is first.
+        codes
+            .par_chunks(PIECE)
+            .zip(packed.par_chunks_mut(PIECE / 2))
+            .map(|(codes, packed)| simd::pack(path, whole, codes, packed))
+            .reduce(|| true, |a, b| a & b)
+    };
+    match if fits { None } else { codes.iter().position(|&c| c > 15) } {
+        None => Ok(()),
+        Some(index) => Err(Error::Code { operand: Operand::Matrix, code: codes[index], index }),
     }
-    Ok(())
 }
 
 /// Unpacks two codes a byte into one code a byte.
 pub fn unpack(packed: &[u8]) -> Vec<u8> {
-    packed.iter().flat_map(|b| [b & 15, b >> 4]).collect()
+    let mut codes = vec![0; packed.len() * 2];
+    unpack_pieces(packed, &mut codes);
+    codes
 }
 
 /// [`unpack`] into a buffer of twice the length.
@@ -39,11 +51,20 @@ pub fn unpack(packed: &[u8]) -> Vec<u8> {
 /// [`Error::Length`] when `codes` has not twice the length of `packed`.
 pub fn unpack_into(packed: &[u8], codes: &mut [u8]) -> Result<()> {
     check_lengths(codes.len(), packed.len(), packed.len() * 2, Buffer::UnpackedCodes)?;
-    for (b, out) in packed.iter().zip(codes.chunks_exact_mut(2)) {
-        out[0] = b & 15;
-        out[1] = b >> 4;
-    }
+    unpack_pieces(packed, codes);
     Ok(())
+}
+
+fn unpack_pieces(packed: &[u8], codes: &mut [u8]) {
+    let (path, whole) = (Path::best(), codes.len());
+    if packed.len() <= THREAD_BYTES {
+        simd::unpack(path, whole, packed, codes);
+    } else {
+        packed
+            .par_chunks(PIECE / 2)
+            .zip(codes.par_chunks_mut(PIECE))
+            .for_each(|(packed, codes)| simd::unpack(path, whole, packed, codes));
+    }
 }
 
 fn check_lengths(actual: usize, packed: usize, expected: usize, buffer: Buffer) -> Result<()> {

@@ -6,39 +6,84 @@
 //! code    = e2m1( x / (f32(scale_b)·global) )
 //! ```
 //! An all-zero block has scale 0 and codes that keep only the sign of each zero, an all-zero tensor
-//! has global 1; a scale that underflows keeps the smallest subnormal 2^-9 when its block is not all
-//! zero; −0 and negatives that round to zero keep the sign bit.
+//! has global 1, a global that underflows is the smallest f32; a scale that underflows keeps the
+//! smallest subnormal 2^-9 when its block is not all zero; −0 and negatives that round to zero keep
+//! the sign bit.
+//!
+//! The functions on whole tensors use the widest vectors the CPU has and, beyond 64 KiB, all threads
+//! of rayon's pool; the bits do not depend on either.
+
+use rayon::prelude::*;
 
 use crate::element::Element;
-use crate::error::{Error, Operand, Result};
+use crate::error::{Buffer, Error, Operand, Result};
+use crate::format::simd::{self, PIECE, Path, THREAD_BYTES, Values};
 use crate::format::{BLOCK, e2m1, ue4m3};
-use crate::matrix::Nvfp4View;
+use crate::matrix::{Nvfp4View, Shape};
 
-/// `amax / 2688`, or 1 for a tensor of zeros.
+/// `amax / 2688` of `values` \[batch, rows, cols\], or 1 for a tensor of zeros.
 ///
 /// # Errors
-/// [`Error::NonFinite`] with the place of the first NaN or infinity.
+/// The shape errors of [`Nvfp4View::new`], [`Error::Length`] when `values` is not a whole number of
+/// matrices, and [`Error::NonFinite`] with the place of the first NaN or infinity.
 pub fn global_scale<T: Element>(values: &[T], rows: usize, cols: usize) -> Result<f32> {
-    let mut amax = 0.0f32;
-    for (i, v) in values.iter().enumerate() {
-        let value = v.to_f32();
-        if !value.is_finite() {
-            return Err(Error::NonFinite {
-                operand: Operand::Matrix,
-                value,
-                batch: i / cols / rows,
-                row: i / cols % rows,
-                col: i % cols,
-            });
-        }
-        amax = amax.max(value.abs());
+    let batch = rows.checked_mul(cols).map_or(1, |n| values.len().checked_div(n).unwrap_or(1));
+    let shape = Shape::new(batch.max(1), rows, cols)?;
+    shape.check_length(Buffer::Values, 1, values.len(), Operand::Matrix)?;
+    let amax = amax(values);
+    if amax.is_finite() {
+        return Ok(global_of_amax(amax));
     }
-    Ok(global_of_amax(amax))
+    match values.iter().position(|v| !v.to_f32().is_finite()) {
+        None => Ok(global_of_amax(amax)), // cannot be: the maximum is one of the values
+        Some(i) => Err(Error::NonFinite {
+            operand: Operand::Matrix,
+            value: values[i].to_f32(),
+            batch: i / cols / rows,
+            row: i / cols % rows,
+            col: i % cols,
+        }),
+    }
+}
+
+/// Largest magnitude; NaN or infinity when one of the values is.
+fn amax<T: Element>(values: &[T]) -> f32 {
+    let path = Path::best();
+    if size_of_val(values) <= THREAD_BYTES {
+        return simd::amax(path, Values::of(values));
+    }
+    values
+        .par_chunks(PIECE)
+        .map(|piece| simd::amax(path, Values::of(piece)))
+        .reduce(|| 0.0, |a, b| if a.is_nan() || b.is_nan() { f32::NAN } else { a.max(b) })
 }
 
 /// The global scale of a tensor with this largest magnitude.
 pub fn global_of_amax(amax: f32) -> f32 {
     if amax == 0.0 { 1.0 } else { (amax / (e2m1::MAX * ue4m3::MAX)).max(f32::from_bits(1)) }
+}
+
+/// Quantises `values` \[batch, rows, cols\] into `codes` (half as many bytes) and `scales` (1/16 as
+/// many), and gives the global scale: [`crate::Nvfp4Matrix::quantize`] for buffers that are there already.
+///
+/// # Errors
+/// The shape errors of [`Nvfp4View::new`], [`Error::Length`] for any of the three buffers, and
+/// [`Error::NonFinite`] for a NaN or an infinity.
+pub fn two_level<T: Element>(
+    values: &[T],
+    batch: usize,
+    rows: usize,
+    cols: usize,
+    codes: &mut [u8],
+    scales: &mut [u8],
+) -> Result<f32> {
+    let shape = Shape::new(batch, rows, cols)?;
+    shape.check_length(Buffer::Values, 1, values.len(), Operand::Matrix)?;
+    shape.check_length(Buffer::Codes, 2, codes.len(), Operand::Matrix)?;
+    shape.check_length(Buffer::Scales, BLOCK, scales.len(), Operand::Matrix)?;
+    let global = global_scale(values, rows, cols)?;
+    quantize_into(values, global, codes, scales);
+    Ok(global)
 }
 
 /// Codes and scales of finite values; the buffers have 1/2 and 1/16 of their count.
@@ -48,14 +93,21 @@ pub(crate) fn quantize_into<T: Element>(
     codes: &mut [u8],
     scales: &mut [u8],
 ) {
-    for ((block, codes), scale) in
-        values.chunks_exact(BLOCK).zip(codes.chunks_exact_mut(BLOCK / 2)).zip(scales)
-    {
-        *scale = quantize_block(block, global, codes);
+    let path = Path::best();
+    if size_of_val(values) <= THREAD_BYTES {
+        return simd::quantize(path, Values::of(values), global, codes, scales);
     }
+    values
+        .par_chunks(PIECE)
+        .zip(codes.par_chunks_mut(PIECE / 2))
+        .zip(scales.par_chunks_mut(PIECE / BLOCK))
+        .for_each(|((values, codes), scales)| {
+            simd::quantize(path, Values::of(values), global, codes, scales);
+        });
 }
 
-fn quantize_block<T: Element>(block: &[T], global: f32, codes: &mut [u8]) -> u8 {
+/// One block, exactly as the formulas say: what every vector kernel has to agree with.
+pub(super) fn quantize_block<T: Element>(block: &[T], global: f32, codes: &mut [u8]) -> u8 {
     let amax = block.iter().fold(0.0f32, |m, v| m.max(v.to_f32().abs()));
     let mut scale = ue4m3::encode(amax / e2m1::MAX / global);
     if scale == 0 && amax > 0.0 {
@@ -72,16 +124,17 @@ fn quantize_block<T: Element>(block: &[T], global: f32, codes: &mut [u8]) -> u8 
     scale
 }
 
-/// `e2m1 · scale · global` in f32.
-pub(crate) fn dequantize_into(view: &Nvfp4View<'_>, out: &mut [f32]) {
-    let global = view.global_scale();
-    for ((codes, &scale), out) in
-        view.codes().chunks_exact(BLOCK / 2).zip(view.scales()).zip(out.chunks_exact_mut(BLOCK))
-    {
-        let scale = ue4m3::decode(scale);
-        for (byte, pair) in codes.iter().zip(out.chunks_exact_mut(2)) {
-            pair[0] = e2m1::decode(byte & 15) * scale * global;
-            pair[1] = e2m1::decode(byte >> 4) * scale * global;
-        }
+/// `e2m1 · scale · global` in f32, then rounded to `T`.
+pub(crate) fn dequantize_into<T: Element>(view: &Nvfp4View<'_>, out: &mut [T]) {
+    let (path, global, whole) = (Path::best(), view.global_scale(), size_of_val(out));
+    if whole <= THREAD_BYTES {
+        return simd::dequantize(path, whole, view.codes(), view.scales(), global, out);
     }
+    view.codes()
+        .par_chunks(PIECE / 2)
+        .zip(view.scales().par_chunks(PIECE / BLOCK))
+        .zip(out.par_chunks_mut(PIECE))
+        .for_each(|((codes, scales), out)| {
+            simd::dequantize(path, whole, codes, scales, global, out)
+        });
 }

@@ -5,8 +5,11 @@
 //! `offset = ((r/128)·KT + c/4)·512 + (r%32)·16 + ((r/32)%4)·4 + c%4`.
 //! Rows are padded to 128 and scale columns to 4, padding is zero, batches follow each other.
 
+use rayon::prelude::*;
+
 use crate::error::{Buffer, Error, Operand, Result};
 use crate::format::BLOCK;
+use crate::format::simd::{self, Path, THREAD_BYTES};
 use crate::matrix::Shape;
 
 /// Rows of one tile.
@@ -58,9 +61,14 @@ impl ScaleLayout {
         self.cols.div_ceil(TILE_COLS)
     }
 
+    /// Bytes of 128 rows.
+    fn row_tile_bytes(&self) -> usize {
+        self.col_tiles() * TILE_BYTES
+    }
+
     /// Bytes of one matrix of the batch, padding included.
     pub fn batch_stride(&self) -> usize {
-        self.row_tiles() * self.col_tiles() * TILE_BYTES
+        self.row_tiles() * self.row_tile_bytes()
     }
 
     /// Bytes in all, padding included.
@@ -112,10 +120,22 @@ impl ScaleLayout {
     pub fn swizzle_into(&self, row_major: &[u8], swizzled: &mut [u8]) -> Result<()> {
         self.check(Buffer::Scales, self.row_major_len(), row_major.len())?;
         self.check(Buffer::SwizzledScales, self.swizzled_len(), swizzled.len())?;
-        swizzled.fill(0);
-        for (i, &byte) in row_major.iter().enumerate() {
-            let (row, col) = (i / self.cols % self.rows, i % self.cols);
-            swizzled[self.offset(ScaleCoord { batch: i / self.cols / self.rows, row, col })] = byte;
+        let (rows, cols, path) = (self.rows, self.cols, Path::best());
+        let row_tile = |(t, tiles): (usize, &mut [u8])| {
+            let (batch, row) = (t / self.row_tiles(), t % self.row_tiles() * TILE_ROWS);
+            let count = TILE_ROWS.min(rows - row);
+            let values = &row_major[(batch * rows + row) * cols..][..count * cols];
+            simd::swizzle_row_tile(path, values, cols, tiles);
+        };
+        let row_tile_bytes = self.row_tile_bytes();
+        if swizzled.len() <= THREAD_BYTES {
+            swizzled.chunks_exact_mut(row_tile_bytes).enumerate().for_each(row_tile);
+        } else {
+            swizzled
+                .par_chunks_exact_mut(row_tile_bytes)
+                .with_min_len(THREAD_BYTES.div_ceil(row_tile_bytes))
+                .enumerate()
+                .for_each(row_tile);
         }
         Ok(())
     }
@@ -137,10 +157,26 @@ impl ScaleLayout {
     pub fn unswizzle_into(&self, swizzled: &[u8], row_major: &mut [u8]) -> Result<()> {
         self.check(Buffer::Scales, self.row_major_len(), row_major.len())?;
         self.check(Buffer::SwizzledScales, self.swizzled_len(), swizzled.len())?;
-        for (i, byte) in row_major.iter_mut().enumerate() {
-            let (row, col) = (i / self.cols % self.rows, i % self.cols);
-            *byte =
-                swizzled[self.offset(ScaleCoord { batch: i / self.cols / self.rows, row, col })];
+        let (cols, path, row_tile_bytes) = (self.cols, Path::best(), self.row_tile_bytes());
+        let matrix = (self.rows * cols, self.batch_stride());
+        let row_tile = (TILE_ROWS * cols, row_tile_bytes);
+        if swizzled.len() <= THREAD_BYTES {
+            let matrices =
+                row_major.chunks_exact_mut(matrix.0).zip(swizzled.chunks_exact(matrix.1));
+            for (values, tiles) in matrices {
+                let row_tiles = values.chunks_mut(row_tile.0).zip(tiles.chunks_exact(row_tile.1));
+                row_tiles.for_each(|(values, tiles)| {
+                    simd::unswizzle_row_tile(path, tiles, cols, values);
+                });
+            }
+        } else {
+            row_major
+                .par_chunks_exact_mut(matrix.0)
+                .zip(swizzled.par_chunks_exact(matrix.1))
+                .flat_map(|(values, tiles)| {
+                    values.par_chunks_mut(row_tile.0).zip(tiles.par_chunks_exact(row_tile.1))
+                })
+                .for_each(|(values, tiles)| simd::unswizzle_row_tile(path, tiles, cols, values));
         }
         Ok(())
     }

@@ -1,9 +1,23 @@
 //! UE4M3: the scale factor type, E4M3FN (bias 7, largest 448, NaN 0x7f) with the sign bit 0.
 
 use float8::F8E4M3;
+use rayon::prelude::*;
+
+use crate::format::simd::{self, Path, THREAD_BYTES};
 
 /// Largest value.
 pub const MAX: f32 = 448.0;
+
+/// Value of each valid byte, and NaN for 0x7f.
+pub(crate) const VALUES: [f32; 128] = {
+    let mut values = [0.0; 128];
+    let mut byte = 0;
+    while byte < 128 {
+        values[byte] = F8E4M3::from_bits(byte as u8).to_f32();
+        byte += 1;
+    }
+    values
+};
 
 /// The byte of the smallest subnormal, 2^-9.
 pub const MIN_SUBNORMAL: u8 = 1;
@@ -25,7 +39,17 @@ pub const fn is_valid(byte: u8) -> bool {
 
 /// Index of the first byte that is not valid.
 pub fn find_invalid(bytes: &[u8]) -> Option<usize> {
-    bytes.iter().position(|&b| !is_valid(b))
+    let path = Path::best();
+    let find = |(piece, bytes): (usize, &[u8])| {
+        if is_valid(simd::max_byte(path, bytes)) {
+            return None;
+        }
+        bytes.iter().position(|&b| !is_valid(b)).map(|i| piece * THREAD_BYTES + i)
+    };
+    if bytes.len() <= THREAD_BYTES {
+        return find((0, bytes));
+    }
+    bytes.par_chunks(THREAD_BYTES).enumerate().find_map_first(find)
 }
 
 /// The value times 2^9, an integer up to 229376.

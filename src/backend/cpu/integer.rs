@@ -4,6 +4,10 @@
 //! product of magnitude at most 2304. Weights are biased by 12 to be unsigned, which is what
 //! `vpdpbusd` and `vpmaddubsw` take on one side; `Σ a·(b+12) − 12·Σa` takes the bias out again,
 //! and −12·Σa is known when A is packed.
+//!
+//! Four k of a block make a quad, in the order in which masking takes them out of packed bytes: the
+//! low nibbles of bytes 0..4 (k = 0, 2, 4, 6), their high nibbles (k = 1, 3, 5, 7), then the same of
+//! bytes 4..8.
 
 use crate::format::{BLOCK, e2m1, ue4m3};
 use crate::matrix::Nvfp4View;
@@ -29,7 +33,7 @@ const A_SCALE: f32 = 256.0 / 4.0;
 #[derive(Debug, Clone, Copy, Default)]
 #[repr(C)]
 pub(super) struct ABlock {
-    /// Doubled codes.
+    /// Doubled codes, quad by quad.
     pub codes: [i8; BLOCK],
     /// `MAGIC_BITS − 12·Σ codes`.
     pub start: i32,
@@ -38,7 +42,7 @@ pub(super) struct ABlock {
 }
 
 impl ABlock {
-    /// Codes 4q..4q+4 as the bytes of a word, in memory order.
+    /// Quad `q` as a word.
     #[inline(always)]
     pub fn quad(&self, q: usize) -> i32 {
         let c = &self.codes[4 * q..4 * q + 4];
@@ -50,7 +54,7 @@ impl ABlock {
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
 pub(super) struct BBlock {
-    /// Biased doubled codes: `[weight][k/4][column][k%4]`.
+    /// Biased doubled codes: `[weight][quad][column]`.
     pub codes: [[[[u8; 4]; STRIP]; 4]; 2],
     /// Scale factors times 2^-8.
     pub scales: [[f32; STRIP]; 2],
@@ -73,10 +77,12 @@ pub(super) fn pack_row(
     let scales = &a.row_scales(row)[blocks];
     for ((bytes, &scale), out) in codes.chunks_exact(BLOCK / 2).zip(scales).zip(out) {
         let mut sum = 0;
-        for (pair, &byte) in out.codes.chunks_exact_mut(2).zip(bytes) {
-            let [low, high] = DOUBLED_PAIRS[usize::from(byte)];
-            (pair[0], pair[1]) = (low, high);
-            sum += i32::from(low) + i32::from(high);
+        for (quads, bytes) in out.codes.chunks_exact_mut(8).zip(bytes.chunks_exact(4)) {
+            for (i, &byte) in bytes.iter().enumerate() {
+                let [low, high] = DOUBLED_PAIRS[usize::from(byte)];
+                (quads[i], quads[4 + i]) = (low, high);
+                sum += i32::from(low) + i32::from(high);
+            }
         }
         out.start = MAGIC_BITS - BIAS * sum;
         out.scale = SCALES[usize::from(scale)] * A_SCALE;
@@ -106,10 +112,13 @@ pub(super) fn decode_strip(
         let codes = &b.row_codes(row)[blocks.start * BLOCK / 2..blocks.end * BLOCK / 2];
         let scales = &b.row_scales(row)[blocks.clone()];
         for ((bytes, &scale), out) in codes.chunks_exact(BLOCK / 2).zip(scales).zip(&mut *out) {
-            for (quad, bytes) in out.codes[weight].iter_mut().zip(bytes.chunks_exact(2)) {
-                let [[a, b], [c, d]] =
-                    [DOUBLED_PAIRS[usize::from(bytes[0])], DOUBLED_PAIRS[usize::from(bytes[1])]];
-                quad[column] = [a, b, c, d].map(|code| (i32::from(code) + BIAS) as u8);
+            let quads = out.codes[weight].chunks_exact_mut(2);
+            for (quads, bytes) in quads.zip(bytes.chunks_exact(4)) {
+                for (i, &byte) in bytes.iter().enumerate() {
+                    let [low, high] = DOUBLED_PAIRS[usize::from(byte)];
+                    quads[0][column][i] = (i32::from(low) + BIAS) as u8;
+                    quads[1][column][i] = (i32::from(high) + BIAS) as u8;
+                }
             }
             out.scales[weight][column] = SCALES[usize::from(scale)] * (1.0 / 256.0);
         }

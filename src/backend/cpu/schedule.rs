@@ -50,35 +50,13 @@ pub(super) trait Kernel: Sync {
         out: &mut [Self::B],
     );
 
-    /// `acc[weight][row][column] (+)= A·Bᵀ` over the units of `b`. `a` holds row tiles `stride` units
-    /// apart; `first` says that the accumulators hold nothing yet.
-    fn multiply(
-        &self,
-        a: Tiles<'_, Self::A>,
-        b: &[Self::B],
-        acc: [&mut [[f32; STRIP]]; 2],
-        first: bool,
-    );
+    /// `acc[weight][row][column] (+)= A·Bᵀ` over the units of `b`. `a` holds as many units of each row
+    /// tile, one tile after the other; `first` says that the accumulators hold nothing yet.
+    fn multiply(&self, a: &[Self::A], b: &[Self::B], acc: [&mut [[f32; STRIP]]; 2], first: bool);
 
     /// Applies the gate; the result replaces `acc1`.
     fn finish(&self, epilogue: &Epilogue, acc1: &mut [[f32; STRIP]], acc2: &[[f32; STRIP]]) {
         epilogue.apply(acc1, acc2);
-    }
-}
-
-/// A piece of packed activations: row tile `i` is `units[i·stride..]`.
-#[derive(Clone, Copy)]
-pub(super) struct Tiles<'a, A> {
-    pub units: &'a [A],
-    pub stride: usize,
-    pub count: usize,
-}
-
-impl<'a, A> Tiles<'a, A> {
-    /// Checks that `width` units of every tile are there.
-    pub fn check(&self, width: usize) {
-        assert!(width <= self.stride && self.count > 0);
-        assert!(self.units.len() >= (self.count - 1) * self.stride + width);
     }
 }
 
@@ -135,13 +113,8 @@ pub(super) fn run<K: Kernel, T: Element>(kernel: &K, gemm: &DualGemm<'_>, c: &mu
     for wave in segments.chunks(segments_per_wave) {
         if shared {
             panel.resize(wave.len() * tiles_per_segment * units, K::A::default());
-            panel.par_chunks_mut(units).enumerate().for_each(|(i, out)| {
-                let segment = &wave[i / tiles_per_segment];
-                let from = segment.start + i % tiles_per_segment * K::ROWS;
-                let to = (from + K::ROWS).min(segment.start + segment.rows);
-                if from < to {
-                    kernel.pack(&gemm.a().slice(segment.batch), from..to, 0..units, out);
-                }
+            panel.par_chunks_mut(tiles_per_segment * units).zip(wave).for_each(|(out, segment)| {
+                pack_segment(kernel, &gemm.a().slice(segment.batch), segment, units, out);
             });
         }
         let task = Task { kernel, gemm, panel: &panel, shared, units, rows, per_group, epilogue };
@@ -152,6 +125,36 @@ pub(super) fn run<K: Kernel, T: Element>(kernel: &K, gemm: &DualGemm<'_>, c: &mu
                 task.run(segment, group * per_group, strips, scratch, &output);
             },
         );
+    }
+}
+
+/// Packs a segment piece by piece, so that what one piece of K needs of all rows is contiguous.
+fn pack_segment<K: Kernel>(
+    kernel: &K,
+    a: &Nvfp4View<'_>,
+    segment: &Segment,
+    units: usize,
+    out: &mut [K::A],
+) {
+    let tiles = segment.rows.div_ceil(K::ROWS);
+    out[..tiles * units].par_chunks_mut(tiles * (PIECE / K::K)).enumerate().for_each(|(i, out)| {
+        let start = i * (PIECE / K::K);
+        pack_piece(kernel, a, segment, start..start + out.len() / tiles, out);
+    });
+}
+
+/// Packs units `units` of all rows of a segment, row tile by row tile.
+fn pack_piece<K: Kernel>(
+    kernel: &K,
+    a: &Nvfp4View<'_>,
+    segment: &Segment,
+    units: Range<usize>,
+    out: &mut [K::A],
+) {
+    let end = segment.start + segment.rows;
+    let starts = (segment.start..end).step_by(K::ROWS);
+    for (from, out) in starts.zip(out.chunks_exact_mut(units.len())) {
+        kernel.pack(a, from..end.min(from + K::ROWS), units.clone(), out);
     }
 }
 
@@ -207,18 +210,12 @@ impl<K: Kernel> Task<'_, K> {
         for start in (0..self.units).step_by(piece) {
             let units = start..self.units.min(start + piece);
             let a = if self.shared {
-                Tiles {
-                    units: &self.panel[segment.tile * self.units + start..],
-                    stride: self.units,
-                    count: tiles,
-                }
+                let segment = &self.panel[segment.tile * self.units..];
+                &segment[tiles * start..tiles * units.end]
             } else {
-                for (i, out) in scratch.a.chunks_exact_mut(piece).take(tiles).enumerate() {
-                    let from = segment.start + i * K::ROWS;
-                    let to = (from + K::ROWS).min(segment.start + segment.rows);
-                    kernel.pack(&a, from..to, units.clone(), &mut out[..units.len()]);
-                }
-                Tiles { units: &scratch.a, stride: piece, count: tiles }
+                let out = &mut scratch.a[..tiles * units.len()];
+                pack_piece(kernel, &a, segment, units.clone(), out);
+                out
             };
             for (strip, acc) in group.clone().zip(scratch.acc.chunks_exact_mut(2 * self.rows)) {
                 let decoded = &mut scratch.strip[..units.len()];
@@ -230,17 +227,21 @@ impl<K: Kernel> Task<'_, K> {
             }
         }
 
-        for (strip, acc) in group.zip(scratch.acc.chunks_exact_mut(2 * self.rows)) {
+        let columns = group.start * STRIP;
+        let width = (group.len() * STRIP).min(gemm.problem().n - columns);
+        for acc in scratch.acc.chunks_exact_mut(2 * self.rows).take(group.len()) {
             let (acc1, acc2) = acc.split_at_mut(self.rows);
             kernel.finish(&self.epilogue, &mut acc1[..segment.rows], &acc2[..segment.rows]);
-            let column = strip * STRIP;
-            let width = STRIP.min(gemm.problem().n - column);
-            for (i, values) in acc1[..segment.rows].iter().enumerate() {
-                // SAFETY: each (segment, strip) is given to one task, so nobody else holds this part
-                // of a row, and `c` outlives the parallel loop.
-                let row = unsafe { output.part(segment.batch, segment.start + i, column, width) };
-                T::convert(&values[..width], row);
+        }
+        let mut values = [[0.0; STRIP]; GROUP_STRIPS];
+        for row in 0..segment.rows {
+            for (strip, values) in values[..group.len()].iter_mut().enumerate() {
+                *values = scratch.acc[strip * 2 * self.rows + row];
             }
+            // SAFETY: each (segment, group) is given to one task, so nobody else holds this part of
+            // a row, and `c` outlives the parallel loop.
+            let out = unsafe { output.part(segment.batch, segment.start + row, columns, width) };
+            T::convert(&values.as_flattened()[..width], out);
         }
     }
 }

@@ -8,10 +8,10 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use super::avx512;
-use super::unpack512::{SPAN, Span, load_span, prefetch_next_strip};
+use super::unpack512::{SPAN, Span, StripRows};
 use crate::backend::cpu::epilogue::Epilogue;
 use crate::backend::cpu::integer::STRIP;
-use crate::backend::cpu::schedule::{Kernel, Tiles};
+use crate::backend::cpu::schedule::Kernel;
 use crate::format::{BLOCK, e2m1, ue4m3};
 use crate::matrix::Nvfp4View;
 
@@ -122,16 +122,11 @@ impl Kernel for Amx {
         }
     }
 
-    fn multiply(
-        &self,
-        a: Tiles<'_, ATile>,
-        b: &[BTiles],
-        acc: [&mut [[f32; STRIP]]; 2],
-        first: bool,
-    ) {
-        a.check(b.len());
+    fn multiply(&self, a: &[ATile], b: &[BTiles], acc: [&mut [[f32; STRIP]]; 2], first: bool) {
         let [acc1, acc2] = acc;
-        assert!(acc1.len() == a.count * TILE_ROWS && acc2.len() == a.count * TILE_ROWS);
+        let tiles = a.len() / b.len();
+        assert!(a.len() == tiles * b.len());
+        assert!(acc1.len() == tiles * TILE_ROWS && acc2.len() == tiles * TILE_ROWS);
         let config = TileConfig::FULL;
         // SAFETY: `Amx` is only made where the features exist. The compiler uses no tiles, so the
         // configuration lasts from here to `tilerelease`. Every tile that is loaded or stored lies
@@ -139,12 +134,12 @@ impl Kernel for Amx {
         unsafe {
             asm!("ldtilecfg [{}]", in(reg) &config, options(nostack, readonly));
             let mut tile = 0;
-            while tile < a.count {
-                let a0 = a.units[tile * a.stride..].as_ptr();
+            while tile < tiles {
+                let a0 = a[tile * b.len()..].as_ptr();
                 let c1 = acc1[tile * TILE_ROWS..].as_mut_ptr();
                 let c2 = acc2[tile * TILE_ROWS..].as_mut_ptr();
-                if tile + 1 < a.count {
-                    multiply_two(a0, a0.add(a.stride), b, c1, c2, first);
+                if tile + 1 < tiles {
+                    multiply_two(a0, a0.add(b.len()), b, c1, c2, first);
                     tile += 2;
                 } else {
                     multiply_one(a0, b, c1, c2, first);
@@ -169,13 +164,14 @@ fn decode(b: &Nvfp4View<'_>, weight: usize, column: usize, start: usize, out: &m
     // Scale factors come as 2^-8 of their value.
     let table = _mm512_mul_ps(table, _mm512_set1_ps(256.0));
     let upper_half = _mm512_set1_epi32(0xffff_0000u32 as i32);
+    let rows = StripRows::new(b, column);
     for (i, out) in out.chunks_mut(SPAN * BLOCK / TILE_K).enumerate() {
         let block = start + i * SPAN;
-        prefetch_next_strip(b, column, block);
-        let Span { codes, scales } = load_span(b, column, block);
+        rows.prefetch_next(block);
+        let Span { codes, scales } = rows.load(block);
         for (j, out) in out.iter_mut().enumerate() {
             // Sixteen rows of k-pairs: 4 vectors of codes hold 4 pairs each.
-            let rows = out.0[weight].as_mut_ptr().cast::<__m512i>();
+            let pairs = out.0[weight].as_mut_ptr().cast::<__m512i>();
             for (q, &codes) in codes[4 * j..4 * j + 4].iter().enumerate() {
                 let scale = scales[2 * j + q / 2];
                 let mut codes = codes;
@@ -190,7 +186,7 @@ fn decode(b: &Nvfp4View<'_>, weight: usize, column: usize, start: usize, out: &m
                         _mm512_and_si512(odd, upper_half),
                     );
                     // SAFETY: row `4q + pair` of 16, each 64 bytes and aligned to 64.
-                    unsafe { _mm512_store_si512(rows.add(4 * q + pair), both) };
+                    unsafe { _mm512_store_si512(pairs.add(4 * q + pair), both) };
                     codes = _mm512_srli_epi32::<8>(codes);
                 }
             }

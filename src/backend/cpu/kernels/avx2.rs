@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use crate::backend::cpu::epilogue::Epilogue;
 use crate::backend::cpu::integer::{self, ABlock, BBlock, MAGIC, STRIP};
-use crate::backend::cpu::schedule::{Kernel, Tiles};
+use crate::backend::cpu::schedule::Kernel;
 use crate::format::BLOCK;
 use crate::matrix::Nvfp4View;
 
@@ -49,27 +49,20 @@ impl Kernel for Avx2 {
         }
     }
 
-    fn multiply(
-        &self,
-        a: Tiles<'_, ABlock>,
-        b: &[BBlock],
-        acc: [&mut [[f32; STRIP]]; 2],
-        first: bool,
-    ) {
-        a.check(b.len());
+    fn multiply(&self, a: &[ABlock], b: &[BBlock], acc: [&mut [[f32; STRIP]]; 2], first: bool) {
         for (weight, acc) in acc.into_iter().enumerate() {
-            assert!(acc.len() == a.count);
+            assert!(a.len() == acc.len() * b.len());
             for (i, acc) in acc.chunks_mut(ROWS_AT_ONCE).enumerate() {
-                let tiles = &a.units[i * ROWS_AT_ONCE * a.stride..];
+                let a = &a[i * ROWS_AT_ONCE * b.len()..];
                 for half in 0..2 {
                     // SAFETY: `Avx2` is only made where the features exist; the lengths were checked
                     // above.
                     unsafe {
                         match acc.len() {
-                            1 => multiply::<1>(tiles, a.stride, b, weight, half, acc, first),
-                            2 => multiply::<2>(tiles, a.stride, b, weight, half, acc, first),
-                            3 => multiply::<3>(tiles, a.stride, b, weight, half, acc, first),
-                            _ => multiply::<4>(tiles, a.stride, b, weight, half, acc, first),
+                            1 => multiply::<1>(a, b, weight, half, acc, first),
+                            2 => multiply::<2>(a, b, weight, half, acc, first),
+                            3 => multiply::<3>(a, b, weight, half, acc, first),
+                            _ => multiply::<4>(a, b, weight, half, acc, first),
                         }
                     }
                 }
@@ -91,12 +84,11 @@ fn finish(epilogue: &Epilogue, acc1: &mut [[f32; STRIP]], acc2: &[[f32; STRIP]])
 /// `acc[row][column] (+)= Σ a·b` of one weight for `R` rows and half a strip.
 ///
 /// # Safety
-/// `a` holds `b.len()` blocks of each of `R` rows, `stride` blocks apart; `acc` has `R` rows; `weight`
+/// `a` holds `b.len()` blocks of each of `R` rows; `acc` has `R` rows; `weight`
 /// and `half` are 0 or 1.
 #[target_feature(enable = "avx2,fma")]
 unsafe fn multiply<const R: usize>(
     a: &[ABlock],
-    stride: usize,
     b: &[BBlock],
     weight: usize,
     half: usize,
@@ -114,19 +106,19 @@ unsafe fn multiply<const R: usize>(
     }
     let ones = _mm256_set1_epi16(1);
     let minus_magic = _mm256_set1_ps(-MAGIC);
-    for (k, b) in b.iter().enumerate() {
+    for (k, block) in b.iter().enumerate() {
         // SAFETY: eight groups of four bytes, and eight f32, from column 0 or 8 of 16 on.
         let (codes, scale) = unsafe {
             let mut codes = [_mm256_setzero_si256(); 4];
-            for (codes, quad) in codes.iter_mut().zip(&b.codes[weight]) {
+            for (codes, quad) in codes.iter_mut().zip(&block.codes[weight]) {
                 *codes = _mm256_loadu_si256(quad[columns..].as_ptr().cast());
             }
-            (codes, _mm256_loadu_ps(b.scales[weight][columns..].as_ptr()))
+            (codes, _mm256_loadu_ps(block.scales[weight][columns..].as_ptr()))
         };
         let offset = _mm256_mul_ps(minus_magic, scale);
         for (r, sum) in sum.iter_mut().enumerate() {
             // SAFETY: row `r` holds as many blocks as `b`, by the contract of this function.
-            let a = unsafe { &*a.add(r * stride + k) };
+            let a = unsafe { &*a.add(r * b.len() + k) };
             let mut pairs = _mm256_setzero_si256();
             for (q, &codes) in codes.iter().enumerate() {
                 let quad = _mm256_set1_epi32(a.quad(q));

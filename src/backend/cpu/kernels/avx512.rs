@@ -3,10 +3,10 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::unpack512::{SPAN, Span, load_span, prefetch_next_strip};
+use super::unpack512::{SPAN, Span, StripRows};
 use crate::backend::cpu::epilogue::Epilogue;
 use crate::backend::cpu::integer::{self, ABlock, BBlock, MAGIC, STRIP};
-use crate::backend::cpu::schedule::{Kernel, Tiles};
+use crate::backend::cpu::schedule::Kernel;
 use crate::format::BLOCK;
 use crate::matrix::Nvfp4View;
 
@@ -48,30 +48,23 @@ impl Kernel for Avx512 {
         }
     }
 
-    fn multiply(
-        &self,
-        a: Tiles<'_, ABlock>,
-        b: &[BBlock],
-        acc: [&mut [[f32; STRIP]]; 2],
-        first: bool,
-    ) {
-        a.check(b.len());
+    fn multiply(&self, a: &[ABlock], b: &[BBlock], acc: [&mut [[f32; STRIP]]; 2], first: bool) {
         let [acc1, acc2] = acc;
-        assert!(acc1.len() == a.count && acc2.len() == a.count);
+        assert!(a.len() == acc1.len() * b.len() && acc1.len() == acc2.len());
         let mut row = 0;
-        while row < a.count {
-            let rows = (a.count - row).min(ROWS_AT_ONCE);
-            let tiles = &a.units[row * a.stride..];
+        while row < acc1.len() {
+            let rows = (acc1.len() - row).min(ROWS_AT_ONCE);
+            let a = &a[row * b.len()..];
             let (acc1, acc2) = (&mut acc1[row..row + rows], &mut acc2[row..row + rows]);
             // SAFETY: `Avx512` is only made where the features exist; the lengths were checked above.
             unsafe {
                 match rows {
-                    1 => multiply::<1>(tiles, a.stride, b, acc1, acc2, first),
-                    2 => multiply::<2>(tiles, a.stride, b, acc1, acc2, first),
-                    3 => multiply::<3>(tiles, a.stride, b, acc1, acc2, first),
-                    4 => multiply::<4>(tiles, a.stride, b, acc1, acc2, first),
-                    5 => multiply::<5>(tiles, a.stride, b, acc1, acc2, first),
-                    _ => multiply::<6>(tiles, a.stride, b, acc1, acc2, first),
+                    1 => multiply::<1>(a, b, acc1, acc2, first),
+                    2 => multiply::<2>(a, b, acc1, acc2, first),
+                    3 => multiply::<3>(a, b, acc1, acc2, first),
+                    4 => multiply::<4>(a, b, acc1, acc2, first),
+                    5 => multiply::<5>(a, b, acc1, acc2, first),
+                    _ => multiply::<6>(a, b, acc1, acc2, first),
                 }
             }
             row += rows;
@@ -96,30 +89,22 @@ fn decode(b: &Nvfp4View<'_>, weight: usize, column: usize, start: usize, out: &m
     let table = _mm512_broadcast_i32x4(_mm_setr_epi8(
         12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0,
     ));
-    // Each byte of a packed pair twice, once for either nibble.
-    let first_pair =
-        _mm512_broadcast_i32x4(_mm_setr_epi8(0, 0, 1, 1, 4, 4, 5, 5, 8, 8, 9, 9, 12, 12, 13, 13));
-    let second_pair = _mm512_add_epi8(first_pair, _mm512_set1_epi8(2));
-    let low_nibble = _mm512_set1_epi16(0x000f);
-    let high_byte = _mm512_set1_epi16(0xff00u16 as i16);
-    let unpack = |twice: __m512i| {
-        let low = _mm512_and_si512(twice, low_nibble);
-        let high = _mm512_and_si512(_mm512_srli_epi16::<4>(twice), high_byte);
-        _mm512_shuffle_epi8(table, _mm512_or_si512(low, high))
-    };
+    let low_nibbles = _mm512_set1_epi8(0x0f);
+    let rows = StripRows::new(b, column);
     for (i, out) in out.chunks_mut(SPAN).enumerate() {
         let block = start + i * SPAN;
-        prefetch_next_strip(b, column, block);
-        let Span { codes, scales } = load_span(b, column, block);
+        rows.prefetch_next(block);
+        let Span { codes, scales } = rows.load(block);
         for (j, out) in out.iter_mut().enumerate() {
             let quads = out.codes[weight].as_mut_ptr().cast::<__m512i>();
-            for (half, &codes) in codes[2 * j..2 * j + 2].iter().enumerate() {
+            for half in 0..2 {
+                let codes = codes[2 * j + half];
+                let even = _mm512_and_si512(codes, low_nibbles);
+                let odd = _mm512_and_si512(_mm512_srli_epi16::<4>(codes), low_nibbles);
                 // SAFETY: a quad is 64 bytes, aligned to 64 by `BBlock`, and there are four.
                 unsafe {
-                    let first = unpack(_mm512_shuffle_epi8(codes, first_pair));
-                    _mm512_store_si512(quads.add(2 * half), first);
-                    let second = unpack(_mm512_shuffle_epi8(codes, second_pair));
-                    _mm512_store_si512(quads.add(2 * half + 1), second);
+                    _mm512_store_si512(quads.add(2 * half), _mm512_shuffle_epi8(table, even));
+                    _mm512_store_si512(quads.add(2 * half + 1), _mm512_shuffle_epi8(table, odd));
                 }
             }
             // SAFETY: sixteen f32.
@@ -147,14 +132,13 @@ fn load(b: &BBlock, weight: usize) -> ([__m512i; 4], __m512) {
     }
 }
 
-/// `acc[weight][row][column] (+)= Σ a·b` for `R` rows, `stride` blocks apart.
+/// `acc[weight][row][column] (+)= Σ a·b` for `R` rows.
 ///
 /// # Safety
 /// `a` holds `b.len()` blocks of each of `R` rows; `acc1` and `acc2` have `R` rows.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 unsafe fn multiply<const R: usize>(
     a: &[ABlock],
-    stride: usize,
     b: &[BBlock],
     acc1: &mut [[f32; STRIP]],
     acc2: &mut [[f32; STRIP]],
@@ -173,15 +157,15 @@ unsafe fn multiply<const R: usize>(
         }
     }
     let minus_magic = _mm512_set1_ps(-MAGIC);
-    for (k, b) in b.iter().enumerate() {
-        let (codes1, scale1) = load(b, 0);
-        let (codes2, scale2) = load(b, 1);
+    for (k, block) in b.iter().enumerate() {
+        let (codes1, scale1) = load(block, 0);
+        let (codes2, scale2) = load(block, 1);
         // (MAGIC + dot)·scale − MAGIC·scale is dot·scale without a rounding.
         let offset1 = _mm512_mul_ps(minus_magic, scale1);
         let offset2 = _mm512_mul_ps(minus_magic, scale2);
         for r in 0..R {
             // SAFETY: row `r` holds as many blocks as `b`, by the contract of this function.
-            let a = unsafe { &*a.add(r * stride + k) };
+            let a = unsafe { &*a.add(r * b.len() + k) };
             let mut dot1 = _mm512_set1_epi32(a.start);
             let mut dot2 = dot1;
             for q in 0..4 {

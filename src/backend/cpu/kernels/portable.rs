@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::backend::cpu::integer::{self, ABlock, BBlock, MAGIC_BITS, STRIP};
-use crate::backend::cpu::schedule::{Kernel, Tiles};
+use crate::backend::cpu::schedule::Kernel;
 use crate::format::BLOCK;
 use crate::matrix::Nvfp4View;
 
@@ -31,20 +31,13 @@ impl Kernel for Portable {
         }
     }
 
-    fn multiply(
-        &self,
-        a: Tiles<'_, ABlock>,
-        b: &[BBlock],
-        acc: [&mut [[f32; STRIP]]; 2],
-        first: bool,
-    ) {
-        a.check(b.len());
+    fn multiply(&self, a: &[ABlock], b: &[BBlock], acc: [&mut [[f32; STRIP]]; 2], first: bool) {
         for (weight, acc) in acc.into_iter().enumerate() {
-            for (row, acc) in acc.iter_mut().enumerate() {
+            for (acc, a) in acc.iter_mut().zip(a.chunks_exact(b.len())) {
                 if first {
                     *acc = [0.0; STRIP];
                 }
-                for (a, b) in a.units[row * a.stride..].iter().zip(b) {
+                for (a, b) in a.iter().zip(b) {
                     let mut dot = [a.start - MAGIC_BITS; STRIP];
                     for (a, b) in a.codes.chunks_exact(4).zip(&b.codes[weight]) {
                         for (dot, b) in dot.iter_mut().zip(b) {

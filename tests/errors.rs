@@ -1,0 +1,112 @@
+//! Every error that the library's own input can lead to, made through the public API, and its text.
+
+use nvfp4_dual_gemm::format::{nibble, scale_layout::ScaleLayout};
+use nvfp4_dual_gemm::{
+    Backend, DualGemm, Error, Gate, Nvfp4Matrix, Nvfp4View, Operand, f16, reference,
+};
+
+/// Name of the variant of an error: the start of its `Debug` text.
+fn variant(error: &Error) -> String {
+    let text = format!("{error:?}");
+    text.split([' ', '(', '{']).next().unwrap_or_default().to_owned()
+}
+
+fn matrix(batch: usize, rows: usize, cols: usize) -> Nvfp4Matrix {
+    Nvfp4Matrix::quantize(&vec![1.0f32; batch * rows * cols], batch, rows, cols).unwrap()
+}
+
+fn with_global(global: f32) -> Nvfp4Matrix {
+    Nvfp4Matrix::new(1, 2, 16, vec![0; 16], vec![0; 2], global).unwrap()
+}
+
+fn bad_value(index: usize, value: f32) -> Result<Nvfp4Matrix, Error> {
+    let mut values = vec![0.5f32; 2 * 3 * 32];
+    values[index] = value;
+    Nvfp4Matrix::quantize(&values, 2, 3, 32)
+}
+
+fn bad_scale(byte: u8) -> Result<(), Error> {
+    let mut scales = vec![0x38; 2 * 3 * 2];
+    scales[9] = byte;
+    Nvfp4View::new(2, 3, 32, &[0; 96], &scales, 1.0).map(|_| ())
+}
+
+fn errors() -> Vec<Error> {
+    let (a, b) = (matrix(1, 2, 32), matrix(1, 3, 32));
+    let mut codes = [3u8; 100_000];
+    codes[70_001] = 16;
+    vec![
+        Nvfp4Matrix::new(1, 2, 32, vec![0; 31], vec![0; 4], 1.0).unwrap_err(),
+        Nvfp4Matrix::new(1, 2, 32, vec![0; 32], vec![0; 5], 1.0).unwrap_err(),
+        Nvfp4Matrix::quantize(&[0.0f32; 63], 1, 2, 32).unwrap_err(),
+        Nvfp4Matrix::from_swizzled(1, 2, 32, vec![0; 32], &[0; 4], 1.0).unwrap_err(),
+        ScaleLayout::new(1, 2, 32).unwrap().swizzle(&[0; 3]).unwrap_err(),
+        nibble::pack(&[1, 2, 3]).unwrap_err(),
+        nibble::unpack_into(&[1, 2, 3], &mut [0; 5]).unwrap_err(),
+        a.view().dequantize_into(&mut [0.0f32; 1]).unwrap_err(),
+        DualGemm::new(&a, &b, &b)
+            .unwrap()
+            .run_into(Backend::Auto, &mut [f16::ZERO; 5])
+            .unwrap_err(),
+        Nvfp4View::new(1, 0, 16, &[], &[], 1.0).unwrap_err(),
+        Nvfp4View::new(1, 1, 24, &[], &[], 1.0).unwrap_err(),
+        DualGemm::new(&a, &matrix(1, 3, 48), &b).unwrap_err(),
+        DualGemm::new(&a, &b, &matrix(1, 4, 32)).unwrap_err(),
+        DualGemm::new(&a, &matrix(2, 3, 32), &b).unwrap_err(),
+        ScaleLayout::new(usize::MAX / 32, 1, 32).unwrap_err(),
+        ScaleLayout::new(usize::MAX / 256, 1, 16).unwrap_err(), // only with its padding
+        bad_scale(0x7f).unwrap_err(),
+        bad_scale(0x80).unwrap_err(),
+        bad_scale(0xb8).unwrap_err(),
+        bad_scale(0xff).unwrap_err(),
+        bad_scale(0x7f).unwrap_err().with_operand(Operand::B2),
+        nibble::pack(&codes).unwrap_err(),
+        Nvfp4View::new(1, 1, 16, &[0; 8], &[0], f32::NAN).unwrap_err(),
+        Nvfp4View::new(1, 1, 16, &[0; 8], &[0], 0.0).unwrap_err(),
+        Nvfp4Matrix::quantize_with_global(&[0.0f32; 16], 1, 1, 16, -1.5).unwrap_err(),
+        DualGemm::new(&with_global(1e-30), &with_global(1.0), &with_global(1e-20)).unwrap_err(),
+        DualGemm::new(&with_global(1e30), &with_global(1e20), &with_global(1.0)).unwrap_err(),
+        bad_value(0, f32::NAN).unwrap_err(),
+        bad_value(133, f32::NEG_INFINITY).unwrap_err(),
+        Nvfp4Matrix::quantize(&[f16::INFINITY; 16], 1, 1, 16).unwrap_err(),
+        reference::exact_rows::<f16>(&DualGemm::new(&a, &b, &b).unwrap(), &[(0, 1), (1, 0)])
+            .unwrap_err(),
+        DualGemm::new(&a, &b, &b)
+            .unwrap()
+            .with_gate(Gate::ClampedSwiglu { limit: -7.0, alpha: 1.702, beta: 1.0 })
+            .unwrap_err(),
+    ]
+}
+
+#[test]
+fn texts() {
+    let lines: Vec<String> = errors().iter().map(|e| format!("{}: {e}", variant(e))).collect();
+    insta::assert_snapshot!(lines.join("\n"));
+}
+
+/// The source lists the variants: those that are not made above are named here with the reason.
+#[test]
+fn no_variant_is_forgotten() {
+    let elsewhere = [
+        "BackendUnavailable", // depends on the machine: tests of the backends
+        "Environment",        // depends on the environment: tests of the backends
+        "OutOfMemory",        // would need an allocation that fails
+        "Io",                 // tests of checkpoints and of the command
+        "Checkpoint",         // tests of checkpoints
+    ];
+    let source = include_str!("../src/error.rs");
+    let body = source.split("pub enum Error {").nth(1).unwrap().split("\n}").next().unwrap();
+    let made: Vec<String> = errors().iter().map(variant).collect();
+    let mut seen = 0;
+    for line in body.lines() {
+        // Variants are the lines at the first indent that start with a capital.
+        let Some(name) = line.strip_prefix("    ").filter(|l| l.starts_with(char::is_uppercase))
+        else {
+            continue;
+        };
+        let name = name.split([' ', '(', ',']).next().unwrap();
+        assert_ne!(made.iter().any(|m| m == name), elsewhere.contains(&name), "{name}");
+        seen += 1;
+    }
+    assert!(seen >= 16, "{seen} variants found: does the source look different now?");
+}
