@@ -57,7 +57,7 @@ mod sealed {
     impl Sealed for half::bf16 {}
 }
 
-/// A float type that can be quantised and that C can have: [`f32`], [`f16`] or [`bf16`].
+/// A float type that can be quantised and that C can have: [`f32`], [`struct@f16`] or [`bf16`].
 pub trait Element:
     Copy + Default + Send + Sync + fmt::Debug + PartialEq + sealed::Sealed + 'static
 {

@@ -2,7 +2,7 @@
 //! `C = silu(alpha1·A·B1ᵀ) * (alpha2·A·B2ᵀ)`.
 //!
 //! [`Nvfp4Matrix`] holds one operand, [`DualGemm`] the validated problem, [`Backend`] says where it
-//! runs, and [`reference`] is the exact oracle that every backend is measured against.
+//! runs, and [`mod@reference`] is the exact oracle that every backend is measured against.
 
 mod element;
 mod error;

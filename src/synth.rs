@@ -42,6 +42,36 @@ impl FromStr for Data {
     }
 }
 
+const fn problem(m: usize, n: usize, k: usize) -> Problem {
+    Problem { m, n, k, batch: 1 }
+}
+
+/// The ten test shapes of GPU MODE's `nvfp4_dual_gemm` contest, in its order; the first and the third
+/// are the same (`problems/nvidia/nvfp4_dual_gemm/task.yml` of gpu-mode/reference-kernels).
+pub const CONTEST_TESTS: [Problem; 10] = [
+    problem(1536, 512, 7168),
+    problem(256, 512, 256),
+    problem(1536, 512, 7168),
+    problem(3072, 1024, 1536),
+    problem(7168, 1024, 256),
+    problem(7168, 2304, 2048),
+    problem(4608, 384, 7168),
+    problem(7168, 384, 2304),
+    problem(512, 768, 7168),
+    problem(4096, 768, 512),
+];
+
+/// The four benchmark shapes of the same contest.
+pub const CONTEST_BENCHMARKS: [Problem; 4] = [
+    problem(256, 4096, 7168),
+    problem(512, 4096, 7168),
+    problem(256, 3072, 4096),
+    problem(512, 3072, 7168),
+];
+
+/// The seed of all of the contest's tests and benchmarks.
+pub const CONTEST_SEED: u64 = 1111;
+
 /// The three operands of a problem.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Operands {

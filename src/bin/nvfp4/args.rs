@@ -1,0 +1,191 @@
+//! Values of arguments that several commands share.
+
+use clap::ValueEnum;
+
+use nvfp4_dual_gemm::backend::cpu::Isa;
+use nvfp4_dual_gemm::format::BLOCK;
+use nvfp4_dual_gemm::synth::{CONTEST_BENCHMARKS, CONTEST_TESTS};
+use nvfp4_dual_gemm::{Gate, Problem};
+
+/// `MxNxK` or `MxNxKxL`.
+pub fn shape(text: &str) -> Result<Problem, String> {
+    let form = "expected MxNxK or MxNxKxL, such as 256x4096x7168";
+    let parts: Vec<&str> = text.split(['x', 'X', '×']).map(str::trim).collect();
+    if !(3..=4).contains(&parts.len()) {
+        return Err(form.to_owned());
+    }
+    let mut sizes = [1usize; 4];
+    for ((size, part), name) in sizes.iter_mut().zip(&parts).zip(["M", "N", "K", "L"]) {
+        *size = part.parse().map_err(|error: std::num::ParseIntError| match error.kind() {
+            std::num::IntErrorKind::PosOverflow => format!("{name} = {part} is too large"),
+            _ => format!("{name} is {part:?}, which is no whole number; {form}"),
+        })?;
+        if *size == 0 {
+            return Err(format!("{name} must not be 0"));
+        }
+    }
+    let [m, n, k, batch] = sizes;
+    if !k.is_multiple_of(BLOCK) {
+        let below = k / BLOCK * BLOCK;
+        let near = match below.checked_add(BLOCK) {
+            Some(above) if below > 0 => format!("{below} and {above} are"),
+            _ => format!("{BLOCK} is"),
+        };
+        return Err(format!("K = {k} is no multiple of {BLOCK}, {near}"));
+    }
+    Ok(Problem { m, n, k, batch })
+}
+
+/// The same notation back: `256x4096x7168`, and `xL` only for batches.
+pub fn shape_text(problem: &Problem) -> String {
+    let Problem { m, n, k, batch } = *problem;
+    if batch == 1 { format!("{m}x{n}x{k}") } else { format!("{m}x{n}x{k}x{batch}") }
+}
+
+/// `silu`, `gpt-oss`, `clamped:LIMIT,ALPHA,BETA`, `gelu-tanh`.
+pub fn gate(text: &str) -> Result<Gate, String> {
+    let form = "expected silu, gpt-oss, gelu-tanh or clamped:LIMIT,ALPHA,BETA";
+    let gate = match text {
+        "silu" => Gate::Silu,
+        "gpt-oss" => Gate::GPT_OSS,
+        "gelu-tanh" => Gate::GeluTanh,
+        _ => {
+            let list = text.strip_prefix("clamped:").ok_or(form)?;
+            let numbers: Vec<f32> = list
+                .split(',')
+                .map(|part| part.trim().parse().map_err(|_| format!("{part:?} is no number")))
+                .collect::<Result<_, _>>()?;
+            let [limit, alpha, beta] = numbers[..] else {
+                return Err(format!("clamped takes 3 numbers, not {}", numbers.len()));
+            };
+            Gate::ClampedSwiglu { limit, alpha, beta }
+        }
+    };
+    gate.validate().map_err(|error| error.to_string())?;
+    Ok(gate)
+}
+
+/// The same notation back.
+pub fn gate_text(gate: &Gate) -> String {
+    match *gate {
+        Gate::Silu => "silu".to_owned(),
+        Gate::GeluTanh => "gelu-tanh".to_owned(),
+        gate if gate == Gate::GPT_OSS => "gpt-oss".to_owned(),
+        Gate::ClampedSwiglu { limit, alpha, beta } => format!("clamped:{limit},{alpha},{beta}"),
+        _ => format!("{gate:?}"),
+    }
+}
+
+/// Instruction sets to go through.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum IsaArg {
+    /// Each one that the machine has.
+    All,
+    /// This one, or an error.
+    One(Isa),
+}
+
+pub fn isa(text: &str) -> Result<IsaArg, String> {
+    match text {
+        "all" => Ok(IsaArg::All),
+        _ => text
+            .parse()
+            .map(IsaArg::One)
+            .map_err(|_| "expected amx, avx512, avx2, portable or all".to_owned()),
+    }
+}
+
+/// A number of threads, at least one.
+pub fn threads(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n @ 1..=4096) => Ok(n),
+        _ => Err("expected a number from 1 to 4096".to_owned()),
+    }
+}
+
+/// A number of timed runs, at least one.
+pub fn repeat(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n @ 1..=1_000_000) => Ok(n),
+        _ => Err("expected a number from 1 to 1000000".to_owned()),
+    }
+}
+
+/// Lists of shapes.
+#[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
+pub enum Suite {
+    /// Odd sizes, batches, edges of tiles: seconds.
+    Quick,
+    /// The ten test shapes of GPU MODE's nvfp4_dual_gemm contest.
+    Contest,
+    /// The four benchmark shapes of the same contest.
+    Benchmark,
+    /// M = 1, 2, 4, 8, 16 with N = 4096, K = 7168.
+    Decode,
+}
+
+impl Suite {
+    pub fn problems(self) -> Vec<Problem> {
+        let problem = |(m, n, k, batch)| Problem { m, n, k, batch };
+        match self {
+            Suite::Quick => [
+                (1, 1, 16, 1),
+                (1, 256, 512, 1),
+                (3, 19, 48, 2),
+                (16, 33, 2048, 1),
+                (33, 65, 272, 3),
+                (128, 128, 256, 1),
+                (129, 257, 1040, 1),
+                (256, 512, 256, 1),
+            ]
+            .map(problem)
+            .to_vec(),
+            Suite::Contest => CONTEST_TESTS.to_vec(),
+            Suite::Benchmark => CONTEST_BENCHMARKS.to_vec(),
+            Suite::Decode => [1, 2, 4, 8, 16].map(|m| problem((m, 4096, 7168, 1))).to_vec(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shapes_go_there_and_back() {
+        for text in ["1x1x16", "256x4096x7168", "3x5x32x7"] {
+            assert_eq!(shape_text(&shape(text).unwrap()), text);
+        }
+        assert_eq!(shape("2X3×16").unwrap(), Problem { m: 2, n: 3, k: 16, batch: 1 });
+    }
+
+    #[test]
+    fn bad_shapes_say_what_is_wrong() {
+        for (text, part) in [
+            ("", "expected MxNxK"),
+            ("256x4096", "expected MxNxK"),
+            ("1x2x16x1x1", "expected MxNxK"),
+            ("axbxc", "M is \"a\""),
+            ("1x-2x16", "N is \"-2\""),
+            ("0x1x16", "M must not be 0"),
+            ("1x1x100", "96 and 112 are"),
+            ("1x1x7", "16 is"),
+            ("1x1x18446744073709551616", "too large"),
+            ("1x1x18446744073709551615", "no multiple"),
+        ] {
+            let error = shape(text).unwrap_err();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn gates_go_there_and_back() {
+        for text in ["silu", "gpt-oss", "gelu-tanh", "clamped:3,1.5,-0.5"] {
+            assert_eq!(gate_text(&gate(text).unwrap()), text);
+        }
+        assert_eq!(gate("clamped:7,1.702,1").unwrap(), Gate::GPT_OSS);
+        for text in ["", "relu", "clamped:", "clamped:1,2", "clamped:0,1,1", "clamped:1,nan,1"] {
+            assert!(gate(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! `nvfp4 generate`: made-up operands in a file.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use nvfp4_dual_gemm::Problem;
+use nvfp4_dual_gemm::checkpoint::tensors;
+use nvfp4_dual_gemm::synth::{CONTEST_SEED, Data, Operands};
+
+use crate::args::shape_text;
+use crate::output::{self, Output, Style};
+use crate::progress::Progress;
+use crate::{args, machine};
+
+/// Write made-up operands to a safetensors file that `run --input` takes
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  nvfp4 generate --shape 256x4096x7168 -o operands.safetensors
+  nvfp4 run --input operands.safetensors -o c.safetensors")]
+pub struct Args {
+    /// Size of the problem
+    #[arg(long, value_name = "MxNxK[xL]", value_parser = args::shape)]
+    shape: Problem,
+    /// contest: codes ±{0, .5, 1, 1.5}, scales in [0, 1); full: all codes and scale bytes
+    #[arg(long, value_name = "KIND", default_value = "contest")]
+    data: Data,
+    /// Same seed, same bytes, on every machine
+    #[arg(long, default_value_t = CONTEST_SEED)]
+    seed: u64,
+    /// File to write
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    shape: [usize; 4],
+    data: String,
+    seed: u64,
+    output: &'a Path,
+    file_bytes: u64,
+}
+
+pub fn run(args: &Args, out: &Output) -> anyhow::Result<()> {
+    let problem = args.shape;
+    machine::ensure_fits(&problem, 0)?;
+    let progress = Progress::spinner("making operands");
+    let operands = Operands::generate(problem, args.data, args.seed)?;
+    progress.message(format!("writing {}", args.output.display()));
+    tensors::write_operands(&args.output, &operands)?;
+    drop(progress);
+    let file_bytes = machine::file_size(&args.output)?;
+    out.line(format!(
+        "{}: a, b1 and b2 of {}, {} data, seed {}, {}",
+        out.paint(&args.output.display().to_string(), Style::Bold),
+        shape_text(&problem),
+        args.data,
+        args.seed,
+        output::bytes(file_bytes as f64)
+    ))?;
+    out.json(
+        true,
+        Report {
+            shape: [problem.m, problem.n, problem.k, problem.batch],
+            data: args.data.to_string(),
+            seed: args.seed,
+            output: &args.output,
+            file_bytes,
+        },
+    )
+}

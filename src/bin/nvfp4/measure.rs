@@ -1,0 +1,93 @@
+//! Timing.
+
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+/// Times of repeated runs, in seconds.
+#[derive(Debug, Clone, Serialize)]
+pub struct Timing {
+    #[serde(rename = "median_s")]
+    pub median: f64,
+    #[serde(rename = "min_s")]
+    pub min: f64,
+    pub runs: usize,
+    /// Whether an untimed run went before.
+    pub warmed_up: bool,
+}
+
+/// How often to run.
+#[derive(Debug, Clone, Copy)]
+pub enum Repeat {
+    /// This often, after one run that does not count.
+    Exactly(usize),
+    /// For about this long; a first run that takes more than five times as long is the only one.
+    For(Duration),
+}
+
+impl Repeat {
+    pub fn from_arg(repeat: Option<usize>, budget: Duration) -> Self {
+        repeat.map_or(Repeat::For(budget), Repeat::Exactly)
+    }
+}
+
+/// At most this many runs within a time budget.
+const MAX_RUNS: usize = 200;
+
+/// Runs `work` repeatedly, `before` (not timed) ahead of each.
+pub fn measure<E>(
+    repeat: Repeat,
+    mut before: impl FnMut(),
+    mut work: impl FnMut() -> Result<(), E>,
+) -> Result<Timing, E> {
+    let mut timed = || -> Result<Duration, E> {
+        before();
+        let start = Instant::now();
+        work()?;
+        Ok(start.elapsed())
+    };
+    let first = timed()?;
+    if let Repeat::For(budget) = repeat
+        && first > 5 * budget
+    {
+        let seconds = first.as_secs_f64();
+        return Ok(Timing { median: seconds, min: seconds, runs: 1, warmed_up: false });
+    }
+    let mut times = Vec::new();
+    let start = Instant::now();
+    loop {
+        times.push(timed()?.as_secs_f64());
+        let enough = match repeat {
+            Repeat::Exactly(n) => times.len() >= n,
+            Repeat::For(budget) => times.len() >= MAX_RUNS || start.elapsed() >= budget,
+        };
+        if enough {
+            break;
+        }
+    }
+    times.sort_by(f64::total_cmp);
+    let runs = times.len();
+    let median = (times[(runs - 1) / 2] + times[runs / 2]) / 2.0;
+    Ok(Timing { median, min: times[0], runs, warmed_up: true })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_run_to_warm_up_and_n_to_count() {
+        let (mut before, mut work) = (0, 0);
+        let timing = measure(
+            Repeat::Exactly(4),
+            || before += 1,
+            || {
+                work += 1;
+                Ok::<(), ()>(())
+            },
+        )
+        .unwrap();
+        assert_eq!((before, work, timing.runs), (5, 5, 4));
+        assert!(timing.min <= timing.median);
+    }
+}

@@ -1,0 +1,212 @@
+//! `nvfp4 run`: the main job, on made-up operands or on a file's.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use serde::Serialize;
+
+use nvfp4_dual_gemm::backend::Selection;
+use nvfp4_dual_gemm::checkpoint::tensors::{self, TensorFile};
+use nvfp4_dual_gemm::synth::{CONTEST_SEED, Data, Operands};
+use nvfp4_dual_gemm::{Backend, DType, DualGemm, Element, Gate, Operand, Problem, bf16, f16};
+
+use crate::args::{gate_text, shape_text};
+use crate::check::{Check, Exact, Rows};
+use crate::measure::{Repeat, Timing, measure};
+use crate::output::{self, Output, Style};
+use crate::progress::Progress;
+use crate::{args, machine};
+
+/// Compute C on made-up operands or on those of a file, time it and check it
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Operands of a file: `a.codes` U8 [(L,)M,K/2], `a.scales` F8_E4M3 [(L,)M,K/16], `a.global` F32 (1 when
+absent), the same for b1 (gate) and b2 (up); or `a` as F32, F16 or BF16 [(L,)M,K], quantised on the
+fly. The result is tensor `c` [(L,)M,N].
+
+Examples:
+  nvfp4 run --shape 256x4096x7168
+  nvfp4 run --shape 16x2880x2880 --gate gpt-oss --data full --check all
+  nvfp4 run --input operands.safetensors -o c.safetensors --out-dtype bf16")]
+#[command(group = clap::ArgGroup::new("source").required(true).args(["shape", "input"]))]
+pub struct Args {
+    /// Make operands for a problem of this size
+    #[arg(long, value_name = "MxNxK[xL]", value_parser = args::shape)]
+    shape: Option<Problem>,
+    /// contest: codes ±{0, .5, 1, 1.5}, scales in [0, 1); full: all codes and scale bytes
+    #[arg(long, value_name = "KIND", conflicts_with = "input", default_value = "contest")]
+    data: Data,
+    /// Same seed, same operands, on every machine
+    #[arg(long, conflicts_with = "input", default_value_t = CONTEST_SEED)]
+    seed: u64,
+    /// Take the operands of this safetensors file
+    #[arg(long, value_name = "FILE", requires = "output")]
+    input: Option<PathBuf>,
+    /// Write C to this safetensors file, as tensor `c`
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// auto, cpu, exact or cuda
+    #[arg(long, default_value = "auto")]
+    backend: Backend,
+    /// silu, gpt-oss, gelu-tanh or clamped:LIMIT,ALPHA,BETA
+    #[arg(long, default_value = "silu", value_parser = args::gate)]
+    gate: Gate,
+    /// Type of C: f16, bf16 or f32
+    #[arg(long, value_name = "TYPE", default_value = "f16")]
+    out_dtype: DType,
+    /// Timed runs, after one that does not count [default: as many as fit a second]
+    #[arg(long, value_name = "N", value_parser = args::repeat)]
+    repeat: Option<usize>,
+    /// Rows of C to check against the exact oracle: auto (about a second's worth), all, or a number
+    #[arg(long, value_name = "ROWS", default_value_t = Rows::Auto)]
+    check: Rows,
+    /// Threads to use [default: RAYON_NUM_THREADS, or else all CPUs]
+    #[arg(long, value_name = "N", value_parser = args::threads)]
+    threads: Option<usize>,
+}
+
+#[derive(Serialize)]
+struct Report {
+    shape: [usize; 4],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seed: Option<u64>,
+    gate: String,
+    out_dtype: String,
+    backend: String,
+    isa: Option<String>,
+    reason: String,
+    threads: usize,
+    timing: Timing,
+    gflop_per_s: f64,
+    gb_per_s: f64,
+    bytes: f64,
+    check: Option<Check>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output: Option<PathBuf>,
+}
+
+pub fn run(args: &Args, out: &Output) -> anyhow::Result<()> {
+    machine::use_threads(args.threads)?;
+    // Before any work: a backend that cannot run here should not cost the user a generation.
+    let selection = args.backend.resolve()?;
+    let operands = operands(args)?;
+    let gemm = operands.gemm()?.with_gate(args.gate)?;
+    match args.out_dtype {
+        DType::F16 => with_type::<f16>(args, out, &selection, &gemm),
+        DType::Bf16 => with_type::<bf16>(args, out, &selection, &gemm),
+        DType::F32 => with_type::<f32>(args, out, &selection, &gemm),
+    }
+}
+
+fn operands(args: &Args) -> anyhow::Result<Operands> {
+    if let Some(path) = &args.input {
+        let _progress = Progress::spinner(format!("reading {}", path.display()));
+        let file = TensorFile::open(path)?;
+        return Ok(Operands {
+            a: file.operand("a", Operand::A)?,
+            b1: file.operand("b1", Operand::B1)?,
+            b2: file.operand("b2", Operand::B2)?,
+        });
+    }
+    let problem = args.shape.context("neither --shape nor --input is given")?;
+    machine::ensure_fits(&problem, args.out_dtype.size())?;
+    let _progress = Progress::spinner("making operands");
+    Ok(Operands::generate(problem, args.data, args.seed)?)
+}
+
+fn with_type<T: Element>(
+    args: &Args,
+    out: &Output,
+    selection: &Selection,
+    gemm: &DualGemm<'_>,
+) -> anyhow::Result<()> {
+    let problem = gemm.problem();
+    let source = match &args.input {
+        Some(path) => path.display().to_string(),
+        None => format!("{} data, seed {}", args.data, args.seed),
+    };
+    out.line(format!(
+        "{}  {}, gate {}, output {}",
+        out.paint(&shape_text(&problem), Style::Bold),
+        source,
+        gate_text(&args.gate),
+        args.out_dtype
+    ))?;
+    out.fields(&[("backend", format!("{selection}: {}", selection.reason))])?;
+
+    let mut c = vec![T::default(); problem.batch * problem.m * problem.n];
+    let repeat = Repeat::from_arg(args.repeat, Duration::from_secs(1));
+    let progress = Progress::spinner(format!("running on {selection}"));
+    let timing = measure(repeat, || (), || gemm.run_into(args.backend, &mut c))?;
+    progress.message("checking against the oracle");
+    let check = match args.check {
+        Rows::Some(0) => None,
+        rows => Some(Exact::<T>::new(gemm, rows)?.check(&problem, &c)),
+    };
+    let pass = check.as_ref().is_none_or(|check| check.pass);
+    // A wrong result is not left lying about for somebody to use.
+    if let Some(path) = args.output.as_ref().filter(|_| pass) {
+        progress.message(format!("writing {}", path.display()));
+        let Problem { m, n, batch, .. } = problem;
+        let shape = if batch == 1 { vec![m, n] } else { vec![batch, m, n] };
+        tensors::write_output(path, "c", &shape, &c)?;
+    }
+    drop(progress);
+
+    let report = Report {
+        shape: [problem.m, problem.n, problem.k, problem.batch],
+        data: args.input.is_none().then(|| args.data.to_string()),
+        seed: args.input.is_none().then_some(args.seed),
+        gate: gate_text(&args.gate),
+        out_dtype: args.out_dtype.to_string(),
+        backend: selection.backend.to_string(),
+        isa: selection.isa.map(|isa| isa.to_string()),
+        reason: selection.reason.clone(),
+        threads: rayon::current_num_threads(),
+        gflop_per_s: problem.flops() / timing.median / 1e9,
+        gb_per_s: problem.bytes(T::DTYPE.size()) / timing.median / 1e9,
+        bytes: problem.bytes(T::DTYPE.size()),
+        timing,
+        check,
+        output: args.output.clone().filter(|_| pass),
+    };
+    print(out, &report)?;
+    out.json(pass, &report)?;
+    report.check.as_ref().map_or(Ok(()), Check::require)
+}
+
+fn print(out: &Output, report: &Report) -> anyhow::Result<()> {
+    let timing = &report.timing;
+    let how = match (timing.warmed_up, timing.runs) {
+        (false, _) => "one run, not warmed up".to_owned(),
+        (true, 1) => "one run after a warm-up".to_owned(),
+        (true, n) => format!("median of {n} runs, fastest {}", output::time(timing.min)),
+    };
+    let mut fields = vec![
+        ("threads", report.threads.to_string()),
+        ("time", format!("{}, {how}", output::time(timing.median))),
+        ("compute", output::flop_rate(report.gflop_per_s * 1e9)),
+        (
+            "memory",
+            format!(
+                "{}, {} of packed operands and C",
+                output::byte_rate(report.gb_per_s * 1e9),
+                output::bytes(report.bytes)
+            ),
+        ),
+    ];
+    match &report.check {
+        Some(check) => fields.extend([
+            ("check", format!("{}, {}", out.verdict(check.pass), check.extent())),
+            ("", check.measures()),
+        ]),
+        None => fields.push(("check", "none".to_owned())),
+    }
+    if let Some(path) = &report.output {
+        fields.push(("output", path.display().to_string()));
+    }
+    out.fields(&fields)
+}
