@@ -16,7 +16,7 @@ use crate::matrix::Nvfp4View;
 pub(super) const STRIP: usize = 16;
 
 /// Makes codes unsigned.
-const BIAS: i32 = 12;
+pub(super) const BIAS: i32 = 12;
 
 /// The bits of 1.5·2^23. An integer |d| < 2^22 added to them gives the bits of the f32
 /// 1.5·2^23 + d: the conversion to float is then one subtraction, which an FMA does for free.
@@ -25,9 +25,10 @@ pub(super) const MAGIC_BITS: i32 = 0x4b40_0000;
 pub(super) const MAGIC: f32 = 12_582_912.0;
 
 /// Decoded weight scales are 2^-8 of their value, since that is what a UE4M3 byte shifted into
-/// the place of an f16's exponent and mantissa means; the scales of A make up for it and for the
-/// doubling of both codes.
-const A_SCALE: f32 = 256.0 / 4.0;
+/// the place of an f16's exponent and mantissa means.
+pub(super) const B_SCALE: f32 = 1.0 / 256.0;
+/// The scales of A make up for it, and for the doubling of both codes.
+pub(super) const A_SCALE: f32 = 256.0 / 4.0;
 
 /// 16 consecutive k of one row of A.
 #[derive(Debug, Clone, Copy, Default)]
@@ -89,44 +90,8 @@ pub(super) fn pack_row(
     }
 }
 
-/// Decodes blocks `blocks` of up to 16 rows of a weight from row `first` on, in plain Rust. Columns
-/// beyond the last row become zero.
-pub(super) fn decode_strip(
-    b: &Nvfp4View<'_>,
-    weight: usize,
-    first: usize,
-    blocks: std::ops::Range<usize>,
-    out: &mut [BBlock],
-) {
-    for column in 0..STRIP {
-        let row = first + column;
-        if row >= b.rows() {
-            for block in out.iter_mut() {
-                for quad in &mut block.codes[weight] {
-                    quad[column] = [BIAS as u8; 4];
-                }
-                block.scales[weight][column] = 0.0;
-            }
-            continue;
-        }
-        let codes = &b.row_codes(row)[blocks.start * BLOCK / 2..blocks.end * BLOCK / 2];
-        let scales = &b.row_scales(row)[blocks.clone()];
-        for ((bytes, &scale), out) in codes.chunks_exact(BLOCK / 2).zip(scales).zip(&mut *out) {
-            let quads = out.codes[weight].chunks_exact_mut(2);
-            for (quads, bytes) in quads.zip(bytes.chunks_exact(4)) {
-                for (i, &byte) in bytes.iter().enumerate() {
-                    let [low, high] = DOUBLED_PAIRS[usize::from(byte)];
-                    quads[0][column][i] = (i32::from(low) + BIAS) as u8;
-                    quads[1][column][i] = (i32::from(high) + BIAS) as u8;
-                }
-            }
-            out.scales[weight][column] = SCALES[usize::from(scale)] * (1.0 / 256.0);
-        }
-    }
-}
-
 /// Both doubled codes of a packed byte.
-static DOUBLED_PAIRS: [[i8; 2]; 256] = {
+pub(super) static DOUBLED_PAIRS: [[i8; 2]; 256] = {
     let mut table = [[0; 2]; 256];
     let mut byte = 0;
     while byte < 256 {
@@ -137,7 +102,7 @@ static DOUBLED_PAIRS: [[i8; 2]; 256] = {
 };
 
 /// The value of each valid scale byte.
-static SCALES: [f32; 128] = {
+pub(super) static SCALES: [f32; 128] = {
     let mut table = [0.0; 128];
     let mut byte = 0;
     while byte < 127 {

@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use crate::backend::cpu::epilogue::Epilogue;
-use crate::backend::cpu::integer::{self, ABlock, BBlock, MAGIC, STRIP};
+use crate::backend::cpu::integer::{self, ABlock, B_SCALE, BBlock, BIAS, MAGIC, SCALES, STRIP};
 use crate::backend::cpu::schedule::Kernel;
 use crate::format::BLOCK;
 use crate::matrix::Nvfp4View;
@@ -45,7 +45,8 @@ impl Kernel for Avx2 {
         out: &mut [BBlock],
     ) {
         for (weight, b) in b.into_iter().enumerate() {
-            integer::decode_strip(b, weight, column, units.clone(), out);
+            // SAFETY: `Avx2` is only made where the features exist.
+            unsafe { decode(b, weight, column, units.clone(), out) };
         }
     }
 
@@ -79,6 +80,61 @@ impl Kernel for Avx2 {
 #[target_feature(enable = "avx2,fma")]
 fn finish(epilogue: &Epilogue, acc1: &mut [[f32; STRIP]], acc2: &[[f32; STRIP]]) {
     epilogue.apply(acc1, acc2);
+}
+
+/// Decodes blocks `blocks` of the strip of columns from `column` on, two blocks of a row at a time.
+/// Columns beyond the last row of the weight become zero.
+#[target_feature(enable = "avx2")]
+fn decode(
+    b: &Nvfp4View<'_>,
+    weight: usize,
+    column: usize,
+    blocks: Range<usize>,
+    out: &mut [BBlock],
+) {
+    // Biased doubled codes by code.
+    let table = _mm_setr_epi8(12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0);
+    let low_nibbles = _mm_set1_epi8(0x0f);
+    // Lane i of the result is word i: byte groups 0..4 and 4..8 of the first block, then the second.
+    let unpack = |bytes: [u8; 16]| -> [[u8; 4]; 8] {
+        let mut words = [[0; 4]; 8];
+        // SAFETY: sixteen bytes in, and thirty-two out.
+        unsafe {
+            let bytes = _mm_loadu_si128(bytes.as_ptr().cast());
+            let even = _mm_and_si128(bytes, low_nibbles);
+            let odd = _mm_and_si128(_mm_srli_epi16::<4>(bytes), low_nibbles);
+            let (even, odd) = (_mm_shuffle_epi8(table, even), _mm_shuffle_epi8(table, odd));
+            let words = words.as_mut_ptr().cast::<__m128i>();
+            _mm_storeu_si128(words, _mm_unpacklo_epi32(even, odd));
+            _mm_storeu_si128(words.add(1), _mm_unpackhi_epi32(even, odd));
+        }
+        words
+    };
+    for row in 0..STRIP {
+        if column + row >= b.rows() {
+            for out in out.iter_mut() {
+                out.codes[weight].iter_mut().for_each(|quad| quad[row] = [BIAS as u8; 4]);
+                out.scales[weight][row] = 0.0;
+            }
+            continue;
+        }
+        let codes = b.row_codes(column + row);
+        let codes = &codes[blocks.start * BLOCK / 2..blocks.end * BLOCK / 2];
+        let scales = &b.row_scales(column + row)[blocks.clone()];
+        for ((bytes, scales), out) in
+            codes.chunks(BLOCK).zip(scales.chunks(2)).zip(out.chunks_mut(2))
+        {
+            let mut both = [0; 16];
+            both[..bytes.len()].copy_from_slice(bytes);
+            let words = unpack(both);
+            for ((out, &scale), words) in out.iter_mut().zip(scales).zip(words.chunks_exact(4)) {
+                for (quad, &word) in out.codes[weight].iter_mut().zip(words) {
+                    quad[row] = word;
+                }
+                out.scales[weight][row] = SCALES[usize::from(scale)] * B_SCALE;
+            }
+        }
+    }
 }
 
 /// `acc[row][column] (+)= Σ a·b` of one weight for `R` rows and half a strip.
