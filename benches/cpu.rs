@@ -1,8 +1,8 @@
 //! The CPU backend on the shapes of the design, each instruction set, next to its peers.
 //!
-//! `cargo bench --bench cpu [-- --isa avx512,avx2] [--threads 2] [--repeat 15] [--no-peers]`
+//! `cargo bench --bench cpu [-- --isa avx512,avx2] [--threads 2] [--rounds 3] [--repeat 9] [--no-peers]`
 //!
-//! Prints medians. Peers are timed in the same run by `benches/peers/cpu.py`, where `python3` has
+//! Prints medians over all rounds. Peers are timed in the same run by `benches/peers/cpu.py`, where `python3` has
 //! torch; without it they are skipped, with a message.
 
 use std::hint::black_box;
@@ -29,62 +29,142 @@ struct Arguments {
     isas: Vec<Isa>,
     threads: usize,
     repeat: usize,
+    rounds: usize,
     peers: bool,
+}
+
+/// Times in ms of one contender on every shape, over all rounds.
+struct Contender {
+    name: String,
+    times: Vec<Vec<f64>>,
+}
+
+impl Contender {
+    fn new(name: String) -> Self {
+        Contender { name, times: vec![Vec::new(); SHAPES.len()] }
+    }
+
+    fn median(&self, shape: usize) -> f64 {
+        let mut times = self.times[shape].clone();
+        times.sort_by(f64::total_cmp);
+        times.get(times.len() / 2).copied().unwrap_or(f64::NAN)
+    }
 }
 
 fn main() {
     let arguments = parse();
     rayon::ThreadPoolBuilder::new().num_threads(arguments.threads).build_global().unwrap();
-    println!("{} threads, median / least of {} runs, ms", arguments.threads, arguments.repeat);
-    print!("{:<18}", "M,N,K");
-    for isa in &arguments.isas {
-        print!(" {:>26}", format!("{isa} (GFLOP/s)"));
-    }
-    println!("   beyond 1 ULP");
-    let mut best = Vec::new();
-    for (m, n, k) in SHAPES {
-        let problem = Problem { m, n, k, batch: 1 };
-        let ops = Operands::generate(problem, Data::Full, 1).unwrap();
-        let gemm = ops.gemm().unwrap();
-        print!("{:<18}", format!("{m},{n},{k}"));
-        let mut fastest = f64::INFINITY;
-        let mut beyond = 0.0f64;
-        for &isa in &arguments.isas {
-            let mut c = vec![f16::ZERO; m * n];
-            cpu::run(&gemm, isa, &mut c).unwrap();
-            let rows: Vec<(usize, usize)> = (0..m).step_by(m.div_ceil(8)).map(|r| (0, r)).collect();
-            let exact = reference::exact_rows::<f16>(&gemm, &rows).unwrap();
-            let sample: Vec<f16> =
-                rows.iter().flat_map(|&(_, r)| c[r * n..][..n].iter().copied()).collect();
-            let comparison = reference::compare(&sample, &exact);
-            assert!(comparison.passes(), "{isa} {problem:?}: {comparison:?}");
-            beyond = beyond.max(comparison.beyond_one_ulp as f64 / comparison.count as f64);
-            let mut times: Vec<f64> = (0..arguments.repeat)
-                .map(|_| {
-                    let start = Instant::now();
-                    cpu::run(&gemm, isa, black_box(&mut c)).unwrap();
-                    start.elapsed().as_secs_f64() * 1e3
-                })
-                .collect();
-            times.sort_by(f64::total_cmp);
-            let median = times[times.len() / 2];
-            fastest = fastest.min(median);
-            let rate = problem.flops() / median * 1e-6;
-            print!(" {:>26}", format!("{median:.2} / {:.2} ({rate:.0})", times[0]));
+    let mut ours: Vec<Contender> =
+        arguments.isas.iter().map(|isa| Contender::new(isa.to_string())).collect();
+    let mut peers: Vec<Contender> = Vec::new();
+    let mut beyond = 0.0f64;
+    // Machines have quiet and noisy spells: rounds give every contender some of both.
+    for _ in 0..arguments.rounds {
+        for (shape, &(m, n, k)) in SHAPES.iter().enumerate() {
+            let operands =
+                Operands::generate(Problem { m, n, k, batch: 1 }, Data::Full, 1).unwrap();
+            for (&isa, contender) in arguments.isas.iter().zip(&mut ours) {
+                let share = time(&operands, isa, arguments.repeat, &mut contender.times[shape]);
+                beyond = beyond.max(share);
+            }
         }
-        println!("   {:.3} %", 100.0 * beyond);
-        best.push(fastest);
+        if arguments.peers {
+            match time_peers(&arguments, &mut peers) {
+                Ok(()) => {}
+                Err(why) => {
+                    println!("peers SKIPPED: {why}\n");
+                    break;
+                }
+            }
+        }
     }
-    if arguments.peers {
-        peers(&arguments, &best);
+    report(&arguments, &ours, &peers, beyond);
+}
+
+/// Checks a few rows, and adds `repeat` times; gives the share of values beyond 1 ULP.
+fn time(operands: &Operands, isa: Isa, repeat: usize, times: &mut Vec<f64>) -> f64 {
+    let gemm = operands.gemm().unwrap();
+    let Problem { m, n, .. } = gemm.problem();
+    let mut c = vec![f16::ZERO; m * n];
+    cpu::run(&gemm, isa, &mut c).unwrap();
+    let rows: Vec<(usize, usize)> = (0..m).step_by(m.div_ceil(8)).map(|r| (0, r)).collect();
+    let exact = reference::exact_rows::<f16>(&gemm, &rows).unwrap();
+    let sample: Vec<f16> = rows.iter().flat_map(|&(_, r)| c[r * n..][..n].to_vec()).collect();
+    let comparison = reference::compare(&sample, &exact);
+    assert!(comparison.passes(), "{isa}: {comparison:?}");
+    for _ in 0..repeat {
+        let start = Instant::now();
+        cpu::run(&gemm, isa, black_box(&mut c)).unwrap();
+        times.push(start.elapsed().as_secs_f64() * 1e3);
     }
+    comparison.beyond_one_ulp as f64 / comparison.count as f64
+}
+
+/// One round of the Python peers with the same number of threads.
+fn time_peers(arguments: &Arguments, peers: &mut Vec<Contender>) -> Result<(), String> {
+    let script = "benches/peers/cpu.py"; // cargo runs benches in the root of the package
+    let python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let output = Command::new(&python)
+        .arg(script)
+        .args(["--threads", &arguments.threads.to_string()])
+        .args(["--repeat", &arguments.repeat.to_string()])
+        .args(SHAPES.map(|(m, n, k)| format!("{m},{n},{k}")))
+        .output()
+        .map_err(|why| format!("{python}: {why}"))?;
+    if !output.status.success() {
+        let why = String::from_utf8_lossy(&output.stderr);
+        return Err(why.lines().last().unwrap_or("no message").to_owned());
+    }
+    // One line a peer: its name, then for each shape a tab and its times with blanks between them.
+    for line in String::from_utf8_lossy(&output.stdout).lines() {
+        let (name, fields) = line.split_once('\t').ok_or("a line without times")?;
+        let at = peers.iter().position(|p| p.name == name).unwrap_or_else(|| {
+            peers.push(Contender::new(name.to_owned()));
+            peers.len() - 1
+        });
+        for (times, field) in peers[at].times.iter_mut().zip(fields.split('\t')) {
+            times.extend(field.split(' ').filter_map(|t| t.parse::<f64>().ok()));
+        }
+    }
+    Ok(())
+}
+
+fn report(arguments: &Arguments, ours: &[Contender], peers: &[Contender], beyond: f64) {
+    let Arguments { threads, repeat, rounds, .. } = arguments;
+    println!("{threads} threads, medians of {rounds} rounds of {repeat} runs, ms");
+    let best = |shape: usize| ours.iter().map(|c| c.median(shape)).fold(f64::INFINITY, f64::min);
+    print!("{:<34}", "M,N,K");
+    SHAPES.iter().for_each(|(m, n, k)| print!(" {:>15}", format!("{m},{n},{k}")));
+    println!();
+    for contender in ours {
+        print!("{:<34}", contender.name);
+        for (shape, &(m, n, k)) in SHAPES.iter().enumerate() {
+            let median = contender.median(shape);
+            let flops = Problem { m, n, k, batch: 1 }.flops();
+            print!(" {:>15}", format!("{median:.2} ({:.0}G)", flops / median * 1e-6));
+        }
+        println!();
+    }
+    for contender in peers {
+        print!("{:<34}", contender.name);
+        for shape in 0..SHAPES.len() {
+            let median = contender.median(shape);
+            print!(" {:>15}", format!("{median:.2} ({:.2}x)", median / best(shape)));
+        }
+        println!();
+    }
+    println!(
+        "(G: GFLOP/s; x: times the fastest of ours). At most {:.3} % beyond 1 ULP.",
+        100.0 * beyond
+    );
 }
 
 fn parse() -> Arguments {
     let mut out = Arguments {
-        isas: Isa::available(),
+        isas: Isa::available().into_iter().filter(|&isa| isa != Isa::Portable).collect(),
         threads: std::thread::available_parallelism().map_or(1, usize::from),
-        repeat: 15,
+        repeat: 9,
+        rounds: 3,
         peers: true,
     };
     let mut words = std::env::args().skip(1);
@@ -94,44 +174,11 @@ fn parse() -> Arguments {
             "--isa" => out.isas = value().split(',').map(|s| s.parse().unwrap()).collect(),
             "--threads" => out.threads = value().parse().unwrap(),
             "--repeat" => out.repeat = value().parse().unwrap(),
+            "--rounds" => out.rounds = value().parse().unwrap(),
             "--no-peers" => out.peers = false,
             "--bench" => {}
             _ => panic!("unknown argument {word}"),
         }
     }
     out
-}
-
-/// Runs the Python peers with the same thread count and prints their times over ours.
-fn peers(arguments: &Arguments, ours: &[f64]) {
-    let script = "benches/peers/cpu.py"; // cargo runs benches in the root of the package
-    let shapes: Vec<String> = SHAPES.iter().map(|(m, n, k)| format!("{m},{n},{k}")).collect();
-    let python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let output = Command::new(&python)
-        .arg(script)
-        .args(["--threads", &arguments.threads.to_string()])
-        .args(["--repeat", &arguments.repeat.to_string()])
-        .args(&shapes)
-        .output();
-    let output = match output {
-        Ok(output) if output.status.success() => output,
-        Ok(output) => {
-            let why = String::from_utf8_lossy(&output.stderr);
-            println!("\npeers SKIPPED: {}", why.lines().last().unwrap_or("no message"));
-            return;
-        }
-        Err(why) => return println!("\npeers SKIPPED: {python}: {why}"),
-    };
-    println!("\npeers, same threads: ms (times the fastest of ours)");
-    // One line a peer: name, then a tab and a time (or -) for each shape.
-    for line in String::from_utf8_lossy(&output.stdout).lines() {
-        let mut fields = line.split('\t');
-        println!("{}", fields.next().unwrap_or(""));
-        for ((shape, time), ours) in shapes.iter().zip(fields).zip(ours) {
-            match time.parse::<f64>() {
-                Ok(ms) => println!("  {shape:<18} {ms:>9.2} ({:.2}x)", ms / ours),
-                Err(_) => println!("  {shape:<18} {time:>9}"),
-            }
-        }
-    }
 }

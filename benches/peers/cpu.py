@@ -3,7 +3,7 @@
 
     python3 benches/peers/cpu.py [--threads N] [--repeat R] [--slow] M,N,K [M,N,K ...]
 
-One line a peer: name, then a tab and the median in ms for each shape ("-" where it cannot run).
+One line a peer: name, then for each shape a tab and the times in ms ("-" where it cannot run).
 Every peer is warmed up twice, and weights are dequantised (and prepacked) outside of the timing
 unless the name says otherwise. Needs torch and numpy.
 """
@@ -104,7 +104,7 @@ if arguments.slow:
     PEERS["torch bf16, dequantised in each call"] = torch_packed
 
 
-def median_ms(run):
+def times_ms(run):
     for _ in range(2):
         run()
     times = []
@@ -112,7 +112,7 @@ def median_ms(run):
         start = time.perf_counter()
         run()
         times.append((time.perf_counter() - start) * 1e3)
-    return sorted(times)[len(times) // 2]
+    return " ".join(f"{t:.3f}" for t in times)
 
 
 table = {name: [] for name in PEERS}
@@ -123,7 +123,7 @@ with torch.no_grad():
         f32 = [dequantize(x, torch.float32) for x in packed]
         for name, make in PEERS.items():
             try:
-                table[name].append(f"{median_ms(make(packed, f32)):.3f}")
+                table[name].append(times_ms(make(packed, f32)))
             except (RuntimeError, NotImplementedError, AttributeError) as error:
                 print(f"{name}, {shape}: {str(error).splitlines()[0]}", file=sys.stderr)
                 table[name].append("-")

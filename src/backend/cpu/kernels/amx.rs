@@ -197,7 +197,8 @@ fn decode(b: &Nvfp4View<'_>, weight: usize, column: usize, start: usize, out: &m
 /// Two row tiles times the strip of both weights: four accumulators.
 ///
 /// A is loaded with the hint that it will not be needed again soon, so that it does not push the
-/// decoded strip out of L1: 42 instead of 50 ns a step on an Emerald Rapids Xeon.
+/// decoded strip out of L1, and the accumulators of the next rows are asked for meanwhile: 36 instead
+/// of 50 ns a step of 32 k on an Emerald Rapids Xeon, where the four products alone take 28.
 ///
 /// # Safety
 /// AMX is there and configured. `a0` and `a1` point to `b.len()` tiles; `c1` and `c2` point to 32 rows.
@@ -223,6 +224,10 @@ unsafe fn multiply_two(
             "tileloadd tmm2, [{c1} + {stride} + 1024]",
             "tileloadd tmm3, [{c2} + {stride} + 1024]",
             "2:",
+            "prefetchw [{next1}]",
+            "prefetchw [{next1} + 64]",
+            "prefetchw [{next2}]",
+            "prefetchw [{next2} + 64]",
             "tileloaddt1 tmm4, [{a0} + {stride}]",
             "tileloadd tmm6, [{b} + {stride}]",
             "tileloaddt1 tmm5, [{a1} + {stride}]",
@@ -234,6 +239,8 @@ unsafe fn multiply_two(
             "add {a0}, 1024",
             "add {a1}, 1024",
             "add {b}, 2048",
+            "sub {next1}, -128",
+            "sub {next2}, -128",
             "dec {count}",
             "jnz 2b",
             "tilestored [{c1} + {stride}], tmm0",
@@ -244,6 +251,8 @@ unsafe fn multiply_two(
             a1 = inout(reg) a1 => _,
             b = inout(reg) b.as_ptr() => _,
             count = inout(reg) b.len() => _,
+            next1 = inout(reg) c1.wrapping_add(2 * TILE_ROWS) => _,
+            next2 = inout(reg) c2.wrapping_add(2 * TILE_ROWS) => _,
             c1 = in(reg) c1,
             c2 = in(reg) c2,
             first = in(reg) u32::from(first),
