@@ -320,6 +320,10 @@ const WRONG: &[(&[&str], &str)] = &[
         &["mlp", "m", "--prefix", "p", "--input", "x.safetensors", "-o", "x.safetensors"],
         "is the input itself",
     ),
+    (
+        &["mlp", "model", "--prefix", "p", "--input", "x.safetensors", "-o", "model/m.safetensors"],
+        "is the input itself",
+    ),
     (&["quantize", "x.safetensors"], "--output"),
     (&["quantize", "x.safetensors", "-o", "q", "--include", ""], "--include"),
     (&["quantize", "x.safetensors", "-o", "q.safetensors"], "x"),
@@ -342,6 +346,8 @@ fn wrong_invocations_get_one_sentence_and_no_panic() {
     let problem = Problem { m: 1, n: 1, k: 16, batch: 1 };
     tensors::write_operands(&input, &Operands::generate(problem, Data::Full, 1).unwrap()).unwrap();
     let operands = std::fs::read(&input).unwrap();
+    std::fs::create_dir(dir.path().join("model")).unwrap();
+    std::fs::copy(&input, dir.path().join("model/m.safetensors")).unwrap();
     // Replacing a device or a socket by a file would break whatever uses it.
     let _socket = UnixListener::bind(dir.path().join("socket")).unwrap();
     for (args, part) in WRONG {

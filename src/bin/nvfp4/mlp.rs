@@ -1,6 +1,7 @@
 //! `nvfp4 mlp`: gate and up projections of a checkpoint's layer on given activations.
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, bail};
@@ -122,6 +123,10 @@ fn with_type<T: Element>(args: &Args, out: &Output) -> anyhow::Result<()> {
     machine::ensure_writable(output, &[input.as_path(), &args.checkpoint])?;
     let progress = Progress::spinner(format!("reading {}", args.checkpoint.display()));
     let checkpoint = Checkpoint::open(&args.checkpoint)?;
+    // The files of a directory or an index are known only now.
+    let tensors = checkpoint.names().filter_map(|name| checkpoint.get(name));
+    let files: BTreeSet<&Path> = tensors.map(|tensor| tensor.path()).collect();
+    machine::ensure_writable(output, &files.into_iter().collect::<Vec<_>>())?;
     let layer = checkpoint.layer(prefix)?;
     let gate = match args.gate {
         Some(gate) => gate,
