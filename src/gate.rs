@@ -45,14 +45,15 @@ impl Gate {
         Ok(())
     }
 
-    /// The gate in f64, for the oracle.
+    /// The gate in f64, for the oracle. Parameters that [`Gate::validate`] refuses give a value that
+    /// means nothing, never a panic.
     pub fn apply(&self, x1: f64, x2: f64) -> f64 {
         match *self {
             Gate::Silu => x1 / (1.0 + (-x1).exp()) * x2,
             Gate::ClampedSwiglu { limit, alpha, beta } => {
                 let limit = f64::from(limit);
                 let g = x1.min(limit);
-                let u = x2.clamp(-limit, limit);
+                let u = x2.min(limit).max(-limit); // `clamp` panics on a limit that is NaN or < 0
                 (u + f64::from(beta)) * (g / (1.0 + (-f64::from(alpha) * g).exp()))
             }
             Gate::GeluTanh => {
@@ -61,5 +62,25 @@ impl Gate {
                 x1 / (1.0 + (-2.0 * inner).exp()) * x2
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The fields are public, so that `apply` sees gates that `validate` has not.
+    #[test]
+    fn a_gate_that_is_not_valid_does_not_panic() {
+        for limit in [f32::NAN, -1.0, 0.0, f32::INFINITY] {
+            let gate = Gate::ClampedSwiglu { limit, alpha: 1.0, beta: 0.0 };
+            let _ = gate.apply(2.0, 3.0);
+        }
+        // silu(2)·3 where nothing is clamped; silu(7)·(7 + 1) with alpha 1.702 at the bounds.
+        let gate = Gate::ClampedSwiglu { limit: 7.0, alpha: 1.0, beta: 0.0 };
+        assert!((gate.apply(2.0, 3.0) - 6.0 / (1.0 + (-2f64).exp())).abs() < 1e-15);
+        let bound = 7.0 / (1.0 + (-11.914f64).exp());
+        assert!((Gate::GPT_OSS.apply(50.0, 90.0) - 8.0 * bound).abs() < 1e-6);
+        assert!((Gate::GPT_OSS.apply(50.0, -90.0) + 6.0 * bound).abs() < 1e-6);
     }
 }

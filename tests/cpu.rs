@@ -21,10 +21,7 @@ fn check<T: Element>(ops: &Operands, gate: Gate, isas: &[Isa], what: &str) {
         let mut c = vec![T::from_f32(f32::NAN); exact.len()]; // every element must be written
         cpu::run(&gemm, isa, &mut c).unwrap();
         let comparison = reference::compare(&c, &exact);
-        assert!(comparison.outside == 0, "{what} on {isa}: {comparison:?}");
-        if T::DTYPE != nvfp4_dual_gemm::DType::F32 {
-            assert!(comparison.passes(), "{what} on {isa}: {comparison:?}");
-        }
+        assert!(comparison.passes(), "{what} on {isa}: {comparison:?}");
     }
 }
 

@@ -50,4 +50,4 @@ pub use open::Checkpoint;
 pub use quantize::{Progress, QuantizeOptions, QuantizeReport, Quantized, quantize_file};
 pub use safetensors::Dtype;
 pub use weights::{Weight, write_weights};
-pub use writer::{Declared, Writer};
+pub use writer::{Declared, Writer, check_target};

@@ -1,7 +1,7 @@
 //! Writing a safetensors file tensor by tensor, in any order.
 
 use std::collections::BTreeMap;
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{ErrorKind, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use safetensors::Dtype;
@@ -139,14 +139,43 @@ impl Writer {
     }
 }
 
+/// Whether a file can be put at `path`: its directory exists, and `path` is nothing else than a file
+/// yet. [`Writer::create`] asks the same; asking before a long computation saves it.
+///
+/// Replacing is renaming, which would put a plain file in the place of a device or a pipe.
+///
+/// # Errors
+/// [`crate::Error::Io`] with the path at fault.
+pub fn check_target(path: impl AsRef<Path>) -> Result<()> {
+    let path = path.as_ref();
+    let fault = |kind, reason: &str| Err(io(path, std::io::Error::new(kind, reason)));
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_dir() => fault(ErrorKind::IsADirectory, "is a directory"),
+        Ok(found) if !found.is_file() => fault(ErrorKind::InvalidInput, "is not a regular file"),
+        Ok(_) => Ok(()),
+        Err(_) => {
+            let parent = parent(path);
+            match std::fs::metadata(parent) {
+                Ok(found) if found.is_dir() => Ok(()),
+                Ok(_) => Err(io(parent, ErrorKind::NotADirectory.into())),
+                Err(e) => Err(io(parent, e)),
+            }
+        }
+    }
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// A temporary file in the directory of `path`, with the permissions of a new file.
 pub(super) fn temporary_beside(path: &Path) -> Result<NamedTempFile> {
-    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    check_target(path)?;
     let mut builder = tempfile::Builder::new();
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
         builder.permissions(std::fs::Permissions::from_mode(0o666)); // less the umask
     }
-    builder.tempfile_in(parent).map_err(|e| io(path, e))
+    builder.tempfile_in(parent(path)).map_err(|e| io(path, e))
 }

@@ -1,6 +1,8 @@
 //! Distances between a result and the exact one.
 
-use crate::element::Element;
+use half::f16;
+
+use crate::element::{DType, Element};
 
 /// How far two values of the same type are apart, in units of the last place: the number of values
 /// of the type between them, plus one. Equal values, and two zeros of any sign, are 0 apart; a NaN
@@ -42,7 +44,9 @@ impl Tolerance {
 pub struct Comparison {
     /// Values compared.
     pub count: usize,
-    /// Largest distance in units of the last place.
+    /// The type whose units in the last place are counted: that of the values, but f16 for f32.
+    pub ulp_of: DType,
+    /// Largest distance in units of the last place of `ulp_of`.
     pub max_ulp: u64,
     /// Index of the largest distance.
     pub worst: usize,
@@ -66,12 +70,18 @@ impl Comparison {
 
 /// Compares a result with the exact one, element by element.
 ///
+/// Distances are [`ulp_distance`] in the type of the values, except for f32: backends sum in f32, so
+/// that its last place says nothing of them, and both sides are rounded to f16 first. Beyond 65504
+/// both become infinite and only the tolerance tells them apart. Differences and the tolerance are
+/// those of the values as they are.
+///
 /// # Panics
 /// Never; slices of different length are compared over the shorter, and the rest counts as outside.
 pub fn compare<T: Element>(actual: &[T], exact: &[T]) -> Comparison {
     let tolerance = Tolerance::of(exact);
     let mut result = Comparison {
         count: exact.len(),
+        ulp_of: if T::DTYPE == DType::F32 { DType::F16 } else { T::DTYPE },
         max_ulp: 0,
         worst: 0,
         beyond_one_ulp: 0,
@@ -80,7 +90,11 @@ pub fn compare<T: Element>(actual: &[T], exact: &[T]) -> Comparison {
         tolerance,
     };
     for (i, (&x, &y)) in actual.iter().zip(exact).enumerate() {
-        let ulp = ulp_distance(x, y);
+        let ulp = match T::DTYPE {
+            DType::F32 => ulp_distance(f16::from_f32(x.to_f32()), f16::from_f32(y.to_f32())),
+            DType::F16 | DType::Bf16 => ulp_distance(x, y),
+        };
+        let neighbours = ulp_distance(x, y) <= 1;
         if ulp > result.max_ulp {
             (result.max_ulp, result.worst) = (ulp, i);
         }
@@ -91,9 +105,73 @@ pub fn compare<T: Element>(actual: &[T], exact: &[T]) -> Comparison {
             result.max_abs_error = result.max_abs_error.max(error);
         }
         // Equal infinities have ULP distance 0; an infinity next to the largest finite value is a
-        // rounding, anything else that is not finite on one side only is outside.
-        let close = ulp <= 1 || error <= tolerance.atol + tolerance.rtol * y.abs();
-        result.outside += usize::from(!close || (x.is_nan() != y.is_nan()));
+        // rounding, anything else that is not finite on one side only is outside. An infinite
+        // `exact` makes the bound infinite too, which must not let everything through.
+        let within = error.is_finite() && error <= tolerance.atol + tolerance.rtol * y.abs();
+        result.outside += usize::from(!neighbours && !within);
     }
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use half::bf16;
+
+    #[test]
+    fn distances_count_the_steps_between_values() {
+        let f = f16::from_bits;
+        assert_eq!(ulp_distance(f(0x3c00), f(0x3c03)), 3);
+        assert_eq!(ulp_distance(f(0x0001), f(0x8001)), 2);
+        assert_eq!(ulp_distance(f(0x0000), f(0x8000)), 0);
+        assert_eq!(ulp_distance(f(0x7c00), f(0x7bff)), 1);
+        assert_eq!(ulp_distance(f16::NAN, f16::NAN), 0);
+        assert_eq!(ulp_distance(f16::NAN, f16::ONE), u64::MAX);
+        assert_eq!(ulp_distance(1.0f32, 1.0 + f32::EPSILON), 1);
+    }
+
+    #[test]
+    fn tolerance_grows_with_the_median_but_not_below_one() {
+        assert_eq!(Tolerance::of(&[0.1f32, 0.2, 0.3]).atol, 1e-3);
+        assert_eq!(Tolerance::of(&[-40.0f32, 1.0, 2000.0]).atol, 40.0 * 1e-3);
+        assert_eq!(Tolerance::of::<f32>(&[f32::NAN]).atol, 1e-3);
+    }
+
+    #[test]
+    fn f32_is_measured_in_steps_of_f16() {
+        let step = 2f32.powi(-10); // of f16 at 1
+        let result = compare(&[1.0 + 0.4 * step, 1.0 + 1.6 * step], &[1.0f32, 1.0]);
+        assert_eq!((result.ulp_of, result.max_ulp, result.worst), (DType::F16, 2, 1));
+        assert_eq!((result.beyond_one_ulp, result.outside), (1, 0));
+        // In bf16 the same values are equal, or neighbours at most.
+        let round = |v: f32| bf16::from_f32(v);
+        let result = compare(&[round(1.0 + 1.6 * step)], &[round(1.0)]);
+        assert_eq!((result.ulp_of, result.max_ulp), (DType::Bf16, 0));
+        // Both infinite in f16, and yet far apart.
+        let result = compare(&[1e6f32], &[1e5]);
+        assert_eq!((result.max_ulp, result.outside, result.passes()), (0, 1, false));
+    }
+
+    #[test]
+    fn an_infinity_equals_itself_and_its_neighbour_only() {
+        let inf = f16::INFINITY;
+        for (x, outside) in [(inf, 0), (f16::MAX, 0), (f16::ONE, 1), (-inf, 1), (f16::NAN, 1)] {
+            assert_eq!(compare(&[x], &[inf]).outside, outside, "{x}");
+            assert_eq!(compare(&[inf], &[x]).outside, outside, "{x}");
+        }
+        assert_eq!(compare(&[0.0f32], &[f32::INFINITY]).outside, 1);
+        assert_eq!(compare(&[f16::NAN], &[f16::NAN]).outside, 0);
+    }
+
+    #[test]
+    fn one_in_a_thousand_may_be_two_steps_away() {
+        let exact = vec![f16::ONE; 2000];
+        let mut actual = exact.clone();
+        for i in 0..3 {
+            actual[i] = f16::from_bits(0x3c02);
+            assert_eq!(compare(&actual, &exact).passes(), i < 2, "{i}");
+        }
+        // What is missing is outside.
+        assert_eq!(compare(&exact[..1999], &exact).outside, 1);
+    }
 }

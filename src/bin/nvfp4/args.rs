@@ -95,11 +95,14 @@ pub fn isa(text: &str) -> Result<IsaArg, String> {
     }
 }
 
+/// More threads than any machine has CPUs.
+pub const MAX_THREADS: usize = 4096;
+
 /// A number of threads, at least one.
 pub fn threads(text: &str) -> Result<usize, String> {
     match text.parse() {
-        Ok(n @ 1..=4096) => Ok(n),
-        _ => Err("expected a number from 1 to 4096".to_owned()),
+        Ok(n @ 1..=MAX_THREADS) => Ok(n),
+        _ => Err(format!("expected a number from 1 to {MAX_THREADS}")),
     }
 }
 

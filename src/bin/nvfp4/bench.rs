@@ -13,7 +13,7 @@ use crate::args::{IsaArg, Suite, gate_text, shape_text};
 use crate::check::{Exact, Rows};
 use crate::engine::{self, Engine};
 use crate::measure::{Repeat, Timing, measure};
-use crate::output::{self, Align, Output, Style, Table};
+use crate::output::{self, Align, Output, Shown, Style, Table};
 use crate::plot::{self, Point};
 use crate::progress::Progress;
 use crate::roofline::{self, Memory, Peak};
@@ -82,7 +82,7 @@ struct Report {
     peaks: Vec<PathPeak>,
     results: Vec<Row>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    plot: Option<PathBuf>,
+    plot: Option<Shown>,
 }
 
 #[derive(Serialize)]
@@ -109,6 +109,7 @@ struct Row {
 pub fn run(args: &Args, out: &Output) -> anyhow::Result<()> {
     if let Some(file) = &args.plot {
         plot::check_name(file)?;
+        machine::ensure_writable(file, &[])?;
     }
     machine::use_threads(args.threads)?;
     match args.out_dtype {
@@ -147,7 +148,7 @@ fn with_type<T: Element>(args: &Args, out: &Output) -> anyhow::Result<()> {
         dram_read_gb_per_s: bandwidth / 1e9,
         peaks: Vec::new(),
         results: Vec::new(),
-        plot: args.plot.clone(),
+        plot: args.plot.as_deref().map(Shown::from),
     };
     for (engine, peak) in engines.chosen.iter().zip(&peaks) {
         if let Some(peak) = peak {

@@ -75,6 +75,7 @@ struct Variable {
 }
 
 pub fn run(_args: &Args, out: &Output) -> anyhow::Result<()> {
+    machine::use_threads(None)?;
     let auto = Backend::Auto.resolve();
     let memory = machine::memory();
     let report = Report {

@@ -1,6 +1,6 @@
 //! `nvfp4 generate`: made-up operands in a file.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Serialize;
 
@@ -9,7 +9,7 @@ use nvfp4_dual_gemm::checkpoint::tensors;
 use nvfp4_dual_gemm::synth::{CONTEST_SEED, Data, Operands};
 
 use crate::args::shape_text;
-use crate::output::{self, Output, Style};
+use crate::output::{self, Output, Shown, Style};
 use crate::progress::Progress;
 use crate::{args, machine};
 
@@ -35,17 +35,18 @@ pub struct Args {
 }
 
 #[derive(Serialize)]
-struct Report<'a> {
+struct Report {
     shape: [usize; 4],
     data: String,
     seed: u64,
-    output: &'a Path,
+    output: Shown,
     file_bytes: u64,
 }
 
 pub fn run(args: &Args, out: &Output) -> anyhow::Result<()> {
     let problem = args.shape;
     machine::ensure_fits(&problem, 0)?;
+    machine::ensure_writable(&args.output, &[])?;
     let progress = Progress::spinner("making operands");
     let operands = Operands::generate(problem, args.data, args.seed)?;
     progress.message(format!("writing {}", args.output.display()));
@@ -66,7 +67,7 @@ pub fn run(args: &Args, out: &Output) -> anyhow::Result<()> {
             shape: [problem.m, problem.n, problem.k, problem.batch],
             data: args.data.to_string(),
             seed: args.seed,
-            output: &args.output,
+            output: Shown::from(args.output.as_path()),
             file_bytes,
         },
     )

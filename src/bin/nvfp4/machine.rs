@@ -5,16 +5,24 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 
-use nvfp4_dual_gemm::Problem;
+use nvfp4_dual_gemm::{Problem, checkpoint};
 
-use crate::args::shape_text;
+use crate::args::{self, shape_text};
 use crate::output;
 
 /// Takes the number of threads for all later work; without one, rayon's choice stands
 /// (`RAYON_NUM_THREADS`, or else all CPUs).
 pub fn use_threads(threads: Option<usize>) -> anyhow::Result<()> {
-    if let Some(threads) = threads {
-        rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
+    const VARIABLE: &str = "RAYON_NUM_THREADS";
+    match (threads, std::env::var(VARIABLE)) {
+        (Some(threads), _) => {
+            rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
+        }
+        // rayon would start them all, and take minutes to do so. It passes over what is no number.
+        (None, Ok(text)) if text.parse().is_ok_and(|n: u64| n > args::MAX_THREADS as u64) => {
+            bail!("environment variable {VARIABLE}={text}: expected at most {}", args::MAX_THREADS);
+        }
+        _ => {}
     }
     Ok(())
 }
@@ -52,6 +60,16 @@ fn cpuinfo<'a>(text: &'a str, key: &str) -> Option<&'a str> {
         let (name, value) = line.split_once(':')?;
         (name.trim() == key).then_some(value.trim())
     })
+}
+
+/// Refuses, before any work, a file that could not be written or that is one of the inputs.
+pub fn ensure_writable(output: &Path, inputs: &[&Path]) -> anyhow::Result<()> {
+    checkpoint::check_target(output)?;
+    let Ok(target) = output.canonicalize() else { return Ok(()) };
+    if inputs.iter().any(|input| input.canonicalize().is_ok_and(|input| input == target)) {
+        bail!("{}: is the input itself", output.display());
+    }
+    Ok(())
 }
 
 /// Size in bytes of the unified cache of a level.

@@ -1,6 +1,7 @@
 //! `nvfp4 mlp`: gate and up projections of a checkpoint's layer on given activations.
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, bail};
@@ -13,7 +14,7 @@ use nvfp4_dual_gemm::{Backend, DType, DualGemm, Element, Gate, bf16, f16};
 
 use crate::args::gate_text;
 use crate::check::{Check, Exact, Rows};
-use crate::output::{self, Output, Style};
+use crate::output::{self, Output, Shown, Style};
 use crate::progress::Progress;
 use crate::{args, machine};
 
@@ -64,7 +65,7 @@ pub struct Args {
 
 #[derive(Serialize)]
 struct Report {
-    checkpoint: PathBuf,
+    checkpoint: Shown,
     prefix: String,
     convention: String,
     /// M, N, K, batch.
@@ -81,7 +82,7 @@ struct Report {
     threads: usize,
     time_s: f64,
     check: Option<Check>,
-    output: PathBuf,
+    output: Shown,
     output_shape: Vec<usize>,
 }
 
@@ -100,7 +101,7 @@ pub fn run(args: &Args, out: &Output) -> anyhow::Result<()> {
 fn list(args: &Args, out: &Output) -> anyhow::Result<()> {
     #[derive(Serialize)]
     struct Listing {
-        checkpoint: PathBuf,
+        checkpoint: Shown,
         layers: Vec<String>,
     }
     let layers = Checkpoint::open(&args.checkpoint)?.layers();
@@ -110,7 +111,7 @@ fn list(args: &Args, out: &Output) -> anyhow::Result<()> {
     for layer in &layers {
         out.line(layer)?;
     }
-    out.json(true, Listing { checkpoint: args.checkpoint.clone(), layers })
+    out.json(true, Listing { checkpoint: Shown::from(args.checkpoint.as_path()), layers })
 }
 
 fn with_type<T: Element>(args: &Args, out: &Output) -> anyhow::Result<()> {
@@ -119,8 +120,13 @@ fn with_type<T: Element>(args: &Args, out: &Output) -> anyhow::Result<()> {
     let input = args.input.as_ref().context("--input is missing")?;
     let output = args.output.as_ref().context("--output is missing")?;
     let selection = args.backend.resolve()?;
+    machine::ensure_writable(output, &[input.as_path(), &args.checkpoint])?;
     let progress = Progress::spinner(format!("reading {}", args.checkpoint.display()));
     let checkpoint = Checkpoint::open(&args.checkpoint)?;
+    // The files of a directory or an index are known only now.
+    let tensors = checkpoint.names().filter_map(|name| checkpoint.get(name));
+    let files: BTreeSet<&Path> = tensors.map(|tensor| tensor.path()).collect();
+    machine::ensure_writable(output, &files.into_iter().collect::<Vec<_>>())?;
     let layer = checkpoint.layer(prefix)?;
     let gate = match args.gate {
         Some(gate) => gate,
@@ -147,6 +153,7 @@ fn with_type<T: Element>(args: &Args, out: &Output) -> anyhow::Result<()> {
         .with_context(|| format!("{}: tensor x", input.display()))?;
     let gemm = DualGemm::new(&a, layer.gate, layer.up)?.with_gate(gate)?;
     let problem = gemm.problem();
+    machine::ensure_fits(&problem, T::DTYPE.size())?;
     progress.message(format!("running on {selection}"));
     let start = Instant::now();
     let y = gemm.run::<T>(args.backend)?;
@@ -166,7 +173,7 @@ fn with_type<T: Element>(args: &Args, out: &Output) -> anyhow::Result<()> {
 
     let Selection { backend, isa, reason } = &selection;
     let report = Report {
-        checkpoint: args.checkpoint.clone(),
+        checkpoint: Shown::from(args.checkpoint.as_path()),
         prefix: prefix.clone(),
         convention: layer.convention.to_string(),
         shape: [problem.m, problem.n, problem.k, problem.batch],
@@ -182,7 +189,7 @@ fn with_type<T: Element>(args: &Args, out: &Output) -> anyhow::Result<()> {
         threads: rayon::current_num_threads(),
         time_s,
         check,
-        output: output.clone(),
+        output: Shown::from(output.as_path()),
         output_shape,
     };
     print(out, &report, &selection)?;
@@ -195,7 +202,7 @@ fn print(out: &Output, report: &Report, selection: &Selection) -> anyhow::Result
     out.line(format!(
         "{}  {} ({}), {m}x{n}x{k}, gate {}",
         out.paint(&report.prefix, Style::Bold),
-        report.checkpoint.display(),
+        report.checkpoint,
         report.convention,
         report.gate
     ))?;
@@ -223,12 +230,7 @@ fn print(out: &Output, report: &Report, selection: &Selection) -> anyhow::Result
     if report.check.as_ref().is_none_or(|check| check.pass) {
         fields.push((
             "output",
-            format!(
-                "{}, y {} {:?}",
-                report.output.display(),
-                report.out_dtype,
-                report.output_shape
-            ),
+            format!("{}, y {} {:?}", report.output, report.out_dtype, report.output_shape),
         ));
     }
     out.fields(&fields)

@@ -1,9 +1,11 @@
 //! What goes to stdout: text for people, or one JSON object.
 
 use std::cell::Cell;
+use std::fmt;
 use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// Colours of the terminal, used sparingly.
 #[derive(Debug, Clone, Copy)]
@@ -103,6 +105,29 @@ impl Output {
             self.line(format!("{name}  {value}"))?;
         }
         Ok(())
+    }
+}
+
+/// A path for `--json`: a name that is no UTF-8 is printed as well as it can be, not an error after
+/// all the work is done.
+#[derive(Debug, Clone)]
+pub struct Shown(PathBuf);
+
+impl From<&Path> for Shown {
+    fn from(path: &Path) -> Self {
+        Shown(path.to_owned())
+    }
+}
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.display().fmt(f)
+    }
+}
+
+impl Serialize for Shown {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

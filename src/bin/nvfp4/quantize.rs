@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
+use clap::builder::NonEmptyStringValueParser;
 use serde::Serialize;
 
 use nvfp4_dual_gemm::checkpoint::{Convention, QuantizeOptions, quantize_file};
 
-use crate::output::{self, Align, Output, Table};
+use crate::output::{self, Align, Output, Shown, Table};
 use crate::progress::Progress;
 
 /// Quantise the weights of a safetensors checkpoint to NVFP4
@@ -33,14 +34,14 @@ pub struct Args {
     #[arg(long, value_name = "NAME", default_value = "modelopt")]
     convention: Convention,
     /// Ends of the names of the weights to quantise [default: gate_proj.weight,up_proj.weight]
-    #[arg(long, value_name = "SUFFIX", value_delimiter = ',')]
+    #[arg(long, value_name = "SUFFIX", value_delimiter = ',', value_parser = NonEmptyStringValueParser::new())]
     include: Vec<String>,
 }
 
 #[derive(Serialize)]
 struct Report {
     convention: String,
-    files: Vec<PathBuf>,
+    files: Vec<Shown>,
     quantized: Vec<Weight>,
     copied: usize,
     unsuitable: Vec<Unsuitable>,
@@ -75,7 +76,7 @@ pub fn run(args: &Args, out: &Output) -> anyhow::Result<()> {
     drop(progress);
     let report = Report {
         convention: options.convention.to_string(),
-        files: done.files,
+        files: done.files.iter().map(|file| Shown::from(file.as_path())).collect(),
         quantized: done
             .quantized
             .into_iter()
@@ -124,7 +125,7 @@ fn print(out: &Output, report: &Report) -> anyhow::Result<()> {
         output::bytes(report.bytes_out as f64)
     ))?;
     for file in &report.files {
-        out.line(format!("wrote {}", file.display()))?;
+        out.line(format!("wrote {file}"))?;
     }
     Ok(())
 }

@@ -14,7 +14,7 @@ use nvfp4_dual_gemm::{Backend, DType, DualGemm, Element, Gate, Operand, Problem,
 use crate::args::{gate_text, shape_text};
 use crate::check::{Check, Exact, Rows};
 use crate::measure::{Repeat, Timing, measure};
-use crate::output::{self, Output, Style};
+use crate::output::{self, Output, Shown, Style};
 use crate::progress::Progress;
 use crate::{args, machine};
 
@@ -85,15 +85,20 @@ struct Report {
     bytes: f64,
     check: Option<Check>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    output: Option<PathBuf>,
+    output: Option<Shown>,
 }
 
 pub fn run(args: &Args, out: &Output) -> anyhow::Result<()> {
     machine::use_threads(args.threads)?;
-    // Before any work: a backend that cannot run here should not cost the user a generation.
+    // Before any work: a backend that cannot run here, or a file that cannot be written, should not cost the user a generation.
     let selection = args.backend.resolve()?;
+    if let Some(output) = &args.output {
+        machine::ensure_writable(output, args.input.as_deref().as_slice())?;
+    }
     let operands = operands(args)?;
     let gemm = operands.gemm()?.with_gate(args.gate)?;
+    // Of operands in a file, it is C that may be far larger than they are.
+    machine::ensure_fits(&gemm.problem(), args.out_dtype.size())?;
     match args.out_dtype {
         DType::F16 => with_type::<f16>(args, out, &selection, &gemm),
         DType::Bf16 => with_type::<bf16>(args, out, &selection, &gemm),
@@ -171,7 +176,7 @@ fn with_type<T: Element>(
         bytes: problem.bytes(T::DTYPE.size()),
         timing,
         check,
-        output: args.output.clone().filter(|_| pass),
+        output: args.output.as_deref().filter(|_| pass).map(Shown::from),
     };
     print(out, &report)?;
     out.json(pass, &report)?;
@@ -206,7 +211,7 @@ fn print(out: &Output, report: &Report) -> anyhow::Result<()> {
         None => fields.push(("check", "none".to_owned())),
     }
     if let Some(path) = &report.output {
-        fields.push(("output", path.display().to_string()));
+        fields.push(("output", path.to_string()));
     }
     out.fields(&fields)
 }
