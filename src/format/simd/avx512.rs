@@ -344,14 +344,14 @@ fn dequantize_block_16<const STREAM: bool, T>(
 }
 
 /// Bytes before the first cache line that starts in the slice, or none when nothing is streamed.
-fn head(bytes: &[u8], stream: bool) -> usize {
+pub(super) fn head(bytes: &[u8], stream: bool) -> usize {
     if stream { bytes.as_ptr().addr().wrapping_neg() % 64 } else { 0 }.min(bytes.len())
 }
 
 /// Stores a cache line, past the caches with `stream`, for which it has to be aligned.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn put_line(line: __m512i, to: &mut [u8; 64], stream: bool) {
+pub(super) fn put_line(line: __m512i, to: &mut [u8; 64], stream: bool) {
     let to = to.as_mut_ptr().cast::<__m512i>();
     // SAFETY: the array has 64 bytes, and those who stream have split off what is before a line.
     unsafe { if stream { _mm512_stream_si512(to, line) } else { _mm512_storeu_si512(to, line) } }
