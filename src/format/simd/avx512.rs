@@ -250,7 +250,8 @@ fn put<const STREAM: bool, T>(lane: __m128i, to: &mut [T]) {
     unsafe { if STREAM { _mm_stream_si128(to, lane) } else { _mm_storeu_si128(to, lane) } }
 }
 
-/// Calls with fewer blocks compute the values of the 16 codes for each; others once for each scale byte.
+/// Calls with fewer blocks compute the values of the 16 codes for each block; others do so once for each
+/// scale byte, but not for f32, which needs no rounding.
 const TABLE_BLOCKS: usize = 512;
 
 macro_rules! dequantize_kernel {
@@ -267,7 +268,7 @@ macro_rules! dequantize_kernel {
             let (out, _) = out.as_chunks_mut::<BLOCK>();
             let stream = stream && out.as_ptr().addr().is_multiple_of(16);
             let mut tables = [$round(_mm512_setzero_ps()); 128];
-            let looked_up = scales.len() >= TABLE_BLOCKS;
+            let looked_up = size_of::<$type>() == 2 && scales.len() >= TABLE_BLOCKS;
             if looked_up {
                 for (byte, values) in (0u8..).zip(&mut tables) {
                     *values = $round(table(byte, global));
