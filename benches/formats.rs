@@ -4,6 +4,7 @@
 //! must write; the quantiser reads its input twice (once for the largest magnitude), and both reads
 //! count. memcpy copies half as many bytes as the operation counts, so both move the same number,
 //! with the same number of threads, in turns with the operation. Each figure is the median of its runs.
+//! With `-- WORD`, only the operations whose name has that word.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -111,6 +112,10 @@ struct Bench {
 
 impl Bench {
     fn run(&self, name: &str, bytes: usize, mut operation: impl FnMut()) {
+        let word = std::env::args().skip(1).find(|a| !a.starts_with('-'));
+        if word.is_some_and(|word| !name.contains(&word)) {
+            return;
+        }
         let source = vec![1u8; bytes / 2];
         let mut target = vec![2u8; bytes / 2];
         let (mut own, mut copies) = (Vec::new(), Vec::new());

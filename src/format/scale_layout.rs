@@ -120,12 +120,12 @@ impl ScaleLayout {
     pub fn swizzle_into(&self, row_major: &[u8], swizzled: &mut [u8]) -> Result<()> {
         self.check(Buffer::Scales, self.row_major_len(), row_major.len())?;
         self.check(Buffer::SwizzledScales, self.swizzled_len(), swizzled.len())?;
-        let (rows, cols, path) = (self.rows, self.cols, Path::best());
+        let (rows, cols, path, whole) = (self.rows, self.cols, Path::best(), swizzled.len());
         let row_tile = |(t, tiles): (usize, &mut [u8])| {
             let (batch, row) = (t / self.row_tiles(), t % self.row_tiles() * TILE_ROWS);
             let count = TILE_ROWS.min(rows - row);
             let values = &row_major[(batch * rows + row) * cols..][..count * cols];
-            simd::swizzle_row_tile(path, values, cols, tiles);
+            simd::swizzle_row_tile(path, whole, values, cols, tiles);
         };
         let row_tile_bytes = self.row_tile_bytes();
         if swizzled.len() <= THREAD_BYTES {
@@ -160,13 +160,14 @@ impl ScaleLayout {
         let (cols, path, row_tile_bytes) = (self.cols, Path::best(), self.row_tile_bytes());
         let matrix = (self.rows * cols, self.batch_stride());
         let row_tile = (TILE_ROWS * cols, row_tile_bytes);
+        let whole = row_major.len();
         if swizzled.len() <= THREAD_BYTES {
             let matrices =
                 row_major.chunks_exact_mut(matrix.0).zip(swizzled.chunks_exact(matrix.1));
             for (values, tiles) in matrices {
                 let row_tiles = values.chunks_mut(row_tile.0).zip(tiles.chunks_exact(row_tile.1));
                 row_tiles.for_each(|(values, tiles)| {
-                    simd::unswizzle_row_tile(path, tiles, cols, values);
+                    simd::unswizzle_row_tile(path, whole, tiles, cols, values);
                 });
             }
         } else {
@@ -176,7 +177,9 @@ impl ScaleLayout {
                 .flat_map(|(values, tiles)| {
                     values.par_chunks_mut(row_tile.0).zip(tiles.par_chunks_exact(row_tile.1))
                 })
-                .for_each(|(values, tiles)| simd::unswizzle_row_tile(path, tiles, cols, values));
+                .for_each(|(values, tiles)| {
+                    simd::unswizzle_row_tile(path, whole, tiles, cols, values)
+                });
         }
         Ok(())
     }

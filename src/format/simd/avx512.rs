@@ -250,8 +250,12 @@ fn put<const STREAM: bool, T>(lane: __m128i, to: &mut [T]) {
     unsafe { if STREAM { _mm_stream_si128(to, lane) } else { _mm_storeu_si128(to, lane) } }
 }
 
+/// Calls with fewer blocks compute the values of the 16 codes for each block; others do so once for each
+/// scale byte, but not for f32, which needs no rounding.
+const TABLE_BLOCKS: usize = 512;
+
 macro_rules! dequantize_kernel {
-    ($name:ident, $type:ty, $block:ident) => {
+    ($name:ident, $type:ty, $block:ident, $round:ident) => {
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi2")]
         pub(super) fn $name(
             codes: &[u8],
@@ -262,16 +266,28 @@ macro_rules! dequantize_kernel {
         ) {
             let (codes, _) = codes.as_chunks::<{ BLOCK / 2 }>();
             let (out, _) = out.as_chunks_mut::<BLOCK>();
-            let aligned = out.as_ptr().addr().is_multiple_of(16);
+            let stream = stream && out.as_ptr().addr().is_multiple_of(16);
+            let mut tables = [$round(_mm512_setzero_ps()); 128];
+            let looked_up = size_of::<$type>() == 2 && scales.len() >= TABLE_BLOCKS;
+            if looked_up {
+                for (byte, values) in (0u8..).zip(&mut tables) {
+                    *values = $round(table(byte, global));
+                }
+            }
             for ((codes, scales), out) in
                 codes.chunks(8).zip(scales.chunks(8)).zip(out.chunks_mut(8))
             {
                 super::prefetch(codes, AHEAD_BYTES);
                 for ((codes, &scale), out) in codes.iter().zip(scales).zip(out) {
-                    if stream && aligned {
-                        $block::<true>(codes, table(scale, global), out);
+                    let values = if looked_up {
+                        tables[usize::from(scale & 127)]
                     } else {
-                        $block::<false>(codes, table(scale, global), out);
+                        $round(table(scale, global))
+                    };
+                    if stream {
+                        $block::<true, _>(codes, values, out);
+                    } else {
+                        $block::<false, _>(codes, values, out);
                     }
                 }
             }
@@ -280,16 +296,39 @@ macro_rules! dequantize_kernel {
     };
 }
 
-dequantize_kernel!(dequantize_f32, f32, dequantize_block_f32);
-dequantize_kernel!(dequantize_f16, f16, dequantize_block_f16);
-dequantize_kernel!(dequantize_bf16, bf16, dequantize_block_bf16);
+dequantize_kernel!(dequantize_f32, f32, dequantize_block_32, round_f32);
+dequantize_kernel!(dequantize_f16, f16, dequantize_block_16, round_f16);
+dequantize_kernel!(dequantize_bf16, bf16, dequantize_block_16, round_bf16);
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn dequantize_block_f32<const STREAM: bool>(
+fn round_f32(table: __m512) -> __m512 {
+    table
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn round_f16(table: __m512) -> __m256i {
+    _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(table)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn round_bf16(table: __m512) -> __m256i {
+    // To nearest even; there is no NaN.
+    let bits = _mm512_castps_si512(table);
+    let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+    let rounded = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
+    _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded))
+}
+
+/// A block of 32-bit values, given those of the 16 codes.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn dequantize_block_32<const STREAM: bool, T>(
     codes: &[u8; BLOCK / 2],
     table: __m512,
-    out: &mut [f32; BLOCK],
+    out: &mut [T; BLOCK],
 ) {
     // One byte a quadword, its upper nibble moved to the upper half; the permutation looks at the low
     // four bits of each half only.
@@ -300,32 +339,6 @@ fn dequantize_block_f32<const STREAM: bool>(
     put::<STREAM, _>(_mm512_extracti32x4_epi32::<1>(values), &mut out[4..8]);
     put::<STREAM, _>(_mm512_extracti32x4_epi32::<2>(values), &mut out[8..12]);
     put::<STREAM, _>(_mm512_extracti32x4_epi32::<3>(values), &mut out[12..]);
-}
-
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-fn dequantize_block_f16<const STREAM: bool>(
-    codes: &[u8; BLOCK / 2],
-    table: __m512,
-    out: &mut [f16; BLOCK],
-) {
-    let table = _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(table);
-    dequantize_block_16::<STREAM, _>(codes, table, out);
-}
-
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-fn dequantize_block_bf16<const STREAM: bool>(
-    codes: &[u8; BLOCK / 2],
-    table: __m512,
-    out: &mut [bf16; BLOCK],
-) {
-    // To nearest even; there is no NaN.
-    let bits = _mm512_castps_si512(table);
-    let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
-    let rounded = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
-    let table = _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded));
-    dequantize_block_16::<STREAM, _>(codes, table, out);
 }
 
 /// A block of 16-bit values, given those of the 16 codes.
@@ -344,14 +357,14 @@ fn dequantize_block_16<const STREAM: bool, T>(
 }
 
 /// Bytes before the first cache line that starts in the slice, or none when nothing is streamed.
-fn head(bytes: &[u8], stream: bool) -> usize {
+pub(super) fn head(bytes: &[u8], stream: bool) -> usize {
     if stream { bytes.as_ptr().addr().wrapping_neg() % 64 } else { 0 }.min(bytes.len())
 }
 
 /// Stores a cache line, past the caches with `stream`, for which it has to be aligned.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn put_line(line: __m512i, to: &mut [u8; 64], stream: bool) {
+pub(super) fn put_line(line: __m512i, to: &mut [u8; 64], stream: bool) {
     let to = to.as_mut_ptr().cast::<__m512i>();
     // SAFETY: the array has 64 bytes, and those who stream have split off what is before a line.
     unsafe { if stream { _mm512_stream_si512(to, line) } else { _mm512_storeu_si512(to, line) } }

@@ -1,12 +1,14 @@
 //! Bulk kernels over bytes and blocks, one set for each instruction set.
 //!
 //! [`portable`] is safe Rust that compilers vectorise; the AVX2 set is the same source compiled with
-//! AVX2, and the AVX-512 set replaces the two block kernels by intrinsics. All sets give the same bits.
+//! AVX2, and the AVX-512 set replaces all but the plain reductions by intrinsics. All sets give the same bits.
 //! This module is serial; the callers split big buffers over threads with [`THREAD_BYTES`].
 
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 mod avx512;
 mod portable;
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+mod swizzle;
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 mod x86;
 
@@ -227,12 +229,24 @@ pub(crate) fn dequantize<T: Element>(
 }
 
 /// Copies the scale factors of one row tile (at most 128 rows of `cols` columns, row-major) into its
-/// tiles of the 128x4 layout and zeroes the padding.
-pub(crate) fn swizzle_row_tile(path: Path, rows: &[u8], cols: usize, tiles: &mut [u8]) {
-    on!(path, swizzle_row_tile(rows, cols, tiles));
+/// tiles of the 128x4 layout and zeroes the padding; `whole` as in [`pack`], of `tiles`.
+pub(crate) fn swizzle_row_tile(
+    path: Path,
+    whole: usize,
+    rows: &[u8],
+    cols: usize,
+    tiles: &mut [u8],
+) {
+    on!(path, swizzle_row_tile(rows, cols, tiles, whole >= STREAM_BYTES));
 }
 
-/// Inverse of [`swizzle_row_tile`].
-pub(crate) fn unswizzle_row_tile(path: Path, tiles: &[u8], cols: usize, rows: &mut [u8]) {
-    on!(path, unswizzle_row_tile(tiles, cols, rows));
+/// Inverse of [`swizzle_row_tile`]; `whole` as in [`pack`], of `rows`.
+pub(crate) fn unswizzle_row_tile(
+    path: Path,
+    whole: usize,
+    tiles: &[u8],
+    cols: usize,
+    rows: &mut [u8],
+) {
+    on!(path, unswizzle_row_tile(tiles, cols, rows, whole >= STREAM_BYTES));
 }

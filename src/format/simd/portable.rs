@@ -222,7 +222,7 @@ const LANES: usize = TILE_ROWS / ROW_GROUPS;
 const TILES: usize = 64 / TILE_COLS;
 
 #[inline(always)]
-pub(super) fn swizzle_row_tile(rows: &[u8], cols: usize, tiles: &mut [u8]) {
+pub(super) fn swizzle_row_tile(rows: &[u8], cols: usize, tiles: &mut [u8], _stream: bool) {
     if rows.len() < TILE_ROWS * cols || !cols.is_multiple_of(TILE_COLS) {
         tiles.fill(0);
         for (row, values) in rows.chunks_exact(cols).enumerate() {
@@ -256,7 +256,7 @@ pub(super) fn swizzle_row_tile(rows: &[u8], cols: usize, tiles: &mut [u8]) {
 }
 
 #[inline(always)]
-pub(super) fn unswizzle_row_tile(tiles: &[u8], cols: usize, rows: &mut [u8]) {
+pub(super) fn unswizzle_row_tile(tiles: &[u8], cols: usize, rows: &mut [u8], _stream: bool) {
     if rows.len() < TILE_ROWS * cols || !cols.is_multiple_of(TILE_COLS) {
         for (row, values) in rows.chunks_exact_mut(cols).enumerate() {
             for (values, tile) in values.chunks_mut(TILE_COLS).zip(tiles.chunks_exact(TILE_BYTES)) {
