@@ -24,3 +24,8 @@ pub use gate::Gate;
 pub use half::{bf16, f16};
 pub use matrix::{Nvfp4Matrix, Nvfp4View};
 pub use problem::{DualGemm, Problem};
+
+/// The example of the README, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct ReadmeDoctests;
