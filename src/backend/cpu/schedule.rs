@@ -26,6 +26,15 @@ const SEGMENT_ROWS: usize = 512;
 /// Strips of a group, when there are rows enough to make a second look at A worth while.
 const GROUP_STRIPS: usize = 8;
 
+/// Which piece is decoded after this one; a kernel may ask for its bytes early.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// The following piece of the same strip, and after the last one the next strip.
+    SameStrip,
+    /// The same piece of the next strip.
+    SamePiece,
+}
+
 /// The inner loops of one instruction set.
 pub(super) trait Kernel: Sync {
     /// Packed activations: [`Kernel::ROWS`] rows times [`Kernel::K`] consecutive k.
@@ -47,6 +56,7 @@ pub(super) trait Kernel: Sync {
         b: [&Nvfp4View<'_>; 2],
         column: usize,
         units: Range<usize>,
+        next: Next,
         out: &mut [Self::B],
     );
 
@@ -206,6 +216,7 @@ impl<K: Kernel> Task<'_, K> {
         let tiles = segment.rows.div_ceil(K::ROWS);
         let group = first_strip..strips.min(first_strip + self.per_group);
         let piece = PIECE / K::K;
+        let next = if self.per_group == 1 { Next::SameStrip } else { Next::SamePiece };
 
         for start in (0..self.units).step_by(piece) {
             let units = start..self.units.min(start + piece);
@@ -219,7 +230,7 @@ impl<K: Kernel> Task<'_, K> {
             };
             for (strip, acc) in group.clone().zip(scratch.acc.chunks_exact_mut(2 * self.rows)) {
                 let decoded = &mut scratch.strip[..units.len()];
-                kernel.decode([&b1, &b2], strip * STRIP, units.clone(), decoded);
+                kernel.decode([&b1, &b2], strip * STRIP, units.clone(), next, decoded);
                 let (acc1, acc2) = acc.split_at_mut(self.rows);
                 let padded = tiles * K::ROWS;
                 let acc = [&mut acc1[..padded], &mut acc2[..padded]];

@@ -11,7 +11,7 @@ use super::avx512;
 use super::unpack512::{SPAN, Span, StripRows};
 use crate::backend::cpu::epilogue::Epilogue;
 use crate::backend::cpu::integer::STRIP;
-use crate::backend::cpu::schedule::Kernel;
+use crate::backend::cpu::schedule::{Kernel, Next};
 use crate::format::{BLOCK, e2m1, ue4m3};
 use crate::matrix::Nvfp4View;
 
@@ -114,11 +114,12 @@ impl Kernel for Amx {
         b: [&Nvfp4View<'_>; 2],
         column: usize,
         units: Range<usize>,
+        next: Next,
         out: &mut [BTiles],
     ) {
         for (weight, b) in b.into_iter().enumerate() {
             // SAFETY: `Amx` is only made where the features exist.
-            unsafe { decode(b, weight, column, units.start * TILE_K / BLOCK, out) };
+            unsafe { decode(b, weight, column, units.start * TILE_K / BLOCK, next, out) };
         }
     }
 
@@ -157,7 +158,14 @@ impl Kernel for Amx {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-fn decode(b: &Nvfp4View<'_>, weight: usize, column: usize, start: usize, out: &mut [BTiles]) {
+fn decode(
+    b: &Nvfp4View<'_>,
+    weight: usize,
+    column: usize,
+    start: usize,
+    next: Next,
+    out: &mut [BTiles],
+) {
     // f32 values by code; `vpermps` looks at the low four bits of each lane only.
     // SAFETY: sixteen f32.
     let table = unsafe { _mm512_loadu_ps(e2m1::VALUES.as_ptr()) };
@@ -167,7 +175,7 @@ fn decode(b: &Nvfp4View<'_>, weight: usize, column: usize, start: usize, out: &m
     let rows = StripRows::new(b, column);
     for (i, out) in out.chunks_mut(SPAN * BLOCK / TILE_K).enumerate() {
         let block = start + i * SPAN;
-        rows.prefetch_next(block);
+        rows.prefetch(next, block);
         let Span { codes, scales } = rows.load(block);
         for (j, out) in out.iter_mut().enumerate() {
             // Sixteen rows of k-pairs: 4 vectors of codes hold 4 pairs each.

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use crate::backend::cpu::epilogue::Epilogue;
 use crate::backend::cpu::integer::{self, ABlock, B_SCALE, BBlock, BIAS, MAGIC, SCALES, STRIP};
-use crate::backend::cpu::schedule::Kernel;
+use crate::backend::cpu::schedule::{Kernel, Next};
 use crate::format::BLOCK;
 use crate::matrix::Nvfp4View;
 
@@ -42,6 +42,7 @@ impl Kernel for Avx2 {
         b: [&Nvfp4View<'_>; 2],
         column: usize,
         units: Range<usize>,
+        _next: Next,
         out: &mut [BBlock],
     ) {
         for (weight, b) in b.into_iter().enumerate() {

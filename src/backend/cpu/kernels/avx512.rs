@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::unpack512::{SPAN, Span, StripRows};
 use crate::backend::cpu::epilogue::Epilogue;
 use crate::backend::cpu::integer::{self, ABlock, BBlock, MAGIC, STRIP};
-use crate::backend::cpu::schedule::Kernel;
+use crate::backend::cpu::schedule::{Kernel, Next};
 use crate::format::BLOCK;
 use crate::matrix::Nvfp4View;
 
@@ -40,11 +40,12 @@ impl Kernel for Avx512 {
         b: [&Nvfp4View<'_>; 2],
         column: usize,
         units: Range<usize>,
+        next: Next,
         out: &mut [BBlock],
     ) {
         for (weight, b) in b.into_iter().enumerate() {
             // SAFETY: `Avx512` is only made where the features exist.
-            unsafe { decode(b, weight, column, units.start, out) };
+            unsafe { decode(b, weight, column, units.start, next, out) };
         }
     }
 
@@ -84,7 +85,14 @@ pub(super) fn finish(epilogue: &Epilogue, acc1: &mut [[f32; STRIP]], acc2: &[[f3
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-fn decode(b: &Nvfp4View<'_>, weight: usize, column: usize, start: usize, out: &mut [BBlock]) {
+fn decode(
+    b: &Nvfp4View<'_>,
+    weight: usize,
+    column: usize,
+    start: usize,
+    next: Next,
+    out: &mut [BBlock],
+) {
     // Biased doubled codes by code.
     let table = _mm512_broadcast_i32x4(_mm_setr_epi8(
         12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0,
@@ -93,7 +101,7 @@ fn decode(b: &Nvfp4View<'_>, weight: usize, column: usize, start: usize, out: &m
     let rows = StripRows::new(b, column);
     for (i, out) in out.chunks_mut(SPAN).enumerate() {
         let block = start + i * SPAN;
-        rows.prefetch_next(block);
+        rows.prefetch(next, block);
         let Span { codes, scales } = rows.load(block);
         for (j, out) in out.iter_mut().enumerate() {
             let quads = out.codes[weight].as_mut_ptr().cast::<__m512i>();

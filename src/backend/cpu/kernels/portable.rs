@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::ops::Range;
 
 use crate::backend::cpu::integer::{A_SCALE, B_SCALE, DOUBLED_PAIRS, SCALES, STRIP};
-use crate::backend::cpu::schedule::Kernel;
+use crate::backend::cpu::schedule::{Kernel, Next};
 use crate::format::BLOCK;
 use crate::matrix::Nvfp4View;
 
@@ -45,6 +45,7 @@ impl Kernel for Portable {
         b: [&Nvfp4View<'_>; 2],
         column: usize,
         units: Range<usize>,
+        _next: Next,
         out: &mut [BBlock],
     ) {
         let rows = b[0].rows().saturating_sub(column).min(STRIP);

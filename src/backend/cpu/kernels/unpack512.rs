@@ -3,6 +3,7 @@
 use std::arch::x86_64::*;
 
 use crate::backend::cpu::integer::STRIP;
+use crate::backend::cpu::schedule::Next;
 use crate::format::BLOCK;
 use crate::matrix::Nvfp4View;
 
@@ -26,7 +27,7 @@ pub(super) struct StripRows<'a> {
     row_scales: usize,
     /// Rows that exist, at most 16.
     rows: usize,
-    /// The strips behind this one, for [`StripRows::prefetch_next`].
+    /// The strips behind this one, for [`StripRows::prefetch`].
     next_codes: &'a [u8],
     next_scales: &'a [u8],
 }
@@ -72,22 +73,30 @@ impl<'a> StripRows<'a> {
         }
     }
 
-    /// Asks for a part of the next strip: a strip is contiguous in memory, so the requests of all
-    /// its spans together are one sequential sweep.
+    /// Asks for bytes that will be wanted soon: as many as a span has.
     #[inline]
     #[target_feature(enable = "avx512f")]
-    pub fn prefetch_next(&self, block: usize) {
-        let codes = block * (BLOCK / 2) * STRIP;
-        if let Some(lines) = self.next_codes.get(codes..codes + SPAN * BLOCK / 2 * STRIP) {
-            for line in (0..lines.len()).step_by(64) {
-                // SAFETY: within `lines`; a prefetch has no effect on memory.
-                unsafe { _mm_prefetch::<_MM_HINT_T1>(lines.as_ptr().add(line).cast()) };
-            }
-        }
-        if let Some(lines) = self.next_scales.get(block * STRIP..(block + SPAN) * STRIP) {
-            for line in (0..lines.len()).step_by(64) {
-                // SAFETY: within `lines`; a prefetch has no effect on memory.
-                unsafe { _mm_prefetch::<_MM_HINT_T1>(lines.as_ptr().add(line).cast()) };
+    pub fn prefetch(&self, next: Next, block: usize) {
+        let (codes, codes_stride, scales, scales_stride) = match next {
+            // A strip is contiguous in memory, so the requests of all its spans together are one
+            // sequential sweep.
+            Next::SameStrip => (block * BLOCK / 2 * STRIP, 64, block * STRIP, SPAN),
+            Next::SamePiece => (block * BLOCK / 2, self.row_codes, block, self.row_scales),
+        };
+        let (codes_start, scales_start) = (self.next_codes.as_ptr(), self.next_scales.as_ptr());
+        if codes + (STRIP - 1) * codes_stride < self.next_codes.len()
+            && scales + (STRIP - 1) * scales_stride < self.next_scales.len()
+        {
+            for row in 0..STRIP {
+                // SAFETY: both places are within their slices; a prefetch has no effect on memory.
+                unsafe {
+                    _mm_prefetch::<_MM_HINT_T1>(codes_start.add(codes + row * codes_stride).cast());
+                    let scale = scales_start.add(scales + row * scales_stride);
+                    // A line of scales serves eight spans.
+                    if row % 8 == 0 || (next == Next::SamePiece && block.is_multiple_of(64)) {
+                        _mm_prefetch::<_MM_HINT_T1>(scale.cast());
+                    }
+                }
             }
         }
     }
