@@ -35,17 +35,18 @@ static ALLOCATOR: Counting = Counting;
 #[test]
 fn additional_memory_is_bounded() {
     let problems = [
-        (1, 8192, 8192),
-        (256, 4096, 7168),
-        (9000, 256, 4096), // activations of several panels
-        (70000, 16, 512),
-        (33, 33, 1 << 20), // no panel holds 32 rows
+        (1, 8192, 8192, 1),
+        (256, 4096, 7168, 1),
+        (9000, 256, 4096, 1), // activations of several panels
+        (70000, 16, 512, 1),
+        (33, 33, 1 << 20, 1),  // no panel holds 32 rows
+        (1, 1, 16, 2_000_000), // many small problems
     ];
-    for (m, n, k) in problems {
-        let problem = Problem { m, n, k, batch: 1 };
+    for (m, n, k, batch) in problems {
+        let problem = Problem { m, n, k, batch };
         let operands = Operands::generate(problem, Data::Contest, 1).unwrap();
         let gemm = operands.gemm().unwrap();
-        let mut c = vec![bf16::ZERO; m * n];
+        let mut c = vec![bf16::ZERO; batch * m * n];
         for isa in Isa::available() {
             if isa == Isa::Portable && problem.flops() > 1e10 {
                 continue; // the same schedule as the others, and slow

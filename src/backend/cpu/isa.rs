@@ -15,7 +15,8 @@ pub const AMX_VARIABLE: &str = "NVFP4_CPU_AMX";
 /// An instruction set that kernels are written for, the fastest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Isa {
-    /// AMX tiles in bf16, with AVX-512 around them.
+    /// AMX tiles in bf16, with AVX-512 around them; below 17 rows of A, where tiles are too empty, the
+    /// kernels of [`Isa::Avx512`].
     Amx,
     /// AVX-512 F, BW, VL and VNNI.
     Avx512,
@@ -69,8 +70,8 @@ impl Isa {
     /// [`Error::Environment`] for an unknown value, [`Error::BackendUnavailable`] when the forced
     /// one is not available.
     pub fn choose() -> Result<Choice> {
-        match std::env::var(ISA_VARIABLE) {
-            Ok(value) if !value.is_empty() => {
+        match variable(ISA_VARIABLE) {
+            Some(value) => {
                 let isa: Isa = value.parse().map_err(|_| Error::Environment {
                     variable: ISA_VARIABLE,
                     value: value.clone(),
@@ -79,7 +80,7 @@ impl Isa {
                 isa.check()?;
                 Ok(Choice { isa, reason: format!("forced by {ISA_VARIABLE}={value}") })
             }
-            _ => {
+            None => {
                 amx_switched_off()?; // a wrong value is an error, not a slow run
                 let isa = Isa::available().first().copied().unwrap_or(Isa::Portable);
                 Ok(Choice { isa, reason: format!("{isa} is the fastest that this CPU has") })
@@ -89,14 +90,20 @@ impl Isa {
 }
 
 fn amx_switched_off() -> Result<bool> {
-    match std::env::var(AMX_VARIABLE) {
-        Ok(value) => match value.as_str() {
+    match variable(AMX_VARIABLE) {
+        Some(value) => match value.as_str() {
             "off" => Ok(true),
-            "on" | "" => Ok(false),
+            "on" => Ok(false),
             _ => Err(Error::Environment { variable: AMX_VARIABLE, value, expected: "on, off" }),
         },
-        Err(_) => Ok(false),
+        None => Ok(false),
     }
+}
+
+/// The value of a variable, if it is set and not empty.
+fn variable(name: &str) -> Option<String> {
+    let value = std::env::var_os(name)?.to_string_lossy().into_owned();
+    (!value.is_empty()).then_some(value)
 }
 
 impl fmt::Display for Isa {

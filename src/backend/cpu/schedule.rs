@@ -76,8 +76,23 @@ struct Segment {
     batch: usize,
     start: usize,
     rows: usize,
-    /// First row tile in the panel of its wave.
-    tile: usize,
+}
+
+/// How the rows of all batches are cut into segments.
+#[derive(Debug, Clone, Copy)]
+struct Cut {
+    m: usize,
+    /// Rows of each segment but the last of a batch.
+    rows: usize,
+    /// Segments of one batch.
+    per_batch: usize,
+}
+
+impl Cut {
+    fn segment(&self, i: usize) -> Segment {
+        let start = i % self.per_batch * self.rows;
+        Segment { batch: i / self.per_batch, start, rows: self.rows.min(self.m - start) }
+    }
 }
 
 /// Runs the whole problem.
@@ -90,29 +105,19 @@ pub(super) fn run<K: Kernel, T: Element>(kernel: &K, gemm: &DualGemm<'_>, c: &mu
     // themselves, piece by piece. That takes a K of some 100,000.
     let shared = fitting >= m.min(4 * K::ROWS);
     let longest = if shared { SEGMENT_ROWS.min(fitting) } else { SEGMENT_ROWS / 8 };
-    let segments_per_batch = m.div_ceil(longest);
-    let rows = m.div_ceil(segments_per_batch).next_multiple_of(K::ROWS);
+    let rows = m.div_ceil(m.div_ceil(longest)).next_multiple_of(K::ROWS);
     let tiles_per_segment = rows / K::ROWS;
+    let cut = Cut { m, rows, per_batch: m.div_ceil(rows) };
+    let segments = batch * cut.per_batch;
     let segments_per_wave =
-        if shared { (PANEL_BYTES / tile_bytes / tiles_per_segment).max(1) } else { usize::MAX };
-
-    let segments: Vec<Segment> = (0..batch)
-        .flat_map(|l| (0..m).step_by(rows).map(move |start| (l, start)))
-        .enumerate()
-        .map(|(i, (batch, start))| Segment {
-            batch,
-            start,
-            rows: rows.min(m - start),
-            tile: i % segments_per_wave * tiles_per_segment,
-        })
-        .collect();
+        if shared { (PANEL_BYTES / tile_bytes / tiles_per_segment).max(1) } else { segments };
 
     let strips = n.div_ceil(STRIP);
     let per_group = if rows <= 16 {
         1
     } else {
         // Enough tasks to keep all threads busy to the end.
-        (strips * segments.len() / (8 * rayon::current_num_threads())).clamp(1, GROUP_STRIPS)
+        (strips * segments / (8 * rayon::current_num_threads())).clamp(1, GROUP_STRIPS)
     };
     let groups = strips.div_ceil(per_group);
     let output = Output { c: c.as_mut_ptr(), m, n };
@@ -120,19 +125,23 @@ pub(super) fn run<K: Kernel, T: Element>(kernel: &K, gemm: &DualGemm<'_>, c: &mu
         Epilogue { alpha1: gemm.alpha1() as f32, alpha2: gemm.alpha2() as f32, gate: gemm.gate() };
 
     let mut panel: Vec<K::A> = Vec::new();
-    for wave in segments.chunks(segments_per_wave) {
+    for first in (0..segments).step_by(segments_per_wave) {
+        let wave = segments_per_wave.min(segments - first);
         if shared {
-            panel.resize(wave.len() * tiles_per_segment * units, K::A::default());
-            panel.par_chunks_mut(tiles_per_segment * units).zip(wave).for_each(|(out, segment)| {
+            let segment_units = tiles_per_segment * units;
+            panel.resize(wave * segment_units, K::A::default());
+            panel.par_chunks_mut(segment_units).enumerate().for_each(|(i, out)| {
+                let segment = cut.segment(first + i);
                 pack_segment(kernel, &gemm.a().slice(segment.batch), segment, units, out);
             });
         }
         let task = Task { kernel, gemm, panel: &panel, shared, units, rows, per_group, epilogue };
-        (0..groups * wave.len()).into_par_iter().for_each_init(
+        (0..groups * wave).into_par_iter().for_each_init(
             || Scratch::<K>::new(per_group, rows, shared),
             |scratch, i| {
-                let (group, segment) = (i / wave.len(), &wave[i % wave.len()]);
-                task.run(segment, group * per_group, strips, scratch, &output);
+                let (group, i) = (i / wave, i % wave);
+                let tile = i * tiles_per_segment;
+                task.run(cut.segment(first + i), tile, group * per_group, strips, scratch, &output);
             },
         );
     }
@@ -142,7 +151,7 @@ pub(super) fn run<K: Kernel, T: Element>(kernel: &K, gemm: &DualGemm<'_>, c: &mu
 fn pack_segment<K: Kernel>(
     kernel: &K,
     a: &Nvfp4View<'_>,
-    segment: &Segment,
+    segment: Segment,
     units: usize,
     out: &mut [K::A],
 ) {
@@ -157,7 +166,7 @@ fn pack_segment<K: Kernel>(
 fn pack_piece<K: Kernel>(
     kernel: &K,
     a: &Nvfp4View<'_>,
-    segment: &Segment,
+    segment: Segment,
     units: Range<usize>,
     out: &mut [K::A],
 ) {
@@ -202,9 +211,11 @@ struct Task<'a, K: Kernel> {
 }
 
 impl<K: Kernel> Task<'_, K> {
+    /// Computes a group of strips of one segment, whose row tiles start with `tile` of the panel.
     fn run<T: Element>(
         &self,
-        segment: &Segment,
+        segment: Segment,
+        tile: usize,
         first_strip: usize,
         strips: usize,
         scratch: &mut Scratch<K>,
@@ -221,7 +232,7 @@ impl<K: Kernel> Task<'_, K> {
         for start in (0..self.units).step_by(piece) {
             let units = start..self.units.min(start + piece);
             let a = if self.shared {
-                let segment = &self.panel[segment.tile * self.units..];
+                let segment = &self.panel[tile * self.units..];
                 &segment[tiles * start..tiles * units.end]
             } else {
                 let out = &mut scratch.a[..tiles * units.len()];
