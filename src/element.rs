@@ -73,9 +73,10 @@ pub trait Element:
     /// Round to nearest even in *one* step, never by way of a rounded f32.
     fn from_f64(value: f64) -> Self;
 
-    /// [`Element::from_f32`] over a slice, with the conversion instructions of the machine.
+    /// [`Element::from_f32`] over a slice, written to become vector code.
     ///
     /// Elements beyond the shorter slice are left alone.
+    #[inline(always)]
     fn convert(values: &[f32], out: &mut [Self]) {
         for (out, &value) in out.iter_mut().zip(values) {
             *out = Self::from_f32(value);
@@ -147,6 +148,17 @@ impl Element for bf16 {
         bf16::from_f32(f32_round_to_odd(value))
     }
 
+    #[inline(always)]
+    fn convert(values: &[f32], out: &mut [bf16]) {
+        for (out, &value) in out.iter_mut().zip(values) {
+            let bits = value.to_bits();
+            // Without a branch. A NaN keeps its upper half and becomes quiet.
+            let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
+            let nan = bits >> 16 | 0x40;
+            *out = bf16::from_bits(if value.is_nan() { nan } else { rounded } as u16);
+        }
+    }
+
     fn ordinal(self) -> i64 {
         signed_magnitude(self.to_bits() >> 15 != 0, u32::from(self.to_bits() & 0x7fff))
     }
@@ -202,6 +214,21 @@ mod tests {
         assert_eq!(<f16 as Element>::from_f64(2f64.powi(-25)).to_bits(), 0);
         assert_eq!(<f16 as Element>::from_f64(2f64.powi(-25) * 1.0000000001).to_bits(), 1);
         assert!(<f16 as Element>::from_f64(f64::NAN).is_nan());
+    }
+
+    #[test]
+    fn bf16_slices_round_like_single_values() {
+        // All upper halves, with the lower ones around the tie.
+        for upper in 0..=u32::from(u16::MAX) {
+            let values = [0, 1, 0x7fff, 0x8000, 0x8001, 0xffff]
+                .map(|lower| f32::from_bits(upper << 16 | lower));
+            let mut out = [bf16::ZERO; 6];
+            bf16::convert(&values, &mut out);
+            for (value, out) in values.iter().zip(out) {
+                let expected = bf16::from_f32(*value);
+                assert_eq!(out.to_bits(), expected.to_bits(), "{:#x}", value.to_bits());
+            }
+        }
     }
 
     #[test]

@@ -32,6 +32,7 @@ mod x86 {
         first_missing(&[
             ("AVX2", is_x86_feature_detected!("avx2")),
             ("FMA", is_x86_feature_detected!("fma")),
+            ("F16C", is_x86_feature_detected!("f16c")),
         ])
     }
 

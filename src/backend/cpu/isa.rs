@@ -20,7 +20,7 @@ pub enum Isa {
     Amx,
     /// AVX-512 F, BW, VL and VNNI.
     Avx512,
-    /// AVX2 and FMA.
+    /// AVX2, FMA and F16C.
     Avx2,
     /// Plain Rust.
     Portable,

@@ -49,7 +49,7 @@ pub fn run<T: Element>(gemm: &DualGemm<'_>, isa: Isa, c: &mut [T]) -> Result<()>
         }
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => {
-            // SAFETY: `isa.check()` found AVX2 and FMA.
+            // SAFETY: `isa.check()` found AVX2, FMA and F16C.
             schedule::run(&unsafe { kernels::avx2::Avx2::new() }, gemm, c);
         }
         _ => schedule::run(&kernels::portable::Portable, gemm, c),

@@ -8,7 +8,7 @@
 use rayon::prelude::*;
 use std::ops::Range;
 
-use super::epilogue::Epilogue;
+use super::epilogue::{Epilogue, Sums};
 use super::integer::STRIP;
 use crate::element::Element;
 use crate::matrix::Nvfp4View;
@@ -64,9 +64,14 @@ pub(super) trait Kernel: Sync {
     /// tile, one tile after the other; `first` says that the accumulators hold nothing yet.
     fn multiply(&self, a: &[Self::A], b: &[Self::B], acc: [&mut [[f32; STRIP]]; 2], first: bool);
 
-    /// Applies the gate; the result replaces `acc1`.
-    fn finish(&self, epilogue: &Epilogue, acc1: &mut [[f32; STRIP]], acc2: &[[f32; STRIP]]) {
-        epilogue.apply(acc1, acc2);
+    /// Applies the gate and writes rows of C, each as long as the strips are wide, or less.
+    fn finish<'c, T: Element>(
+        &self,
+        epilogue: &Epilogue,
+        sums: Sums<'_>,
+        c: impl Iterator<Item = &'c mut [T]>,
+    ) {
+        epilogue.finish(sums, c, |values, out| T::convert(values, out));
     }
 }
 
@@ -251,20 +256,12 @@ impl<K: Kernel> Task<'_, K> {
 
         let columns = group.start * STRIP;
         let width = (group.len() * STRIP).min(gemm.problem().n - columns);
-        for acc in scratch.acc.chunks_exact_mut(2 * self.rows).take(group.len()) {
-            let (acc1, acc2) = acc.split_at_mut(self.rows);
-            kernel.finish(&self.epilogue, &mut acc1[..segment.rows], &acc2[..segment.rows]);
-        }
-        let mut values = [[0.0; STRIP]; GROUP_STRIPS];
-        for row in 0..segment.rows {
-            for (strip, values) in values[..group.len()].iter_mut().enumerate() {
-                *values = scratch.acc[strip * 2 * self.rows + row];
-            }
+        let c = (segment.start..segment.start + segment.rows).map(|row| {
             // SAFETY: each (segment, group) is given to one task, so nobody else holds this part of
             // a row, and `c` outlives the parallel loop.
-            let out = unsafe { output.part(segment.batch, segment.start + row, columns, width) };
-            T::convert(&values.as_flattened()[..width], out);
-        }
+            unsafe { output.part(segment.batch, row, columns, width) }
+        });
+        kernel.finish(&self.epilogue, Sums { acc: &scratch.acc, rows: self.rows }, c);
     }
 }
 

@@ -9,9 +9,10 @@ use std::ops::Range;
 
 use super::avx512;
 use super::unpack512::{SPAN, Span, StripRows};
-use crate::backend::cpu::epilogue::Epilogue;
+use crate::backend::cpu::epilogue::{Epilogue, Sums};
 use crate::backend::cpu::integer::STRIP;
 use crate::backend::cpu::schedule::{Kernel, Next};
+use crate::element::Element;
 use crate::format::{BLOCK, e2m1, ue4m3};
 use crate::matrix::Nvfp4View;
 
@@ -151,9 +152,14 @@ impl Kernel for Amx {
         }
     }
 
-    fn finish(&self, epilogue: &Epilogue, acc1: &mut [[f32; STRIP]], acc2: &[[f32; STRIP]]) {
+    fn finish<'c, T: Element>(
+        &self,
+        epilogue: &Epilogue,
+        sums: Sums<'_>,
+        c: impl Iterator<Item = &'c mut [T]>,
+    ) {
         // SAFETY: `Amx` is only made where the features exist.
-        unsafe { avx512::finish(epilogue, acc1, acc2) }
+        unsafe { avx512::finish(epilogue, sums, c) }
     }
 }
 

@@ -4,9 +4,10 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use crate::backend::cpu::epilogue::Epilogue;
+use crate::backend::cpu::epilogue::{Epilogue, Sums};
 use crate::backend::cpu::integer::{self, ABlock, B_SCALE, BBlock, BIAS, MAGIC, SCALES, STRIP};
 use crate::backend::cpu::schedule::{Kernel, Next};
+use crate::element::{DType, Element};
 use crate::format::BLOCK;
 use crate::matrix::Nvfp4View;
 
@@ -15,7 +16,7 @@ pub(in super::super) struct Avx2(());
 
 impl Avx2 {
     /// # Safety
-    /// The machine has AVX2 and FMA.
+    /// The machine has AVX2, FMA and F16C.
     pub unsafe fn new() -> Self {
         Avx2(())
     }
@@ -72,15 +73,36 @@ impl Kernel for Avx2 {
         }
     }
 
-    fn finish(&self, epilogue: &Epilogue, acc1: &mut [[f32; STRIP]], acc2: &[[f32; STRIP]]) {
+    fn finish<'c, T: Element>(
+        &self,
+        epilogue: &Epilogue,
+        sums: Sums<'_>,
+        c: impl Iterator<Item = &'c mut [T]>,
+    ) {
         // SAFETY: `Avx2` is only made where the features exist.
-        unsafe { finish(epilogue, acc1, acc2) }
+        unsafe { finish(epilogue, sums, c) }
     }
 }
 
-#[target_feature(enable = "avx2,fma")]
-fn finish(epilogue: &Epilogue, acc1: &mut [[f32; STRIP]], acc2: &[[f32; STRIP]]) {
-    epilogue.apply(acc1, acc2);
+#[target_feature(enable = "avx2,fma,f16c")]
+fn finish<'c, T: Element>(
+    epilogue: &Epilogue,
+    sums: Sums<'_>,
+    c: impl Iterator<Item = &'c mut [T]>,
+) {
+    epilogue.finish(sums, c, |values, out| {
+        if T::DTYPE != DType::F16 {
+            return T::convert(values, out);
+        }
+        for half in 0..2 {
+            // SAFETY: half of sixteen f32 in, and half of sixteen f16 out.
+            unsafe {
+                let values = _mm256_loadu_ps(values.as_ptr().add(half * LANES));
+                let halves = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(values);
+                _mm_storeu_si128(out.as_mut_ptr().add(half * LANES).cast(), halves);
+            }
+        }
+    });
 }
 
 /// Decodes blocks `blocks` of the strip of columns from `column` on, two blocks of a row at a time.

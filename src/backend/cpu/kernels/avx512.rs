@@ -4,9 +4,10 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use super::unpack512::{SPAN, Span, StripRows};
-use crate::backend::cpu::epilogue::Epilogue;
+use crate::backend::cpu::epilogue::{Epilogue, Sums};
 use crate::backend::cpu::integer::{self, ABlock, BBlock, MAGIC, STRIP};
 use crate::backend::cpu::schedule::{Kernel, Next};
+use crate::element::{DType, Element};
 use crate::format::BLOCK;
 use crate::matrix::Nvfp4View;
 
@@ -72,16 +73,35 @@ impl Kernel for Avx512 {
         }
     }
 
-    fn finish(&self, epilogue: &Epilogue, acc1: &mut [[f32; STRIP]], acc2: &[[f32; STRIP]]) {
+    fn finish<'c, T: Element>(
+        &self,
+        epilogue: &Epilogue,
+        sums: Sums<'_>,
+        c: impl Iterator<Item = &'c mut [T]>,
+    ) {
         // SAFETY: `Avx512` is only made where the features exist.
-        unsafe { finish(epilogue, acc1, acc2) }
+        unsafe { finish(epilogue, sums, c) }
     }
 }
 
-/// The gate as AVX-512 code.
+/// The gate and the conversion as AVX-512 code.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,fma")]
-pub(super) fn finish(epilogue: &Epilogue, acc1: &mut [[f32; STRIP]], acc2: &[[f32; STRIP]]) {
-    epilogue.apply(acc1, acc2);
+pub(super) fn finish<'c, T: Element>(
+    epilogue: &Epilogue,
+    sums: Sums<'_>,
+    c: impl Iterator<Item = &'c mut [T]>,
+) {
+    epilogue.finish(sums, c, |values, out| {
+        if T::DTYPE != DType::F16 {
+            return T::convert(values, out);
+        }
+        // SAFETY: sixteen f32 in, and sixteen f16 out.
+        unsafe {
+            let values = _mm512_loadu_ps(values.as_ptr());
+            let halves = _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(values);
+            _mm256_storeu_si256(out.as_mut_ptr().cast(), halves);
+        }
+    });
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
