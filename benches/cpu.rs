@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --bench cpu [-- --isa avx512,avx2] [--threads 2] [--rounds 3] [--repeat 9] [--no-peers]`
 //!
-//! Prints medians over all rounds. Peers are timed in the same run by `benches/peers/cpu.py`, where `python3` has
+//! Prints medians and least times over all rounds. Peers are timed in the same run by `benches/peers/cpu.py`, where `python3` has
 //! torch; without it they are skipped, with a message.
 
 use std::hint::black_box;
@@ -44,10 +44,11 @@ impl Contender {
         Contender { name, times: vec![Vec::new(); SHAPES.len()] }
     }
 
-    fn median(&self, shape: usize) -> f64 {
+    /// The time that a share `at` of the runs of a shape stays below: 0 the least, 0.5 the median.
+    fn quantile(&self, shape: usize, at: f64) -> f64 {
         let mut times = self.times[shape].clone();
         times.sort_by(f64::total_cmp);
-        times.get(times.len() / 2).copied().unwrap_or(f64::NAN)
+        times.get((times.len() as f64 * at) as usize).copied().unwrap_or(f64::NAN)
     }
 }
 
@@ -131,27 +132,29 @@ fn time_peers(arguments: &Arguments, peers: &mut Vec<Contender>) -> Result<(), S
 
 fn report(arguments: &Arguments, ours: &[Contender], peers: &[Contender], beyond: f64) {
     let Arguments { threads, repeat, rounds, .. } = arguments;
-    println!("{threads} threads, medians of {rounds} rounds of {repeat} runs, ms");
-    let best = |shape: usize| ours.iter().map(|c| c.median(shape)).fold(f64::INFINITY, f64::min);
-    print!("{:<34}", "M,N,K");
-    SHAPES.iter().for_each(|(m, n, k)| print!(" {:>15}", format!("{m},{n},{k}")));
-    println!();
-    for contender in ours {
-        print!("{:<34}", contender.name);
-        for (shape, &(m, n, k)) in SHAPES.iter().enumerate() {
-            let median = contender.median(shape);
-            let flops = Problem { m, n, k, batch: 1 }.flops();
-            print!(" {:>15}", format!("{median:.2} ({:.0}G)", flops / median * 1e-6));
-        }
+    println!("{threads} threads, {rounds} rounds of {repeat} runs, ms");
+    for (title, at) in [("medians", 0.5), ("least", 0.0)] {
+        let best = |s: usize| ours.iter().map(|c| c.quantile(s, at)).fold(f64::INFINITY, f64::min);
+        print!("{title:<34}");
+        SHAPES.iter().for_each(|(m, n, k)| print!(" {:>15}", format!("{m},{n},{k}")));
         println!();
-    }
-    for contender in peers {
-        print!("{:<34}", contender.name);
-        for shape in 0..SHAPES.len() {
-            let median = contender.median(shape);
-            print!(" {:>15}", format!("{median:.2} ({:.2}x)", median / best(shape)));
+        for contender in ours {
+            print!("{:<34}", contender.name);
+            for (shape, &(m, n, k)) in SHAPES.iter().enumerate() {
+                let time = contender.quantile(shape, at);
+                let flops = Problem { m, n, k, batch: 1 }.flops();
+                print!(" {:>15}", format!("{time:.2} ({:.0}G)", flops / time * 1e-6));
+            }
+            println!();
         }
-        println!();
+        for contender in peers {
+            print!("{:<34}", contender.name);
+            for shape in 0..SHAPES.len() {
+                let time = contender.quantile(shape, at);
+                print!(" {:>15}", format!("{time:.2} ({:.2}x)", time / best(shape)));
+            }
+            println!();
+        }
     }
     println!(
         "(G: GFLOP/s; x: times the fastest of ours). At most {:.3} % beyond 1 ULP.",
