@@ -38,7 +38,7 @@ impl Epilogue {
         match self.gate {
             Gate::Silu => each(sums, c, convert, |x1, x2| {
                 let x1 = finite(x1 * alpha1);
-                x1 * sigmoid(x1) * (x2 * alpha2)
+                product(x1 * sigmoid(x1), x2 * alpha2)
             }),
             Gate::ClampedSwiglu { limit, alpha, beta } => each(sums, c, convert, |x1, x2| {
                 let g = finite(x1 * alpha1).min(limit);
@@ -49,7 +49,7 @@ impl Epilogue {
                 // 1 + tanh(y) = 2·sigmoid(2y); 2·sqrt(2/pi) = 1.5957691…
                 let x1 = finite(x1 * alpha1);
                 let y = 1.595_769 * (x1 + 0.044_715 * x1 * x1 * x1);
-                x1 * sigmoid(y) * (x2 * alpha2)
+                product(x1 * sigmoid(y), x2 * alpha2)
             }),
         }
     }
@@ -88,6 +88,12 @@ fn each<'c, T: Element>(
 #[inline(always)]
 fn finite(x: f32) -> f32 {
     x.clamp(f32::MIN, f32::MAX)
+}
+
+/// `gate·up` that stays 0 where the gate is closed and `up` has overflowed.
+#[inline(always)]
+fn product(gate: f32, up: f32) -> f32 {
+    if gate == 0.0 { gate } else { gate * up }
 }
 
 #[inline(always)]
@@ -139,15 +145,18 @@ mod tests {
         assert_eq!(exp(0.0), 1.0);
     }
 
+    /// The gate is closed, whatever the other projection has grown to.
     #[test]
     fn gates_at_the_ends_of_the_range() {
         for gate in [Gate::Silu, Gate::GPT_OSS, Gate::GeluTanh] {
-            let epilogue = Epilogue { alpha1: 1e30, alpha2: 1.0, gate };
-            for x in [f32::MIN, -1e38, -1e10, -0.0, 0.0, 1e-40] {
-                let sums = Sums { acc: &[[x; STRIP], [2.0; STRIP]], rows: 1 };
-                let mut c = [f32::NAN; STRIP];
-                epilogue.finish(sums, [&mut c[..]].into_iter(), |values, out| *out = *values);
-                assert!(c[0].abs() < 1e-6, "{gate:?} {x} -> {}", c[0]);
+            for (alpha2, lowest) in [(1.0, 1e-40), (3e38, -0.0)] {
+                let epilogue = Epilogue { alpha1: 1e30, alpha2, gate };
+                for x in [f32::MIN, -1e38, -1e10, -0.0, 0.0, lowest] {
+                    let sums = Sums { acc: &[[x; STRIP], [2.0; STRIP]], rows: 1 };
+                    let mut c = [f32::NAN; STRIP];
+                    epilogue.finish(sums, [&mut c[..]].into_iter(), |values, out| *out = *values);
+                    assert!(c[0].abs() < 1e-6, "{gate:?} {x} {alpha2} -> {}", c[0]);
+                }
             }
         }
     }
