@@ -74,9 +74,7 @@ impl Comparison {
 /// that its last place says nothing of them, and both sides are rounded to f16 first. Beyond 65504
 /// both become infinite and only the tolerance tells them apart. Differences and the tolerance are
 /// those of the values as they are.
-///
-/// # Panics
-/// Never; slices of different length are compared over the shorter, and the rest counts as outside.
+/// Slices of different length are compared over the shorter, and the rest counts as outside.
 pub fn compare<T: Element>(actual: &[T], exact: &[T]) -> Comparison {
     let tolerance = Tolerance::of(exact);
     let mut result = Comparison {

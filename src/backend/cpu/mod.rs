@@ -26,8 +26,8 @@ use crate::problem::DualGemm;
 
 /// Computes C \[batch, M, N\] with the kernels of one instruction set.
 ///
-/// Additional memory is below 64 MiB whatever the size: 16 MiB of repacked activations and about
-/// 300 KiB a thread.
+/// Additional memory, whatever the size: 16 MiB of repacked activations, 32 MiB of accumulators (64 KiB a
+/// thread where that is more) and about 100 KiB a thread, in all below 64 MiB up to 150 threads.
 ///
 /// # Errors
 /// [`crate::Error::BackendUnavailable`] when the machine does not have it, [`crate::Error::Length`]

@@ -20,6 +20,9 @@ pub(super) const PIECE: usize = 512;
 /// Bytes of packed activations at a time.
 const PANEL_BYTES: usize = 16 << 20;
 
+/// Bytes of the accumulators of all threads together.
+const ACCUMULATOR_BYTES: usize = 32 << 20;
+
 /// Rows of a segment: with 512, a piece of A and the accumulators of a group stay in L2.
 const SEGMENT_ROWS: usize = 512;
 
@@ -107,7 +110,7 @@ pub(super) fn run<K: Kernel, T: Element>(kernel: &K, gemm: &DualGemm<'_>, c: &mu
     let tile_bytes = units * size_of::<K::A>();
     let fitting = PANEL_BYTES / tile_bytes * K::ROWS;
     // A panel that holds no useful number of rows is not worth having: tasks then pack for
-    // themselves, piece by piece. That takes a K of some 100,000.
+    // themselves, piece by piece. That takes a K above 131,072 with AMX and above a million otherwise.
     let shared = fitting >= m.min(4 * K::ROWS);
     let longest = if shared { SEGMENT_ROWS.min(fitting) } else { SEGMENT_ROWS / 8 };
     let rows = m.div_ceil(m.div_ceil(longest)).next_multiple_of(K::ROWS);
@@ -122,7 +125,11 @@ pub(super) fn run<K: Kernel, T: Element>(kernel: &K, gemm: &DualGemm<'_>, c: &mu
         1
     } else {
         // Enough tasks to keep all threads busy to the end.
-        (strips * segments / (8 * rayon::current_num_threads())).clamp(1, GROUP_STRIPS)
+        let threads = rayon::current_num_threads();
+        let strip_bytes = 2 * rows * size_of::<[f32; STRIP]>();
+        (strips * segments / (8 * threads))
+            .min(ACCUMULATOR_BYTES / (threads * strip_bytes))
+            .clamp(1, GROUP_STRIPS)
     };
     let groups = strips.div_ceil(per_group);
     let output = Output { c: c.as_mut_ptr(), m, n };

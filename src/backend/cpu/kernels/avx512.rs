@@ -23,7 +23,8 @@ impl Avx512 {
 }
 
 /// Rows of one call of the inner loop: 2·6 accumulators, 8 vectors of codes and 4 of scales leave 8
-/// registers for what comes and goes. With 8 rows the compiler spills, and takes twice as long.
+/// registers for what comes and goes. With 8 rows the compiler spills: 125 instead of 65
+/// ms for 256,4096,7168 on two CPUs of an Ice Lake Xeon.
 const ROWS_AT_ONCE: usize = 6;
 
 impl Kernel for Avx512 {
