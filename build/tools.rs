@@ -9,7 +9,7 @@ use crate::vars::{self, Env};
 /// As in cpp/CMakeLists.txt.
 pub const CMAKE_MINIMUM: [u32; 2] = [3, 24];
 
-const OWN: &str = "or install it so that it is on PATH.";
+const OWN: &str = "install it, so that it is on PATH";
 
 /// A program on PATH, else that of third_party/tools.
 fn places(name: &str, env: &Env, root: &Path) -> [Place; 2] {
