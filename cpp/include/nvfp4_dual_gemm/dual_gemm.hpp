@@ -40,7 +40,7 @@ class Error : public std::runtime_error {
 // The table of kernels, indexed by nvfp4_kernel.
 std::span<KernelInfo const> kernels() noexcept;
 
-// The kernel for a shape on a device of `sm_count` SMs: a pure function (kernels/sm100/select.cpp has the rule).
+// The kernel for a shape on a device of `sm_count` SMs: a pure function (src/select.cpp has the rule).
 nvfp4_kernel select_kernel(Problem const& problem, nvfp4_weight_format weights, int sm_count) noexcept;
 
 // Throws Error unless every rule of the kernels holds for the problem (not for any address).

@@ -1,0 +1,91 @@
+// The gate in fp32, one formula for host and device: C = x1' * sigmoid(t(x1')) * x2', one exponential and one reciprocal
+// for an element. What rounds differently on the two sides comes from a `Math` type, so that the tests run this
+// arithmetic on the host with the errors that the PTX ISA allows the device.
+//
+// It equals src/backend/cpu/epilogue.rs at the ends of the range: an infinite x1 counts as the largest finite number, and
+// a closed gate stays 0 where the other projection has overflowed. NaN stays NaN.
+#pragma once
+
+#include <cfloat>
+
+#include "nvfp4_dual_gemm/abi.h"
+
+#ifdef __CUDACC__
+#define NVFP4_HOST_DEVICE __host__ __device__ __forceinline__
+#else
+#define NVFP4_HOST_DEVICE inline
+#endif
+
+namespace nvfp4::detail {
+
+// A gate with everything folded that does not depend on the element.
+struct GateConstants {
+  nvfp4_gate_kind kind;
+  float gate_limit;  // upper bound of x1
+  float up_limit;    // bound of |x2|, of the clamped SwiGLU only
+  float beta;        // added to x2, of the clamped SwiGLU only
+  float slope;       // t(g) * -log2(e) = g * slope, or g * (slope + cubic * g^2) for GELU
+};
+
+inline constexpr double kLog2E = 1.4426950408889634;
+inline constexpr double kGeluSlope = 1.5957691216057308;  // 2 * sqrt(2 / pi): 1 + tanh(y) = 2 * sigmoid(2 * y)
+inline constexpr float kGeluCubic = static_cast<float>(-kLog2E * kGeluSlope * 0.044715);
+
+constexpr GateConstants gate_constants(nvfp4_gate const& gate) {
+  switch (gate.kind) {
+    case NVFP4_GATE_CLAMPED_SWIGLU:
+      return {gate.kind, gate.limit, gate.limit, gate.beta, static_cast<float>(-kLog2E * gate.alpha)};
+    case NVFP4_GATE_GELU_TANH:
+      return {gate.kind, FLT_MAX, FLT_MAX, 0.0f, static_cast<float>(-kLog2E * kGeluSlope)};
+    case NVFP4_GATE_SILU:
+      break;
+  }
+  return {NVFP4_GATE_SILU, FLT_MAX, FLT_MAX, 0.0f, static_cast<float>(-kLog2E)};
+}
+
+// Of the products' scaled sums x1 and x2. `Math` has exp2, reciprocal, fma, and min and max that let NaN through.
+template <nvfp4_gate_kind kKind, class Math>
+NVFP4_HOST_DEVICE float apply_gate(GateConstants const& gate, float x1, float x2) {
+  // -inf * sigmoid(-inf) would be NaN.
+  float const g = Math::max(Math::min(x1, gate.gate_limit), -FLT_MAX);
+  float exponent = g * gate.slope;
+  if constexpr (kKind == NVFP4_GATE_GELU_TANH) {
+    exponent = g * Math::fma(g * g, kGeluCubic, gate.slope);
+  }
+  // exp2 saturates to infinity, whose reciprocal closes the gate.
+  float const opened = g * Math::reciprocal(1.0f + Math::exp2(exponent));
+  if constexpr (kKind == NVFP4_GATE_CLAMPED_SWIGLU) {
+    return opened * (Math::max(Math::min(x2, gate.up_limit), -gate.up_limit) + gate.beta);
+  }
+  return opened == 0.0f ? opened : opened * x2;  // 0 * inf would be NaN
+}
+
+#ifdef __CUDACC__
+// ex2.approx.ftz and rcp.approx.ftz: relative errors of at most 2^-22 and 2^-23 (PTX ISA), one special function unit
+// operation each. tanh.approx.f32 would be a single one, but its 2^-11 is an error of several fp16 ulp.
+struct DeviceMath {
+  static __device__ __forceinline__ float exp2(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+  }
+  static __device__ __forceinline__ float reciprocal(float x) {
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+  }
+  static __device__ __forceinline__ float fma(float a, float b, float c) { return __fmaf_rn(a, b, c); }
+  static __device__ __forceinline__ float min(float a, float b) {
+    float y;
+    asm("min.NaN.f32 %0, %1, %2;" : "=f"(y) : "f"(a), "f"(b));
+    return y;
+  }
+  static __device__ __forceinline__ float max(float a, float b) {
+    float y;
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(y) : "f"(a), "f"(b));
+    return y;
+  }
+};
+#endif
+
+}  // namespace nvfp4::detail

@@ -1,0 +1,32 @@
+// Words for what goes wrong.
+#pragma once
+
+#include <sstream>
+#include <string>
+
+#include "nvfp4_dual_gemm/dual_gemm.hpp"
+
+namespace nvfp4::detail {
+
+template <class... Parts>
+std::string words(Parts const&... parts) {
+  std::ostringstream text;
+  (text << ... << parts);
+  return text.str();
+}
+
+template <class... Parts>
+[[noreturn]] void fail_argument(Parts const&... parts) {
+  throw Error(NVFP4_STATUS_INVALID_ARGUMENT, 0, words(parts...));
+}
+
+// Throws for a CUDA call that failed, with `call` as it is to be named.
+[[noreturn]] void fail_cuda(cudaError_t error, std::string const& call);
+
+inline void check_cuda(cudaError_t error, char const* call) {
+  if (error != cudaSuccess) {
+    fail_cuda(error, call);
+  }
+}
+
+}  // namespace nvfp4::detail

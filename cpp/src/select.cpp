@@ -1,0 +1,108 @@
+// Which kernel a shape gets: a model of clocks with few constants, nothing measured. Pure.
+#include <algorithm>
+#include <cmath>
+
+#include "nvfp4_dual_gemm/dual_gemm.hpp"
+#include "table.hpp"
+
+namespace nvfp4 {
+
+namespace {
+
+using detail::KernelRow;
+
+// Rates of one SM, from the PTX ISA's shapes and published microbenchmarks.
+constexpr double kMmaColumnsPerClock = 2;     // of an MMA of 128 rows an SM and K = 64: N columns take N / 2 clocks
+constexpr double kMmasPerTileK = NVFP4_TILE_K / 64;
+constexpr double kSmemBytesPerClock = 128;    // operands are read at this rate
+constexpr double kRowBytes = NVFP4_TILE_K / 2;                            // codes of one row of a tile of K
+constexpr double kAtomsBytes = NVFP4_SCALE_ATOM_BYTES * NVFP4_TILE_K / 64;  // scale factors of 128 rows of it
+
+// Clusters of four do not tile the GPCs of a B200: about nine SMs in ten can be in one.
+constexpr double kShareOfSmsInClustersOf4 = 0.9;
+
+// Below this many waves a static schedule wins: it asks nobody for the next tile.
+constexpr double kWavesForClc = 2;
+
+double ceil_div(double a, double b) { return std::ceil(a / b); }
+
+// Bytes of codes and scale factors of `rows` rows of one operand in a tile of K.
+double operand_bytes(double rows) { return rows * kRowBytes + ceil_div(rows, NVFP4_SCALE_ATOM_ROWS) * kAtomsBytes; }
+
+// Of both weights in the columns of one tile. Interleaved ones share the atoms of their 2 * tile_n rows.
+double weight_bytes(KernelRow const& kernel) {
+  return kernel.weights() == NVFP4_WEIGHTS_INTERLEAVED ? operand_bytes(2 * kernel.tile_n)
+                                                       : 2 * operand_bytes(kernel.tile_n);
+}
+
+struct Cost {
+  double waves;
+  double clocks;    // of all waves, main loops only
+  double l2_bytes;  // that leave L2, after multicast
+
+  // Fewer clocks; then everything at once on the device, which hides the quantisation of waves from the model's error;
+  // then less traffic.
+  bool operator<(Cost const& other) const {
+    if (clocks != other.clocks) return clocks < other.clocks;
+    if ((waves == 1) != (other.waves == 1)) return waves == 1;
+    return l2_bytes < other.l2_bytes;
+  }
+};
+
+Cost cost(KernelRow const& kernel, Problem const& problem, double sm_count) {
+  double const tiles_m = ceil_div(problem.m, kernel.tile_m);
+  double const tiles_n = ceil_div(problem.n, kernel.tile_n);
+  double const k_tiles = ceil_div(problem.k, NVFP4_TILE_K);
+  double const batch = problem.batch;
+
+  double const usable = kernel.cluster_size() == 4 ? kShareOfSmsInClustersOf4 * sm_count : sm_count;
+  double const clusters_at_once = std::max(1.0, std::floor(usable / kernel.cluster_size()));
+  double const cluster_rows = ceil_div(tiles_m, kernel.tiles_m_per_cluster());
+  double const cluster_columns = ceil_div(tiles_n, kernel.cluster_n);
+  double const waves = ceil_div(cluster_rows * cluster_columns * batch, clusters_at_once);
+
+  // Each SM multiplies 128 rows by all columns of the pair's tile, and reads half of the weights' codes.
+  double const mma_clocks = kMmasPerTileK * 2 * kernel.tile_n / kMmaColumnsPerClock;
+  double const a_rows = static_cast<double>(kernel.tile_m) / kernel.sms;
+  double const weight_codes = 2 * kernel.tile_n * kRowBytes;
+  double const smem_bytes = operand_bytes(a_rows) + weight_codes / kernel.sms + (weight_bytes(kernel) - weight_codes);
+  double const clocks = std::max(mma_clocks, smem_bytes / kSmemBytesPerClock);
+
+  double const a_loads = tiles_m * cluster_columns * batch;  // A is multicast along N, weights along M
+  double const b_loads = tiles_n * cluster_rows * batch;
+  return {waves, waves * k_tiles * clocks,
+          k_tiles * (a_loads * operand_bytes(kernel.tile_m) + b_loads * weight_bytes(kernel))};
+}
+
+// Whether a kernel may be picked at all; another of the same weights always may.
+bool eligible(KernelRow const& kernel, Problem const& problem, double sm_count, double waves) {
+  if (kernel.sms == 1) return true;
+  if (kernel.weights() == NVFP4_WEIGHTS_INTERLEAVED) return true;
+  if (sm_count < kernel.cluster_size()) return false;
+  // The second SM of a pair would multiply rows that do not exist.
+  if (problem.m <= kernel.tile_m / kernel.sms) return false;
+  return kernel.scheduler != NVFP4_SCHEDULER_CLC || waves >= kWavesForClc;
+}
+
+}  // namespace
+
+nvfp4_kernel select_kernel(Problem const& problem, nvfp4_weight_format weights, int sm_count) noexcept {
+  int best = NVFP4_KERNEL_AUTO;
+  Cost least{};
+  for (int i = 0; i < NVFP4_KERNEL_COUNT; ++i) {
+    KernelRow const& kernel = detail::kKernelTable[i];
+    if (kernel.weights() != weights) continue;
+    Cost const candidate = cost(kernel, problem, sm_count);
+    if (!eligible(kernel, problem, sm_count, candidate.waves)) continue;
+    // A dynamic schedule that is eligible wins against the same kernel with a static one.
+    bool const dynamic = best != NVFP4_KERNEL_AUTO && kernel.scheduler == NVFP4_SCHEDULER_CLC &&
+                         detail::kKernelTable[best].scheduler != NVFP4_SCHEDULER_CLC && !(least < candidate);
+    if (best == NVFP4_KERNEL_AUTO || candidate < least || dynamic) {
+      best = i;
+      least = candidate;
+    }
+  }
+  return static_cast<nvfp4_kernel>(best);
+}
+
+}  // namespace nvfp4
