@@ -1,0 +1,108 @@
+//! The CUDA toolkit.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::lookup::{self, Missing, Place};
+use crate::vars::{self, Env};
+
+/// The first release whose ptxas knows 256-bit global stores (PTX ISA 8.8), which the epilogue uses.
+pub const MINIMUM: Version = Version { major: 12, minor: 9 };
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version {
+    pub major: u32,
+    pub minor: u32,
+}
+
+impl std::fmt::Display for Version {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
+
+#[derive(Debug)]
+pub struct Toolkit {
+    /// The place of the look-up that it came from.
+    pub from: String,
+    pub nvcc: PathBuf,
+    pub include: PathBuf,
+    pub lib: PathBuf,
+    pub version: Version,
+}
+
+pub fn find(env: &Env, root: &Path) -> Result<Toolkit, Missing> {
+    let program = |name: &'static str| {
+        let path = env.path(name).map(|path| {
+            if path.components().count() == 1 {
+                env.on_path(&path.to_string_lossy()).unwrap_or(path)
+            } else {
+                path
+            }
+        });
+        Place::binding(name, path)
+    };
+    let folder = |path: PathBuf| path.is_dir().then_some(path);
+    let mut places = vec![program(vars::NVCC), program(vars::CUDACXX)];
+    places.extend(vars::CUDA_ROOTS.map(|name| Place::new(name, env.path(name))));
+    places.push(Place::new("nvcc on PATH", env.on_path("nvcc")));
+    places.push(Place::new(
+        "third_party/cuda of this repository",
+        folder(root.join("third_party/cuda")),
+    ));
+    places.push(Place::new(
+        "/usr/local/cuda of this machine",
+        folder(PathBuf::from("/usr/local/cuda")),
+    ));
+    lookup::first(
+        format!("the CUDA toolkit, {MINIMUM} or later"),
+        "or set CUDA_HOME to the root of your own toolkit.",
+        places,
+        |place, path| if path.is_dir() { in_root(place, &path) } else { of_nvcc(place, &path) },
+    )
+}
+
+fn in_root(place: &Place, root: &Path) -> Result<Toolkit, String> {
+    let nvcc = root.join("bin/nvcc");
+    if !nvcc.is_file() {
+        return Err("has no bin/nvcc".to_owned());
+    }
+    check(place, nvcc, root)
+}
+
+fn of_nvcc(place: &Place, nvcc: &Path) -> Result<Toolkit, String> {
+    // /usr/bin/nvcc may be a link into the toolkit.
+    let real = fs::canonicalize(nvcc).map_err(|error| error.to_string())?;
+    let root = real.parent().and_then(Path::parent).ok_or("has no folder above it")?;
+    check(place, nvcc.to_owned(), root)
+}
+
+fn check(place: &Place, nvcc: PathBuf, root: &Path) -> Result<Toolkit, String> {
+    // The second is what conda and NVIDIA's cross packages have.
+    let targets = root.join("targets/x86_64-linux");
+    let first_with = |file: &str, folders: &[PathBuf]| {
+        folders.iter().find(|folder| folder.join(file).is_file()).cloned()
+    };
+    let include = first_with("cuda.h", &[root.join("include"), targets.join("include")])
+        .ok_or_else(|| format!("has nvcc, but no include/cuda.h in {}", root.display()))?;
+    let libs = [
+        root.join("lib64"),
+        root.join("lib"),
+        targets.join("lib"),
+        root.join("lib/x86_64-linux-gnu"),
+    ];
+    let lib = first_with("libcudart_static.a", &libs)
+        .ok_or_else(|| format!("has nvcc, but no libcudart_static.a in {}", root.display()))?;
+    let version = version_of(&include.join("cuda.h"))?;
+    if version < MINIMUM {
+        return Err(format!("is CUDA {version}, older than {MINIMUM}"));
+    }
+    Ok(Toolkit { from: place.name.clone(), nvcc, include, lib, version })
+}
+
+fn version_of(header: &Path) -> Result<Version, String> {
+    let text = fs::read(header).map_err(|error| format!("{}: {error}", header.display()))?;
+    let number = lookup::defined(&String::from_utf8_lossy(&text), "CUDA_VERSION")
+        .ok_or_else(|| format!("{} defines no CUDA_VERSION", header.display()))?;
+    Ok(Version { major: number / 1000, minor: number % 1000 / 10 })
+}

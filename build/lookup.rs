@@ -1,0 +1,82 @@
+//! Trying places in order, and saying why each was refused.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// Fetches whatever a look-up misses.
+pub const MENDING: &str = "third_party/fetch.sh";
+
+/// A place that may have what is looked for.
+pub struct Place {
+    /// The variable, or the place in words.
+    pub name: String,
+    /// `None`: the variable is unset, or there is no such place.
+    pub path: Option<PathBuf>,
+    /// The user asked for just this: refusing it ends the look-up.
+    pub binding: bool,
+}
+
+impl Place {
+    pub fn new(name: impl Into<String>, path: Option<PathBuf>) -> Self {
+        Self { name: name.into(), path, binding: false }
+    }
+
+    pub fn binding(name: impl Into<String>, path: Option<PathBuf>) -> Self {
+        Self { name: name.into(), path, binding: true }
+    }
+}
+
+/// Nothing fitted.
+#[derive(Debug)]
+pub struct Missing {
+    wanted: String,
+    tried: Vec<(String, String)>,
+    own: &'static str,
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "Feature `cuda` needs {}. Looked at, in this order:", self.wanted)?;
+        let width = self.tried.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+        for (name, reason) in &self.tried {
+            writeln!(f, "  {name:width$}  {reason}")?;
+        }
+        writeln!(f, "To get it without touching the system, run in the repository:\n  {MENDING}")?;
+        write!(f, "{}", self.own)
+    }
+}
+
+/// The first of `places` that `check` accepts. `own` says how to name one's own.
+pub fn first<T>(
+    wanted: impl Into<String>,
+    own: &'static str,
+    places: impl IntoIterator<Item = Place>,
+    check: impl Fn(&Place, PathBuf) -> Result<T, String>,
+) -> Result<T, Missing> {
+    let mut tried = Vec::new();
+    for place in places {
+        let Some(path) = place.path.clone() else {
+            let reason = if place.name.contains(' ') { "not there" } else { "not set" };
+            tried.push((place.name, reason.to_owned()));
+            continue;
+        };
+        let shown = path.display().to_string();
+        match check(&place, path) {
+            Ok(found) => return Ok(found),
+            Err(reason) => tried.push((place.name, format!("{shown}: {reason}"))),
+        }
+        if place.binding {
+            break;
+        }
+    }
+    Err(Missing { wanted: wanted.into(), tried, own })
+}
+
+/// The number after `#define NAME` in a header.
+pub fn defined(header: &str, name: &str) -> Option<u32> {
+    header.lines().find_map(|line| {
+        let mut words = line.split_whitespace();
+        (words.next() == Some("#define") && words.next() == Some(name))
+            .then(|| words.next()?.parse().ok())?
+    })
+}

@@ -1,0 +1,90 @@
+"""Unpacks the wheels that fetch.sh downloads: unpack.py build|proof FOLDER_OF_WHEELS"""
+
+import os
+import pathlib
+import shutil
+import sys
+import zipfile
+
+# Wheel, folder in it, folder here.
+BUILD = [
+    *((f"nvidia_{name}", "nvidia/cu13/", "cuda/") for name in (
+        "cuda_nvcc", "nvvm", "cuda_crt", "cuda_runtime", "cuda_cccl", "cuda_cuobjdump", "cuda_nvdisasm")),
+    ("nvidia_cuda_nvcc", "*.dist-info/licenses/", "cuda/licenses/"),
+    ("flashinfer_python", "flashinfer/data/cutlass/include/", "cutlass/include/"),
+    ("flashinfer_python", "flashinfer/data/cutlass/tools/util/", "cutlass/tools/util/"),
+    ("flashinfer_python", "*.dist-info/licenses/LICENSE", "cutlass/licenses/flashinfer/LICENSE"),
+    ("cmake", "cmake/data/bin/", "tools/bin/"),
+    ("cmake", "cmake/data/share/cmake-", "tools/share/cmake-"),
+    ("cmake", "*.dist-info/licenses/", "tools/licenses/cmake/"),
+    ("ninja", "*.data/scripts/", "tools/bin/"),
+    ("ninja", "*.dist-info/licenses/", "tools/licenses/ninja/"),
+    ("libclang", "*.data/platlib/clang/native/", "tools/lib/"),
+    ("libclang", "*.dist-info/LICENSE.TXT", "tools/licenses/libclang/LICENSE.TXT"),
+]
+PROOF = [("sentryward", "", "proof/"), ("z3_solver", "", "proof/")]
+
+
+def extract(wheel, prefix, target, root):
+    """Members below `prefix`, whose first part may be a `*.suffix`, with their permissions."""
+    count = 0
+    with zipfile.ZipFile(wheel) as archive:
+        for member in archive.infolist():
+            name = member.filename
+            if prefix.startswith("*"):
+                first, _, rest = name.partition("/")
+                suffix, _, below = prefix[1:].partition("/")
+                if not first.endswith(suffix):
+                    continue
+                name, head = rest, below
+            else:
+                head = prefix
+            if not name.startswith(head) or name.endswith("/"):
+                continue
+            path = root / (target + name[len(head):])
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with archive.open(member) as source, open(path, "wb") as sink:
+                shutil.copyfileobj(source, sink)
+            path.chmod(0o755 if member.external_attr >> 16 & 0o100 else 0o644)
+            count += 1
+    if count == 0:
+        raise SystemExit(f"unpack.py: {wheel.name} has nothing in {prefix}")
+
+
+def finish_build(root):
+    # The wheel has the library under its soname only; the linker and CMake look for this name.
+    runtime, = (root / "cuda/lib").glob("libcudart.so.*")
+    (root / "cuda/lib/libcudart.so").symlink_to(runtime.name)
+    # The wheel lacks CUTLASS's LICENSE.txt; every header begins with the whole text.
+    header = (root / "cutlass/include/cutlass/version.h").read_text()
+    lines = header[:header.index("*/")].splitlines()
+    text = "\n".join(line.strip().lstrip("*").strip() for line in lines[1:] if not line.startswith(" ***"))
+    (root / "cutlass/LICENSE.txt").write_text(text.strip() + "\n")
+    for program in (root / "tools/bin").iterdir():
+        program.chmod(0o755)
+
+
+def main():
+    which, wheels = sys.argv[1], pathlib.Path(sys.argv[2])
+    here = pathlib.Path(__file__).resolve().parent
+    rules = BUILD if which == "build" else PROOF
+    # Beside the final place, so that a broken run leaves nothing half done there.
+    fresh = here / f".unpacking-{which}"
+    shutil.rmtree(fresh, ignore_errors=True)
+    for name, prefix, target in rules:
+        wheel, = wheels.glob(f"{name}-*.whl")
+        extract(wheel, prefix, target, fresh)
+    if which == "build":
+        finish_build(fresh)
+    for folder in sorted(path.name for path in fresh.iterdir()):
+        old = here / folder
+        if old.is_symlink():
+            old.unlink()
+        elif old.exists():
+            shutil.rmtree(old)
+        os.replace(fresh / folder, old)
+    fresh.rmdir()
+
+
+if __name__ == "__main__":
+    main()
