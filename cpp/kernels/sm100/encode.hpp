@@ -1,0 +1,159 @@
+// The host's side of a compiled kernel: its row of the table, and its parameter and launch shape for given operands.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <string>
+#include <type_traits>
+
+#include <cuda_runtime_api.h>
+
+#include "instance.hpp"
+#include "nvfp4_dual_gemm/dual_gemm.hpp"
+#include "sm100/kernel.hpp"
+
+namespace nvfp4::sm100 {
+
+// CUTLASS gets cuTensorMapEncodeTiled from the runtime and, where that fails, prints and goes on.
+inline void require_tensor_map_encoder() {
+  void* function = nullptr;
+  cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
+#if CUDART_VERSION >= 13000
+  cudaError_t const error =
+      cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, &found);
+#else
+  cudaError_t const error = cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &function, cudaEnableDefault, &found);
+#endif
+  if (error != cudaSuccess) {
+    static_cast<void>(cudaGetLastError());  // reported here, not by the caller's next call
+    throw Error(NVFP4_STATUS_NO_DEVICE, error,
+                std::string("cannot ask the driver for cuTensorMapEncodeTiled: ") + cudaGetErrorString(error));
+  }
+  if (found != cudaDriverEntryPointSuccess || function == nullptr) {
+    throw Error(NVFP4_STATUS_NO_DEVICE, 0, "the driver has no cuTensorMapEncodeTiled: it is older than CUDA 12.0");
+  }
+}
+
+// A tensor map that could not be encoded stays zero.
+template <class Tma>
+void require_encoded(Tma const& tma, char const* operand) {
+  static constexpr cute::TmaDescriptor kNone{};
+  if (std::memcmp(tma.get_tma_descriptor(), &kNone, sizeof(kNone)) == 0) {
+    throw Error(NVFP4_STATUS_CUDA, 0, std::string("cuTensorMapEncodeTiled refused the tensor map of ") + operand);
+  }
+}
+
+template <class Params>
+void require_encoded(Params const& params) {
+  static constexpr char const* kCodes[] = {"B1", "B2"};
+  static constexpr char const* kScales[] = {"the scales of B1", "the scales of B2"};
+  require_encoded(params.tma_a, "A");
+  require_encoded(params.tma_sfa, "the scales of A");
+  std::size_t matrix = 0;
+  for (auto const& tma : params.tma_b) {
+    require_encoded(tma, kCodes[matrix++]);
+  }
+  matrix = 0;
+  for (auto const& tma : params.tma_sfb) {
+    require_encoded(tma, kScales[matrix++]);
+  }
+}
+
+// The schedulers count tiles and CTAs in 32 bits; a grid of CLC has every tile in it.
+template <class Config>
+void require_countable_tiles(nvfp4_problem const& problem) {
+  auto const ctas = [](std::int64_t extent, std::int64_t tile, std::int64_t ctas_per_tile, std::int64_t cluster) {
+    std::int64_t const count = (extent + tile - 1) / tile * ctas_per_tile;
+    return (count + cluster - 1) / cluster * cluster;
+  };
+  std::int64_t const m = ctas(problem.m, Config::kTileM, Config::kSms, Config::kClusterM);
+  std::int64_t const n = ctas(problem.n, Config::kTileN, 1, Config::kClusterN);
+  std::int64_t const most = std::numeric_limits<std::int32_t>::max();
+  bool const countable = m <= most / n / problem.batch;
+  bool const launchable = Config::kScheduler != NVFP4_SCHEDULER_CLC ||
+                          (std::max(m, n) <= 65535 && problem.batch <= NVFP4_MAX_BATCH);
+  if (!countable || !launchable) {
+    throw Error(NVFP4_STATUS_INVALID_ARGUMENT, 0,
+                "too many tiles: " + std::to_string(m) + " x " + std::to_string(n) + " x " +
+                    std::to_string(problem.batch) + " CTAs");
+  }
+}
+
+template <class Config>
+void encode(nvfp4_config const& config, nvfp4_operands const& operands, int sm_count, int max_clusters, void* memory,
+            nvfp4_launch_shape& shape) {
+  using Kernel = typename Config::Kernel;
+  using Params = typename Kernel::Params;
+  static_assert(std::is_trivially_copyable_v<Params>, "the parameter is handed over as bytes");
+
+  // Clusters that are resident at once; a device whose GPCs they do not divide holds fewer than it has SMs for.
+  constexpr int kClusterSize = Config::kClusterM * Config::kClusterN;
+  int clusters = sm_count / kClusterSize;
+  if (max_clusters > 0) {
+    clusters = std::min(clusters, max_clusters);
+  }
+  if (clusters < 1) {
+    throw Error(NVFP4_STATUS_INVALID_ARGUMENT, 0,
+                "clusters of " + std::to_string(kClusterSize) + " CTAs do not run on " + std::to_string(sm_count) +
+                    " SMs");
+  }
+  require_countable_tiles<Config>(config.problem);
+
+  typename Kernel::Arguments args{};
+  args.mode = cutlass::gemm::GemmUniversalMode::kGemm;
+  args.problem_shape = Config::problem_shape(config.problem);
+  args.mainloop = {operands.a_codes,  operands.a_scales, operands.b1_codes,
+                   operands.b1_scales, operands.b2_codes, operands.b2_scales};
+  args.epilogue = {config.gate,          config.output,        operands.alpha1, operands.alpha2,
+                   operands.alpha1_ptr, operands.alpha2_ptr, operands.c};
+  args.hw_info.sm_count = clusters * kClusterSize;
+  args.hw_info.max_active_clusters = clusters;
+  args.hw_info.cluster_shape = dim3(Config::kClusterM, Config::kClusterN, 1);
+  args.hw_info.cluster_shape_fallback = args.hw_info.cluster_shape;
+  if (!Kernel::can_implement(args)) {
+    throw Error(NVFP4_STATUS_CUTLASS, 0,
+                std::string("CUTLASS: ") + cutlass::cutlassGetStatusString(cutlass::Status::kErrorInvalidProblem));
+  }
+
+  require_tensor_map_encoder();
+  Params const params = Kernel::to_underlying_arguments(args, nullptr);
+  require_encoded(params.mainloop);
+  std::memcpy(memory, &params, sizeof(params));  // the type may want more alignment than the memory has
+
+  dim3 const grid = Kernel::get_grid_shape(params);
+  dim3 const block = Kernel::get_block_shape();
+  shape = {{grid.x, grid.y, grid.z},
+           {block.x, block.y, block.z},
+           {Config::kClusterM, Config::kClusterN, 1},
+           static_cast<std::uint32_t>(Kernel::SharedStorageSize)};
+}
+
+template <class Config>
+detail::KernelInstance instance(char const* name, void const* function) {
+  using Kernel = typename Config::Kernel;
+  nvfp4_kernel_info info{};
+  info.name = name;
+  info.mainloop = Config::kMainloop;
+  info.scheduler = Config::kScheduler;
+  info.weights =
+      Config::kMainloop == NVFP4_MAINLOOP_INTERLEAVED ? NVFP4_WEIGHTS_INTERLEAVED : NVFP4_WEIGHTS_SEPARATE;
+  info.compute_capability = 100;
+  info.sms = Config::kSms;
+  info.tile_m = Config::kTileM;
+  info.tile_n = Config::kTileN;
+  info.tile_k = NVFP4_TILE_K;
+  info.cluster_m = Config::kClusterM;
+  info.cluster_n = Config::kClusterN;
+  info.threads = Kernel::MaxThreadsPerBlock;
+  info.stages = Config::kStages;
+  info.accumulator_stages = Config::CollectiveMainloop::TensorMemory::kStages;
+  info.smem_bytes = Kernel::SharedStorageSize;
+  info.tmem_columns = Config::TmemColumns::kTotal;
+  info.params_bytes = sizeof(typename Kernel::Params);
+  return {info, function, &encode<Config>};
+}
+
+}  // namespace nvfp4::sm100

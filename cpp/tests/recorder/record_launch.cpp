@@ -1,0 +1,248 @@
+// record_launch --list
+// record_launch KERNEL M N K BATCH [--sms N] [--output f16|bf16|f32] [--gate silu|swiglu|gelu] [--programmatic]
+//               [--alpha-pointers]
+//
+// Prints as JSON what the host code would launch: the launch, the kernel's parameter byte for byte, and the tensor maps
+// with their places in it. Operands are at symbolic addresses, one of `objects` each.
+#include <charconv>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <iostream>
+#include <sstream>
+#include <string>
+#include <string_view>
+
+#include "nvfp4_dual_gemm/dual_gemm.hpp"
+#include "recorder.hpp"
+
+namespace {
+
+using namespace nvfp4;
+
+// Far enough apart for any operand, and too large for a stride or a size to look like one.
+constexpr int kObjectShift = 44;
+enum Object { kA = 1, kSFA, kB1, kSFB1, kB2, kSFB2, kC, kAlpha1, kAlpha2 };
+constexpr char const* kObjectNames[] = {"A", "SFA", "B1", "SFB1", "B2", "SFB2", "C", "ALPHA1", "ALPHA2"};
+
+std::uint64_t address_of(int object) { return static_cast<std::uint64_t>(object) << kObjectShift; }
+
+template <class T>
+T* symbol(Object object) {
+  return reinterpret_cast<T*>(address_of(object));
+}
+
+[[noreturn]] void usage(std::string const& what) {
+  std::cerr << "record_launch: " << what << "\n";
+  std::exit(2);
+}
+
+int number(std::string_view text, char const* name) {
+  int value = 0;
+  auto const result = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (result.ec != std::errc{} || result.ptr != text.data() + text.size()) {
+    usage(std::string(name) + " is \"" + std::string(text) + "\", not a number");
+  }
+  return value;
+}
+
+template <class Range>
+std::string array(Range const& values) {
+  std::ostringstream out;
+  char const* separator = "";
+  out << '[';
+  for (auto const& value : values) {
+    out << separator << value;
+    separator = ", ";
+  }
+  out << ']';
+  return out.str();
+}
+
+std::string array(dim3 const& d) { return array(std::initializer_list<unsigned>{d.x, d.y, d.z}); }
+
+std::string quoted(std::string_view text) {
+  std::ostringstream out;
+  out << '"';
+  for (char const c : text) {
+    if (c == '"' || c == '\\') {
+      out << '\\';
+    }
+    out << c;
+  }
+  out << '"';
+  return out.str();
+}
+
+char const* mainloop_name(nvfp4_mainloop mainloop) {
+  switch (mainloop) {
+    case NVFP4_MAINLOOP_STACKED: return "stacked";
+    case NVFP4_MAINLOOP_TWO_ACCUMULATORS: return "two_accumulators";
+    case NVFP4_MAINLOOP_INTERLEAVED: return "interleaved";
+  }
+  return "unknown";
+}
+
+std::string json_of(KernelInfo const& info) {
+  std::ostringstream out;
+  out << "{\"name\": " << quoted(info.name) << ", \"mainloop\": " << quoted(mainloop_name(info.mainloop))
+      << ", \"scheduler\": " << quoted(info.scheduler == NVFP4_SCHEDULER_CLC ? "clc" : "static")
+      << ", \"compute_capability\": " << info.compute_capability << ", \"sms\": " << info.sms
+      << ", \"tile\": " << array(std::initializer_list<int>{info.tile_m, info.tile_n, info.tile_k})
+      << ", \"cluster\": " << array(std::initializer_list<int>{info.cluster_m, info.cluster_n, 1})
+      << ", \"threads\": " << info.threads << ", \"stages\": " << info.stages
+      << ", \"accumulator_stages\": " << info.accumulator_stages << ", \"smem_bytes\": " << info.smem_bytes
+      << ", \"tmem_columns\": " << info.tmem_columns << ", \"params_bytes\": " << info.params_bytes << "}";
+  return out.str();
+}
+
+std::string json_of(recorder::TensorMap const& map, recorder::StampedMap const& place) {
+  std::ostringstream out;
+  out << "{\"offset\": " << place.offset << ", \"data_type\": " << static_cast<int>(map.data_type)
+      << ", \"address\": " << map.address << ", \"global_dim\": " << array(map.global_dim)
+      << ", \"global_strides\": " << array(map.global_strides) << ", \"box_dim\": " << array(map.box_dim)
+      << ", \"element_strides\": " << array(map.element_strides)
+      << ", \"interleave\": " << static_cast<int>(map.interleave) << ", \"swizzle\": " << static_cast<int>(map.swizzle)
+      << ", \"l2_promotion\": " << static_cast<int>(map.l2_promotion)
+      << ", \"oob_fill\": " << static_cast<int>(map.oob_fill) << "}";
+  return out.str();
+}
+
+std::string hex(std::vector<std::uint8_t> const& bytes) {
+  static constexpr char kDigits[] = "0123456789abcdef";
+  std::string text;
+  text.reserve(2 * bytes.size());
+  for (std::uint8_t const byte : bytes) {
+    text += kDigits[byte >> 4];
+    text += kDigits[byte & 15];
+  }
+  return text;
+}
+
+void print_list() {
+  char const* separator = "";
+  std::cout << "[";
+  for (KernelInfo const& info : kernels()) {
+    std::cout << separator << "\n  " << json_of(info);
+    separator = ",";
+  }
+  std::cout << "\n]\n";
+}
+
+void print_launch(Config const& config, Operands const& operands) {
+  auto const plan = DualGemm::prepare(config, operands);
+  recorder::parameter_bytes() = static_cast<std::size_t>(plan.kernel().params_bytes);
+  plan.launch(nullptr);
+  recorder::Launch const& launch = recorder::launches().back();
+  auto const* const cluster = launch.attribute(cudaLaunchAttributeClusterDimension);
+  auto const* const programmatic = launch.attribute(cudaLaunchAttributeProgrammaticStreamSerialization);
+
+  std::cout << "{\n  \"kernel\": " << json_of(plan.kernel()) << ",\n  \"function\": " << quoted(launch.function)
+            << ",\n  \"grid\": " << array(launch.grid) << ",\n  \"block\": " << array(launch.block)
+            << ",\n  \"cluster\": ";
+  if (cluster != nullptr) {
+    auto const& d = cluster->val.clusterDim;
+    std::cout << array(std::initializer_list<unsigned>{d.x, d.y, d.z});
+  } else {
+    std::cout << "[1, 1, 1]";
+  }
+  std::cout << ",\n  \"smem_bytes\": " << launch.smem_bytes << ",\n  \"programmatic\": "
+            << (programmatic != nullptr && programmatic->val.programmaticStreamSerializationAllowed != 0 ? "true" : "false")
+            << ",\n  \"objects\": {";
+  char const* separator = "";
+  for (int object = kA; object <= kAlpha2; ++object) {
+    std::cout << separator << quoted(kObjectNames[object - kA]) << ": " << address_of(object);
+    separator = ", ";
+  }
+  std::cout << "},\n  \"object_shift\": " << kObjectShift << ",\n  \"tensor_maps\": [";
+  separator = "";
+  for (recorder::StampedMap const& place : recorder::find_tensor_maps(launch.parameter)) {
+    std::cout << separator << "\n    " << json_of(recorder::tensor_maps().at(place.index), place);
+    separator = ",";
+  }
+  std::cout << "\n  ],\n  \"parameter\": " << quoted(hex(launch.parameter)) << "\n}\n";
+}
+
+int kernel_index(std::string_view name) {
+  if (name == "auto") {
+    return NVFP4_KERNEL_AUTO;
+  }
+  auto const all = kernels();
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    if (name == all[i].name) {
+      return static_cast<int>(i);
+    }
+  }
+  usage("there is no kernel " + std::string(name) + "; --list has them");
+}
+
+}  // namespace
+
+int main(int argc, char** argv) try {
+  if (argc == 2 && std::string_view(argv[1]) == "--list") {
+    print_list();
+    return 0;
+  }
+  if (argc < 6) {
+    usage("arguments: --list, or KERNEL M N K BATCH [options]");
+  }
+  Config config{};
+  config.kernel = kernel_index(argv[1]);
+  config.problem = {number(argv[2], "M"), number(argv[3], "N"), number(argv[4], "K"), number(argv[5], "BATCH")};
+  config.gate.limit = 7.0f;
+  config.gate.alpha = 1.702f;
+  config.gate.beta = 1.0f;
+  if (config.kernel >= 0) {
+    config.weights = kernels()[static_cast<std::size_t>(config.kernel)].weights;
+  }
+  bool alpha_pointers = false;
+  for (int i = 6; i < argc; ++i) {
+    std::string_view const option = argv[i];
+    auto value = [&] { return ++i < argc ? std::string_view(argv[i]) : (usage(std::string(option) + " lacks its value"), ""); };
+    auto choice = [&](std::initializer_list<std::string_view> names) {
+      std::string_view const wanted = value();
+      int index = 0;
+      for (std::string_view const name : names) {
+        if (name == wanted) {
+          return index;
+        }
+        ++index;
+      }
+      usage(std::string(option) + " cannot be \"" + std::string(wanted) + "\"");
+    };
+    if (option == "--sms") {
+      config.sm_count = number(value(), "--sms");
+    } else if (option == "--output") {
+      config.output = static_cast<nvfp4_output>(choice({"f16", "bf16", "f32"}));
+    } else if (option == "--gate") {
+      config.gate.kind = static_cast<nvfp4_gate_kind>(choice({"silu", "swiglu", "gelu"}));
+    } else if (option == "--programmatic") {
+      config.programmatic_launch = 1;
+    } else if (option == "--alpha-pointers") {
+      alpha_pointers = true;
+    } else {
+      usage("there is no option " + std::string(option));
+    }
+  }
+  Operands operands{};
+  operands.a_codes = symbol<void>(kA);
+  operands.a_scales = symbol<void>(kSFA);
+  operands.b1_codes = symbol<void>(kB1);
+  operands.b1_scales = symbol<void>(kSFB1);
+  if (config.weights == NVFP4_WEIGHTS_SEPARATE) {
+    operands.b2_codes = symbol<void>(kB2);
+    operands.b2_scales = symbol<void>(kSFB2);
+  }
+  operands.c = symbol<void>(kC);
+  operands.alpha1 = 0.5f;
+  operands.alpha2 = 0.25f;
+  if (alpha_pointers) {
+    operands.alpha1_ptr = symbol<float const>(kAlpha1);
+    operands.alpha2_ptr = symbol<float const>(kAlpha2);
+  }
+  print_launch(config, operands);
+  return 0;
+} catch (nvfp4::Error const& error) {
+  std::cerr << "record_launch: " << error.what() << "\n";
+  return 1;
+}

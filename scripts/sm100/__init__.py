@@ -1,0 +1,1 @@
+"""What static_proof.py and machine_code.py share."""

@@ -1,0 +1,80 @@
+"""The built library and the programs beside it."""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+LIBRARY = "libnvfp4_dual_gemm.a"
+ENTRY = "nvfp4_"  # of a kernel's symbol in the table, for its name in PTX and machine code
+
+
+class Failure(Exception):
+    """Words for whoever runs the script."""
+
+
+def run(command, **more):
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, **more)
+    if done.returncode != 0:
+        raise Failure(f"{' '.join(map(str, command))} failed with status {done.returncode}:\n{done.stderr.strip()}")
+    return done.stdout
+
+
+def tool(name):
+    """A program of the CUDA toolkit: of CUDA_HOME, of third_party/cuda, or on PATH."""
+    folders = [Path(os.environ["CUDA_HOME"]) / "bin"] if "CUDA_HOME" in os.environ else []
+    folders.append(ROOT / "third_party/cuda/bin")
+    for folder in folders:
+        if (folder / name).exists():
+            return folder / name
+    found = shutil.which(name)
+    if found is None:
+        raise Failure(f"{name} is not in CUDA_HOME, not in third_party/cuda (third_party/fetch.sh gets it), not on PATH")
+    return Path(found)
+
+
+class Build:
+    """A CMake build folder of cpp/ with its tests."""
+
+    def __init__(self, folder):
+        self.folder = Path(folder).resolve()
+        self.library = self.folder / LIBRARY
+        if not self.library.exists():
+            raise Failure(f"{self.library} does not exist: build cpp/ there first, with -DNVFP4_BUILD_TESTS=ON")
+
+    def recorder(self):
+        found = sorted(self.folder.glob("**/record_launch"))
+        found = [path for path in found if path.is_file() and os.access(path, os.X_OK)]
+        if not found:
+            raise Failure(f"there is no record_launch below {self.folder}: configure with -DNVFP4_BUILD_TESTS=ON")
+        return found[0]
+
+    def kernels(self):
+        """The table of kernels as compiled, in its order."""
+        return json.loads(run([self.recorder(), "--list"]))
+
+    def launch(self, kernel, shape, *options):
+        """What the host code launches for (M, N, K, batch)."""
+        return json.loads(run([self.recorder(), kernel, *shape, *options]))
+
+    def ptx(self, scratch):
+        """{kernel: PTX} of every kernel in the library."""
+        scratch = Path(scratch)
+        for old in scratch.glob("*.ptx"):
+            old.unlink()
+        run([tool("cuobjdump"), "-xptx", "all", self.library], cwd=scratch)
+        texts = {}
+        for path in sorted(scratch.glob("*.ptx")):
+            text = path.read_text()
+            for name in entries(text):
+                texts[name] = text
+        return texts
+
+
+def entries(ptx):
+    """Kernels of the table that a PTX text has an .entry of."""
+    import re
+
+    return re.findall(r"\.entry\s+" + ENTRY + r"(\w+)\s*\(", ptx)

@@ -1,0 +1,140 @@
+"""PTX text: what a kernel reads of its parameter, and the rewriting that the verifier needs."""
+
+import re
+
+from .build import Failure
+
+PARAMETER = re.compile(r"\.param\s+\.align\s+\d+\s+\.b8\s+(\w+)\[(\d+)\]")
+MMA = re.compile(
+    r"tcgen05\.mma\.\S*?kind::mxf4nvf4\S*\s+\[(%\w+)\],\s*(%\w+),\s*(%\w+),\s*(%\w+),\s*\[(%\w+)\],\s*\[(%\w+)\],\s*(\w+|%\w+)\s*;")
+
+
+def parameter(text):
+    """Name and size of the kernel's one parameter."""
+    found = PARAMETER.findall(text)
+    if len(found) != 1:
+        raise Failure(f"the PTX declares {len(found)} structures as parameters instead of 1")
+    return found[0][0], int(found[0][1])
+
+
+def parameter_words(text):
+    """{(offset, bytes)} of all words that the kernel loads from its parameter."""
+    name, _ = parameter(text)
+    base = {name: 0}
+    # Address arithmetic on the parameter stands before its use; two passes follow any chain nvcc makes.
+    for _ in range(2):
+        for target, source in re.findall(r"mov\.[bu]64\s+(%\w+),\s*([%\w]+);", text):
+            if source in base:
+                base[target] = base[source]
+        for target, source, offset in re.findall(r"add\.s64\s+(%\w+),\s*(%\w+),\s*(\d+);", text):
+            if source in base:
+                base[target] = base[source] + int(offset)
+    words = set()
+    load = re.compile(
+        r"ld\.param(?:::entry)?(?:\.v([248]))?\.[busf](8|16|32|64)\s+(?:\{[^}]*\}|%\w+),\s*\[([%\w]+)(?:\+(\d+))?\]")
+    for vector, bits, register, offset in load.findall(text):
+        if register not in base:
+            if register.startswith("%"):
+                raise Failure(f"ld.param through {register}, whose offset in the parameter is not a constant")
+            continue  # the parameter of a call
+        width = int(bits) // 8
+        start = base[register] + int(offset or 0)
+        words |= {(start + i * width, width) for i in range(int(vector or 1))}
+    return words
+
+
+def definitions(text):
+    """{register: (opcode, operands)} of registers with one plain definition."""
+    found, several = {}, set()
+    for opcode, operands in re.findall(r"^\s*([a-z][\w.:]*)\s+(%\w+,[^;{}\[\]]*);", text, re.M):
+        target, *sources = [word.strip() for word in operands.split(",")]
+        if target in found:
+            several.add(target)
+        found[target] = (opcode, sources)
+    return {target: what for target, what in found.items() if target not in several}
+
+
+def check_collector(text):
+    """Every A tile that is kept in the collector is taken by the next MMA, with the same descriptor."""
+    kept = None
+    pairs = 0
+    for line in text.splitlines():
+        match = MMA.search(line)
+        if not match:
+            continue
+        use = re.search(r"collector::a::(\w+)", line)
+        use = use[1] if use else "discard"
+        if kept is not None and (use != "lastuse" or match[2] != kept):
+            raise Failure(f"the A tile {kept} is kept, but the next MMA has {match[2]} and {use}")
+        if kept is None and use in ("lastuse", "use"):
+            raise Failure(f"an MMA takes {match[2]} from the collector, and none before it kept that")
+        kept = match[2] if use == "fill" else None
+        pairs += use == "fill"
+    if kept is not None:
+        raise Failure(f"the A tile {kept} is kept to the end")
+    return pairs
+
+
+def scale_column_shift(text):
+    """The registers by which MMAs move their B scales by 0 or 2 columns, which only 64-column tiles do."""
+    defined = definitions(text)
+    shifts, seen = set(), set()
+
+    def is_shift(register):
+        opcode, sources = defined.get(register, ("", []))
+        if opcode == "and.b32" and sources[1] == "2":
+            return True
+        if opcode == "shl.b32" and sources[1] == "1":
+            inner, operands = defined.get(sources[0], ("", []))
+            return inner == "and.b32" and operands[1] == "1"
+        return False
+
+    def walk(register):
+        if register in seen:
+            return
+        seen.add(register)
+        if is_shift(register):
+            shifts.add(register)
+            return
+        opcode, sources = defined.get(register, ("", []))
+        if opcode in ("add.s32", "mov.b32", "or.b32", "mad.lo.s32"):
+            for source in sources:
+                walk(source)
+
+    for match in MMA.finditer(text):
+        walk(match[6])
+    return shifts
+
+
+def normalise(text, even_tiles):
+    """The PTX as the verifier can read it, and words for what changed.
+
+    * `collector::a` qualifiers go: they say where a copy of A comes from, not what is read or written.
+    * mad on addresses of tensor memory becomes mul and add, which it follows.
+    * `even_tiles`: scales of B are read where the tcgen05.cp before wrote from, not two columns further on. Both are
+      columns of the same tcgen05.cp, and the verifier orders an MMA after a tcgen05.cp only by its first column.
+    """
+    changes = []
+    pairs = check_collector(text)
+    if pairs:
+        text = re.sub(r"\.collector::a::\w+", "", text)
+        changes.append(f"collector qualifiers of {pairs} pairs of MMAs checked and left out")
+
+    def mul_add(match):
+        target, a, b, c = match.groups()
+        return f"{{\n\t.reg .b32 %product;\n\tmul.lo.s32 \t%product, {a}, {b};\n\tadd.s32 \t{target}, %product, {c};\n\t}}"
+
+    text, count = re.subn(r"mad\.lo\.s32\s+(%\w+),\s*(%\w+),\s*([-%\w]+),\s*(%\w+);", mul_add, text)
+    if count:
+        changes.append(f"{count} mad split")
+    if even_tiles:
+        shifts = scale_column_shift(text)
+        if not shifts:
+            raise Failure("no MMA moves its scales by the parity of the tile; the proof's case needs another look")
+        for register in shifts:
+            text, count = re.subn(r"^\s*(?:and|shl)\.b32\s+" + register + r",[^;]*;", f"\tmov.b32 \t{register}, 0;", text,
+                                  flags=re.M)
+            if count != 1:
+                raise Failure(f"{register} has {count} definitions")
+        changes.append("scales of odd tiles read from the first columns of their tcgen05.cp")
+    return text, changes
