@@ -7,7 +7,7 @@ use crate::lookup::{self, Missing, Place};
 use crate::vars::{self, Env};
 
 /// As in cpp/CMakeLists.txt.
-pub const CMAKE_MINIMUM: [u32; 2] = [3, 24];
+pub const CMAKE_MINIMUM: [u32; 2] = [3, 25];
 
 const OWN: &str = "install it, so that it is on PATH";
 
@@ -54,7 +54,7 @@ pub fn fetched_libclang(env: &Env, root: &Path) -> Option<PathBuf> {
         .then_some(folder)
 }
 
-/// `[3, 24]` of "cmake version 3.24.1".
+/// `[3, 25]` of "cmake version 3.25.1".
 pub fn cmake_version(text: &str) -> Option<[u32; 2]> {
     let mut numbers =
         text.lines().next()?.rsplit(' ').next()?.split('.').map(|number| number.parse().ok());

@@ -208,7 +208,7 @@ fn an_old_cmake_on_path_gives_way_to_the_fetched_one() {
     let env = env([("PATH", old.parent().unwrap())]);
     let repository = machine.path("repository");
     let text = tools::cmake(&env, &repository).unwrap_err().to_string();
-    assert!(text.contains("is CMake 3.18, older than 3.24"), "{text}");
+    assert!(text.contains("is CMake 3.18, older than 3.25"), "{text}");
     let fetched = program("repository/third_party/tools/bin/cmake", "4.4.4");
     assert_eq!(tools::cmake(&env, &repository).unwrap(), fetched);
 }
