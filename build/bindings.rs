@@ -11,6 +11,7 @@ pub const FILES: [&str; 2] = ["abi.rs", "cudart.rs"];
 const FUNCTIONS: &[&str] = &[
     "cudaDeviceGetAttribute",
     "cudaDeviceGetPCIBusId",
+    "cudaDeviceGetStreamPriorityRange",
     "cudaDeviceSynchronize",
     "cudaDriverGetVersion",
     "cudaEventCreateWithFlags",
@@ -43,6 +44,7 @@ const FUNCTIONS: &[&str] = &[
     "cudaSetDevice",
     "cudaStreamBeginCapture",
     "cudaStreamCreateWithFlags",
+    "cudaStreamCreateWithPriority",
     "cudaStreamDestroy",
     "cudaStreamEndCapture",
     "cudaStreamGetDevice",
@@ -50,6 +52,7 @@ const FUNCTIONS: &[&str] = &[
     "cudaStreamQuery",
     "cudaStreamSynchronize",
     "cudaStreamWaitEvent",
+    "cudaThreadExchangeStreamCaptureMode",
 ];
 
 /// Flags that are macros.
