@@ -12,6 +12,7 @@ pub const FILES: [&str; 2] = ["abi.rs", "cudart.rs"];
 const FUNCTIONS: &[&str] = &[
     "cudaDeviceGetAttribute",
     "cudaDeviceGetPCIBusId",
+    "cudaDeviceGetStreamPriorityRange",
     "cudaDeviceSynchronize",
     "cudaDriverGetVersion",
     "cudaEventCreateWithFlags",
@@ -44,6 +45,7 @@ const FUNCTIONS: &[&str] = &[
     "cudaSetDevice",
     "cudaStreamBeginCapture",
     "cudaStreamCreateWithFlags",
+    "cudaStreamCreateWithPriority",
     "cudaStreamDestroy",
     "cudaStreamEndCapture",
     "cudaStreamGetDevice",
@@ -51,6 +53,7 @@ const FUNCTIONS: &[&str] = &[
     "cudaStreamQuery",
     "cudaStreamSynchronize",
     "cudaStreamWaitEvent",
+    "cudaThreadExchangeStreamCaptureMode",
 ];
 
 /// Flags that are macros.
