@@ -29,7 +29,7 @@ struct InterleavedWeights {
   using ScalesForMma = ScaleSlots;
   static_assert(cute::size<1>(ScalesTile{}) == NVFP4_INTERLEAVED_SCALE_ROWS, "the packing fixes the tile of scales");
 
-  CUTLASS_HOST_DEVICE static constexpr int tiles(int n) { return cute::ceil_div(n, kTileN); }
+  CUTLASS_HOST_DEVICE static constexpr int tiles(int n) { return (n + kTileN - 1) / kTileN; }
   CUTLASS_HOST_DEVICE static constexpr int code_rows(int n) { return tiles(n) * 2 * kTileN; }
   CUTLASS_HOST_DEVICE static constexpr int scale_rows(int n) { return tiles(n) * NVFP4_INTERLEAVED_SCALE_ROWS; }
   CUTLASS_HOST_DEVICE static constexpr int scale_tile(int tile) { return tile; }
