@@ -1,5 +1,6 @@
 //! Rust declarations of abi.h and of the few CUDA runtime calls that the device layer makes.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::Command;
 use std::{fs, io};
@@ -11,6 +12,7 @@ pub const FILES: [&str; 2] = ["abi.rs", "cudart.rs"];
 const FUNCTIONS: &[&str] = &[
     "cudaDeviceGetAttribute",
     "cudaDeviceGetPCIBusId",
+    "cudaDeviceGetStreamPriorityRange",
     "cudaDeviceSynchronize",
     "cudaDriverGetVersion",
     "cudaEventCreateWithFlags",
@@ -43,6 +45,7 @@ const FUNCTIONS: &[&str] = &[
     "cudaSetDevice",
     "cudaStreamBeginCapture",
     "cudaStreamCreateWithFlags",
+    "cudaStreamCreateWithPriority",
     "cudaStreamDestroy",
     "cudaStreamEndCapture",
     "cudaStreamGetDevice",
@@ -50,6 +53,7 @@ const FUNCTIONS: &[&str] = &[
     "cudaStreamQuery",
     "cudaStreamSynchronize",
     "cudaStreamWaitEvent",
+    "cudaThreadExchangeStreamCaptureMode",
 ];
 
 /// Flags that are macros.
@@ -105,8 +109,11 @@ fn common(arguments: &[String]) -> bindgen::Builder {
 }
 
 fn write(builder: bindgen::Builder, file: &Path) -> Result<(), String> {
-    let bindings =
-        builder.generate().map_err(|error| format!("bindgen, {}: {error}", file.display()))?;
+    // bindgen panics where it finds no libclang.
+    let generated = catch_unwind(AssertUnwindSafe(|| builder.generate())).map_err(|_| {
+        "Feature `cuda` needs libclang, for bindgen. third_party/fetch.sh gets one; or set LIBCLANG_PATH."
+    })?;
+    let bindings = generated.map_err(|error| format!("bindgen, {}: {error}", file.display()))?;
     bindings.write_to_file(file).map_err(|error| format!("{}: {error}", file.display()))
 }
 

@@ -21,6 +21,9 @@ impl std::fmt::Display for Version {
     }
 }
 
+/// Where NVIDIA's installers put the toolkit.
+pub const SYSTEM: &str = "/usr/local/cuda";
+
 #[derive(Debug)]
 pub struct Toolkit {
     /// The place of the look-up that it came from.
@@ -31,7 +34,8 @@ pub struct Toolkit {
     pub version: Version,
 }
 
-pub fn find(env: &Env, root: &Path) -> Result<Toolkit, Missing> {
+/// `root` is this repository; `system` is [`SYSTEM`], but for tests.
+pub fn find(env: &Env, root: &Path, system: &Path) -> Result<Toolkit, Missing> {
     let program = |name: &'static str| {
         let path = env.path(name).map(|path| {
             if path.components().count() == 1 {
@@ -51,12 +55,12 @@ pub fn find(env: &Env, root: &Path) -> Result<Toolkit, Missing> {
         folder(root.join("third_party/cuda")),
     ));
     places.push(Place::new(
-        "/usr/local/cuda of this machine",
-        folder(PathBuf::from("/usr/local/cuda")),
+        format!("{} of this machine", system.display()),
+        folder(system.to_owned()),
     ));
     lookup::first(
         format!("the CUDA toolkit, {MINIMUM} or later"),
-        "or set CUDA_HOME to the root of your own toolkit.",
+        "set CUDA_HOME to the root of your own toolkit",
         places,
         |place, path| if path.is_dir() { in_root(place, &path) } else { of_nvcc(place, &path) },
     )

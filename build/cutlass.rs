@@ -23,7 +23,7 @@ pub fn find(env: &Env, root: &Path) -> Result<Cutlass, Missing> {
     ];
     lookup::first(
         format!("the headers of CUTLASS, {} or later", dotted(MINIMUM)),
-        "or set CUTLASS_DIR to your own checkout.",
+        "set CUTLASS_DIR to your own checkout",
         places,
         |_, path| check(path),
     )

@@ -1,10 +1,7 @@
 //! Trying places in order, and saying why each was refused.
 
-use std::fmt;
-use std::path::PathBuf;
-
-/// Fetches whatever a look-up misses.
-pub const MENDING: &str = "third_party/fetch.sh";
+use std::fmt::{self, Write};
+use std::path::{Path, PathBuf};
 
 /// A place that may have what is looked for.
 pub struct Place {
@@ -41,9 +38,20 @@ impl fmt::Display for Missing {
         for (name, reason) in &self.tried {
             writeln!(f, "  {name:width$}  {reason}")?;
         }
-        writeln!(f, "To get it without touching the system, run in the repository:\n  {MENDING}")?;
-        write!(f, "{}", self.own)
+        write!(f, "Either {}, or fetch it.", self.own)
     }
+}
+
+/// Everything that is missing in one text, with the one command that gets all of it.
+pub fn report(missing: &[Missing], root: &Path) -> String {
+    let mut text: String = missing.iter().map(|missing| format!("{missing}\n\n")).collect();
+    let script = root.join("third_party/fetch.sh");
+    let _ = write!(
+        text,
+        "To fetch what is missing, leaving the system as it is, run:\n  {}",
+        script.display()
+    );
+    text
 }
 
 /// The first of `places` that `check` accepts. `own` says how to name one's own.

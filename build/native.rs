@@ -3,9 +3,11 @@
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
+use crate::cuda::Toolkit;
+use crate::cutlass::Cutlass;
 use crate::link::{self, Cudart};
 use crate::vars::{self, Env};
-use crate::{bindings, cuda, cutlass, tools};
+use crate::{bindings, cuda, cutlass, lookup, tools};
 
 /// Folders below cpp whose change means work. Not the tests: ctest builds them.
 const SOURCES: [&str; 6] = ["CMakeLists.txt", "cmake", "include", "kernels", "src", "bridge"];
@@ -22,10 +24,8 @@ pub fn build(env: &Env) -> Result<(), String> {
         return bindings::copy_snapshot(&root.join("build/snapshot"), &out).map_err(words);
     }
 
-    let toolkit = cuda::find(env, &root).map_err(words)?;
-    let cutlass = cutlass::find(env, &root).map_err(words)?;
     let cudart = Cudart::parse(env.get(vars::NVFP4_CUDART))?;
-    let cmake = tools::cmake(env, &root).map_err(words)?;
+    let Found { toolkit, cutlass, cmake, ninja } = find(env, &root)?;
     rerun_if_changed(&toolkit.include.join("cuda.h"));
     rerun_if_changed(&cutlass::version_header(&cutlass.root));
     for folder in SOURCES.map(|name| cpp.join(name)).iter().filter(|path| path.exists()) {
@@ -39,13 +39,11 @@ pub fn build(env: &Env) -> Result<(), String> {
     let mut config = cmake::Config::new(&cpp);
     // CMake's own defaults of a release, whatever the profile of the Rust code.
     config.profile("Release").no_default_flags(true).build_target("nvfp4_dual_gemm");
-    for (name, value) in env.with_prefix(vars::CMAKE_PREFIX) {
+    for (name, value) in env.for_cmake() {
         config.define(name, value);
     }
-    if env.get(vars::CMAKE_GENERATOR).is_none() {
-        config
-            .generator("Ninja")
-            .define("CMAKE_MAKE_PROGRAM", tools::ninja(env, &root).map_err(words)?);
+    if let Some(ninja) = ninja {
+        config.generator("Ninja").define("CMAKE_MAKE_PROGRAM", ninja);
     }
     if let Some(compiler) = env.get(vars::NVCC_CCBIN) {
         config.define("CMAKE_CUDA_HOST_COMPILER", compiler);
@@ -71,9 +69,40 @@ pub fn build(env: &Env) -> Result<(), String> {
     println!("cargo::rustc-env=NVFP4_CUTLASS_VERSION={}", cutlass::dotted(cutlass.version));
     println!("cargo::rustc-env=NVFP4_CMAKE={}", cmake.display());
     println!("cargo::rustc-env=NVFP4_CMAKE_BUILD={}", built.display());
+    if let Ok(script) = std::env::current_exe() {
+        println!("cargo::rustc-env=NVFP4_BUILD_SCRIPT={}", script.display());
+    }
     // For build scripts of dependents: DEP_NVFP4_DUAL_GEMM_INCLUDE.
     println!("cargo::metadata=include={}", cpp.join("include").display());
     Ok(())
+}
+
+struct Found {
+    toolkit: Toolkit,
+    cutlass: Cutlass,
+    cmake: PathBuf,
+    /// `None`: the user chose another generator.
+    ninja: Option<PathBuf>,
+}
+
+/// All of it, or all that is missing.
+fn find(env: &Env, root: &Path) -> Result<Found, String> {
+    let toolkit = cuda::find(env, root, Path::new(cuda::SYSTEM));
+    let cutlass = cutlass::find(env, root);
+    let cmake = tools::cmake(env, root);
+    let ninja = match env.get(vars::CMAKE_GENERATOR) {
+        Some(_) => Ok(None),
+        None => tools::ninja(env, root).map(Some),
+    };
+    match (toolkit, cutlass, cmake, ninja) {
+        (Ok(toolkit), Ok(cutlass), Ok(cmake), Ok(ninja)) => {
+            Ok(Found { toolkit, cutlass, cmake, ninja })
+        }
+        (toolkit, cutlass, cmake, ninja) => {
+            let missing = [toolkit.err(), cutlass.err(), cmake.err(), ninja.err()];
+            Err(lookup::report(&missing.into_iter().flatten().collect::<Vec<_>>(), root))
+        }
+    }
 }
 
 /// The C++ of the cxx bridge.

@@ -7,9 +7,9 @@ use crate::lookup::{self, Missing, Place};
 use crate::vars::{self, Env};
 
 /// As in cpp/CMakeLists.txt.
-pub const CMAKE_MINIMUM: [u32; 2] = [3, 24];
+pub const CMAKE_MINIMUM: [u32; 2] = [3, 25];
 
-const OWN: &str = "or install it so that it is on PATH.";
+const OWN: &str = "install it, so that it is on PATH";
 
 /// A program on PATH, else that of third_party/tools.
 fn places(name: &str, env: &Env, root: &Path) -> [Place; 2] {
@@ -54,7 +54,7 @@ pub fn fetched_libclang(env: &Env, root: &Path) -> Option<PathBuf> {
         .then_some(folder)
 }
 
-/// `[3, 24]` of "cmake version 3.24.1".
+/// `[3, 25]` of "cmake version 3.25.1".
 pub fn cmake_version(text: &str) -> Option<[u32; 2]> {
     let mut numbers =
         text.lines().next()?.rsplit(' ').next()?.split('.').map(|number| number.parse().ok());

@@ -19,8 +19,8 @@ pub const NVCC_CCBIN: &str = "NVCC_CCBIN";
 pub const CMAKE: &str = "CMAKE";
 /// CMake's generator; Ninja where unset.
 pub const CMAKE_GENERATOR: &str = "CMAKE_GENERATOR";
-/// Variables of this prefix become CMake cache entries.
-pub const CMAKE_PREFIX: &str = "CMAKE_";
+/// Variables of this prefix become CMake cache entries, but for those that mean something to CMake as they are.
+const CMAKE_PREFIX: &str = "CMAKE_";
 /// Folder of libclang.so, for bindgen.
 pub const LIBCLANG_PATH: &str = "LIBCLANG_PATH";
 /// `static` (default) or `shared`.
@@ -59,12 +59,16 @@ impl Env {
         self.get(name).map(PathBuf::from)
     }
 
-    /// The variables whose names begin so.
-    pub fn with_prefix(&self, prefix: &str) -> Vec<(String, OsString)> {
+    /// The variables to forward to CMake.
+    pub fn for_cmake(&self) -> Vec<(String, OsString)> {
         let found: Vec<_> = self
             .values
             .iter()
-            .filter(|(name, value)| name.starts_with(prefix) && !value.is_empty())
+            .filter(|(name, value)| {
+                let apart =
+                    [CMAKE_GENERATOR, "CMAKE_BUILD_PARALLEL_LEVEL"].contains(&name.as_str());
+                name.starts_with(CMAKE_PREFIX) && !apart && !value.is_empty()
+            })
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect();
         self.read.borrow_mut().extend(found.iter().map(|(name, _)| name.clone()));

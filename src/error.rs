@@ -62,6 +62,28 @@ impl fmt::Display for Buffer {
     }
 }
 
+/// A release of CUDA, such as 13.0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CudaVersion {
+    /// The number before the dot.
+    pub major: u32,
+    /// The number after it.
+    pub minor: u32,
+}
+
+impl CudaVersion {
+    /// Takes CUDA's own notation: 13050 for 13.5.
+    pub const fn from_number(number: u32) -> Self {
+        CudaVersion { major: number / 1000, minor: number % 1000 / 10 }
+    }
+}
+
+impl fmt::Display for CudaVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
+
 /// Everything that can be wrong with the input, the machine or a file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -265,6 +287,123 @@ pub enum Error {
         source: std::io::Error,
     },
 
+    /// There is no CUDA driver on this machine.
+    #[error("no CUDA driver on this machine (libcuda.so.1, part of NVIDIA's driver); this build has runtime {runtime}")]
+    CudaNoDriver {
+        /// The CUDA runtime of this build.
+        runtime: CudaVersion,
+    },
+
+    /// The CUDA driver does not know the runtime of this build.
+    #[error("the CUDA driver is too old: it knows CUDA {driver}, this build has runtime {runtime}")]
+    CudaDriverTooOld {
+        /// The newest CUDA that the driver knows.
+        driver: CudaVersion,
+        /// The CUDA runtime of this build.
+        runtime: CudaVersion,
+    },
+
+    /// There is a driver, but no device, or none that this process may see.
+    #[error("no CUDA device (is CUDA_VISIBLE_DEVICES set?)")]
+    CudaNoDevice,
+
+    /// No device has this ordinal.
+    #[error("no CUDA device {ordinal}: this machine has {count}, counted from 0")]
+    CudaNoSuchDevice {
+        /// Ordinal asked for.
+        ordinal: usize,
+        /// Number of devices.
+        count: usize,
+    },
+
+    /// The kernel's machine code is not for this device: code for sm_100a runs on compute capability 10.0 alone.
+    #[error(
+        "CUDA device {device} ({name}) has compute capability {}, the kernels of this build are for {}",
+        dotted(*compute_capability),
+        built_for.iter().map(|&one| dotted(one)).collect::<Vec<_>>().join(", ")
+    )]
+    CudaArchitecture {
+        /// Ordinal of the device.
+        device: usize,
+        /// Its name.
+        name: String,
+        /// Its compute capability, major and minor.
+        compute_capability: (u32, u32),
+        /// Compute capabilities that there are kernels for.
+        built_for: Vec<(u32, u32)>,
+    },
+
+    /// Device memory could not be allocated.
+    #[error("CUDA device {device}: cannot allocate {bytes} bytes, {free} of {total} are free")]
+    CudaOutOfMemory {
+        /// Ordinal of the device.
+        device: usize,
+        /// Bytes asked for.
+        bytes: usize,
+        /// Bytes free.
+        free: usize,
+        /// Bytes that the device has.
+        total: usize,
+    },
+
+    /// A CUDA call failed; for one that waits, it may be earlier work that did.
+    #[error("{call}: {name} ({code}): {text}")]
+    CudaCall {
+        /// The call.
+        call: String,
+        /// Name of CUDA's error.
+        name: String,
+        /// Its number.
+        code: u32,
+        /// CUDA's words.
+        text: String,
+    },
+
+    /// Operands, plan and stream are not all of one device.
+    #[error("{what}: on CUDA device {actual}, expected device {expected}")]
+    CudaWrongDevice {
+        /// What is at fault.
+        what: &'static str,
+        /// Ordinal expected.
+        expected: usize,
+        /// Ordinal found.
+        actual: usize,
+    },
+
+    /// Something cannot be done while a stream is being captured.
+    #[error("CUDA graph capture: {reason}")]
+    CudaCapture {
+        /// Why not.
+        reason: String,
+    },
+
+    /// A length of device memory does not fit.
+    #[error("{what}: {actual} elements of device memory, expected {expected}")]
+    CudaLength {
+        /// What is at fault.
+        what: &'static str,
+        /// Elements needed.
+        expected: usize,
+        /// Elements given.
+        actual: usize,
+    },
+
+    /// A device address is null or not aligned.
+    #[error("device address {address:#x} is not a multiple of {alignment} above 0")]
+    CudaAddress {
+        /// The address.
+        address: usize,
+        /// What it must be a multiple of, in bytes.
+        alignment: usize,
+    },
+
+    /// The kernels' host code refuses the problem or an operand.
+    #[error("the CUDA kernels refuse this: {reason}")]
+    CudaRefused {
+        /// The operand and the numbers, in the host code's words or CUTLASS's.
+        reason: String,
+    },
+
     /// A checkpoint cannot be used.
     #[cfg(feature = "checkpoint")]
     #[error(transparent)]
@@ -294,11 +433,27 @@ impl Error {
                 }
             }
             GateParameter { .. } | BackendUnavailable { .. } | Environment { .. } | Io { .. } => {}
+            CudaNoDriver { .. }
+            | CudaDriverTooOld { .. }
+            | CudaNoDevice
+            | CudaNoSuchDevice { .. }
+            | CudaArchitecture { .. }
+            | CudaOutOfMemory { .. }
+            | CudaCall { .. }
+            | CudaWrongDevice { .. }
+            | CudaCapture { .. }
+            | CudaLength { .. }
+            | CudaAddress { .. }
+            | CudaRefused { .. } => {}
             #[cfg(feature = "checkpoint")]
             Checkpoint(_) => {}
         }
         self
     }
+}
+
+fn dotted((major, minor): (u32, u32)) -> String {
+    format!("{major}.{minor}")
 }
 
 fn scale_byte_fault(byte: u8) -> &'static str {

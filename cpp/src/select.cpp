@@ -18,6 +18,9 @@ constexpr double kSmemBytesPerClock = 128;    // operands are read at this rate
 constexpr double kRowBytes = NVFP4_TILE_K / 2;                            // codes of one row of a tile of K
 constexpr double kAtomsBytes = NVFP4_SCALE_ATOM_BYTES * NVFP4_TILE_K / 64;  // scale factors of 128 rows of it
 
+// What leaves L2 for all SMs together: 14.6 TB/s at 1.5 GHz, from one published measurement, good for a fifth either way.
+constexpr double kL2BytesPerClock = 14.6e12 / 1.5e9;
+
 // Clusters of four do not tile the GPCs of a B200: about nine SMs in ten can be in one.
 constexpr double kShareOfSmsInClustersOf4 = 0.9;
 
@@ -37,15 +40,17 @@ double weight_bytes(KernelRow const& kernel) {
 
 struct Cost {
   double waves;
-  double clocks;    // of all waves, main loops only
+  double clocks;    // of all waves, main loops only: tensor cores, shared memory or L2, whichever takes longest
   double l2_bytes;  // that leave L2, after multicast
+  double ctas;      // with those that only fill clusters
 
   // Fewer clocks; then everything at once on the device, which hides the quantisation of waves from the model's error;
-  // then less traffic.
+  // then less traffic, and fewer CTAs without a tile.
   bool operator<(Cost const& other) const {
     if (clocks != other.clocks) return clocks < other.clocks;
     if ((waves == 1) != (other.waves == 1)) return waves == 1;
-    return l2_bytes < other.l2_bytes;
+    if (l2_bytes != other.l2_bytes) return l2_bytes < other.l2_bytes;
+    return ctas < other.ctas;
   }
 };
 
@@ -59,7 +64,8 @@ Cost cost(KernelRow const& kernel, Problem const& problem, double sm_count) {
   double const clusters_at_once = std::max(1.0, std::floor(usable / kernel.cluster_size()));
   double const cluster_rows = ceil_div(tiles_m, kernel.tiles_m_per_cluster());
   double const cluster_columns = ceil_div(tiles_n, kernel.cluster_n);
-  double const waves = ceil_div(cluster_rows * cluster_columns * batch, clusters_at_once);
+  double const clusters = cluster_rows * cluster_columns * batch;
+  double const waves = ceil_div(clusters, clusters_at_once);
 
   // Each SM multiplies 128 rows by all columns of the pair's tile, and reads half of the weights' codes.
   double const mma_clocks = kMmasPerTileK * 2 * kernel.tile_n / kMmaColumnsPerClock;
@@ -70,8 +76,9 @@ Cost cost(KernelRow const& kernel, Problem const& problem, double sm_count) {
 
   double const a_loads = tiles_m * cluster_columns * batch;  // A is multicast along N, weights along M
   double const b_loads = tiles_n * cluster_rows * batch;
-  return {waves, waves * k_tiles * clocks,
-          k_tiles * (a_loads * operand_bytes(kernel.tile_m) + b_loads * weight_bytes(kernel))};
+  double const l2_bytes = k_tiles * (a_loads * operand_bytes(kernel.tile_m) + b_loads * weight_bytes(kernel));
+  return {waves, std::max(waves * k_tiles * clocks, l2_bytes / kL2BytesPerClock), l2_bytes,
+          clusters * kernel.cluster_size()};
 }
 
 // Whether a kernel may be picked at all; another of the same weights always may.

@@ -1,6 +1,8 @@
 //! Where a dual GEMM runs.
 
 pub mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 
 use std::fmt;
 use std::str::FromStr;
@@ -20,7 +22,7 @@ pub enum Backend {
     Cpu,
     /// The exact oracle.
     Exact,
-    /// A CUDA device. Not part of this build.
+    /// The fused kernels on the first CUDA device that they are built for. Part of builds with feature `cuda`.
     Cuda,
 }
 
@@ -74,33 +76,52 @@ impl Backend {
     ///
     /// # Errors
     /// [`Error::BackendUnavailable`] for one that is not built in or cannot run here,
-    /// [`Error::Environment`] when `NVFP4_CPU_ISA` has a value that means nothing.
+    /// [`Error::Environment`] when `NVFP4_CPU_ISA` has a value that means nothing; for [`Backend::Cuda`] the error
+    /// of the driver or the device, such as [`Error::CudaNoDriver`] or [`Error::CudaArchitecture`].
     pub fn resolve(self) -> Result<Selection> {
-        let (isa, reason) = match self {
-            Backend::Auto => {
-                let choice = cpu::Isa::choose()?;
-                (Some(choice.isa), format!("no CUDA backend in this build; {}", choice.reason))
-            }
+        let selection = |backend, isa, reason| Ok(Selection { backend, isa, reason });
+        match self {
+            Backend::Auto => match cuda_device() {
+                Ok(reason) => selection(Backend::Cuda, None, reason),
+                Err(error) => {
+                    let choice = cpu::Isa::choose()?;
+                    let why_not = match error {
+                        Error::BackendUnavailable { .. } => "no CUDA backend in this build".to_owned(),
+                        error => error.to_string(),
+                    };
+                    let reason = format!("{why_not}; {}", choice.reason);
+                    selection(Backend::Cpu, Some(choice.isa), reason)
+                }
+            },
             Backend::Cpu => {
                 let choice = cpu::Isa::choose()?;
-                (Some(choice.isa), choice.reason)
+                selection(self, Some(choice.isa), choice.reason)
             }
-            Backend::Exact => (None, "asked for".to_owned()),
-            Backend::Cuda => {
-                return Err(Error::BackendUnavailable {
-                    backend: self.to_string(),
-                    reason: "this build has no CUDA backend".to_owned(),
-                });
-            }
-        };
-        let backend = if self == Backend::Auto { Backend::Cpu } else { self };
-        Ok(Selection { backend, isa, reason })
+            Backend::Exact => selection(self, None, "asked for".to_owned()),
+            Backend::Cuda => selection(self, None, cuda_device()?),
+        }
     }
+}
+
+/// The device that [`Backend::Cuda`] runs on, in words.
+#[cfg(feature = "cuda")]
+fn cuda_device() -> Result<String> {
+    let device = cuda::Device::first_supported()?;
+    let (major, minor) = device.compute_capability();
+    Ok(format!("device {}, {}, compute capability {major}.{minor}", device.ordinal(), device.name()))
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda_device() -> Result<String> {
+    let reason = "this build has no CUDA backend".to_owned();
+    Err(Error::BackendUnavailable { backend: Backend::Cuda.to_string(), reason })
 }
 
 pub(crate) fn run<T: Element>(gemm: &DualGemm<'_>, backend: Backend, c: &mut [T]) -> Result<()> {
     match backend.resolve()? {
         Selection { isa: Some(isa), .. } => cpu::run(gemm, isa, c),
+        #[cfg(feature = "cuda")]
+        Selection { backend: Backend::Cuda, .. } => cuda::run(gemm, None, c),
         Selection { isa: None, .. } => reference::exact_into(gemm, c),
     }
 }

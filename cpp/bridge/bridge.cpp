@@ -1,0 +1,58 @@
+#include "bridge.hpp"
+
+#include <span>
+#include <utility>
+
+// Made by cxx from bridge.rs.
+#include "nvfp4-dual-gemm/src/backend/cuda/bridge.rs.h"
+
+namespace nvfp4::bridge {
+
+namespace {
+
+template <class T>
+std::span<T> span(rust::Slice<T> slice) {
+  return {slice.data(), slice.size()};
+}
+
+}  // namespace
+
+rust::Slice<nvfp4_kernel_info const> kernels() noexcept {
+  auto const table = nvfp4::kernels();
+  return {table.data(), table.size()};
+}
+
+std::int32_t select_kernel(nvfp4_problem const& problem, std::uint32_t weights, std::int32_t sm_count) noexcept {
+  return nvfp4::select_kernel(problem, static_cast<nvfp4_weight_format>(weights), sm_count);
+}
+
+std::unique_ptr<DualGemm> prepare(nvfp4_config const& config, nvfp4_operands const& operands) {
+  return std::make_unique<DualGemm>(DualGemm::prepare(config, operands));
+}
+
+void interleave_weights(nvfp4_problem const& problem, rust::Slice<std::uint8_t const> b1_codes,
+                        rust::Slice<std::uint8_t const> b1_scales, rust::Slice<std::uint8_t const> b2_codes,
+                        rust::Slice<std::uint8_t const> b2_scales, rust::Slice<std::uint8_t> codes,
+                        rust::Slice<std::uint8_t> scales) {
+  nvfp4::interleave_weights(problem.n, problem.k, problem.batch, span(b1_codes), span(b1_scales), span(b2_codes),
+                            span(b2_scales), span(codes), span(scales));
+}
+
+// Here, because cudaDeviceProp and the symbol of the call differ from one release of CUDA to the next.
+DeviceProperties device_properties(std::int32_t device) {
+  cudaDeviceProp properties{};
+  cudaError_t const error = cudaGetDeviceProperties(&properties, device);
+  if (error != cudaSuccess) {
+    static_cast<void>(cudaGetLastError());
+    throw Error(NVFP4_STATUS_CUDA, static_cast<int>(error), "cudaGetDeviceProperties");
+  }
+  DeviceProperties result;
+  result.name = rust::String::lossy(properties.name);
+  result.memory = properties.totalGlobalMem;
+  result.major = static_cast<std::uint32_t>(properties.major);
+  result.minor = static_cast<std::uint32_t>(properties.minor);
+  result.sm_count = static_cast<std::uint32_t>(properties.multiProcessorCount);
+  return result;
+}
+
+}  // namespace nvfp4::bridge

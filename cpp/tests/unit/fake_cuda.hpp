@@ -1,0 +1,44 @@
+// A CUDA runtime of a few calls that records what it is asked for: the tests of the host side run without a driver.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace fake {
+
+struct Launch {
+  void const* function;
+  dim3 grid, block, cluster;
+  std::size_t smem_bytes;
+  cudaStream_t stream;
+  bool programmatic;
+  void const* params;
+  int device;  // current at the launch
+};
+
+struct Cuda {
+  int device_count = 1;
+  int current = 0;
+  int major = 10, minor = 0;
+  int sm_count = 148;
+  int max_clusters = 64;
+  std::map<std::string, cudaError_t> failures;  // by the name of the call
+  cudaError_t last_error = cudaSuccess;
+  std::vector<std::string> calls;
+  std::vector<Launch> launches;
+  std::map<std::pair<int, void const*>, int> smem;  // (device, function) -> bytes
+  dim3 occupancy_cluster;
+
+  int count(std::string const& call) const;
+};
+
+// The state, fresh after reset().
+Cuda& cuda();
+void reset();
+
+}  // namespace fake

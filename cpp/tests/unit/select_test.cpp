@@ -1,0 +1,118 @@
+// Shape to kernel. The expectations are the table of the design (which tile, which cluster, why), not the selector's output.
+#include <doctest/doctest.h>
+
+#include <string>
+
+#include "nvfp4_dual_gemm/dual_gemm.hpp"
+#include "table.hpp"
+
+using nvfp4::Problem;
+using nvfp4::select_kernel;
+
+namespace {
+
+constexpr int kB200 = 148;
+
+std::string separate(int m, int n, int k, int batch = 1, int sms = kB200) {
+  nvfp4_kernel const kernel = select_kernel({m, n, k, batch}, NVFP4_WEIGHTS_SEPARATE, sms);
+  REQUIRE(kernel >= 0);
+  REQUIRE(kernel < NVFP4_KERNEL_COUNT);
+  return nvfp4::detail::kKernelNames[kernel];
+}
+
+}  // namespace
+
+TEST_CASE("select: the contest's benchmarks") {
+  // 256 rows: 128 columns of C a pair would leave half of the SMs idle.
+  CHECK(separate(256, 4096, 7168) == "sm100_twoacc_2sm_256x64_c2x2_static");
+  CHECK(separate(256, 3072, 4096) == "sm100_twoacc_2sm_256x64_c2x2_static");
+  // 512 rows: the wide tile in one wave, weights multicast to both row tiles.
+  CHECK(separate(512, 4096, 7168) == "sm100_stacked_2sm_256x128_c4x1_static");
+  CHECK(separate(512, 3072, 7168) == "sm100_stacked_2sm_256x128_c4x1_static");
+}
+
+TEST_CASE("select: the contest's tests") {
+  CHECK(separate(1536, 512, 7168) == "sm100_twoacc_2sm_256x64_c2x2_static");
+  CHECK(separate(256, 512, 256) == "sm100_twoacc_2sm_256x64_c2x2_static");
+  CHECK(separate(3072, 1024, 1536) == "sm100_twoacc_2sm_256x64_c2x2_static");
+  CHECK(separate(7168, 1024, 256) == "sm100_twoacc_2sm_256x64_c2x2_static");
+  CHECK(separate(7168, 2304, 2048) == "sm100_stacked_2sm_256x128_c2x1_clc");
+  CHECK(separate(4608, 384, 7168) == "sm100_stacked_2sm_256x128_c4x1_static");
+  CHECK(separate(7168, 384, 2304) == "sm100_twoacc_2sm_256x64_c2x2_static");
+  CHECK(separate(512, 768, 7168) == "sm100_twoacc_2sm_256x64_c2x2_static");
+  CHECK(separate(4096, 768, 512) == "sm100_twoacc_2sm_256x64_c2x2_static");
+}
+
+TEST_CASE("select: decode takes one SM, more rows two") {
+  for (int const m : {1, 2, 4, 8, 16, 64, 127, 128}) {
+    CHECK(separate(m, 4096, 7168) == "sm100_twoacc_1sm_128x64_c1x1_static");
+  }
+  CHECK(separate(129, 4096, 7168) == "sm100_twoacc_2sm_256x64_c2x2_static");
+  // 296 tiles of 64 columns are two waves, 148 of 128 are one.
+  CHECK(separate(128, 18944, 3584) == "sm100_stacked_1sm_128x128_c1x1_static");
+}
+
+TEST_CASE("select: tails") {
+  CHECK(separate(1, 1, 32) == "sm100_twoacc_1sm_128x64_c1x1_static");
+  CHECK(separate(100, 100, 64) == "sm100_twoacc_1sm_128x64_c1x1_static");
+  CHECK(separate(300, 100, 64) == "sm100_twoacc_2sm_256x64_c2x2_static");
+  // One column of tiles: nothing to share A with.
+  CHECK(separate(257, 1, 32) == "sm100_twoacc_2sm_256x64_c2x1_static");
+}
+
+TEST_CASE("select: many waves take the dynamic schedule, one wave never") {
+  CHECK(separate(4096, 18432, 7168) == "sm100_stacked_2sm_256x128_c2x1_clc");
+  CHECK(separate(16384, 14336, 4096) == "sm100_stacked_2sm_256x128_c2x1_clc");
+  for (int m = 1; m <= 2048; m += 61) {
+    for (int n = 1; n <= 2048; n += 53) {
+      std::string const kernel = separate(m, n, 512);
+      double const pairs = (m + 255) / 256 * ((n + 127) / 128);
+      if (pairs <= kB200 / 2) {
+        CHECK_MESSAGE(kernel.find("clc") == std::string::npos, m, " x ", n, ": ", kernel);
+      }
+    }
+  }
+}
+
+TEST_CASE("select: batches count as tiles") {
+  CHECK(separate(256, 512, 7168, 1) == "sm100_twoacc_2sm_256x64_c2x2_static");
+  CHECK(separate(128, 2048, 7168, 8) == "sm100_stacked_1sm_128x128_c1x1_static");
+}
+
+TEST_CASE("select: small devices") {
+  CHECK(separate(512, 4096, 7168, 1, 132) == "sm100_stacked_2sm_256x128_c2x1_static");
+  for (int sms = 1; sms <= kB200; ++sms) {
+    for (int const m : {1, 128, 129, 512, 4096}) {
+      nvfp4_kernel const kernel = select_kernel({m, 4096, 4096, 1}, NVFP4_WEIGHTS_SEPARATE, sms);
+      REQUIRE(kernel >= 0);
+      CHECK(nvfp4::detail::kKernelTable[kernel].cluster_size() <= sms);
+    }
+  }
+}
+
+TEST_CASE("select: interleaved weights have their own kernel") {
+  for (int const m : {1, 128, 512, 100000}) {
+    for (int const n : {1, 96, 3072, 100000}) {
+      CHECK(select_kernel({m, n, 7168, 1}, NVFP4_WEIGHTS_INTERLEAVED, kB200) ==
+            NVFP4_KERNEL_sm100_interleaved_2sm_256x96_c2x2_static);
+    }
+  }
+}
+
+TEST_CASE("select: always some kernel for those weights, at any size") {
+  for (int const m : {1, 255, 65536, INT32_MAX}) {
+    for (int const n : {1, 96, 65536, INT32_MAX}) {
+      for (int const k : {32, 7168, INT32_MAX}) {
+        for (int const batch : {1, 65535}) {
+          for (nvfp4_weight_format const weights : {NVFP4_WEIGHTS_SEPARATE, NVFP4_WEIGHTS_INTERLEAVED}) {
+            for (int const sms : {0, 1, 3, 148, INT32_MAX}) {
+              nvfp4_kernel const kernel = select_kernel({m, n, k, batch}, weights, sms);
+              REQUIRE(kernel >= 0);
+              CHECK(nvfp4::detail::kKernelTable[kernel].weights() == weights);
+            }
+          }
+        }
+      }
+    }
+  }
+}

@@ -1,0 +1,185 @@
+//! The bridge to the C++ library, and the way of its errors: status, CUDA's code and words.
+
+use super::call;
+use super::device::Device;
+use super::kernel;
+use super::sys::{abi, cudart};
+use crate::error::{Error, Result};
+
+#[cxx::bridge(namespace = "nvfp4::bridge")]
+#[allow(clippy::too_many_arguments)]
+pub(super) mod ffi {
+    struct DeviceProperties {
+        name: String,
+        memory: usize,
+        major: u32,
+        minor: u32,
+        sm_count: u32,
+    }
+
+    unsafe extern "C++" {
+        include!("bridge.hpp");
+
+        #[namespace = ""]
+        type nvfp4_problem = super::abi::nvfp4_problem;
+        #[namespace = ""]
+        type nvfp4_config = super::abi::nvfp4_config;
+        #[namespace = ""]
+        type nvfp4_operands = super::abi::nvfp4_operands;
+        #[namespace = ""]
+        type nvfp4_kernel_info = super::abi::nvfp4_kernel_info;
+        #[namespace = ""]
+        type nvfp4_launch_shape = super::abi::nvfp4_launch_shape;
+        #[namespace = ""]
+        type CUstream_st = super::cudart::CUstream_st;
+        #[namespace = "nvfp4"]
+        type DualGemm;
+
+        fn kernels() -> &'static [nvfp4_kernel_info];
+        fn select_kernel(problem: &nvfp4_problem, weights: u32, sm_count: i32) -> i32;
+
+        #[namespace = "nvfp4"]
+        fn codes_bytes(rows: i32, k: i32, batch: i32) -> usize;
+        #[namespace = "nvfp4"]
+        fn scales_bytes(rows: i32, k: i32, batch: i32) -> usize;
+        #[namespace = "nvfp4"]
+        fn interleaved_codes_bytes(n: i32, k: i32, batch: i32) -> usize;
+        #[namespace = "nvfp4"]
+        fn interleaved_scales_bytes(n: i32, k: i32, batch: i32) -> usize;
+        /// Of `problem` the host code takes n, k and batch.
+        fn interleave_weights(
+            problem: &nvfp4_problem,
+            b1_codes: &[u8],
+            b1_scales: &[u8],
+            b2_codes: &[u8],
+            b2_scales: &[u8],
+            codes: &mut [u8],
+            scales: &mut [u8],
+        ) -> Result<()>;
+
+        /// # Safety
+        /// Until the last launch of the plan has finished, the addresses must be device memory of the current
+        /// device, of the sizes that abi.h states for the problem.
+        unsafe fn prepare(
+            config: &nvfp4_config,
+            operands: &nvfp4_operands,
+        ) -> Result<UniquePtr<DualGemm>>;
+        /// # Safety
+        /// As for `prepare`.
+        unsafe fn rebind(self: Pin<&mut DualGemm>, operands: &nvfp4_operands) -> Result<()>;
+        /// # Safety
+        /// `stream` must be a live stream.
+        unsafe fn launch(self: &DualGemm, stream: *mut CUstream_st) -> Result<()>;
+        fn workspace_size(self: &DualGemm) -> usize;
+        fn kernel(self: &DualGemm) -> &nvfp4_kernel_info;
+        fn launch_shape(self: &DualGemm) -> &nvfp4_launch_shape;
+
+        fn device_properties(device: i32) -> Result<DeviceProperties>;
+    }
+}
+
+macro_rules! trivial {
+    ($($module:ident :: $name:ident),*) => {$(
+        // SAFETY: bindgen made the struct from the C declaration of this name: plain data, trivially copied.
+        unsafe impl cxx::ExternType for $module::$name {
+            type Id = cxx::type_id!($name);
+            type Kind = cxx::kind::Trivial;
+        }
+    )*};
+}
+
+trivial!(
+    abi::nvfp4_problem,
+    abi::nvfp4_config,
+    abi::nvfp4_operands,
+    abi::nvfp4_kernel_info,
+    abi::nvfp4_launch_shape
+);
+
+// SAFETY: the name is that of the struct behind cudaStream_t, and only pointers to it are passed.
+unsafe impl cxx::ExternType for cudart::CUstream_st {
+    type Id = cxx::type_id!("CUstream_st");
+    type Kind = cxx::kind::Opaque;
+}
+
+/// What `cpp/bridge/bridge.hpp` puts before the words of an nvfp4::Error.
+const MARK: char = '\x1f';
+
+#[derive(Debug, PartialEq)]
+struct Parts<'a> {
+    status: abi::nvfp4_status,
+    cuda_error: cudart::cudaError,
+    words: &'a str,
+}
+
+/// `None` for an exception that is not the library's.
+fn parts(what: &str) -> Option<Parts<'_>> {
+    let (numbers, words) = what.strip_prefix(MARK)?.split_once(MARK)?;
+    let (status, code) = numbers.split_once(' ')?;
+    Some(Parts { status: status.parse().ok()?, cuda_error: code.parse().ok()?, words })
+}
+
+/// The error of an exception that came out of a call about `device`.
+pub(super) fn error(exception: &cxx::Exception, device: Option<&Device>) -> Error {
+    from_words(exception.what(), device)
+}
+
+fn from_words(what: &str, device: Option<&Device>) -> Error {
+    let Some(Parts { status, cuda_error, words }) = parts(what) else {
+        return Error::CudaRefused { reason: what.to_owned() };
+    };
+    match (status, device) {
+        // Words of such a failure are "call: NAME: text"; the call alone is what is not known here already.
+        _ if cuda_error != cudart::cudaSuccess => {
+            call::failed(words.split(": ").next().unwrap_or(words), cuda_error)
+        }
+        (abi::NVFP4_STATUS_ARCHITECTURE, Some(device)) => kernel::wrong_architecture(device),
+        _ => Error::CudaRefused { reason: words.to_owned() },
+    }
+}
+
+/// The result of a call of the bridge.
+pub(super) fn check<T>(result: Result<T, cxx::Exception>, device: &Device) -> Result<T> {
+    result.map_err(|exception| error(&exception, Some(device)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn status_code_and_words_come_apart() {
+        let parts = parts("\x1f4 700\x1fcudaLaunchKernelExC(x): words\x1f").unwrap();
+        assert_eq!((parts.status, parts.cuda_error), (abi::NVFP4_STATUS_CUDA, 700));
+        assert_eq!(parts.words, "cudaLaunchKernelExC(x): words\x1f");
+        for text in ["std::bad_alloc", "", "\x1f", "\x1f4\x1fx", "\x1f4 x\x1fy", "\x1f-1 0\x1fy"] {
+            assert_eq!(super::parts(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn each_status_is_an_error_of_its_own() {
+        let text = |what: &str| format!("{:?}", from_words(what, None));
+        assert!(text("\x1f1 0\x1fa.codes: null").starts_with("CudaRefused"));
+        assert!(text("\x1f5 0\x1fcannot implement").starts_with("CudaRefused"));
+        assert!(text("\x1f3 100\x1fcudaGetDeviceCount: x").starts_with("CudaNoDevice"));
+        assert!(text("std::bad_alloc").contains("bad_alloc"));
+        let Error::CudaCall { call, name, code, .. } =
+            from_words("\x1f4 1\x1fcudaFuncSetAttribute(x): cudaErrorInvalidValue: y", None)
+        else {
+            panic!("no CudaCall");
+        };
+        assert_eq!((call.as_str(), name.as_str(), code), ("cudaFuncSetAttribute(x)", "cudaErrorInvalidValue", 1));
+    }
+
+    /// Through the real exception: the C++ throws, `trycatch` frames, this side reads.
+    #[test]
+    fn an_exception_of_the_library_crosses_the_bridge() {
+        let problem = abi::nvfp4_problem { m: 1, n: 3, k: 48, batch: 1 };
+        let exception =
+            ffi::interleave_weights(&problem, &[], &[], &[], &[], &mut [], &mut []).unwrap_err();
+        let parts = parts(exception.what()).unwrap();
+        assert_eq!((parts.status, parts.cuda_error), (abi::NVFP4_STATUS_INVALID_ARGUMENT, 0));
+        assert!(parts.words.contains("K = 48"), "{}", parts.words);
+    }
+}

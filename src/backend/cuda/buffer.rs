@@ -1,0 +1,316 @@
+//! Device memory: what this crate allocates, and views that keep memory alive.
+//!
+//! Device memory is shared and mutable, as that of a [`std::cell::Cell`]: kernels write through a shared
+//! reference, and streams say in which order. Two streams that are not ordered by an [`Event`](super::Event)
+//! may see each other's half-written values, but every bit pattern is a value of every [`DeviceElement`].
+//!
+//! Nothing is freed while the device may still use it: plans, graphs and views hold the memory by `Arc`, and
+//! `cudaFree` waits for the work that is queued on the device.
+
+use std::any::Any;
+use std::ffi::c_void;
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use super::call::{check, forget_last_error};
+use super::device::{Current, Device};
+use super::stream::Stream;
+use super::sys::cudart;
+use crate::element::Element;
+use crate::error::{Error, Result};
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for u8 {}
+    impl<T: crate::element::Element> Sealed for T {}
+}
+
+/// What device memory may hold: u8, f16, bf16 and f32, of which every bit pattern is a value.
+pub trait DeviceElement: Copy + Default + Send + Sync + sealed::Sealed + 'static {}
+
+impl DeviceElement for u8 {}
+impl<T: Element> DeviceElement for T {}
+
+/// Whatever must live as long as the device may use some memory.
+pub type Owner = Arc<dyn Any + Send + Sync>;
+
+/// Memory of cudaMalloc.
+struct Allocation {
+    address: usize,
+    device: Device,
+}
+
+impl Allocation {
+    fn new(device: &Device, bytes: usize) -> Result<Self> {
+        let _current = Current::enter(device)?;
+        let mut address = std::ptr::null_mut();
+        // SAFETY: writes one pointer.
+        let code = unsafe { cudart::cudaMalloc(&mut address, bytes) };
+        if code == cudart::cudaErrorMemoryAllocation {
+            forget_last_error();
+            let (free, total) = device.memory_now()?;
+            return Err(Error::CudaOutOfMemory { device: device.ordinal(), bytes, free, total });
+        }
+        check("cudaMalloc", code)?;
+        Ok(Allocation { address: address as usize, device: device.clone() })
+    }
+}
+
+impl Drop for Allocation {
+    fn drop(&mut self) {
+        // A stream of this thread may be in capture, where a plain cudaFree is an error that spoils the capture.
+        // It is no part of what is captured: the graph holds all memory of its own.
+        let mut mode = cudart::cudaStreamCaptureModeRelaxed;
+        // SAFETY: swaps the thread's mode with `mode`.
+        let swapped = unsafe { cudart::cudaThreadExchangeStreamCaptureMode(&mut mode) };
+        if let Ok(_current) = Current::enter(&self.device) {
+            // SAFETY: the address came from cudaMalloc, and this is the only owner. Waits for queued work.
+            unsafe { cudart::cudaFree(self.address as *mut c_void) };
+        }
+        if swapped == cudart::cudaSuccess {
+            // SAFETY: as above.
+            unsafe { cudart::cudaThreadExchangeStreamCaptureMode(&mut mode) };
+        }
+        // Nobody to tell: after a failed kernel every call fails, and the memory goes with the process.
+        forget_last_error();
+    }
+}
+
+/// `len` elements of device memory, kept alive. A clone is another view of the same memory.
+#[derive(Clone)]
+pub struct DeviceView<T> {
+    address: usize,
+    len: usize,
+    device: Device,
+    owner: Owner,
+    element: PhantomData<fn() -> T>,
+}
+
+impl<T> fmt::Debug for DeviceView<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeviceView")
+            .field("address", &format_args!("{:#x}", self.address))
+            .field("len", &self.len)
+            .field("device", &self.device.ordinal())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T: DeviceElement> DeviceView<T> {
+    /// A view of memory that something else allocated. `owner` is kept as long as a view, a plan or a graph
+    /// uses the memory; whoever keeps it alive by other means passes `Arc::new(())`.
+    ///
+    /// # Safety
+    /// From `address` on there must be `len` elements of memory of `device`, readable and writable by kernels.
+    /// They must stay so until `owner` is dropped, and dropping it must free them only after all queued work
+    /// that uses them (as cudaFree does).
+    ///
+    /// # Errors
+    /// [`Error::CudaAddress`] when the address is null or not aligned to an element.
+    pub unsafe fn from_raw(
+        address: *mut c_void,
+        len: usize,
+        device: &Device,
+        owner: Owner,
+    ) -> Result<Self> {
+        let address = address as usize;
+        let alignment = size_of::<T>();
+        if address == 0 || !address.is_multiple_of(alignment) {
+            return Err(Error::CudaAddress { address, alignment });
+        }
+        Ok(DeviceView { address, len, device: device.clone(), owner, element: PhantomData })
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The device whose memory it is.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The device address, for other libraries' kernels. It is valid as long as the view.
+    pub fn as_ptr(&self) -> *mut c_void {
+        self.address as *mut c_void
+    }
+
+    pub(super) fn owner(&self) -> &Owner {
+        &self.owner
+    }
+
+    /// Elements `from..from + len`.
+    ///
+    /// # Errors
+    /// [`Error::CudaLength`] when they are not all inside.
+    pub fn slice(&self, from: usize, len: usize) -> Result<Self> {
+        if from.checked_add(len).is_none_or(|end| end > self.len) {
+            let expected = from.saturating_add(len);
+            return Err(Error::CudaLength { what: "slice", expected, actual: self.len });
+        }
+        Ok(DeviceView { address: self.address + from * size_of::<T>(), len, ..self.clone() })
+    }
+
+    /// Copies `host` to the device and waits for it.
+    ///
+    /// # Errors
+    /// [`Error::CudaLength`], [`Error::CudaWrongDevice`], [`Error::CudaCapture`] inside of a capture (the graph
+    /// would read host memory at each replay), [`Error::CudaCall`].
+    pub fn upload(&self, host: &[T], stream: &Stream) -> Result<()> {
+        self.check_copy(host.len(), stream)?;
+        stream.outside_capture("a copy from host memory", |raw| {
+            // SAFETY: both sides have self.len elements; the host's is borrowed until `outside_capture` returns,
+            // which waits for the stream.
+            check("cudaMemcpyAsync", unsafe {
+                cudart::cudaMemcpyAsync(
+                    self.as_ptr(),
+                    host.as_ptr().cast(),
+                    size_of_val(host),
+                    cudart::cudaMemcpyHostToDevice,
+                    raw,
+                )
+            })
+        })
+    }
+
+    /// Copies to `host` and waits for it.
+    ///
+    /// # Errors
+    /// Those of [`DeviceView::upload`].
+    pub fn download(&self, host: &mut [T], stream: &Stream) -> Result<()> {
+        self.check_copy(host.len(), stream)?;
+        stream.outside_capture("a copy to host memory", |raw| {
+            // SAFETY: as in `upload`; every bit pattern that arrives is a value of T.
+            check("cudaMemcpyAsync", unsafe {
+                cudart::cudaMemcpyAsync(
+                    host.as_mut_ptr().cast(),
+                    self.as_ptr(),
+                    size_of_val(host),
+                    cudart::cudaMemcpyDeviceToHost,
+                    raw,
+                )
+            })
+        })
+    }
+
+    /// A copy of all elements on the host.
+    ///
+    /// # Errors
+    /// Those of [`DeviceView::upload`].
+    pub fn to_vec(&self, stream: &Stream) -> Result<Vec<T>> {
+        let mut host = vec![T::default(); self.len];
+        self.download(&mut host, stream)?;
+        Ok(host)
+    }
+
+    /// Queues a copy of all elements from `source`, which is as long. May be captured.
+    ///
+    /// # Errors
+    /// [`Error::CudaLength`], [`Error::CudaWrongDevice`], [`Error::CudaCall`].
+    pub fn copy_from(&self, source: &DeviceView<T>, stream: &Stream) -> Result<()> {
+        self.check_copy(source.len, stream)?;
+        source.device.require("source", stream.device())?;
+        stream.enqueue(&[&self.owner, &source.owner], |raw| {
+            // SAFETY: both hold self.len elements of the stream's device, alive as `buffer.rs` explains.
+            check("cudaMemcpyAsync", unsafe {
+                cudart::cudaMemcpyAsync(
+                    self.as_ptr(),
+                    source.as_ptr(),
+                    self.len * size_of::<T>(),
+                    cudart::cudaMemcpyDeviceToDevice,
+                    raw,
+                )
+            })
+        })
+    }
+
+    /// Queues setting every byte to `byte`. May be captured.
+    ///
+    /// # Errors
+    /// [`Error::CudaWrongDevice`], [`Error::CudaCall`].
+    pub fn fill_bytes(&self, byte: u8, stream: &Stream) -> Result<()> {
+        self.device.require("memory", stream.device())?;
+        stream.enqueue(&[&self.owner], |raw| {
+            // SAFETY: self.len elements of the stream's device, alive as `buffer.rs` explains.
+            check("cudaMemsetAsync", unsafe {
+                cudart::cudaMemsetAsync(
+                    self.as_ptr(),
+                    i32::from(byte),
+                    self.len * size_of::<T>(),
+                    raw,
+                )
+            })
+        })
+    }
+
+    fn check_copy(&self, other: usize, stream: &Stream) -> Result<()> {
+        self.device.require("memory", stream.device())?;
+        if other != self.len {
+            return Err(Error::CudaLength { what: "copy", expected: self.len, actual: other });
+        }
+        Ok(())
+    }
+}
+
+/// Device memory of this crate's own; all that it can do is in [`DeviceView`], to which it dereferences.
+#[derive(Debug)]
+pub struct DeviceBuffer<T>(DeviceView<T>);
+
+impl<T: DeviceElement> DeviceBuffer<T> {
+    /// `len` elements of whatever the memory held before.
+    ///
+    /// # Errors
+    /// [`Error::CudaOutOfMemory`], [`Error::CudaLength`] for 0 or too many to address, [`Error::CudaCall`], also
+    /// for an allocation inside of a capture.
+    pub fn alloc(len: usize, device: &Device) -> Result<Self> {
+        let bytes = len.checked_mul(size_of::<T>()).filter(|&bytes| bytes > 0);
+        let bytes = bytes.filter(|&bytes| isize::try_from(bytes).is_ok());
+        let bytes =
+            bytes.ok_or(Error::CudaLength { what: "allocation", expected: 1, actual: len })?;
+        let allocation = Allocation::new(device, bytes)?;
+        let (address, device) = (allocation.address, device.clone());
+        let owner = Arc::new(allocation);
+        Ok(DeviceBuffer(DeviceView { address, len, device, owner, element: PhantomData }))
+    }
+
+    /// `len` zeros, as soon as the stream gets there.
+    ///
+    /// # Errors
+    /// Those of [`DeviceBuffer::alloc`].
+    pub fn zeroed(len: usize, stream: &Stream) -> Result<Self> {
+        let buffer = Self::alloc(len, stream.device())?;
+        buffer.fill_bytes(0, stream)?;
+        Ok(buffer)
+    }
+
+    /// A copy of `host`.
+    ///
+    /// # Errors
+    /// Those of [`DeviceBuffer::alloc`] and [`DeviceView::upload`].
+    pub fn from_host(host: &[T], stream: &Stream) -> Result<Self> {
+        let buffer = Self::alloc(host.len(), stream.device())?;
+        buffer.upload(host, stream)?;
+        Ok(buffer)
+    }
+
+    /// Another view of the memory.
+    pub fn view(&self) -> DeviceView<T> {
+        self.0.clone()
+    }
+}
+
+impl<T> Deref for DeviceBuffer<T> {
+    type Target = DeviceView<T>;
+
+    fn deref(&self) -> &DeviceView<T> {
+        &self.0
+    }
+}

@@ -1,0 +1,187 @@
+//! Devices, and which of them is current on a thread.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use super::call::{check, forget_last_error};
+use super::sys::cudart;
+use super::{bridge, kernel};
+use crate::error::{Error, Result};
+
+/// A CUDA device, by its ordinal. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Device {
+    ordinal: i32,
+    properties: Arc<Properties>,
+}
+
+#[derive(Debug)]
+struct Properties {
+    name: String,
+    memory: usize,
+    compute_capability: (u32, u32),
+    sm_count: usize,
+}
+
+impl PartialEq for Device {
+    fn eq(&self, other: &Self) -> bool {
+        self.ordinal == other.ordinal
+    }
+}
+
+impl Eq for Device {}
+
+impl Device {
+    /// Number of devices, at least one.
+    ///
+    /// # Errors
+    /// [`Error::CudaNoDriver`], [`Error::CudaDriverTooOld`], [`Error::CudaNoDevice`], [`Error::CudaCall`].
+    pub fn count() -> Result<usize> {
+        let mut count = 0;
+        // SAFETY: writes one int.
+        check("cudaGetDeviceCount", unsafe { cudart::cudaGetDeviceCount(&mut count) })?;
+        match usize::try_from(count) {
+            Ok(0) | Err(_) => Err(Error::CudaNoDevice),
+            Ok(count) => Ok(count),
+        }
+    }
+
+    /// Opens device `ordinal`, whatever its architecture; see [`Device::supports_kernels`].
+    ///
+    /// # Errors
+    /// Those of [`Device::count`], and [`Error::CudaNoSuchDevice`].
+    pub fn open(ordinal: usize) -> Result<Self> {
+        let count = Self::count()?;
+        let missing = Error::CudaNoSuchDevice { ordinal, count };
+        let Some(number) = i32::try_from(ordinal).ok().filter(|_| ordinal < count) else {
+            return Err(missing);
+        };
+        let properties = bridge::ffi::device_properties(number)
+            .map_err(|exception| bridge::error(&exception, None))?;
+        Ok(Device {
+            ordinal: number,
+            properties: Arc::new(Properties {
+                name: properties.name,
+                memory: properties.memory,
+                compute_capability: (properties.major, properties.minor),
+                sm_count: properties.sm_count as usize,
+            }),
+        })
+    }
+
+    /// All devices.
+    ///
+    /// # Errors
+    /// Those of [`Device::count`].
+    pub fn all() -> Result<Vec<Self>> {
+        (0..Self::count()?).map(Self::open).collect()
+    }
+
+    /// The first device that a kernel of this build runs on.
+    ///
+    /// # Errors
+    /// Those of [`Device::count`], and [`Error::CudaArchitecture`] when there is none.
+    pub fn first_supported() -> Result<Self> {
+        let devices = Self::all()?;
+        if let Some(device) = devices.iter().find(|device| device.supports_kernels()) {
+            return Ok(device.clone());
+        }
+        Err(devices.first().map_or(Error::CudaNoDevice, kernel::wrong_architecture))
+    }
+
+    /// Number of the device, as CUDA counts.
+    pub fn ordinal(&self) -> usize {
+        self.ordinal as usize
+    }
+
+    pub(super) fn number(&self) -> i32 {
+        self.ordinal
+    }
+
+    /// Name, such as `NVIDIA B200`.
+    pub fn name(&self) -> &str {
+        &self.properties.name
+    }
+
+    /// Major and minor: (10, 0) for a B200.
+    pub fn compute_capability(&self) -> (u32, u32) {
+        self.properties.compute_capability
+    }
+
+    /// Streaming multiprocessors.
+    pub fn sm_count(&self) -> usize {
+        self.properties.sm_count
+    }
+
+    /// Memory in bytes.
+    pub fn memory(&self) -> usize {
+        self.properties.memory
+    }
+
+    /// Free and total memory in bytes, now.
+    ///
+    /// # Errors
+    /// [`Error::CudaCall`].
+    pub fn memory_now(&self) -> Result<(usize, usize)> {
+        let _current = Current::enter(self)?;
+        let (mut free, mut total) = (0, 0);
+        // SAFETY: writes two size_t.
+        check("cudaMemGetInfo", unsafe { cudart::cudaMemGetInfo(&mut free, &mut total) })?;
+        Ok((free, total))
+    }
+
+    /// Whether a kernel of this build runs on the device: SASS for one architecture runs on no other.
+    pub fn supports_kernels(&self) -> bool {
+        kernel::Kernel::all().any(|kernel| kernel.runs_on(self))
+    }
+
+    /// Waits for all work on the device.
+    ///
+    /// # Errors
+    /// [`Error::CudaCall`], also for earlier work that failed.
+    pub fn synchronize(&self) -> Result<()> {
+        let _current = Current::enter(self)?;
+        // SAFETY: takes no argument.
+        check("cudaDeviceSynchronize", unsafe { cudart::cudaDeviceSynchronize() })
+    }
+
+    /// [`Error::CudaWrongDevice`] unless `self` is `expected`.
+    pub(super) fn require(&self, what: &'static str, expected: &Device) -> Result<()> {
+        if self == expected {
+            return Ok(());
+        }
+        Err(Error::CudaWrongDevice { what, expected: expected.ordinal(), actual: self.ordinal() })
+    }
+}
+
+/// Makes a device current on this thread until it is dropped.
+pub(super) struct Current {
+    previous: Option<i32>,
+    /// What is current belongs to the thread: the guard must not leave it.
+    _of_this_thread: PhantomData<*const ()>,
+}
+
+impl Current {
+    pub fn enter(device: &Device) -> Result<Self> {
+        let mut previous = 0;
+        // SAFETY: writes one int.
+        check("cudaGetDevice", unsafe { cudart::cudaGetDevice(&mut previous) })?;
+        let changed = previous != device.ordinal;
+        if changed {
+            // SAFETY: any number is allowed; a wrong one is an error.
+            check("cudaSetDevice", unsafe { cudart::cudaSetDevice(device.ordinal) })?;
+        }
+        Ok(Current { previous: changed.then_some(previous), _of_this_thread: PhantomData })
+    }
+}
+
+impl Drop for Current {
+    fn drop(&mut self) {
+        if let Some(previous) = self.previous {
+            // SAFETY: as in `enter`.
+            if unsafe { cudart::cudaSetDevice(previous) } != cudart::cudaSuccess {
+                forget_last_error();
+            }
+        }
+    }
+}

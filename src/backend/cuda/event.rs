@@ -1,0 +1,116 @@
+//! Events: points in the queue of a stream, to wait for and to measure between.
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use super::call::{check, forget_last_error};
+use super::capture::{CaptureLog, lock};
+use super::device::{Current, Device};
+use super::stream::Stream;
+use super::sys::cudart;
+use crate::error::Result;
+
+/// A point in the work of a stream.
+pub struct Event {
+    handle: usize,
+    device: Device,
+    /// The capture in which it was recorded last.
+    capture: Mutex<Option<Arc<CaptureLog>>>,
+}
+
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Event").field("device", &self.device.ordinal()).finish_non_exhaustive()
+    }
+}
+
+impl Event {
+    /// An event that is recorded nowhere yet, able to measure time.
+    ///
+    /// # Errors
+    /// [`Error::CudaCall`](crate::Error::CudaCall).
+    pub fn new(device: &Device) -> Result<Self> {
+        let _current = Current::enter(device)?;
+        let mut handle = std::ptr::null_mut();
+        // SAFETY: writes one handle.
+        check("cudaEventCreateWithFlags", unsafe {
+            cudart::cudaEventCreateWithFlags(&mut handle, cudart::cudaEventDefault)
+        })?;
+        Ok(Event { handle: handle as usize, device: device.clone(), capture: Mutex::new(None) })
+    }
+
+    /// Marks this point of `stream`, in place of where it was recorded before.
+    ///
+    /// # Errors
+    /// [`Error::CudaWrongDevice`](crate::Error::CudaWrongDevice), [`Error::CudaCall`](crate::Error::CudaCall).
+    pub fn record(&self, stream: &Stream) -> Result<()> {
+        self.device.require("event", stream.device())?;
+        let _current = Current::enter(&self.device)?;
+        let mut of_stream = lock(stream.capture_slot());
+        let log = stream.joined(&mut of_stream, &[])?;
+        let mut capture = lock(&self.capture);
+        // SAFETY: both handles live and are of one device.
+        check("cudaEventRecord", unsafe { cudart::cudaEventRecord(self.raw(), stream.raw()) })?;
+        *capture = log;
+        Ok(())
+    }
+
+    /// Waits until the stream has come to the event.
+    ///
+    /// # Errors
+    /// [`Error::CudaCall`](crate::Error::CudaCall), also for earlier work that failed.
+    pub fn synchronize(&self) -> Result<()> {
+        let _current = Current::enter(&self.device)?;
+        // SAFETY: the handle lives.
+        check("cudaEventSynchronize", unsafe { cudart::cudaEventSynchronize(self.raw()) })
+    }
+
+    /// Whether the stream has come to the event.
+    ///
+    /// # Errors
+    /// As for [`Event::synchronize`].
+    pub fn is_done(&self) -> Result<bool> {
+        let _current = Current::enter(&self.device)?;
+        // SAFETY: the handle lives.
+        match unsafe { cudart::cudaEventQuery(self.raw()) } {
+            cudart::cudaErrorNotReady => {
+                forget_last_error();
+                Ok(false)
+            }
+            code => check("cudaEventQuery", code).map(|()| true),
+        }
+    }
+
+    /// Milliseconds from `self` to `end`, by the device's clock. Both must be done.
+    ///
+    /// # Errors
+    /// [`Error::CudaWrongDevice`](crate::Error::CudaWrongDevice), [`Error::CudaCall`](crate::Error::CudaCall).
+    pub fn elapsed_ms(&self, end: &Event) -> Result<f32> {
+        end.device.require("event", &self.device)?;
+        let _current = Current::enter(&self.device)?;
+        let mut ms = 0.0;
+        // SAFETY: both handles live; writes one float.
+        check("cudaEventElapsedTime", unsafe {
+            cudart::cudaEventElapsedTime(&mut ms, self.raw(), end.raw())
+        })?;
+        Ok(ms)
+    }
+
+    pub(super) fn raw(&self) -> cudart::cudaEvent_t {
+        self.handle as cudart::cudaEvent_t
+    }
+
+    /// The capture that the event belongs to, while it lasts.
+    pub(super) fn capture(&self) -> Option<Arc<CaptureLog>> {
+        lock(&self.capture).clone().filter(|log| log.is_open())
+    }
+}
+
+impl Drop for Event {
+    fn drop(&mut self) {
+        // SAFETY: made by `new`, destroyed once. CUDA keeps what a stream still waits for.
+        if unsafe { cudart::cudaEventDestroy(self.raw()) } != cudart::cudaSuccess {
+            forget_last_error();
+        }
+    }
+}

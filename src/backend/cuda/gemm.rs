@@ -1,0 +1,331 @@
+//! The dual GEMM on a device: prepared once, launched often.
+
+use std::ffi::c_void;
+use std::fmt;
+
+use cxx::UniquePtr;
+
+use super::bridge::{self, ffi};
+use super::buffer::{DeviceView, Owner};
+use super::device::{Current, Device};
+use super::kernel::{self, Kernel, KernelInfo};
+use super::matrix::DeviceMatrix;
+use super::stream::Stream;
+use super::sys::abi;
+use super::weights::{WeightFormat, Weights};
+use crate::element::{DType, Element};
+use crate::error::{Buffer, Error, Operand, Result};
+use crate::gate::Gate;
+use crate::problem::Problem;
+
+/// What [`DualGemm::prepare`] may be told.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// The function that joins the products.
+    pub gate: Gate,
+    /// A kernel in place of the one that the shape gets.
+    pub kernel: Option<Kernel>,
+    /// Lets a launch begin under the tail of the kernel before it on the stream (programmatic dependent launch).
+    pub programmatic_launch: bool,
+    /// SMs to plan for; all of the device where `None`.
+    pub sm_count: Option<usize>,
+    /// A scalar in device memory that multiplies `global(A)·global(B1)`, read by each launch.
+    pub alpha1: Option<DeviceView<f32>>,
+    /// The same for B2.
+    pub alpha2: Option<DeviceView<f32>>,
+}
+
+/// `C = gate(alpha1·A·B1ᵀ, alpha2·A·B2ᵀ)` bound to device memory. It holds operands, weights and C: they may be
+/// dropped before it, and before its launches have run.
+///
+/// ```no_run
+/// use nvfp4_dual_gemm::cuda::{
+///     Device, DeviceBuffer, DeviceMatrix, DualGemm, Options, Stream, WeightFormat, Weights,
+/// };
+/// use nvfp4_dual_gemm::{Nvfp4Matrix, f16};
+/// # fn main() -> nvfp4_dual_gemm::Result<()> {
+/// # let (x, gate, up) = (vec![0.5f32; 4 * 64], vec![0.5f32; 96 * 64], vec![0.5f32; 96 * 64]);
+/// let stream = Stream::new(&Device::first_supported()?)?;
+/// let a = DeviceMatrix::upload(&Nvfp4Matrix::quantize(&x, 1, 4, 64)?, &stream)?;
+/// let gate = Nvfp4Matrix::quantize(&gate, 1, 96, 64)?;
+/// let up = Nvfp4Matrix::quantize(&up, 1, 96, 64)?;
+/// let weights = Weights::prepare(&gate, &up, WeightFormat::Separate, &stream)?;
+/// let c = DeviceBuffer::<f16>::alloc(4 * 96, stream.device())?;
+///
+/// let gemm = DualGemm::prepare(&weights, &a, &c, &Options::default())?;
+/// gemm.launch(&stream)?; // as often as needed
+/// let result: Vec<f16> = c.to_vec(&stream)?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct DualGemm {
+    plan: UniquePtr<ffi::DualGemm>,
+    device: Device,
+    problem: Problem,
+    output: DType,
+    weights: WeightFormat,
+    options: Options,
+    /// What the addresses in `plan` belong to.
+    owners: Vec<Owner>,
+}
+
+// SAFETY: the C++ object is plain memory of the host; only its thread-local current device is of a thread, and
+// every call sets that for itself.
+unsafe impl Send for DualGemm {}
+// SAFETY: the const functions of the C++ class change nothing in it (dual_gemm.hpp: "launch() may be called from
+// several threads"); `rebind` takes `&mut`.
+unsafe impl Sync for DualGemm {}
+
+impl fmt::Debug for DualGemm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DualGemm")
+            .field("problem", &self.problem)
+            .field("kernel", &self.kernel().name)
+            .field("device", &self.device.ordinal())
+            .finish_non_exhaustive()
+    }
+}
+
+impl DualGemm {
+    /// Checks everything, picks the kernel, and encodes tensor maps; allocates no device memory. `c` is
+    /// \[batch, M, N\], row-major.
+    ///
+    /// # Errors
+    /// [`Error::ShapeMismatch`], [`Error::Alpha`], [`Error::Length`] of `c`, [`Error::GateParameter`],
+    /// [`Error::CudaWrongDevice`] when operands are on different devices, [`Error::CudaArchitecture`] when no kernel
+    /// runs there, [`Error::CudaRefused`] for what a kernel cannot do, such as weights in another format.
+    pub fn prepare<T: Element>(
+        weights: &Weights,
+        a: &DeviceMatrix,
+        c: &DeviceView<T>,
+        options: &Options,
+    ) -> Result<Self> {
+        options.gate.validate()?;
+        let device = weights.device().clone();
+        let bound = Bound::new(weights, a, c, options)?;
+        if !options.kernel.map_or_else(|| device.supports_kernels(), |kernel| kernel.runs_on(&device))
+        {
+            return Err(kernel::wrong_architecture(&device));
+        }
+        let sm_count = options.sm_count.unwrap_or(0);
+        let config = abi::nvfp4_config {
+            problem: kernel::sizes(bound.problem)?,
+            gate: gate(options.gate),
+            output: output(T::DTYPE),
+            weights: weights.format().to_abi(),
+            kernel: options
+                .kernel
+                .map_or(abi::NVFP4_KERNEL_AUTO, |kernel| kernel.id() as abi::nvfp4_kernel),
+            programmatic_launch: i32::from(options.programmatic_launch),
+            sm_count: i32::try_from(sm_count).unwrap_or(i32::MAX),
+        };
+        let _current = Current::enter(&device)?;
+        // SAFETY: `Bound` has looked at the lengths, and `owners` keeps the memory.
+        let plan = unsafe { ffi::prepare(&config, &bound.operands) };
+        Ok(DualGemm {
+            plan: bridge::check(plan, &device)?,
+            device,
+            problem: bound.problem,
+            output: T::DTYPE,
+            weights: weights.format(),
+            options: options.clone(),
+            owners: bound.owners,
+        })
+    }
+
+    /// Other operands of the same sizes, formats and type: encodes tensor maps again, on the host. A failure leaves
+    /// the plan as it was.
+    ///
+    /// # Errors
+    /// Those of [`DualGemm::prepare`].
+    pub fn rebind<T: Element>(
+        &mut self,
+        weights: &Weights,
+        a: &DeviceMatrix,
+        c: &DeviceView<T>,
+    ) -> Result<()> {
+        weights.device().require("weights", &self.device)?;
+        let bound = Bound::new(weights, a, c, &self.options)?;
+        let same = bound.problem == self.problem
+            && T::DTYPE == self.output
+            && weights.format() == self.weights;
+        if !same {
+            let of = |problem: Problem, weights, output| {
+                format!("{problem:?}, {weights} weights, C in {output}")
+            };
+            return Err(Error::CudaRefused {
+                reason: format!(
+                    "the plan is for {}, not for {}",
+                    of(self.problem, self.weights, self.output),
+                    of(bound.problem, weights.format(), T::DTYPE)
+                ),
+            });
+        }
+        let _current = Current::enter(&self.device)?;
+        // SAFETY: as in `prepare`. Launches so far have copied the old addresses; cudaFree waits for them.
+        let bind = unsafe { self.plan.pin_mut().rebind(&bound.operands) };
+        bridge::check(bind, &self.device)?;
+        self.owners = bound.owners;
+        Ok(())
+    }
+
+    /// Queues the kernel. Allocates nothing; may be captured by [`Graph::capture`](super::Graph::capture).
+    ///
+    /// # Errors
+    /// [`Error::CudaWrongDevice`] for a stream of another device, [`Error::CudaCapture`] when somebody else captures
+    /// the stream, [`Error::CudaCall`].
+    pub fn launch(&self, stream: &Stream) -> Result<()> {
+        self.device.require("plan", stream.device())?;
+        let owners: Vec<&Owner> = self.owners.iter().collect();
+        stream.enqueue(&owners, |raw| {
+            // SAFETY: the stream lives and is of the plan's device; `owners` keep the memory.
+            bridge::check(unsafe { self.plan.launch(raw) }, &self.device)
+        })
+    }
+
+    /// Queues the kernel on any `cudaStream_t`, also on one that somebody else captures.
+    ///
+    /// # Safety
+    /// `stream` must be a live stream of the plan's device. Where it is being captured, operands, weights and C must
+    /// outlive every replay of the graph.
+    ///
+    /// # Errors
+    /// [`Error::CudaCall`].
+    pub unsafe fn launch_unchecked(&self, stream: *mut c_void) -> Result<()> {
+        // SAFETY: the caller's.
+        bridge::check(unsafe { self.plan.launch(stream.cast()) }, &self.device)
+    }
+
+    /// Bytes of device memory that a launch needs beyond the operands.
+    pub fn workspace_size(&self) -> usize {
+        self.plan.workspace_size()
+    }
+
+    /// The kernel that runs.
+    pub fn kernel(&self) -> KernelInfo {
+        let name = self.plan.kernel().name;
+        // The table is static; the plan's reference is to a row of it, but its type says less.
+        let row = ffi::kernels().iter().find(|row| row.name == name);
+        KernelInfo::of(row.unwrap_or(&ffi::kernels()[0]))
+    }
+
+    /// Thread blocks of a launch.
+    pub fn grid(&self) -> [u32; 3] {
+        self.plan.launch_shape().grid
+    }
+
+    /// The size; K as it is on the device.
+    pub fn problem(&self) -> Problem {
+        self.problem
+    }
+
+    /// The device that it runs on.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+}
+
+/// Operands that fit each other, and what keeps them.
+struct Bound {
+    problem: Problem,
+    operands: abi::nvfp4_operands,
+    owners: Vec<Owner>,
+}
+
+impl Bound {
+    fn new<T: Element>(
+        weights: &Weights,
+        a: &DeviceMatrix,
+        c: &DeviceView<T>,
+        options: &Options,
+    ) -> Result<Self> {
+        let problem =
+            Problem { m: a.rows(), n: weights.n(), k: weights.k(), batch: weights.batch() };
+        let Problem { m, n, k, batch } = problem;
+        if (a.batch(), a.k()) != (batch, k) {
+            return Err(Error::ShapeMismatch {
+                operand: Operand::A,
+                other: Operand::B1,
+                expected: (batch, m, k),
+                actual: (a.batch(), m, a.k()),
+            });
+        }
+        let overflow = Error::SizeOverflow { operand: Operand::C, batch, rows: m, cols: n };
+        let expected =
+            batch.checked_mul(m).and_then(|values| values.checked_mul(n)).ok_or(overflow)?;
+        if c.len() != expected {
+            return Err(Error::Length {
+                operand: Operand::C,
+                buffer: Buffer::Values,
+                expected,
+                actual: c.len(),
+                batch,
+                rows: m,
+                cols: n,
+            });
+        }
+        let (global1, global2) = weights.global_scales();
+        let (alpha1, alpha2) = (
+            alpha(Operand::B1, a.global_scale(), global1)?,
+            alpha(Operand::B2, a.global_scale(), global2)?,
+        );
+        a.device().require("a", weights.device())?;
+        c.device().require("c", weights.device())?;
+        let mut owners: Vec<Owner> = weights.views().map(|view| view.owner().clone()).collect();
+        owners.extend([a.codes().owner().clone(), a.scales().owner().clone(), c.owner().clone()]);
+        let mut scalar = |view: &Option<DeviceView<f32>>| {
+            let Some(view) = view else { return Ok(std::ptr::null()) };
+            view.device().require("alpha", weights.device())?;
+            if view.is_empty() {
+                return Err(Error::CudaLength { what: "alpha", expected: 1, actual: 0 });
+            }
+            owners.push(view.owner().clone());
+            Ok(view.as_ptr().cast_const().cast::<f32>())
+        };
+        let (alpha1_ptr, alpha2_ptr) = (scalar(&options.alpha1)?, scalar(&options.alpha2)?);
+        let address = |view: &DeviceView<u8>| view.as_ptr().cast_const();
+        let null = std::ptr::null();
+        let (b2_codes, b2_scales) = weights
+            .second
+            .as_ref()
+            .map_or((null, null), |(codes, scales)| (address(codes), address(scales)));
+        let operands = abi::nvfp4_operands {
+            a_codes: address(a.codes()),
+            a_scales: address(a.scales()),
+            b1_codes: address(&weights.first.0),
+            b1_scales: address(&weights.first.1),
+            b2_codes,
+            b2_scales,
+            c: c.as_ptr(),
+            alpha1,
+            alpha2,
+            alpha1_ptr,
+            alpha2_ptr,
+        };
+        Ok(Bound { problem, operands, owners })
+    }
+}
+
+fn alpha(operand: Operand, global_a: f32, global_b: f32) -> Result<f32> {
+    let alpha = (f64::from(global_a) * f64::from(global_b)) as f32;
+    if alpha.is_normal() { Ok(alpha) } else { Err(Error::Alpha { operand, global_a, global_b }) }
+}
+
+fn gate(gate: Gate) -> abi::nvfp4_gate {
+    let plain = |kind| abi::nvfp4_gate { kind, limit: 0.0, alpha: 0.0, beta: 0.0 };
+    match gate {
+        Gate::Silu => plain(abi::NVFP4_GATE_SILU),
+        Gate::GeluTanh => plain(abi::NVFP4_GATE_GELU_TANH),
+        Gate::ClampedSwiglu { limit, alpha, beta } => {
+            abi::nvfp4_gate { kind: abi::NVFP4_GATE_CLAMPED_SWIGLU, limit, alpha, beta }
+        }
+    }
+}
+
+fn output(dtype: DType) -> abi::nvfp4_output {
+    match dtype {
+        DType::F16 => abi::NVFP4_OUTPUT_F16,
+        DType::Bf16 => abi::NVFP4_OUTPUT_BF16,
+        DType::F32 => abi::NVFP4_OUTPUT_F32,
+    }
+}

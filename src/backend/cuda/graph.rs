@@ -1,0 +1,156 @@
+//! CUDA graphs: work recorded once and launched as a whole.
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use super::buffer::Owner;
+use super::call::{check, forget_last_error};
+use super::capture::{CaptureLog, lock};
+use super::device::{Current, Device};
+use super::stream::Stream;
+use super::sys::cudart;
+use crate::error::{Error, Result};
+
+/// Work that was recorded by [`Graph::capture`]. It holds everything that the work uses: operands, weights and
+/// results may be dropped before the graph.
+pub struct Graph {
+    /// CUDA wants launches of one executable graph one after the other.
+    executable: Mutex<Executable>,
+    device: Device,
+    /// An `Arc`, for a capture that this graph is launched into.
+    used: Owner,
+}
+
+impl fmt::Debug for Graph {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Graph").field("device", &self.device.ordinal()).finish_non_exhaustive()
+    }
+}
+
+impl Graph {
+    /// Records what `work` queues on `stream`, without running it.
+    ///
+    /// Streams that wait for an [`Event`](super::Event) recorded inside take part, and must be waited for by
+    /// `stream` in the same way. Inside, memory cannot be allocated, copied from or to the host, or waited for.
+    ///
+    /// # Errors
+    /// That of `work`; [`Error::CudaCapture`] when the stream is in a capture already; [`Error::CudaCall`]. However
+    /// it ends, also by a panic of `work`, the stream is out of the capture afterwards.
+    pub fn capture(stream: &Stream, work: impl FnOnce(&Stream) -> Result<()>) -> Result<Self> {
+        let recording = Recording::begin(stream)?;
+        let outcome = work(stream);
+        // Ended before the outcome is looked at.
+        let (graph, used) = recording.end();
+        outcome?;
+        let graph = graph?;
+        let _current = Current::enter(stream.device())?;
+        let mut handle = std::ptr::null_mut();
+        // SAFETY: `graph` lives; writes one handle.
+        check("cudaGraphInstantiate", unsafe {
+            cudart::cudaGraphInstantiate(&mut handle, graph.0, 0)
+        })?;
+        Ok(Graph {
+            executable: Mutex::new(Executable(handle as usize)),
+            device: stream.device().clone(),
+            used: Arc::new(used),
+        })
+    }
+
+    /// Queues the whole graph. May itself be captured.
+    ///
+    /// # Errors
+    /// [`Error::CudaWrongDevice`], [`Error::CudaCall`].
+    pub fn launch(&self, stream: &Stream) -> Result<()> {
+        self.device.require("graph", stream.device())?;
+        let executable = lock(&self.executable);
+        stream.enqueue(&[&self.used], |raw| {
+            // SAFETY: both handles live; the memory of the nodes is held by `used`, and after a drop of the graph
+            // cudaFree waits for the launch.
+            check("cudaGraphLaunch", unsafe { cudart::cudaGraphLaunch(executable.raw(), raw) })
+        })
+    }
+}
+
+struct Executable(usize);
+
+impl Executable {
+    fn raw(&self) -> cudart::cudaGraphExec_t {
+        self.0 as cudart::cudaGraphExec_t
+    }
+}
+
+impl Drop for Executable {
+    fn drop(&mut self) {
+        // SAFETY: instantiated once, destroyed once. A launch in flight runs to its end.
+        if unsafe { cudart::cudaGraphExecDestroy(self.raw()) } != cudart::cudaSuccess {
+            forget_last_error();
+        }
+    }
+}
+
+struct Template(cudart::cudaGraph_t);
+
+impl Drop for Template {
+    fn drop(&mut self) {
+        // SAFETY: the result of one capture, destroyed once.
+        if unsafe { cudart::cudaGraphDestroy(self.0) } != cudart::cudaSuccess {
+            forget_last_error();
+        }
+    }
+}
+
+/// A capture under way on this thread; dropping it ends it.
+struct Recording<'a> {
+    stream: &'a Stream,
+    log: Arc<CaptureLog>,
+    ended: bool,
+}
+
+impl<'a> Recording<'a> {
+    fn begin(stream: &'a Stream) -> Result<Self> {
+        let _current = Current::enter(stream.device())?;
+        let mut slot = lock(stream.capture_slot());
+        if stream.joined(&mut slot, &[])?.is_some() {
+            let reason = "the stream is being captured already".to_owned();
+            return Err(Error::CudaCapture { reason });
+        }
+        // Thread-local: what other threads allocate meanwhile does not spoil the capture.
+        // SAFETY: the handle lives.
+        check("cudaStreamBeginCapture", unsafe {
+            cudart::cudaStreamBeginCapture(
+                stream.raw(),
+                cudart::cudaStreamCaptureModeThreadLocal,
+            )
+        })?;
+        let log = Arc::new(CaptureLog::open());
+        *slot = Some(log.clone());
+        Ok(Recording { stream, log, ended: false })
+    }
+
+    fn end(mut self) -> (Result<Template>, Vec<Owner>) {
+        self.stop()
+    }
+
+    /// On the thread that began: `Recording` is not `Send`-able out of `Graph::capture`.
+    fn stop(&mut self) -> (Result<Template>, Vec<Owner>) {
+        self.ended = true;
+        let mut slot = lock(self.stream.capture_slot());
+        let graph = Current::enter(self.stream.device()).and_then(|_current| {
+            let mut graph = std::ptr::null_mut();
+            // SAFETY: the handle lives; writes one handle, null after an error.
+            let code = unsafe { cudart::cudaStreamEndCapture(self.stream.raw(), &mut graph) };
+            check("cudaStreamEndCapture", code)?;
+            Ok(Template(graph))
+        });
+        *slot = None;
+        (graph, self.log.close())
+    }
+}
+
+impl Drop for Recording<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            let _ = self.stop();
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Device memory and streams of the `cudarc` crate.
+//!
+//! cudarc frees a slice on a stream of its own, which knows nothing of ours. So a view holds the slice by `Arc` and
+//! waits for the device before it lets go; which is also why a `&CudaSlice` would not do: a borrow can end while the
+//! kernel runs.
+
+use std::sync::Arc;
+
+use ::cudarc::driver::{CudaContext, CudaSlice, CudaStream, DevicePtr};
+
+use super::buffer::{DeviceElement, DeviceView};
+use super::device::Device;
+use super::stream::Stream;
+use crate::error::{Error, Result};
+
+/// Opens a device for cudarc; `CudaContext::new` panics where there is no driver.
+///
+/// # Errors
+/// Those of [`Device::open`], and [`Error::CudaCall`].
+pub fn cudarc_context(ordinal: usize) -> Result<Arc<CudaContext>> {
+    // SAFETY: looks for the library, and loads it if it is there.
+    if !unsafe { ::cudarc::driver::sys::is_culib_present() } {
+        return Err(Error::CudaNoDriver { runtime: super::runtime_version() });
+    }
+    Device::open(ordinal)?;
+    CudaContext::new(ordinal).map_err(|error| failed("CudaContext::new", &error))
+}
+
+/// Holds a slice, and waits for the device before it lets go.
+struct Kept<S> {
+    slice: Arc<CudaSlice<S>>,
+}
+
+impl<S> Drop for Kept<S> {
+    fn drop(&mut self) {
+        if let Err(error) = self.slice.context().synchronize() {
+            // cudarc reports it at the next call, as for errors of its own drops.
+            self.slice.context().record_err::<()>(Err(error));
+        }
+    }
+}
+
+impl<T: DeviceElement> DeviceView<T> {
+    /// A view of a slice whose elements are as large as `T`: u8 for packed codes and scale factors.
+    ///
+    /// Waits for what cudarc has queued for the slice. Order later work of other streams by events, or wait for it.
+    ///
+    /// # Errors
+    /// [`Error::CudaLength`] for elements of another size; [`Error::CudaRefused`] for a context that is not the
+    /// device's primary one; those of [`Device::open`].
+    pub fn from_cudarc<S: Send + Sync + 'static>(slice: &Arc<CudaSlice<S>>) -> Result<Self> {
+        if size_of::<S>() != size_of::<T>() {
+            let (expected, actual) = (size_of::<T>(), size_of::<S>());
+            return Err(Error::CudaLength { what: "bytes of an element", expected, actual });
+        }
+        let device = device_of(slice.context())?;
+        let stream = slice.stream();
+        let address = {
+            let (address, _reading) = slice.device_ptr(stream);
+            address
+        };
+        stream.synchronize().map_err(|error| failed("cuStreamSynchronize", &error))?;
+        let owner = Arc::new(Kept { slice: slice.clone() });
+        // SAFETY: the slice has that many elements of that size in memory of the device; `owner` holds it and waits
+        // for the device before it lets go.
+        unsafe { DeviceView::from_raw(address as usize as *mut _, slice.len(), &device, owner) }
+    }
+}
+
+impl Stream {
+    /// Borrows a stream of cudarc, also the default one.
+    ///
+    /// # Errors
+    /// [`Error::CudaRefused`] for a context that is not the device's primary one; those of [`Device::open`].
+    pub fn from_cudarc(stream: &Arc<CudaStream>) -> Result<Self> {
+        let device = device_of(stream.context())?;
+        // SAFETY: the stream is held, and its context is the one that the runtime uses for the device.
+        Ok(unsafe { Stream::from_raw(stream.cu_stream().cast(), &device, stream.clone()) })
+    }
+}
+
+fn device_of(context: &Arc<CudaContext>) -> Result<Device> {
+    if !context.is_primary() {
+        let reason = "the cudarc context is not the device's primary one".to_owned();
+        return Err(Error::CudaRefused { reason });
+    }
+    Device::open(context.ordinal())
+}
+
+fn failed(call: &str, error: &::cudarc::driver::DriverError) -> Error {
+    let words = |text: Option<String>| text.unwrap_or_else(|| "unknown".to_owned());
+    Error::CudaCall {
+        call: call.to_owned(),
+        name: words(error.error_name().ok().map(|name| name.to_string_lossy().into_owned())),
+        code: error.0 as u32,
+        text: words(error.error_string().ok().map(|text| text.to_string_lossy().into_owned())),
+    }
+}

@@ -1,0 +1,49 @@
+//! The kernels for NVIDIA GPUs, and a thin safe layer over the CUDA runtime to run them with.
+//!
+//! [`DualGemm::prepare`] binds [`Weights`], a [`DeviceMatrix`] and a [`DeviceBuffer`] for C to a kernel,
+//! [`DualGemm::launch`] queues it on a [`Stream`], and [`Graph::capture`] records launches. [`run`] does it all for
+//! operands on the host.
+//!
+//! Nothing here panics where there is no GPU: [`Device::open`] says what is missing. The device is always that of
+//! the stream; what is current on the calling thread neither matters nor changes.
+//!
+//! # Memory
+//! What the device uses, it keeps: a plan holds operands and C, a graph all that was captured. See
+//! [`DeviceView`] for memory of other libraries; feature `cudarc` takes slices and streams of that crate.
+
+mod bridge;
+mod buffer;
+mod call;
+mod capture;
+mod device;
+mod event;
+mod gemm;
+mod graph;
+mod host;
+#[cfg(feature = "cudarc")]
+mod interop;
+mod kernel;
+mod matrix;
+mod stream;
+pub mod sys;
+mod weights;
+
+pub use buffer::{DeviceBuffer, DeviceElement, DeviceView, Owner};
+pub use call::{driver_version, runtime_version};
+pub use device::Device;
+pub use event::Event;
+pub use gemm::{DualGemm, Options};
+pub use graph::Graph;
+pub use host::{OnDevice, run};
+#[cfg(feature = "cudarc")]
+pub use interop::cudarc_context;
+pub use kernel::{Kernel, KernelInfo, Mainloop, Scheduler};
+pub use matrix::DeviceMatrix;
+pub use stream::Stream;
+pub use weights::{WeightFormat, Weights};
+
+/// The CUDA toolkit that the kernels were compiled with; `None` in documentation builds.
+pub const TOOLKIT: Option<&str> = option_env!("NVFP4_CUDA_VERSION");
+
+/// The CUTLASS that the kernels were compiled with; `None` in documentation builds.
+pub const CUTLASS: Option<&str> = option_env!("NVFP4_CUTLASS_VERSION");
