@@ -10,6 +10,7 @@
 #include "cutlass/cutlass.h"
 #include "cutlass/epilogue/dispatch_policy.hpp"
 #include "cutlass/pipeline/pipeline.hpp"
+#include "epilogue/drain_order.hpp"
 #include "epilogue/gate_math.hpp"
 #include "epilogue/row_store.hpp"
 #include "nvfp4_dual_gemm/abi.h"
@@ -158,12 +159,10 @@ class LeftSiLUAndMul {
     Tensor place = thread_copy.partition_D(make_identity_tensor(Shape<Int<kRows>, Int<kStepColumns>>{}));
     CUTE_STATIC_ASSERT_V(size(place) == Int<kStepColumns>{}, "a thread must get a whole row of the step");
 
-    // Buffer 0 lies below buffer 1, so that the end of its up half is what buffer 1 begins with. It is emptied from the
-    // end, buffer 1 from the beginning; the mainloop may then write the other buffer while the rest is finished.
-    bool const backwards = kReuseTmem && accumulator_state.phase() == 0;
-    constexpr int kReleaseStep = (kReuseTmem ? kOverlapN / kStepColumns : kSteps) - 1;
-    static_assert(kReleaseStep % 2 == 1, "the second step of a pair releases");
-    auto const in_order = [&](int step) { return backwards ? kSteps - 1 - step : step; };
+    // Of a single stage, the phase says which of its two places it has.
+    DrainOrder<kSteps, kReuseTmem ? kOverlapN / kStepColumns : 0> const order{
+        static_cast<int>(accumulator_state.phase())};
+    static_assert(order.kReleaseStep % 2 == 1, "the second step of a pair releases");
 
     struct Step {
       cutlass::Array<float, kStepColumns> gate, up;
@@ -171,8 +170,8 @@ class LeftSiLUAndMul {
     auto const fetch = [&](int step, Step& to) {
       Tensor gate = make_tensor(make_rmem_ptr(to.gate.data()), shape(place));
       Tensor up = make_tensor(make_rmem_ptr(to.up.data()), shape(place));
-      copy(tiled_copy, gate_source(_, _, _, _0{}, in_order(step)), gate);
-      copy(tiled_copy, up_source(_, _, _, _0{}, in_order(step)), up);
+      copy(tiled_copy, gate_source(_, _, _, _0{}, order(step)), gate);
+      copy(tiled_copy, up_source(_, _, _, _0{}, order(step)), up);
     };
     auto const arrived = [&](Step& fetched) {
       cutlass::arch::fence_view_async_tmem_load();
@@ -188,7 +187,7 @@ class LeftSiLUAndMul {
     int const first_column = static_cast<int>(get<1>(coord)) * kTileN;
     auto const finish = [&](int step, Step& sums) {
       join(alpha1, alpha2, sums.gate, sums.up);
-      row.store(first_column + in_order(step) * kStepColumns, sums.gate);
+      row.store(first_column + order(step) * kStepColumns, sums.gate);
     };
 
     accumulator_pipeline.consumer_wait(accumulator_state);
@@ -202,7 +201,7 @@ class LeftSiLUAndMul {
       fetch(step + 1, odd);
       finish(step, even);
       arrived(odd);
-      if (step + 1 == kReleaseStep) {
+      if (step + 1 == order.kReleaseStep) {
         asm volatile("tcgen05.fence::before_thread_sync;" ::: "memory");
         accumulator_pipeline.consumer_release(accumulator_state);
       }
