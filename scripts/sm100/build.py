@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -55,9 +56,10 @@ class Build:
         """The table of kernels as compiled, in its order."""
         return json.loads(run([self.recorder(), "--list"]))
 
-    def launch(self, kernel, shape, *options):
-        """What the host code launches for (M, N, K, batch)."""
-        return json.loads(run([self.recorder(), kernel, *shape, *options]))
+    def launch(self, kernel, shape, *options, poison=0):
+        """What the host code launches for (M, N, K, batch). `poison` is in all memory that it allocates."""
+        environment = {**os.environ, "MALLOC_PERTURB_": str(poison)}
+        return json.loads(run([self.recorder(), kernel, *shape, *options], env=environment))
 
     def ptx(self, scratch):
         """{kernel: PTX} of every kernel in the library."""
@@ -75,6 +77,4 @@ class Build:
 
 def entries(ptx):
     """Kernels of the table that a PTX text has an .entry of."""
-    import re
-
     return re.findall(r"\.entry\s+" + ENTRY + r"(\w+)\s*\(", ptx)

@@ -147,7 +147,7 @@ void print_launch(Config const& config, Operands const& operands) {
     std::cout << "[1, 1, 1]";
   }
   std::cout << ",\n  \"smem_bytes\": " << launch.smem_bytes << ",\n  \"programmatic\": "
-            << (programmatic != nullptr && programmatic->val.programmaticStreamSerializationAllowed != 0 ? "true" : "false")
+            << (programmatic != nullptr && programmatic->val.programmaticStreamSerializationAllowed ? "true" : "false")
             << ",\n  \"objects\": {";
   char const* separator = "";
   for (int object = kA; object <= kAlpha2; ++object) {
@@ -198,7 +198,12 @@ int main(int argc, char** argv) try {
   bool alpha_pointers = false;
   for (int i = 6; i < argc; ++i) {
     std::string_view const option = argv[i];
-    auto value = [&] { return ++i < argc ? std::string_view(argv[i]) : (usage(std::string(option) + " lacks its value"), ""); };
+    auto value = [&]() -> std::string_view {
+      if (++i == argc) {
+        usage(std::string(option) + " lacks its value");
+      }
+      return argv[i];
+    };
     auto choice = [&](std::initializer_list<std::string_view> names) {
       std::string_view const wanted = value();
       int index = 0;
