@@ -44,8 +44,8 @@ inline Config config_for(int kernel, Problem const& problem) {
 
 inline std::uint64_t ceil_div(std::uint64_t a, std::uint64_t b) { return (a + b - 1) / b; }
 
-// Codes [batch, rows, k] of half a byte; TMA counts K in codes. `box_rows` rows of 256 codes at a time, each 128 bytes and
-// swizzled over 128.
+// Codes [batch, rows, k] of half a byte; TMA counts K in codes. `box_rows` rows of 256 codes at a time, each 128 bytes
+// and swizzled over 128.
 inline recorder::TensorMap codes_map(Operand operand, std::uint64_t rows, std::uint64_t k, std::uint64_t batch,
                                      std::uint32_t box_rows) {
   return {CU_TENSOR_MAP_DATA_TYPE_16U4_ALIGN8B,

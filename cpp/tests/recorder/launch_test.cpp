@@ -135,7 +135,8 @@ TEST_CASE("programmatic launch only where asked for") {
       config.programmatic_launch = programmatic;
       auto const launch = launch_of(DualGemm::prepare(config, symbolic_operands(info.weights)));
       auto const* const attribute = launch.attribute(cudaLaunchAttributeProgrammaticStreamSerialization);
-      CHECK((attribute != nullptr && attribute->val.programmaticStreamSerializationAllowed == 1) == (programmatic == 1));
+      bool const allowed = attribute != nullptr && attribute->val.programmaticStreamSerializationAllowed == 1;
+      CHECK(allowed == (programmatic == 1));
       CHECK(launch.attributes.size() == (programmatic == 1 ? 2u : 1u));
     }
   }

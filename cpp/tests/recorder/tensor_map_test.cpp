@@ -1,4 +1,5 @@
-// Tensor maps as the host code asks the driver for them, against their definition, for every kernel and class of shapes.
+// Tensor maps as the host code asks the driver for them, against their definition, for every kernel and class of
+// shapes.
 #include <doctest/doctest.h>
 
 #include "expectation.hpp"
