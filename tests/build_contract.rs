@@ -8,6 +8,8 @@
 mod cuda;
 #[path = "../build/cutlass.rs"]
 mod cutlass;
+#[path = "../build/link.rs"]
+mod link;
 #[path = "../build/lookup.rs"]
 mod lookup;
 #[path = "../build/tools.rs"]
@@ -229,6 +231,16 @@ fn everything_that_is_missing_is_reported_at_once_with_the_one_command() {
 }
 
 #[test]
+fn the_runtime_is_static_unless_asked_for_and_nothing_else() {
+    use link::Cudart;
+    let parse = |value: &'static str| Cudart::parse(Some(value.as_ref()));
+    assert_eq!(Cudart::parse(None), Ok(Cudart::Static));
+    assert_eq!(parse("static"), Ok(Cudart::Static));
+    assert_eq!(parse("shared"), Ok(Cudart::Shared));
+    assert!(parse("dynamic").unwrap_err().contains("NVFP4_CUDART is \"dynamic\""));
+}
+
+#[test]
 fn each_variable_that_is_read_is_known() {
     let machine = Machine::new();
     let machine_env = env([("CMAKE_CUDA_FLAGS", Path::new("-G")), ("CUDA_PATH", Path::new(""))]);
@@ -288,7 +300,7 @@ mod script {
     }
 
     #[test]
-    fn docs_rs_needs_nothing_and_writes_into_out_dir_only() {
+    fn docs_rs_needs_no_cuda_and_links_nothing() {
         let machine = Machine::new();
         let out = machine.path("out");
         fs::create_dir(&out).unwrap();

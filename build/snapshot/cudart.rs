@@ -393,6 +393,12 @@ unsafe extern "C" {
     pub fn cudaDeviceSynchronize() -> cudaError_t;
 }
 unsafe extern "C" {
+    pub fn cudaDeviceGetStreamPriorityRange(
+        leastPriority: *mut ::std::os::raw::c_int,
+        greatestPriority: *mut ::std::os::raw::c_int,
+    ) -> cudaError_t;
+}
+unsafe extern "C" {
     pub fn cudaDeviceGetPCIBusId(
         pciBusId: *mut ::std::os::raw::c_char,
         len: ::std::os::raw::c_int,
@@ -434,6 +440,13 @@ unsafe extern "C" {
     ) -> cudaError_t;
 }
 unsafe extern "C" {
+    pub fn cudaStreamCreateWithPriority(
+        pStream: *mut cudaStream_t,
+        flags: ::std::os::raw::c_uint,
+        priority: ::std::os::raw::c_int,
+    ) -> cudaError_t;
+}
+unsafe extern "C" {
     pub fn cudaStreamGetDevice(
         hStream: cudaStream_t,
         device: *mut ::std::os::raw::c_int,
@@ -459,6 +472,11 @@ unsafe extern "C" {
     pub fn cudaStreamBeginCapture(
         stream: cudaStream_t,
         mode: cudaStreamCaptureMode,
+    ) -> cudaError_t;
+}
+unsafe extern "C" {
+    pub fn cudaThreadExchangeStreamCaptureMode(
+        mode: *mut cudaStreamCaptureMode,
     ) -> cudaError_t;
 }
 unsafe extern "C" {
