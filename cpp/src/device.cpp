@@ -66,7 +66,8 @@ Device current_device() {
   int count = 0;
   check_cuda(cudaGetDeviceCount(&count), "cudaGetDeviceCount");
   if (count == 0) {
-    throw Error(NVFP4_STATUS_NO_DEVICE, static_cast<int>(cudaErrorNoDevice), "cudaGetDeviceCount: there is no CUDA device");
+    throw Error(NVFP4_STATUS_NO_DEVICE, static_cast<int>(cudaErrorNoDevice),
+                "cudaGetDeviceCount: there is no CUDA device");
   }
   int ordinal = 0;
   check_cuda(cudaGetDevice(&ordinal), "cudaGetDevice");
@@ -104,8 +105,8 @@ int prepare_kernel(Device const& device, KernelInstance const& kernel) {
   if (active < 1) {
     throw Error(NVFP4_STATUS_CUDA, 0,
                 words("cudaOccupancyMaxActiveClusters: device ", device.ordinal, " cannot run one cluster of ",
-                      kernel.info.cluster_m, "x", kernel.info.cluster_n, " blocks of ", kernel.info.name, ", each with ",
-                      kernel.info.smem_bytes, " bytes of shared memory"));
+                      kernel.info.cluster_m, "x", kernel.info.cluster_n, " blocks of ", kernel.info.name,
+                      ", each with ", kernel.info.smem_bytes, " bytes of shared memory"));
   }
   clusters.emplace(key, active);
   return active;

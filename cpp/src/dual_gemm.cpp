@@ -61,7 +61,8 @@ DualGemm DualGemm::prepare(Config const& config, Operands const& operands) {
   if (config.sm_count == 0) {
     impl->config.sm_count = device.sm_count;
   } else if (config.sm_count > device.sm_count) {
-    detail::fail_argument("sm_count = ", config.sm_count, ": device ", device.ordinal, " has ", device.sm_count, " SMs");
+    detail::fail_argument("sm_count = ", config.sm_count, ": device ", device.ordinal, " has ", device.sm_count,
+                          " SMs");
   }
   if (config.kernel == NVFP4_KERNEL_AUTO) {
     impl->config.kernel = select_kernel(config.problem, config.weights, impl->config.sm_count);

@@ -1,5 +1,6 @@
 // Weights for the kernels whose tile is 96 columns of C: no multiple of the 64 rows at which the hardware can begin to
-// read separate scale factors. A tile is 96 rows of B1, then the same 96 of B2; its scale factors fill two atoms of rows.
+// read separate scale factors. A tile is 96 rows of B1, then the same 96 of B2; its scale factors fill two atoms of
+// rows.
 #include <algorithm>
 #include <cstring>
 
@@ -19,15 +20,16 @@ constexpr std::size_t kGroup = NVFP4_SCALE_ATOM_BLOCKS;
 
 void require_size(char const* operand, std::size_t actual, std::size_t expected, int n, int k, int batch) {
   if (actual != expected) {
-    fail_argument("interleave_weights: ", operand, ": ", actual, " bytes where N = ", n, ", K = ", k, ", batch = ", batch,
-                  " take ", expected);
+    fail_argument("interleave_weights: ", operand, ": ", actual, " bytes where N = ", n, ", K = ", k,
+                  ", batch = ", batch, " take ", expected);
   }
 }
 
 // Offset of blocks 4 * atom .. 4 * atom + 3 of a row in the 128x4 layout with `atoms` atoms along K.
 std::size_t group_offset(std::size_t row, std::size_t atom, std::size_t atoms) {
   std::size_t const in_atom = row % NVFP4_SCALE_ATOM_ROWS;
-  return (row / NVFP4_SCALE_ATOM_ROWS * atoms + atom) * NVFP4_SCALE_ATOM_BYTES + in_atom % 32 * 16 + in_atom / 32 * kGroup;
+  return (row / NVFP4_SCALE_ATOM_ROWS * atoms + atom) * NVFP4_SCALE_ATOM_BYTES + in_atom % 32 * 16 +
+         in_atom / 32 * kGroup;
 }
 
 }  // namespace

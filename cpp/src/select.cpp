@@ -18,7 +18,8 @@ constexpr double kSmemBytesPerClock = 128;    // operands are read at this rate
 constexpr double kRowBytes = NVFP4_TILE_K / 2;                            // codes of one row of a tile of K
 constexpr double kAtomsBytes = NVFP4_SCALE_ATOM_BYTES * NVFP4_TILE_K / 64;  // scale factors of 128 rows of it
 
-// What leaves L2 for all SMs together: 14.6 TB/s at 1.5 GHz, from one published measurement, good for a fifth either way.
+// What leaves L2 for all SMs together: 14.6 TB/s at 1.5 GHz, modelled after one published measurement, good for a fifth
+// either way.
 constexpr double kL2BytesPerClock = 14.6e12 / 1.5e9;
 
 // Clusters of four do not tile the GPCs of a B200: about nine SMs in ten can be in one.

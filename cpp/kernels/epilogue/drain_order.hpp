@@ -5,8 +5,8 @@
 
 namespace nvfp4::detail {
 
-// A tile of gate and up columns, read in kSteps steps of both at once. kSharedSteps: where the accumulator's two buffers
-// overlap, the steps that hold what they share; 0 where they do not.
+// A tile of gate and up columns, read in kSteps steps of both at once. kSharedSteps: where the accumulator's two
+// buffers overlap, the steps that hold what they share; 0 where they do not.
 //
 // Buffer 0 lies below buffer 1, so that the end of its up half is what buffer 1's gate half begins with. It is emptied
 // from the end, buffer 1 from the beginning; once the shared columns are read, the mainloop may write the other buffer

@@ -1,9 +1,9 @@
-// The gate in fp32, one formula for host and device: C = x1' * sigmoid(t(x1')) * x2', one exponential and one reciprocal
-// for an element. What rounds differently on the two sides comes from a `Math` type, so that the tests run this
-// arithmetic on the host with the errors that the PTX ISA allows the device.
+// The gate in fp32, one formula for host and device: C = x1' * sigmoid(t(x1')) * x2', one exponential and one
+// reciprocal for an element. What rounds differently on the two sides comes from a `Math` type, so that the tests run
+// this arithmetic on the host with the errors that the PTX ISA allows the device.
 //
-// It equals src/backend/cpu/epilogue.rs at the ends of the range: an infinite x1 counts as the largest finite number, and
-// a closed gate stays 0 where the other projection has overflowed. NaN stays NaN.
+// It equals src/backend/cpu/epilogue.rs at the ends of the range: an infinite x1 counts as the largest finite number,
+// and a closed gate stays 0 where the other projection has overflowed. NaN stays NaN.
 #pragma once
 
 #include <cfloat>
@@ -61,8 +61,8 @@ NVFP4_HOST_DEVICE float apply_gate(GateConstants const& gate, float x1, float x2
 }
 
 #ifdef __CUDACC__
-// ex2.approx.ftz and rcp.approx.ftz: relative errors of at most 2^-22 and 2^-23 (PTX ISA), one special function unit
-// operation each. tanh.approx.f32 would be a single one, but its 2^-11 is an error of several fp16 ulp.
+// ex2.approx.ftz and rcp.approx.ftz: at most 2 and 1 ulp off (PTX ISA 9.2, 9.7.3), one operation of the special
+// function unit each. tanh.approx.f32 would be a single one, but its 2^-11 is an error of several fp16 ulp.
 struct DeviceMath {
   static __device__ __forceinline__ float exp2(float x) {
     float y;

@@ -1,5 +1,6 @@
-// Collective epilogue for CUTLASS's SM100 kernel layer: C = gate(alpha1 * acc1, alpha2 * acc2), from tensor memory through
-// registers to global memory. It implements the layer's contract itself: no stock SM100 epilogue reads two accumulators.
+// Collective epilogue for CUTLASS's SM100 kernel layer: C = gate(alpha1 * acc1, alpha2 * acc2), from tensor memory
+// through registers to global memory. It implements the layer's contract itself: no stock SM100 epilogue reads two
+// accumulators.
 #pragma once
 
 #include <cstdint>
@@ -143,7 +144,7 @@ class LeftSiLUAndMul {
                             cute::Tensor<Engine, Layout> accumulator, TensorStorage&) {
     using namespace cute;
     static_assert(is_tmem<Engine>::value, "accumulators live in tensor memory");
-    static_assert(rank_v<Layout> == (kAccumulators == 2 ? 4 : 3), "the mainloop's accumulators are not as many as said");
+    static_assert(rank_v<Layout> == (kAccumulators == 2 ? 4 : 3), "the mainloop has another number of accumulators");
     static_assert(!kReuseTmem || kAccumulators == 1, "the order of the steps is that of stacked halves");
     static_assert(decltype(size<0>(CtaTile{}) == Int<kRows>{})::value, "a thread must own one row of the tile");
 

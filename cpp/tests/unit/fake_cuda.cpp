@@ -40,7 +40,9 @@ bool programmatic(cudaLaunchConfig_t const& config) {
 
 }  // namespace
 
-int Cuda::count(std::string const& call) const { return static_cast<int>(std::count(calls.begin(), calls.end(), call)); }
+int Cuda::count(std::string const& call) const {
+  return static_cast<int>(std::count(calls.begin(), calls.end(), call));
+}
 
 Cuda& cuda() { return state; }
 void reset() { state = Cuda{}; }

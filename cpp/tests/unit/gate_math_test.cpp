@@ -1,5 +1,5 @@
-// The epilogue's arithmetic on the host: the same formula as on the device, with the largest errors that the PTX ISA (9.2,
-// 9.7.3) allows ex2.approx.ftz.f32 (2 ulp) and rcp.approx.ftz.f32 (1 ulp) put in by hand, against double.
+// The epilogue's arithmetic on the host: the same formula as on the device, with the largest errors that the PTX ISA
+// (9.2, 9.7.3) allows ex2.approx.ftz.f32 (2 ulp) and rcp.approx.ftz.f32 (1 ulp) put in by hand, against double.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -91,7 +91,7 @@ void compare(Count& count, GateConstants const& gate, int correct, float x1, flo
   count.worst = std::max(count.worst, ulp);
 }
 
-// Every sample with all four pairs of signs: 1.2e7 results with the largest errors for each gate and spread.
+// Every sample with all four pairs of signs: 2e7 results with the largest errors for each gate and spread.
 void check_accuracy(nvfp4_gate const& gate) {
   GateConstants const constants = gate_constants(gate);
   std::mt19937_64 random(2026);
@@ -109,9 +109,9 @@ void check_accuracy(nvfp4_gate const& gate) {
     MESSAGE("gate ", static_cast<int>(gate.kind), ", spread ", spread, ": ", count.differ, " of ", count.samples,
             " halves are not the correctly rounded one, worst ", count.worst, " ulp");
     CHECK(count.worst <= 1);
-    // The errors put in and the four roundings come to less than 2^-21 of the value wherever the gate is not closed. Only
-    // a value that near to the middle between two halves can round to the wrong one; middles are at least 2^-11 of the
-    // value apart, so that at most 2 * 2^-21 / 2^-11 of evenly spread values are.
+    // The errors put in and the four roundings come to less than 2^-21 of the value wherever the gate is not closed.
+    // Only a value that near to the middle between two halves can round to the wrong one; middles are at least 2^-11
+    // of the value apart, so that at most 2 * 2^-21 / 2^-11 of evenly spread values are.
     CHECK(static_cast<double>(count.differ) < 0x1p-9 * static_cast<double>(count.samples));
   }
 }

@@ -1,5 +1,5 @@
-// Sizes and interleaving, against indices written from the definitions: the 128x4 layout of scale factors, and tiles of 96
-// gate rows followed by 96 up rows.
+// Sizes and interleaving, against indices written from the definitions: the 128x4 layout of scale factors, and tiles of
+// 96 gate rows followed by 96 up rows.
 #include <doctest/doctest.h>
 
 #include <cstring>
@@ -115,7 +115,8 @@ TEST_CASE("interleaving equals the definition") {
 TEST_CASE("interleaving refuses wrong sizes by name") {
   int const n = 100, k = 96, batch = 2;
   Bytes const codes(nvfp4::codes_bytes(n, k, batch)), scales(nvfp4::scales_bytes(n, k, batch));
-  Bytes out_codes(nvfp4::interleaved_codes_bytes(n, k, batch)), out_scales(nvfp4::interleaved_scales_bytes(n, k, batch));
+  Bytes out_codes(nvfp4::interleaved_codes_bytes(n, k, batch));
+  Bytes out_scales(nvfp4::interleaved_scales_bytes(n, k, batch));
   auto const message = [&](int wrong, int delta, int n_, int k_, int batch_) {
     Bytes inputs[6] = {codes, scales, codes, scales, out_codes, out_scales};
     if (wrong >= 0) inputs[wrong].resize(inputs[wrong].size() + static_cast<std::size_t>(delta));

@@ -1,4 +1,4 @@
-// Shape to kernel. The expectations are the table of the design (which tile, which cluster, why), not the selector's output.
+// Shape to kernel. The expectations are those of the design: which tile, which cluster, and why.
 #include <doctest/doctest.h>
 
 #include <string>
@@ -72,6 +72,11 @@ TEST_CASE("select: many waves take the dynamic schedule, one wave never") {
       }
     }
   }
+}
+
+TEST_CASE("select: everything at once rather than two waves of half the work") {
+  // 66 pairs with tiles of 128 columns; 99 with tiles of 64, which would move fewer bytes.
+  CHECK(separate(2720, 152, 896, 3) == "sm100_stacked_2sm_256x128_c2x1_static");
 }
 
 TEST_CASE("select: batches count as tiles") {

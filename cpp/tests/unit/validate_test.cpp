@@ -27,8 +27,9 @@ nvfp4::Config valid_config() {
 }
 
 nvfp4::Operands valid_operands() {
-  return {at<void>(0x10000), at<void>(0x20000), at<void>(0x30000), at<void>(0x50000),  at<void>(0x60000), at<void>(0x80000),
-          at<void>(0x90000), 1.0f,              -0.5f,             at<float>(0xf0000), at<float>(0xf0004)};
+  return {at<void>(0x10000), at<void>(0x20000), at<void>(0x30000),  at<void>(0x50000),
+          at<void>(0x60000), at<void>(0x80000), at<void>(0x90000),  1.0f,
+          -0.5f,             at<float>(0xf0000), at<float>(0xf0004)};
 }
 
 std::string message(std::function<void()> const& call) {
