@@ -31,12 +31,12 @@ counts columns of C, that is rows of each of B1 and B2. K is taken in tiles of 2
 PROOF = """## Static proof of synchronisation
 
 {verifier} on the PTX of the library with the launch that the host code makes, parameter and tensor maps included.
-`race_free`: in every schedule the kernel ends, TMA brings the bytes that its barriers expect, no two accesses to shared,
-tensor or global memory conflict, and tensor memory is used while it is allocated. Each line holds for its shape; operands
-do not overlap. Fences between proxies, the size of shared memory and the numbers are outside of the proof.
+`race_free`: in every schedule the kernel ends, TMA brings the bytes that its barriers expect, no two accesses to
+shared, tensor or global memory conflict, and tensor memory is used while it is allocated. Each line holds for its shape;
+operands do not overlap. Fences between proxies, the size of shared memory and the numbers are outside of the proof.
 
-* `collector::a` is left out for the verifier, which does not know it, after a check that each kept tile of A is taken by
-  the next MMA with the same descriptor.
+* `collector::a` is left out for the verifier, which does not know it, after a check that each kept tile of A is taken
+  by the next MMA with the same descriptor.
 * In 64-column tiles at an odd place, MMAs read their scales two columns into what a `tcgen05.cp` wrote. The verifier
   orders an MMA after a `tcgen05.cp` by the first column only; such launches (marked *) are proved with the scales read
   from there.
@@ -74,7 +74,8 @@ def version(pattern, text, what):
 def cutlass_version(build):
     cache = (build.folder / "CMakeCache.txt").read_text()
     header = Path(re.search(r"^CUTLASS_DIR:\w+=(.*)$", cache, re.M)[1]) / "include/cutlass/version.h"
-    return version(r"CUTLASS_MAJOR (\d+)\n#define CUTLASS_MINOR (\d+)\n#define CUTLASS_PATCH (\d+)", header.read_text(), header)
+    lines = r"CUTLASS_MAJOR (\d+)\n#define CUTLASS_MINOR (\d+)\n#define CUTLASS_PATCH (\d+)"
+    return version(lines, header.read_text(), header)
 
 
 def document(build, kernels, codes, results):
@@ -88,8 +89,8 @@ def document(build, kernels, codes, results):
         return f"race_free in {good} of {len(of_kernel)}"
 
     text += "\n## Resources\n\n" + table(
-        ["kernel", "tile", "cluster", "stages", "accumulator buffers", "registers", "shared memory", "TMEM columns of 512",
-         "parameter", "static proof"],
+        ["kernel", "tile", "cluster", "stages", "accumulator buffers", "registers", "shared memory",
+         "TMEM columns of 512", "parameter", "static proof"],
         [[f"`{info['name']}`", "{}x{}x{}".format(*info["tile"]), "{}x{}".format(*info["cluster"]), info["stages"],
           "2, overlapping" if info["accumulator_stages"] == 1 else info["accumulator_stages"],
           codes[info["name"]].resources["REG"], info["smem_bytes"], info["tmem_columns"], info["params_bytes"],
@@ -128,7 +129,8 @@ scale factors (4D) by TMA; UTCBAR signals a barrier when MMAs are done; LDTM rea
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    arguments.add_argument("--build", type=Path, default=ROOT / "target/native", help="CMake build folder of cpp/, with tests")
+    arguments.add_argument("--build", type=Path, default=ROOT / "target/native",
+                           help="CMake build folder of cpp/, with tests")
     arguments.add_argument("--proofs", type=Path, default=ROOT / "target/static_proof.json")
     arguments.add_argument("--check", action="store_true")
     options = arguments.parse_args()

@@ -6,7 +6,8 @@ Usage: scripts/static_proof.py [--build FOLDER] [--only TEXT] [--jobs N] [--outp
 Reads the PTX of each kernel from the built library, takes the launch that the library's host code makes for a shape
 (record_launch: grid, parameter, tensor maps), and gives both to SentryWard (third_party/fetch.sh --proof). A kernel
 passes if the result is race_free without a warning. Then faults are put into one kernel, each of which must be found.
-Prints a table, writes the results as JSON, and exits with 1 if anything is not as it should be.
+Prints a table, writes the results as JSON, and exits with 1 if anything is not as it should be. A result is kept beside
+the output for the next run, which takes it where PTX and input are the same to the byte.
 
 What a proof covers: one problem shape each, operands that do not overlap. Not: fences between proxies, the size of
 shared memory, numbers. With the CLC scheduler each CTA gets one tile: the verifier lets every request for another fail.
@@ -15,16 +16,20 @@ shared memory, numbers. With the CLC scheduler each CTA gets one tile: the verif
 import argparse
 import concurrent.futures
 import copy
+import functools
+import hashlib
 import json
 import math
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
 from sm100 import mutants, ptx, verifier
 from sm100.build import ROOT, Build, Failure
 
+VERIFIER = "SentryWard 0.1.1"
 TILE_K = 256
 # Of the case that faults are put into: small, with stages and accumulators used again.
 MUTATED = "sm100_stacked_1sm_128x128_c1x1_static"
@@ -40,12 +45,33 @@ def cases(kernel):
     one_cluster = ["--sms", cluster_m * cluster_n]
     yield "stages + 2 k-tiles", (rows, columns, (kernel["stages"] + 2) * TILE_K, 1), []
     ragged = ["--output", "f32", "--gate", "swiglu", "--alpha-pointers"]
+    # Work is CTAs by tiles by k-tiles, at some 5 seconds each: wide clusters get less of what narrow ones prove, too.
+    batch = 2 if cluster_m * cluster_n < 4 else 1
+    ragged_case = f"ragged, batch of {batch}", (rows - 57, columns - 13, TILE_K + 96, batch)
     if kernel["scheduler"] == "clc":
-        yield "ragged, batch of 2", (rows - 57, columns - 13, TILE_K + 96, 2), ragged
+        yield (*ragged_case, ragged)
     else:
-        yield "ragged, batch of 2", (rows - 57, columns - 13, TILE_K + 96, 2), ragged + one_cluster
-        k_tiles = 2 if cluster_m * cluster_n < 4 else 1
-        yield "3 tiles per CTA", (rows, 3 * columns, k_tiles * TILE_K, 1), ["--output", "bf16", "--gate", "gelu"] + one_cluster
+        yield (*ragged_case, ragged + one_cluster)
+        k_tiles = 2 if cluster_m * cluster_n == 1 else 1
+        yield ("3 tiles per CTA", (rows, 3 * columns, k_tiles * TILE_K, 1),
+               ["--output", "bf16", "--gate", "gelu"] + one_cluster)
+
+
+class Kept:
+    """Results of earlier runs by what was proved."""
+
+    def __init__(self, path):
+        self.path, self.lock = path, threading.Lock()
+        self.results = json.loads(path.read_text()) if path.exists() else {}
+
+    def get(self, key):
+        return self.results.get(key)
+
+    def put(self, key, result):
+        with self.lock:
+            self.results[key] = result
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.write_text(json.dumps(self.results, indent=1) + "\n")
 
 
 class Case:
@@ -68,15 +94,25 @@ class Case:
         self.tiles_per_cta = math.ceil(tiles / self.ctas)
         self.k_tiles = math.ceil(shape[2] / TILE_K)
         if kernel["scheduler"] != "clc" and name == "3 tiles per CTA" and self.tiles_per_cta != 3:
-            raise Failure(f"{kernel['name']}: {self.tiles_per_cta} tiles per CTA where 3 were meant; grid {self.launch['grid']}")
+            raise Failure(f"{kernel['name']}: {self.tiles_per_cta} tiles per CTA where 3 were meant")
 
     @property
     def work(self):
         return self.ctas * self.tiles_per_cta * self.k_tiles
 
-    def prove(self, stem):
-        started = time.monotonic()
-        result = verifier.verify(self.text, self.config, stem)
+    def prove(self, stem, kept):
+        key = hashlib.sha256(json.dumps([VERIFIER, self.text, self.config]).encode()).hexdigest()
+        outcome = kept.get(key)
+        if outcome is None:
+            started = time.monotonic()
+            result = verifier.verify(self.text, self.config, stem)
+            outcome = {
+                "result": result.get("result"),
+                "objections": verifier.objections(result),
+                "seconds": round(time.monotonic() - started, 1),
+                "peak_mib": round(result.get("peak_rss_mib") or 0),
+            }
+            kept.put(key, outcome)
         return {
             "kernel": self.kernel["name"],
             "case": self.name,
@@ -86,14 +122,11 @@ class Case:
             "tiles_per_cta": self.tiles_per_cta,
             "k_tiles": self.k_tiles,
             "rewritten": self.changes,
-            "result": result.get("result"),
-            "objections": verifier.objections(result),
-            "seconds": round(time.monotonic() - started, 1),
-            "peak_mib": round(result.get("peak_rss_mib") or 0),
+            **outcome,
         }
 
 
-def prove_mutant(base, mutant, stem):
+def prove_mutant(base, mutant, stem, kept):
     name, change_text, change_config = mutant
     case = copy.copy(base)
     if change_text is not None:
@@ -103,7 +136,7 @@ def prove_mutant(base, mutant, stem):
     if change_config is not None:
         case.config = copy.deepcopy(base.config)
         change_config(case.config)
-    proof = case.prove(stem)
+    proof = case.prove(stem, kept)
     proof["mutant"] = name
     proof["found"] = proof["result"] in FOUND
     return proof
@@ -115,14 +148,16 @@ def line(*columns):
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    arguments.add_argument("--build", type=Path, default=ROOT / "target/native", help="CMake build folder of cpp/, with tests")
-    arguments.add_argument("--only", default="", help="kernels whose name contains this; no mutants then")
+    arguments.add_argument("--build", type=Path, default=ROOT / "target/native",
+                           help="CMake build folder of cpp/, with tests")
+    arguments.add_argument("--only", default="", help="only kernels whose name contains this")
     arguments.add_argument("--jobs", type=int, default=2)
     arguments.add_argument("--output", type=Path, default=ROOT / "target/static_proof.json")
     arguments.add_argument("--keep", type=Path, help="keep PTX, input and full results in this folder")
     options = arguments.parse_args()
 
     build = Build(options.build)
+    kept = Kept(options.output.with_suffix(".kept.json"))
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(options.keep or scratch)
         folder.mkdir(parents=True, exist_ok=True)
@@ -135,18 +170,17 @@ def main():
                 raise Failure(f"the library has no PTX of {kernel['name']}")
             for case in cases(kernel):
                 all_cases.append(Case(build, kernel, texts[kernel["name"]], *case))
-        jobs = [(case.work, case.prove, ()) for case in all_cases]
+        jobs = [(case.work, case.prove) for case in all_cases]
         for base in all_cases:
-            if (base.kernel["name"], base.name) == (MUTATED, MUTATED_CASE) and not options.only:
-                jobs += [(base.work, lambda stem, mutant=mutant, base=base: prove_mutant(base, mutant, stem), ())
-                         for mutant in mutants.MUTANTS]
+            if (base.kernel["name"], base.name) == (MUTATED, MUTATED_CASE):
+                jobs += [(base.work, functools.partial(prove_mutant, base, mutant)) for mutant in mutants.MUTANTS]
         # The longest first, so that no core idles at the end.
         jobs.sort(key=lambda job: -job[0])
 
         line("kernel", "case", "M x N x K x batch", "CTAs", "tiles", "k-tiles", "seconds", "result")
         proofs, failed = [], 0
         with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-            running = [pool.submit(prove, folder / f"{number:02}") for number, (_, prove, _) in enumerate(jobs)]
+            running = [pool.submit(prove, folder / f"{number:02}", kept) for number, (_, prove) in enumerate(jobs)]
             for done in concurrent.futures.as_completed(running):
                 proof = done.result()
                 proofs.append(proof)
@@ -161,7 +195,7 @@ def main():
     names = {(case.kernel["name"], case.name): order[id(case)] for case in all_cases}
     proofs.sort(key=lambda proof: (names[proof["kernel"], proof["case"]], proof.get("mutant", "")))
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps({"verifier": "sentryward 0.1.1", "proofs": proofs}, indent=1) + "\n")
+    options.output.write_text(json.dumps({"verifier": VERIFIER, "proofs": proofs}, indent=1) + "\n")
     count = len([proof for proof in proofs if "mutant" in proof])
     print(f"{len(proofs) - count} proofs, {count} mutants, {failed} not as they should be")
     return 1 if failed or not proofs else 0

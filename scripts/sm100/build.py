@@ -32,7 +32,7 @@ def tool(name):
             return folder / name
     found = shutil.which(name)
     if found is None:
-        raise Failure(f"{name} is not in CUDA_HOME, not in third_party/cuda (third_party/fetch.sh gets it), not on PATH")
+        raise Failure(f"{name} is not in CUDA_HOME, third_party/cuda (third_party/fetch.sh gets it) or PATH")
     return Path(found)
 
 

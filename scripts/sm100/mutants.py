@@ -21,31 +21,41 @@ def first(pattern, text, what, start=0):
 
 
 def without(match, text):
-    line_start = text.rfind("\n", 0, match.start()) + 1
-    return text[:line_start] + "//" + text[line_start:]
+    return text[:match.start()] + "//" + text[match.start():]
 
 
 def skip_wait_before(pattern, what):
-    """The last blocking wait that stands before an instruction, and the probes between it and that, succeed at once."""
+    """The last blocking wait before an instruction succeeds at once, and so do the probes that may stand for it: those
+    after the blocking wait before that."""
 
     def mutate(text):
         guarded = first(pattern, text, what).start()
         waits = list(SPIN.finditer(text, 0, guarded))
         if not waits:
             raise Failure(f"nothing waits before {what}")
-        start, end = waits[-1].start(), waits[-1].end()
-        skipped = waits[-1][0].split("mbarrier")[0] + PASSED
-        return text[:start] + skipped + text[end:]
+        start = waits[-2].end() if len(waits) > 1 else 0
+        skipped = SPIN.sub(lambda wait: wait[0].split("mbarrier")[0] + PASSED, text[start:guarded])
+        return text[:start] + PROBE.sub(PASSED, skipped) + text[guarded:]
 
     return mutate
 
 
-def drop(pattern, what, which=0):
+def drop(pattern, what, which):
     def mutate(text):
         matches = list(re.finditer(pattern, text))
         if not matches:
             raise Failure(f"the PTX has no {what}")
         return without(matches[which], text)
+
+    return mutate
+
+
+def drop_all(pattern, what):
+    def mutate(text):
+        text, count = re.subn(f"(?={pattern})", "//", text)
+        if count == 0:
+            raise Failure(f"the PTX has no {what}")
+        return text
 
     return mutate
 
@@ -68,10 +78,6 @@ def half_box(config):
             entry["box_shape"][1] //= 2
 
 
-def commits(text):
-    return [match.start() for match in re.finditer(r"tcgen05\.commit", text)]
-
-
 MMA = r"tcgen05\.mma\."
 # (name, what to do to the PTX, what to do to the input)
 MUTANTS = [
@@ -81,7 +87,7 @@ MUTANTS = [
     ("MMA does not wait for an empty accumulator", skip_wait_before(MMA, "tcgen05.mma"), None),
     ("TMA does not wait for an empty stage", skip_wait_before(r"cp\.async\.bulk\.tensor", "TMA load"), None),
     ("epilogue does not wait for a full accumulator", skip_wait_before(r"tcgen05\.ld\.", "tcgen05.ld"), None),
-    ("no tcgen05.wait::ld before an accumulator is released", drop(r"tcgen05\.wait::ld", "tcgen05.wait::ld", -1), None),
+    ("accumulators released without tcgen05.wait::ld", drop_all(r"tcgen05\.wait::ld", "tcgen05.wait::ld"), None),
     ("16 bytes fewer expected than loaded", expect_less, None),
     ("tensor memory given back without a wait", skip_wait_before(r"tcgen05\.dealloc", "tcgen05.dealloc"), None),
     ("half a box of A", None, half_box),

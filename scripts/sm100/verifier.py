@@ -98,7 +98,8 @@ def verify(text, config, stem):
     try:
         result = json.loads(done.stdout)
     except ValueError:
-        raise Failure(f"sentryward printed no result (third_party/fetch.sh --proof gets it): {done.stderr.strip()}") from None
+        words = done.stderr.strip()
+        raise Failure(f"sentryward printed no result (third_party/fetch.sh --proof gets it): {words}") from None
     stem.with_suffix(".result.json").write_text(done.stdout)
     return result
 

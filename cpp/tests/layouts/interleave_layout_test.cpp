@@ -29,7 +29,8 @@ TEST_CASE("interleaved scales lie where CUTLASS looks for those of tile after ti
   struct Shape {
     int n, k, batch;
   };
-  for (auto const& [n, k, batch] : {Shape{96, 64, 1}, {1, 32, 1}, {97, 96, 2}, {200, 256, 3}, {3072, 512, 1}, {1000, 992, 2}}) {
+  constexpr Shape kShapes[] = {{96, 64, 1}, {1, 32, 1}, {97, 96, 2}, {200, 256, 3}, {3072, 512, 1}, {1000, 992, 2}};
+  for (auto const& [n, k, batch] : kShapes) {
     CAPTURE(n);
     CAPTURE(k);
     CAPTURE(batch);
@@ -45,7 +46,8 @@ TEST_CASE("interleaved scales lie where CUTLASS looks for those of tile after ti
         byte = static_cast<std::uint8_t>(random());
       }
     }
-    std::vector<std::uint8_t> codes(nvfp4::interleaved_codes_bytes(n, k, batch)), scales(nvfp4::interleaved_scales_bytes(n, k, batch));
+    std::vector<std::uint8_t> codes(nvfp4::interleaved_codes_bytes(n, k, batch));
+    std::vector<std::uint8_t> scales(nvfp4::interleaved_scales_bytes(n, k, batch));
     REQUIRE(scales.size() == static_cast<std::size_t>(cute::cosize(after)));
     nvfp4::interleave_weights(n, k, batch, codes1, scales1, codes2, scales2, codes, scales);
     std::int64_t wrong = 0;

@@ -117,8 +117,9 @@ struct Checks {
         }
       }
       if (kSlotAtoms == 1) {  // one box: the atoms of a slot follow each other along K
-        wrong += scale_at(slots, 0, 0, 0, slot) != std::int64_t{slot} * kKBlocks * kAtomBytes;
-        wrong += scale_at(slots, 0, kKBlocks - 1, 0, slot) != (std::int64_t{slot} * kKBlocks + kKBlocks - 1) * kAtomBytes;
+        std::int64_t const first = std::int64_t{slot} * kKBlocks * kAtomBytes;
+        wrong += scale_at(slots, 0, 0, 0, slot) != first;
+        wrong += scale_at(slots, 0, kKBlocks - 1, 0, slot) != first + (kKBlocks - 1) * kAtomBytes;
       }
     }
     CHECK(wrong == 0);
@@ -148,9 +149,10 @@ struct Checks {
     CHECK(info.tmem_columns == Columns::kTotal);
 
     constexpr std::uint32_t kBase = 0;
-    auto tensors = Mainloop::template init_tmem_tensors<typename Config::CollectiveEpilogue::EpilogueTile,
-                                                        Stock::DispatchPolicy::IsOverlappingAccum>({});
-    Mainloop::set_tmem_offsets(tensors, kBase);
+    using TensorMemory = typename Mainloop::TensorMemory;
+    auto tensors = TensorMemory::template tensors<typename Config::CollectiveEpilogue::EpilogueTile,
+                                                  Stock::DispatchPolicy::IsOverlappingAccum>();
+    TensorMemory::place(tensors, kBase);
     // A column belongs to one thing; overlapping buffers share theirs with each other only.
     std::vector<std::string> owner(NVFP4_TMEM_COLUMNS);
     auto const claim = [&](std::uint32_t column, int count, std::string const& name) {
@@ -164,9 +166,9 @@ struct Checks {
       }
     };
     for (int k_block = 0; k_block < kKBlocks; ++k_block) {
-      claim(raw_pointer_cast(tensors.a_scales(cute::_, cute::_, k_block).data()), 4, "scales of A");
+      claim(cute::raw_pointer_cast(tensors.a_scales(cute::_, cute::_, k_block).data()), 4, "scales of A");
       for (int accumulator = 0; accumulator < Config::kAccumulators; ++accumulator) {
-        claim(raw_pointer_cast(tensors.b_scales(cute::_, cute::_, k_block, accumulator).data()),
+        claim(cute::raw_pointer_cast(tensors.b_scales(cute::_, cute::_, k_block, accumulator).data()),
               8 / Config::kAccumulators, "scales of weights " + std::to_string(accumulator));
       }
     }
@@ -176,9 +178,9 @@ struct Checks {
       for (int accumulator = 0; accumulator < Config::kAccumulators; ++accumulator) {
         std::uint32_t column = 0;
         if constexpr (Config::kAccumulators == 2) {
-          column = raw_pointer_cast(tensors.accumulators(cute::_, cute::_, cute::_, accumulator, buffer).data());
+          column = cute::raw_pointer_cast(tensors.accumulators(cute::_, cute::_, cute::_, accumulator, buffer).data());
         } else {
-          column = raw_pointer_cast(tensors.accumulators(cute::_, cute::_, cute::_, buffer).data());
+          column = cute::raw_pointer_cast(tensors.accumulators(cute::_, cute::_, cute::_, buffer).data());
         }
         claim(column, Config::kMmaN, "accumulator " + std::to_string(buffer) + "." + std::to_string(accumulator));
       }

@@ -1,9 +1,9 @@
 // scale_layout swizzle|unswizzle ROWS K BATCH [TILE_ROWS PADDED_ROWS]
 //
 // Scale factors from stdin to stdout, between row-major [batch, rows, k/16] and the 128x4 layout, by CUTLASS's own
-// description of that layout; padding is 0xEE. With TILE_ROWS and PADDED_ROWS, every TILE_ROWS rows have PADDED_ROWS rows
-// of the layout to themselves, as interleaved weights do. The tests of the Rust library read it: neither side checks
-// itself.
+// description of that layout; padding is 0xEE. With TILE_ROWS and PADDED_ROWS, every TILE_ROWS rows have PADDED_ROWS
+// rows of the layout to themselves, as interleaved weights do. The tests of the Rust library read it: neither side
+// checks itself.
 #include <cute/config.hpp>
 // gcc takes rotl and rotr, which call each other, for always_inline functions that it cannot inline.
 #undef CUTE_HOST_DEVICE

@@ -19,6 +19,7 @@ struct State {
   std::mutex mutex;
   std::vector<std::string> calls;
   std::vector<TensorMap> maps;
+  std::uint64_t maps_before = 0;  // that reset() has forgotten
   std::vector<Launch> launches;
   std::vector<FunctionAttribute> attributes;
   std::map<void const*, std::string> functions;
@@ -118,7 +119,7 @@ CUresult encode_tiled(CUtensorMap* map, CUtensorMapDataType data_type, cuuint32_
   std::uint8_t bytes[kTensorMapBytes];
   std::memset(bytes, kStampFill, sizeof bytes);
   std::memcpy(bytes, kMark, sizeof kMark);
-  std::uint64_t const stamp = s.maps.size() | kSmallTensorBit;
+  std::uint64_t const stamp = (s.maps_before + s.maps.size()) | kSmallTensorBit;
   std::memcpy(bytes + sizeof kMark, &stamp, sizeof stamp);
   std::memcpy(map, bytes, sizeof bytes);
   s.maps.push_back(std::move(recorded));
@@ -155,6 +156,7 @@ std::size_t& parameter_bytes() noexcept { return state().parameter_bytes; }
 void reset() noexcept {
   State& s = state();
   s.calls.clear();
+  s.maps_before += s.maps.size();
   s.maps.clear();
   s.launches.clear();
   s.attributes.clear();
@@ -177,7 +179,11 @@ std::vector<StampedMap> find_tensor_maps(std::span<std::uint8_t const> parameter
       continue;
     }
     std::memcpy(&stamp, parameter.data() + at + sizeof kMark, sizeof stamp);
-    found.push_back({at, static_cast<std::size_t>(stamp & ~kSmallTensorBit), (stamp & kSmallTensorBit) != 0});
+    // Bytes that nobody wrote may hold remains of older parameters.
+    std::uint64_t const index = (stamp & ~kSmallTensorBit) - state().maps_before;
+    if (index < state().maps.size()) {
+      found.push_back({at, static_cast<std::size_t>(index), (stamp & kSmallTensorBit) != 0});
+    }
   }
   return found;
 }
@@ -196,7 +202,8 @@ void** __cudaRegisterFatBinary(void*) {
 void __cudaRegisterFatBinaryEnd(void**) {}
 void __cudaUnregisterFatBinary(void**) {}
 void __cudaRegisterVar(void**, char*, char*, char const*, int, std::size_t, int, int) {}
-void __cudaRegisterFunction(void**, char const* stub, char*, char const* name, int, uint3*, uint3*, dim3*, dim3*, int*) {
+void __cudaRegisterFunction(void**, char const* stub, char*, char const* name, int, uint3*, uint3*, dim3*, dim3*,
+                            int*) {
   state().functions[stub] = name;
 }
 

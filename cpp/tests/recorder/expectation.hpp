@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <ostream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "nvfp4_dual_gemm/dual_gemm.hpp"
@@ -44,8 +45,8 @@ inline Config config_for(int kernel, Problem const& problem) {
 
 inline std::uint64_t ceil_div(std::uint64_t a, std::uint64_t b) { return (a + b - 1) / b; }
 
-// Codes [batch, rows, k] of half a byte; TMA counts K in codes. `box_rows` rows of 256 codes at a time, each 128 bytes and
-// swizzled over 128.
+// Codes [batch, rows, k] of half a byte; TMA counts K in codes. `box_rows` rows of 256 codes at a time, each 128 bytes
+// and swizzled over 128.
 inline recorder::TensorMap codes_map(Operand operand, std::uint64_t rows, std::uint64_t k, std::uint64_t batch,
                                      std::uint32_t box_rows) {
   return {CU_TENSOR_MAP_DATA_TYPE_16U4_ALIGN8B,
@@ -109,9 +110,13 @@ inline std::vector<recorder::TensorMap> expected_maps(KernelInfo const& info, Pr
                                         scales_map(kSFA, m, k, batch, kTileAtoms / share.activations, 1)};
   if (info.mainloop == NVFP4_MAINLOOP_INTERLEAVED) {
     std::uint64_t const tiles = ceil_div(n, NVFP4_INTERLEAVE);
-    // Two atoms of rows: the part of one CTA is one of them.
     maps.push_back(codes_map(kB1, tiles * 2 * NVFP4_INTERLEAVE, k, batch, b_box));
-    maps.push_back(scales_map(kSFB1, tiles * NVFP4_INTERLEAVED_SCALE_ROWS, k, batch, kTileAtoms, 2 / share.scales));
+    // In shared memory the two atoms of rows of a tile stand side by side for each 64 of K: K is the outer dimension.
+    auto scales = scales_map(kSFB1, tiles * NVFP4_INTERLEAVED_SCALE_ROWS, k, batch, kTileAtoms / share.scales, 2);
+    std::swap(scales.global_dim[1], scales.global_dim[2]);
+    std::swap(scales.global_strides[0], scales.global_strides[1]);
+    std::swap(scales.box_dim[1], scales.box_dim[2]);
+    maps.push_back(scales);
   } else {
     maps.push_back(codes_map(kB1, n, k, batch, b_box));
     maps.push_back(codes_map(kB2, n, k, batch, b_box));

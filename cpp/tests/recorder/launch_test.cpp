@@ -29,7 +29,7 @@ std::uint64_t volume(dim3 const& d) { return std::uint64_t{d.x} * d.y * d.z; }
 TEST_CASE("launch() makes one launch and touches nothing else") {
   for (int kernel = 0; kernel < kAllKernels; ++kernel) {
     KernelInfo const& info = kernels()[static_cast<std::size_t>(kernel)];
-    INFO(info.name);
+    INFO(std::string(info.name));
     auto const plan = DualGemm::prepare(config_for(kernel, {300, 1000, 992, 2}), symbolic_operands(info.weights));
     recorder::reset();
     plan.launch(nullptr);
@@ -52,7 +52,7 @@ TEST_CASE("launch() makes one launch and touches nothing else") {
 TEST_CASE("prepare() sets the kernel's shared memory and launches nothing") {
   for (int kernel = 0; kernel < kAllKernels; ++kernel) {
     KernelInfo const& info = kernels()[static_cast<std::size_t>(kernel)];
-    INFO(info.name);
+    INFO(std::string(info.name));
     recorder::reset();
     auto const plan = DualGemm::prepare(config_for(kernel, {256, 512, 512, 1}), symbolic_operands(info.weights));
     CHECK(recorder::launches().empty());
@@ -68,7 +68,7 @@ TEST_CASE("the launch is the kernel's, in whole clusters") {
   for (int kernel = 0; kernel < kAllKernels; ++kernel) {
     KernelInfo const& info = kernels()[static_cast<std::size_t>(kernel)];
     for (Problem const& problem : kProblems) {
-      INFO(info.name);
+      INFO(std::string(info.name));
       CAPTURE(problem.m);
       CAPTURE(problem.n);
       auto const plan = DualGemm::prepare(config_for(kernel, problem), symbolic_operands(info.weights));
@@ -112,7 +112,7 @@ TEST_CASE("a persistent grid stays within the SMs and the clusters of the device
     if (info.scheduler == NVFP4_SCHEDULER_CLC) {
       continue;
     }
-    INFO(info.name);
+    INFO(std::string(info.name));
     int const cluster = info.cluster_m * info.cluster_n;
     for (int const sms : {cluster, 20, 37, 148}) {
       Config config = config_for(kernel, {2048, 4096, 512, 3});
@@ -130,12 +130,13 @@ TEST_CASE("programmatic launch only where asked for") {
   for (int const programmatic : {0, 1}) {
     for (int kernel = 0; kernel < kAllKernels; ++kernel) {
       KernelInfo const& info = kernels()[static_cast<std::size_t>(kernel)];
-      INFO(info.name);
+      INFO(std::string(info.name));
       Config config = config_for(kernel, {256, 512, 512, 1});
       config.programmatic_launch = programmatic;
       auto const launch = launch_of(DualGemm::prepare(config, symbolic_operands(info.weights)));
       auto const* const attribute = launch.attribute(cudaLaunchAttributeProgrammaticStreamSerialization);
-      CHECK((attribute != nullptr && attribute->val.programmaticStreamSerializationAllowed == 1) == (programmatic == 1));
+      bool const allowed = attribute != nullptr && attribute->val.programmaticStreamSerializationAllowed == 1;
+      CHECK(allowed == (programmatic == 1));
       CHECK(launch.attributes.size() == (programmatic == 1 ? 2u : 1u));
     }
   }
@@ -150,7 +151,7 @@ TEST_CASE("a failing call becomes an error with its name") {
                                   {"cudaGetDevice", NVFP4_STATUS_CUDA},
                                   {"cudaDeviceGetAttribute", NVFP4_STATUS_CUDA}};
   for (Failing const& failing : kFailing) {
-    INFO(failing.call);
+    INFO(std::string(failing.call));
     recorder::fail(failing.call, cudaErrorInvalidValue);
     try {
       DualGemm::prepare(config_for(0, {256, 512, 512, 1}), symbolic_operands(NVFP4_WEIGHTS_SEPARATE));

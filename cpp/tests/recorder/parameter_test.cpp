@@ -22,7 +22,7 @@ std::vector<std::uint8_t> parameter_of(Config const& config, Operands const& ope
 TEST_CASE("the parameter is small and tensor maps are aligned in it") {
   for (int kernel = 0; kernel < kAllKernels; ++kernel) {
     KernelInfo const& info = kernels()[static_cast<std::size_t>(kernel)];
-    INFO(info.name);
+    INFO(std::string(info.name));
     CHECK(info.params_bytes > 0);
     CHECK(info.params_bytes <= 4096);
     CHECK(info.params_bytes % 64 == 0);
@@ -36,7 +36,7 @@ TEST_CASE("the parameter is small and tensor maps are aligned in it") {
 TEST_CASE("rebind encodes the new operands and leaves the rest") {
   for (int kernel = 0; kernel < kAllKernels; ++kernel) {
     KernelInfo const& info = kernels()[static_cast<std::size_t>(kernel)];
-    INFO(info.name);
+    INFO(std::string(info.name));
     Config const config = config_for(kernel, {300, 1000, 992, 2});
     Operands operands = symbolic_operands(info.weights);
     recorder::reset();

@@ -26,8 +26,8 @@ struct Device {
   int driver_version = 13050;
 };
 
-// The arguments of one cuTensorMapEncodeTiled. The tensor map that it fills is a mark of 8 bytes, then the index in
-// tensor_maps() with kSmallTensorBit, then kStampFill.
+// The arguments of one cuTensorMapEncodeTiled. The tensor map that it fills is a mark of 8 bytes, then the number of the
+// call with kSmallTensorBit, then kStampFill.
 struct TensorMap {
   CUtensorMapDataType data_type;
   std::uint64_t address;
@@ -81,7 +81,7 @@ std::size_t& parameter_bytes() noexcept;
 // From now on, the named function fails with this error (a CUresult for cuTensorMapEncodeTiled); 0 ends that.
 void fail(std::string const& function, int error);
 
-// Where a tensor map lies in a parameter, and which of tensor_maps() it is.
+// Where a tensor map lies in a parameter, and which of tensor_maps() it is; those of before a reset() are not found.
 struct StampedMap {
   std::size_t offset, index;
   bool small_tensor_bit;

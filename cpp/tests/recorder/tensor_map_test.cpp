@@ -1,4 +1,5 @@
-// Tensor maps as the host code asks the driver for them, against their definition, for every kernel and class of shapes.
+// Tensor maps as the host code asks the driver for them, against their definition, for every kernel and class of
+// shapes.
 #include <doctest/doctest.h>
 
 #include "expectation.hpp"
@@ -33,8 +34,8 @@ TEST_CASE("tensor maps are those of the definition") {
   for (int kernel = 0; kernel < kAllKernels; ++kernel) {
     KernelInfo const& info = kernels()[static_cast<std::size_t>(kernel)];
     for (Shape const& shape : kShapes) {
-      INFO(info.name);
-      INFO(shape.name);
+      INFO(std::string(info.name));
+      INFO(std::string(shape.name));
       recorder::reset();
       auto const plan = DualGemm::prepare(config_for(kernel, shape.problem), symbolic_operands(info.weights));
       auto const found = launch_and_find(plan);
@@ -52,7 +53,7 @@ TEST_CASE("a stage receives its bytes exactly once") {
   // What one CTA of the pair issues arrives at all that share it; the leader's barrier counts for both.
   for (int kernel = 0; kernel < kAllKernels; ++kernel) {
     KernelInfo const& info = kernels()[static_cast<std::size_t>(kernel)];
-    INFO(info.name);
+    INFO(std::string(info.name));
     recorder::reset();
     auto const plan = DualGemm::prepare(config_for(kernel, {512, 1024, 1024, 1}), symbolic_operands(info.weights));
     auto const found = launch_and_find(plan);
