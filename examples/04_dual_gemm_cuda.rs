@@ -21,8 +21,7 @@ fn main() -> Result<()> {
     let stream = Stream::new(&device)?;
 
     // Weights are packed and copied once, and used by as many plans as there are shapes of A.
-    let operands =
-        Operands::generate(Problem { m: 32, n: 512, k: 1024, batch: 1 }, Data::Full, 1)?;
+    let operands = Operands::generate(Problem { m: 32, n: 512, k: 1024, batch: 1 }, Data::Full, 1)?;
     let weights = Weights::prepare(&operands.b1, &operands.b2, WeightFormat::Separate, &stream)?;
     let a = DeviceMatrix::upload(&operands.a, &stream)?;
     let c = DeviceBuffer::<f16>::alloc(32 * 512, &device)?;

@@ -18,10 +18,8 @@ fn main() -> Result<()> {
     };
     let stream = Stream::new(&device)?;
     let problem = Problem { m: 8, n: 512, k: 1024, batch: 1 };
-    let layers = [
-        Operands::generate(problem, Data::Full, 1)?,
-        Operands::generate(problem, Data::Full, 2)?,
-    ];
+    let layers =
+        [Operands::generate(problem, Data::Full, 1)?, Operands::generate(problem, Data::Full, 2)?];
 
     // Both layers read the same activations, whose memory stays in place.
     let a = DeviceMatrix::upload(&layers[0].a, &stream)?;
@@ -36,9 +34,8 @@ fn main() -> Result<()> {
     }
 
     // Recorded, not run. The graph holds all that it uses.
-    let graph = Graph::capture(&stream, |stream| {
-        plans.iter().try_for_each(|plan| plan.launch(stream))
-    })?;
+    let graph =
+        Graph::capture(&stream, |stream| plans.iter().try_for_each(|plan| plan.launch(stream)))?;
     drop(plans);
 
     for activations in [&layers[0].a, &layers[1].a] {
