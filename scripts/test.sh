@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Everything that can be tested without a GPU: fetches compiler and CUTLASS, builds all kernels, runs the tests of Rust
+# and C++, proves that the kernels synchronise, and compares their machine code with docs/sm100-instances.md.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+target="${CARGO_TARGET_DIR:-target}"
+
+third_party/fetch.sh --proof
+cargo test --workspace --locked --features cudarc
+# The folder that the build script and the tests have just used.
+native="$(ls -td "$target"/debug/build/nvfp4-dual-gemm-*/out/build | head -1)"
+scripts/static_proof.py --build "$native"
+scripts/machine_code.py --build "$native" --check
