@@ -288,7 +288,9 @@ pub enum Error {
     },
 
     /// There is no CUDA driver on this machine.
-    #[error("no CUDA driver on this machine (libcuda.so.1, part of NVIDIA's driver); this build has runtime {runtime}")]
+    #[error(
+        "no CUDA driver on this machine (libcuda.so.1, part of NVIDIA's driver); this build has runtime {runtime}"
+    )]
     CudaNoDriver {
         /// The CUDA runtime of this build.
         runtime: CudaVersion,

@@ -2,7 +2,7 @@
 
 use nvfp4_dual_gemm::format::{nibble, scale_layout::ScaleLayout};
 use nvfp4_dual_gemm::{
-    Backend, DualGemm, Error, Gate, Nvfp4Matrix, Nvfp4View, Operand, f16, reference,
+    Backend, CudaVersion, DualGemm, Error, Gate, Nvfp4Matrix, Nvfp4View, Operand, f16, reference,
 };
 
 /// Name of the variant of an error: the start of its `Debug` text.
@@ -75,12 +75,51 @@ fn errors() -> Vec<Error> {
             .unwrap()
             .with_gate(Gate::ClampedSwiglu { limit: -7.0, alpha: 1.702, beta: 1.0 })
             .unwrap_err(),
+        // With feature `cuda` it is the device that is missing; tests/cuda.rs has that.
+        #[cfg(not(feature = "cuda"))]
         Backend::Cuda.resolve().unwrap_err(),
+        #[cfg(feature = "cuda")]
+        Error::BackendUnavailable {
+            backend: "cuda".to_owned(),
+            reason: "this build has no CUDA backend".to_owned(),
+        },
         // Made by hand: the environment of a test is shared, an allocation that fails cannot be
         // counted on, and the words of an I/O error are the system's.
         Error::Environment { variable: "NAME", value: "x".to_owned(), expected: "a, b" },
         Error::OutOfMemory { operand: Operand::Matrix, bytes: 1 << 40 }.with_operand(Operand::C),
         Error::Io { path: "dir/file".into(), source: std::io::Error::other("cannot be read") },
+    ]
+    .into_iter()
+    .chain(cuda_errors())
+    .collect()
+}
+
+/// Made by hand: what a machine without a GPU, or with another one, cannot bring about.
+fn cuda_errors() -> Vec<Error> {
+    let version = CudaVersion::from_number;
+    vec![
+        Error::CudaNoDriver { runtime: version(13050) },
+        Error::CudaDriverTooOld { driver: version(12080), runtime: version(13050) },
+        Error::CudaNoDevice,
+        Error::CudaNoSuchDevice { ordinal: 3, count: 2 },
+        Error::CudaArchitecture {
+            device: 0,
+            name: "NVIDIA H100".to_owned(),
+            compute_capability: (9, 0),
+            built_for: vec![(10, 0)],
+        },
+        Error::CudaOutOfMemory { device: 1, bytes: 1 << 40, free: 1 << 30, total: 1 << 37 },
+        Error::CudaCall {
+            call: "cudaMemcpyAsync".to_owned(),
+            name: "cudaErrorIllegalAddress".to_owned(),
+            code: 700,
+            text: "an illegal memory access was encountered".to_owned(),
+        },
+        Error::CudaWrongDevice { what: "c", expected: 0, actual: 1 },
+        Error::CudaCapture { reason: "the stream is being captured already".to_owned() },
+        Error::CudaLength { what: "copy", expected: 4, actual: 5 },
+        Error::CudaAddress { address: 0x1001, alignment: 16 },
+        Error::CudaRefused { reason: "K = 33 is not a positive multiple of 32".to_owned() },
     ]
 }
 

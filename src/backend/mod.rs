@@ -86,7 +86,9 @@ impl Backend {
                 Err(error) => {
                     let choice = cpu::Isa::choose()?;
                     let why_not = match error {
-                        Error::BackendUnavailable { .. } => "no CUDA backend in this build".to_owned(),
+                        Error::BackendUnavailable { .. } => {
+                            "no CUDA backend in this build".to_owned()
+                        }
                         error => error.to_string(),
                     };
                     let reason = format!("{why_not}; {}", choice.reason);
@@ -108,7 +110,11 @@ impl Backend {
 fn cuda_device() -> Result<String> {
     let device = cuda::Device::first_supported()?;
     let (major, minor) = device.compute_capability();
-    Ok(format!("device {}, {}, compute capability {major}.{minor}", device.ordinal(), device.name()))
+    Ok(format!(
+        "device {}, {}, compute capability {major}.{minor}",
+        device.ordinal(),
+        device.name()
+    ))
 }
 
 #[cfg(not(feature = "cuda"))]

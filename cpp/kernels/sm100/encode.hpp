@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <iterator>
 #include <limits>
 #include <string>
 #include <type_traits>
@@ -38,10 +39,9 @@ inline void require_tensor_map_encoder() {
 }
 
 // A tensor map that could not be encoded stays zero.
-template <class Tma>
-void require_encoded(Tma const& tma, char const* operand) {
-  static constexpr cute::TmaDescriptor kNone{};
-  if (std::memcmp(tma.get_tma_descriptor(), &kNone, sizeof(kNone)) == 0) {
+inline void require_encoded(cute::TmaDescriptor const& map, char const* operand) {
+  static constexpr unsigned char kZeros[sizeof(map)] = {};
+  if (std::memcmp(&map, kZeros, sizeof(map)) == 0) {
     throw Error(NVFP4_STATUS_CUDA, 0, std::string("cuTensorMapEncodeTiled refused the tensor map of ") + operand);
   }
 }
@@ -52,13 +52,9 @@ void require_encoded(Params const& params) {
   static constexpr char const* kScales[] = {"the scales of B1", "the scales of B2"};
   require_encoded(params.tma_a, "A");
   require_encoded(params.tma_sfa, "the scales of A");
-  std::size_t matrix = 0;
-  for (auto const& tma : params.tma_b) {
-    require_encoded(tma, kCodes[matrix++]);
-  }
-  matrix = 0;
-  for (auto const& tma : params.tma_sfb) {
-    require_encoded(tma, kScales[matrix++]);
+  for (std::size_t matrix = 0; matrix < std::size(params.tma_b); ++matrix) {
+    require_encoded(params.tma_b[matrix], kCodes[matrix]);
+    require_encoded(params.tma_sfb[matrix], kScales[matrix]);
   }
 }
 

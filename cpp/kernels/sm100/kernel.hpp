@@ -89,8 +89,8 @@ template <class Kernel>
 CUTLASS_DEVICE void run_kernel(typename Kernel::Params const& params) {
 #if defined(__CUDA_ARCH__)
   static_assert(Kernel::IsGdcEnabled,
-                "compile with CUTLASS_ENABLE_GDC_FOR_SM100: without griddepcontrol.wait a kernel that is launched early "
-                "reads operands before they are written");
+                "compile with CUTLASS_ENABLE_GDC_FOR_SM100: without griddepcontrol.wait a kernel that is launched "
+                "early reads operands before they are written");
 #endif
   extern __shared__ __align__(1024) char smem[];
   Kernel{}(params, smem);

@@ -1,6 +1,6 @@
-// The collective mainloop of the dual GEMM for CUTLASS's SM100 kernel layer: TMA loads of A and of the weights, the copy
-// of scale factors to tensor memory, and one or two MMAs per 64 of K. How the weights lie is the arrangement's business
-// (weights_*.hpp); everything else is the same for all of them.
+// The collective mainloop of the dual GEMM for CUTLASS's SM100 kernel layer: TMA loads of A and of the weights, the
+// copy of scale factors to tensor memory, and one or two MMAs per 64 of K. How the weights lie is the arrangement's
+// business (weights_*.hpp); everything else is the same for all of them.
 #pragma once
 
 #include <cstdint>
@@ -96,13 +96,13 @@ class Mainloop {
     int const code_rows = Weights::code_rows(n);
     int const scale_rows = Weights::scale_rows(n);
     Params params;
-    params.tma_a = Maps::a_codes(args.a_codes, m, k, batch);
-    params.tma_sfa = Maps::a_scales(args.a_scales, m, k, batch);
-    params.tma_b[0] = Maps::b_codes(args.b1_codes, code_rows, k, batch);
-    params.tma_sfb[0] = Maps::b_scales(args.b1_scales, scale_rows, k, batch);
+    params.tma_a = *Maps::a_codes(args.a_codes, m, k, batch).get_tma_descriptor();
+    params.tma_sfa = *Maps::a_scales(args.a_scales, m, k, batch).get_tma_descriptor();
+    params.tma_b[0] = *Maps::b_codes(args.b1_codes, code_rows, k, batch).get_tma_descriptor();
+    params.tma_sfb[0] = *Maps::b_scales(args.b1_scales, scale_rows, k, batch).get_tma_descriptor();
     if constexpr (kMatrices == 2) {
-      params.tma_b[1] = Maps::b_codes(args.b2_codes, code_rows, k, batch);
-      params.tma_sfb[1] = Maps::b_scales(args.b2_scales, scale_rows, k, batch);
+      params.tma_b[1] = *Maps::b_codes(args.b2_codes, code_rows, k, batch).get_tma_descriptor();
+      params.tma_sfb[1] = *Maps::b_scales(args.b2_scales, scale_rows, k, batch).get_tma_descriptor();
     }
     return params;
   }
@@ -120,12 +120,12 @@ class Mainloop {
   }
 
   CUTLASS_DEVICE void prefetch_tma_descriptors() const {
-    cute::prefetch_tma_descriptor(params_.tma_a.get_tma_descriptor());
-    cute::prefetch_tma_descriptor(params_.tma_sfa.get_tma_descriptor());
+    cute::prefetch_tma_descriptor(&params_.tma_a);
+    cute::prefetch_tma_descriptor(&params_.tma_sfa);
     CUTLASS_PRAGMA_UNROLL
     for (int matrix = 0; matrix < kMatrices; ++matrix) {
-      cute::prefetch_tma_descriptor(params_.tma_b[matrix].get_tma_descriptor());
-      cute::prefetch_tma_descriptor(params_.tma_sfb[matrix].get_tma_descriptor());
+      cute::prefetch_tma_descriptor(&params_.tma_b[matrix]);
+      cute::prefetch_tma_descriptor(&params_.tma_sfb[matrix]);
     }
   }
 
@@ -152,6 +152,7 @@ class Mainloop {
     using X = Underscore;
     auto const [m, n, k, batch] = ProductShape::of<Weights>(problem);
     auto const tiles = make_coord(_, _, _);
+    Atoms const tma{};
 
     auto const mma = TiledMma{}.get_slice(rank_in_cluster_ % kSms);
     auto const codes_mma = typename Weights::CodesMma{}.get_slice(
@@ -159,14 +160,14 @@ class Mainloop {
     auto const scales_mma = typename Weights::ScalesMma{}.get_slice(0);
 
     Tensor a = mma.partition_A(
-        local_tile(params_.tma_a.get_tma_tensor(make_shape(m, k, batch)), TileShape{}, tiles, Step<_1, X, _1>{}));
-    Tensor sfa = mma.partition_A(local_tile(params_.tma_sfa.get_tma_tensor(shape(scale_layout(m, k, batch))),
+        local_tile(tma.a.get_tma_tensor(make_shape(m, k, batch)), TileShape{}, tiles, Step<_1, X, _1>{}));
+    Tensor sfa = mma.partition_A(local_tile(tma.sfa.get_tma_tensor(shape(scale_layout(m, k, batch))),
                                             TileShape{}, tiles, Step<_1, X, _1>{}));
     Tensor b = codes_mma.partition_B(
-        local_tile(params_.tma_b[0].get_tma_tensor(make_shape(Weights::code_rows(n), k, batch)),
+        local_tile(tma.b.get_tma_tensor(make_shape(Weights::code_rows(n), k, batch)),
                    typename Weights::CodesTile{}, tiles, Step<X, _1, _1>{}));
     Tensor sfb = scales_mma.partition_B(
-        local_tile(params_.tma_sfb[0].get_tma_tensor(shape(scale_layout(Weights::scale_rows(n), k, batch))),
+        local_tile(tma.sfb.get_tma_tensor(shape(scale_layout(Weights::scale_rows(n), k, batch))),
                    typename Weights::ScalesTile{}, tiles, Step<X, _1, _1>{}));
 
     Tensor slots_a = make_tensor(make_smem_ptr(storage.a.begin()), SmemLayoutA{});
@@ -184,12 +185,12 @@ class Mainloop {
     auto const scales_along_m = make_layout(size<1>(scales_cluster));
 
     auto [gmem_a, smem_a] =
-        tma_partition(params_.tma_a, get<2>(place), along_n, group_modes<0, 3>(slots_a), group_modes<0, 3>(a));
+        tma_partition(tma.a, get<2>(place), along_n, group_modes<0, 3>(slots_a), group_modes<0, 3>(a));
     auto [gmem_sfa, smem_sfa] =
-        tma_partition(params_.tma_sfa, get<2>(place), along_n, group_modes<0, 3>(slots_sfa), group_modes<0, 3>(sfa));
+        tma_partition(tma.sfa, get<2>(place), along_n, group_modes<0, 3>(slots_sfa), group_modes<0, 3>(sfa));
     auto [gmem_b, smem_b] =
-        tma_partition(params_.tma_b[0], get<1>(place), along_m, group_modes<0, 3>(slots_b), group_modes<0, 3>(b));
-    auto [gmem_sfb, smem_sfb] = tma_partition(params_.tma_sfb[0], get<1>(scales_place), scales_along_m,
+        tma_partition(tma.b, get<1>(place), along_m, group_modes<0, 3>(slots_b), group_modes<0, 3>(b));
+    auto [gmem_sfb, smem_sfb] = tma_partition(tma.sfb, get<1>(scales_place), scales_along_m,
                                               group_modes<0, 3>(slots_sfb), group_modes<0, 3>(sfb));
 
     return LoadInputs<decltype(gmem_a), decltype(smem_a), decltype(gmem_sfa), decltype(smem_sfa), decltype(gmem_b),
@@ -221,6 +222,7 @@ class Mainloop {
     Tensor gmem_b = in.gmem_b(_, n, _, l);
     Tensor gmem_sfb = in.gmem_sfb(_, Weights::scale_tile(n), _, l);
     int const own_matrix = static_cast<int>(rank_in_cluster_ % kSms);
+    Atoms const tma{};
 
     auto token = pipeline.producer_try_acquire(state);
     CUTLASS_PRAGMA_NO_UNROLL
@@ -233,15 +235,17 @@ class Mainloop {
       if (elect_one_sync()) {
         Hint const activations = static_cast<Hint>(kKeepActivations);
         Hint const weights = static_cast<Hint>(kKeepWeights);
-        copy(params_.tma_a.with(barrier, in.mask_a, activations), gmem_a(_, *k_tile), in.smem_a(_, stage));
-        copy(params_.tma_sfa.with(barrier, in.mask_a, activations), gmem_sfa(_, *k_tile), in.smem_sfa(_, stage));
+        copy(tma.a.with(&params_.tma_a, barrier, in.mask_a, activations), gmem_a(_, *k_tile), in.smem_a(_, stage));
+        copy(tma.sfa.with(&params_.tma_sfa, barrier, in.mask_a, activations), gmem_sfa(_, *k_tile),
+             in.smem_sfa(_, stage));
         CUTLASS_PRAGMA_UNROLL
         for (int matrix = 0; matrix < kMatrices; ++matrix) {
           if (Weights::kCodesPerCta == kMatrices || matrix == own_matrix) {
             int const slot = Weights::kCodesPerCta * stage + (Weights::kCodesPerCta == kMatrices ? matrix : 0);
-            copy(params_.tma_b[matrix].with(barrier, in.mask_b, weights), gmem_b(_, *k_tile), in.smem_b(_, slot));
+            copy(tma.b.with(&params_.tma_b[matrix], barrier, in.mask_b, weights), gmem_b(_, *k_tile),
+                 in.smem_b(_, slot));
           }
-          copy(params_.tma_sfb[matrix].with(barrier, in.mask_sfb, weights), gmem_sfb(_, *k_tile),
+          copy(tma.sfb.with(&params_.tma_sfb[matrix], barrier, in.mask_sfb, weights), gmem_sfb(_, *k_tile),
                in.smem_sfb(_, kMatrices * stage + matrix));
         }
       }
@@ -265,15 +269,25 @@ class Mainloop {
     TensorMemory::place(tensors, base);
   }
 
-  // Rank 3, or 4 where there are two accumulators.
+  // Rank 3, or 4 where there are two accumulators. A choice between two addresses, not a product with the stage: the
+  // static verifier follows only sums.
   template <class Tensors>
   CUTLASS_DEVICE static auto slice_accumulator(Tensors const& tensors, int stage) {
     using namespace cute;
-    if constexpr (kAccumulators == 1) {
-      return cute::make_tuple(tensors.accumulators(_, _, _, stage));
-    } else {
-      return cute::make_tuple(tensors.accumulators(_, _, _, _, stage));
+    auto const of_stage = [&](auto number) {
+      if constexpr (kAccumulators == 1) {
+        return tensors.accumulators(_, _, _, number);
+      } else {
+        return tensors.accumulators(_, _, _, _, number);
+      }
+    };
+    auto slice = of_stage(_0{});
+    CUTE_STATIC_ASSERT_V(size<rank_v<decltype(tensors.accumulators)> - 1>(tensors.accumulators) == _2{},
+                         "accumulators have two places, in two stages or in one that overlaps with itself");
+    if (stage != 0) {
+      slice.data() = of_stage(_1{}).data();
     }
+    return cute::make_tuple(slice);
   }
 
   // ---- MMA
@@ -336,6 +350,7 @@ class Mainloop {
       }
       if (accumulate == 0) {  // the scales need not wait for the epilogue of an earlier tile, the MMAs must
         accumulator_pipeline.producer_acquire(accumulator_state);
+        asm volatile("tcgen05.fence::after_thread_sync;" ::: "memory");  // its tcgen05.ld come before our writes
       }
       if (elect_one_sync()) {
         CUTLASS_PRAGMA_UNROLL
@@ -365,6 +380,14 @@ class Mainloop {
   static_assert(static_cast<std::uint64_t>(cute::TMA::CacheHintSm100::EVICT_FIRST) ==
                     static_cast<std::uint64_t>(Keep::kBriefly),
                 "the hints of both kinds of TMA atoms are the same numbers");
+
+  // How operands are cut up and loaded; the tensor maps are in the parameter.
+  struct Atoms {
+    typename Maps::TmaA a;
+    typename Maps::TmaSfa sfa;
+    typename Maps::TmaB b;
+    typename Maps::TmaSfb sfb;
+  };
 
   template <class Accumulators, class Index>
   CUTLASS_DEVICE static std::uint32_t accumulator_address(Accumulators const& tile, Index index) {

@@ -75,12 +75,20 @@ struct TensorMaps {
         typename Weights::ScalesMma{}, ScalesClusterLayout{});
   }
 
-  // The kernel's part of constant memory: four tensor maps per pair of operands and nothing that they already say.
+  using TmaA = decltype(a_codes(nullptr, 0, 0, 0));
+  using TmaSfa = decltype(a_scales(nullptr, 0, 0, 0));
+  using TmaB = decltype(b_codes(nullptr, 0, 0, 0));
+  using TmaSfb = decltype(b_scales(nullptr, 0, 0, 0));
+
+  // What an atom knows beside its tensor map is known at compile time, so that only the map goes to the device.
+  template <class Tma>
+  static constexpr bool kKnownButForMap = cute::is_static<decltype(Tma{}.aux_params_.g_stride_)>::value;
+  static_assert(kKnownButForMap<TmaA> && kKnownButForMap<TmaSfa> && kKnownButForMap<TmaB> && kKnownButForMap<TmaSfb>,
+                "the device would need more of the atoms than their tensor maps");
+
   struct Params {
-    decltype(a_codes(nullptr, 0, 0, 0)) tma_a;
-    decltype(a_scales(nullptr, 0, 0, 0)) tma_sfa;
-    decltype(b_codes(nullptr, 0, 0, 0)) tma_b[Weights::kMatrices];
-    decltype(b_scales(nullptr, 0, 0, 0)) tma_sfb[Weights::kMatrices];
+    cute::TmaDescriptor tma_a, tma_sfa;
+    cute::TmaDescriptor tma_b[Weights::kMatrices], tma_sfb[Weights::kMatrices];
   };
 };
 

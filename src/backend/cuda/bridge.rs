@@ -169,7 +169,10 @@ mod tests {
         else {
             panic!("no CudaCall");
         };
-        assert_eq!((call.as_str(), name.as_str(), code), ("cudaFuncSetAttribute(x)", "cudaErrorInvalidValue", 1));
+        assert_eq!(
+            (call.as_str(), name.as_str(), code),
+            ("cudaFuncSetAttribute(x)", "cudaErrorInvalidValue", 1)
+        );
     }
 
     /// Through the real exception: the C++ throws, `trycatch` frames, this side reads.

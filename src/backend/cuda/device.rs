@@ -94,10 +94,6 @@ impl Device {
         self.ordinal as usize
     }
 
-    pub(super) fn number(&self) -> i32 {
-        self.ordinal
-    }
-
     /// Name, such as `NVIDIA B200`.
     pub fn name(&self) -> &str {
         &self.properties.name

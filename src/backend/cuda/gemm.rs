@@ -103,7 +103,9 @@ impl DualGemm {
         options.gate.validate()?;
         let device = weights.device().clone();
         let bound = Bound::new(weights, a, c, options)?;
-        if !options.kernel.map_or_else(|| device.supports_kernels(), |kernel| kernel.runs_on(&device))
+        if !options
+            .kernel
+            .map_or_else(|| device.supports_kernels(), |kernel| kernel.runs_on(&device))
         {
             return Err(kernel::wrong_architecture(&device));
         }
@@ -269,6 +271,7 @@ impl Bound {
             alpha(Operand::B1, a.global_scale(), global1)?,
             alpha(Operand::B2, a.global_scale(), global2)?,
         );
+        Self::check_sizes(problem, weights, a)?;
         a.device().require("a", weights.device())?;
         c.device().require("c", weights.device())?;
         let mut owners: Vec<Owner> = weights.views().map(|view| view.owner().clone()).collect();
@@ -303,6 +306,35 @@ impl Bound {
             alpha2_ptr,
         };
         Ok(Bound { problem, operands, owners })
+    }
+
+    /// The kernels' own account of what they read, against what is there.
+    fn check_sizes(problem: Problem, weights: &Weights, a: &DeviceMatrix) -> Result<()> {
+        let abi::nvfp4_problem { m, n, k, batch } = kernel::sizes(problem)?;
+        let (b_codes, b_scales) = match weights.format() {
+            WeightFormat::Separate => {
+                (ffi::codes_bytes(n, k, batch), ffi::scales_bytes(n, k, batch))
+            }
+            WeightFormat::Interleaved => (
+                ffi::interleaved_codes_bytes(n, k, batch),
+                ffi::interleaved_scales_bytes(n, k, batch),
+            ),
+        };
+        let mut buffers = vec![
+            ("a.codes", a.codes(), ffi::codes_bytes(m, k, batch)),
+            ("a.scales", a.scales(), ffi::scales_bytes(m, k, batch)),
+            ("b1.codes", &weights.first.0, b_codes),
+            ("b1.scales", &weights.first.1, b_scales),
+        ];
+        if let Some((codes, scales)) = &weights.second {
+            buffers.extend([("b2.codes", codes, b_codes), ("b2.scales", scales, b_scales)]);
+        }
+        for (what, view, expected) in buffers {
+            if view.len() != expected {
+                return Err(Error::CudaLength { what, expected, actual: view.len() });
+            }
+        }
+        Ok(())
     }
 }
 

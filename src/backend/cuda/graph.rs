@@ -117,10 +117,7 @@ impl<'a> Recording<'a> {
         // Thread-local: what other threads allocate meanwhile does not spoil the capture.
         // SAFETY: the handle lives.
         check("cudaStreamBeginCapture", unsafe {
-            cudart::cudaStreamBeginCapture(
-                stream.raw(),
-                cudart::cudaStreamCaptureModeThreadLocal,
-            )
+            cudart::cudaStreamBeginCapture(stream.raw(), cudart::cudaStreamCaptureModeThreadLocal)
         })?;
         let log = Arc::new(CaptureLog::open());
         *slot = Some(log.clone());

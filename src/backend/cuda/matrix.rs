@@ -66,15 +66,7 @@ impl DeviceMatrix {
         let expected = ScaleLayout::new(batch, rows, k)?.swizzled_len();
         if scales.len() != expected {
             let (buffer, actual) = (Buffer::SwizzledScales, scales.len());
-            return Err(Error::Length {
-                operand,
-                buffer,
-                expected,
-                actual,
-                batch,
-                rows,
-                cols: k,
-            });
+            return Err(Error::Length { operand, buffer, expected, actual, batch, rows, cols: k });
         }
         if !(global_scale.is_finite() && global_scale > 0.0) {
             return Err(Error::GlobalScale { operand, value: global_scale });

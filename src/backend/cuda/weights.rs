@@ -74,10 +74,7 @@ impl Weights {
         stream: &Stream,
     ) -> Result<Self> {
         let (b1, b2) = (b1.into(), b2.into());
-        check_shapes(
-            (b1.batch(), b1.rows(), b1.cols()),
-            (b2.batch(), b2.rows(), b2.cols()),
-        )?;
+        check_shapes((b1.batch(), b1.rows(), b1.cols()), (b2.batch(), b2.rows(), b2.cols()))?;
         match format {
             WeightFormat::Separate => {
                 let upload = |matrix, operand| {

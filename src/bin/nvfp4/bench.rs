@@ -40,6 +40,9 @@ pub struct Args {
     /// auto, cpu, exact or cuda
     #[arg(long, default_value = "auto")]
     backend: Backend,
+    /// Kernel of the cuda backend, by the name or the number that `nvfp4 doctor` shows [default: by the shape]
+    #[arg(long, value_name = "NAME")]
+    kernel: Option<String>,
     /// Instruction sets of the cpu backend: amx, avx512, avx2, portable, all [default: the fastest]
     #[arg(long, value_delimiter = ',', value_parser = args::isa)]
     isa: Vec<IsaArg>,
@@ -120,7 +123,7 @@ pub fn run(args: &Args, out: &Output) -> anyhow::Result<()> {
 }
 
 fn with_type<T: Element>(args: &Args, out: &Output) -> anyhow::Result<()> {
-    let engines = engine::choose(args.backend, &args.isa)?;
+    let engines = engine::choose(args.backend, &args.isa, args.kernel.as_deref())?;
     let mut problems = args.shape.clone();
     problems.extend(args.suite.iter().flat_map(|suite| suite.problems()));
     if problems.is_empty() {
@@ -173,7 +176,9 @@ fn with_type<T: Element>(args: &Args, out: &Output) -> anyhow::Result<()> {
                 }
             };
             let repeat = Repeat::from_arg(args.repeat, Duration::from_secs(1));
-            let timing = measure(repeat, empty_caches, || engine.run(&gemm, &mut c))?;
+            let prepared = engine.prepare(&gemm)?;
+            let timing = measure(repeat, empty_caches, || prepared.run(&mut c))?;
+            prepared.fetch(&mut c)?;
             let check = exact.check(problem, &c);
             check.require().with_context(|| format!("{} on {engine}", shape_text(problem)))?;
             let floor = peak.as_ref().map(|peak| {

@@ -8,7 +8,7 @@ use nvfp4_dual_gemm::backend::cpu::{AMX_VARIABLE, ISA_VARIABLE, Isa};
 use crate::output::{self, Align, Output, Style, Table};
 use crate::{engine, machine};
 
-/// Show the CPU, the backends that are built in and usable, and what would run
+/// Show the CPU, the GPUs, the backends that are built in and usable, and what would run
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -24,6 +24,8 @@ struct Report {
     memory: Memory,
     backends: Vec<Candidate>,
     cpu_paths: Vec<Candidate>,
+    #[cfg(feature = "cuda")]
+    cuda: crate::gpu::Report,
     auto: Option<Auto>,
     environment: Vec<Variable>,
 }
@@ -97,6 +99,8 @@ pub fn run(_args: &Args, out: &Output) -> anyhow::Result<()> {
         },
         backends: [Backend::Cpu, Backend::Exact, Backend::Cuda].map(backend).into(),
         cpu_paths: Isa::ALL.map(cpu_path).into(),
+        #[cfg(feature = "cuda")]
+        cuda: crate::gpu::Report::new(),
         auto: auto.as_ref().ok().map(|selection| Auto {
             backend: selection.to_string(),
             reason: selection.reason.clone(),
@@ -212,6 +216,11 @@ fn print(out: &Output, report: &Report) -> anyhow::Result<()> {
     out.line("")?;
     print_candidates(out, "cpu path", &report.cpu_paths)?;
     out.line("")?;
+    #[cfg(feature = "cuda")]
+    {
+        report.cuda.print(out)?;
+        out.line("")?;
+    }
     let width = report.environment.iter().map(|v| v.name.len()).max().unwrap_or(0);
     let columns =
         [("variable", width, Align::Left), ("value", 8, Align::Left), ("", 0, Align::Left)];

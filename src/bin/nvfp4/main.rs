@@ -8,6 +8,8 @@ mod check;
 mod doctor;
 mod engine;
 mod generate;
+#[cfg(feature = "cuda")]
+mod gpu;
 mod machine;
 mod measure;
 mod mlp;

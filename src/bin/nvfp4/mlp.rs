@@ -16,7 +16,7 @@ use crate::args::gate_text;
 use crate::check::{Check, Exact, Rows};
 use crate::output::{self, Output, Shown, Style};
 use crate::progress::Progress;
-use crate::{args, machine};
+use crate::{args, engine, machine};
 
 /// Run gate and up projections of an NVFP4 layer of a checkpoint
 ///
@@ -49,6 +49,9 @@ pub struct Args {
     /// auto, cpu, exact or cuda
     #[arg(long, default_value = "auto")]
     backend: Backend,
+    /// Kernel of the cuda backend, by the name or the number that `nvfp4 doctor` shows [default: by the shape]
+    #[arg(long, value_name = "NAME")]
+    kernel: Option<String>,
     /// silu, gpt-oss, gelu-tanh or clamped:LIMIT,ALPHA,BETA [default: that of config.json, or silu]
     #[arg(long, value_parser = args::gate)]
     gate: Option<Gate>,
@@ -119,7 +122,7 @@ fn with_type<T: Element>(args: &Args, out: &Output) -> anyhow::Result<()> {
     let prefix = args.prefix.as_ref().context("--prefix is missing")?;
     let input = args.input.as_ref().context("--input is missing")?;
     let output = args.output.as_ref().context("--output is missing")?;
-    let selection = args.backend.resolve()?;
+    let (selection, engine) = engine::one(args.backend, args.kernel.as_deref())?;
     machine::ensure_writable(output, &[input.as_path(), &args.checkpoint])?;
     let progress = Progress::spinner(format!("reading {}", args.checkpoint.display()));
     let checkpoint = Checkpoint::open(&args.checkpoint)?;
@@ -155,9 +158,12 @@ fn with_type<T: Element>(args: &Args, out: &Output) -> anyhow::Result<()> {
     let problem = gemm.problem();
     machine::ensure_fits(&problem, T::DTYPE.size())?;
     progress.message(format!("running on {selection}"));
+    let mut y = vec![T::default(); problem.batch * problem.m * problem.n];
+    let prepared = engine.prepare(&gemm)?;
     let start = Instant::now();
-    let y = gemm.run::<T>(args.backend)?;
+    prepared.run(&mut y)?;
     let time_s = start.elapsed().as_secs_f64();
+    prepared.fetch(&mut y)?;
     progress.message("checking against the oracle");
     let check = match args.check {
         Rows::Some(0) => None,

@@ -13,6 +13,7 @@ use nvfp4_dual_gemm::{Backend, DType, DualGemm, Element, Gate, Operand, Problem,
 
 use crate::args::{gate_text, shape_text};
 use crate::check::{Check, Exact, Rows};
+use crate::engine::{self, Engine};
 use crate::measure::{Repeat, Timing, measure};
 use crate::output::{self, Output, Shown, Style};
 use crate::progress::Progress;
@@ -49,6 +50,9 @@ pub struct Args {
     /// auto, cpu, exact or cuda
     #[arg(long, default_value = "auto")]
     backend: Backend,
+    /// Kernel of the cuda backend, by the name or the number that `nvfp4 doctor` shows [default: by the shape]
+    #[arg(long, value_name = "NAME")]
+    kernel: Option<String>,
     /// silu, gpt-oss, gelu-tanh or clamped:LIMIT,ALPHA,BETA
     #[arg(long, default_value = "silu", value_parser = args::gate)]
     gate: Gate,
@@ -91,7 +95,7 @@ struct Report {
 pub fn run(args: &Args, out: &Output) -> anyhow::Result<()> {
     machine::use_threads(args.threads)?;
     // Before any work: a backend that cannot run here, or a file that cannot be written, should not cost the user a generation.
-    let selection = args.backend.resolve()?;
+    let (selection, engine) = engine::one(args.backend, args.kernel.as_deref())?;
     if let Some(output) = &args.output {
         machine::ensure_writable(output, args.input.as_deref().as_slice())?;
     }
@@ -100,9 +104,9 @@ pub fn run(args: &Args, out: &Output) -> anyhow::Result<()> {
     // Of operands in a file, it is C that may be far larger than they are.
     machine::ensure_fits(&gemm.problem(), args.out_dtype.size())?;
     match args.out_dtype {
-        DType::F16 => with_type::<f16>(args, out, &selection, &gemm),
-        DType::Bf16 => with_type::<bf16>(args, out, &selection, &gemm),
-        DType::F32 => with_type::<f32>(args, out, &selection, &gemm),
+        DType::F16 => with_type::<f16>(args, out, &selection, engine, &gemm),
+        DType::Bf16 => with_type::<bf16>(args, out, &selection, engine, &gemm),
+        DType::F32 => with_type::<f32>(args, out, &selection, engine, &gemm),
     }
 }
 
@@ -126,6 +130,7 @@ fn with_type<T: Element>(
     args: &Args,
     out: &Output,
     selection: &Selection,
+    engine: Engine,
     gemm: &DualGemm<'_>,
 ) -> anyhow::Result<()> {
     let problem = gemm.problem();
@@ -145,7 +150,9 @@ fn with_type<T: Element>(
     let mut c = vec![T::default(); problem.batch * problem.m * problem.n];
     let repeat = Repeat::from_arg(args.repeat, Duration::from_secs(1));
     let progress = Progress::spinner(format!("running on {selection}"));
-    let timing = measure(repeat, || (), || gemm.run_into(args.backend, &mut c))?;
+    let prepared = engine.prepare(gemm)?;
+    let timing = measure(repeat, || (), || prepared.run(&mut c))?;
+    prepared.fetch(&mut c)?;
     progress.message("checking against the oracle");
     let check = match args.check {
         Rows::Some(0) => None,

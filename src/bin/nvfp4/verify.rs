@@ -35,6 +35,9 @@ pub struct Args {
     /// auto, cpu, exact or cuda
     #[arg(long, default_value = "cpu")]
     backend: Backend,
+    /// Kernel of the cuda backend, by the name or the number that `nvfp4 doctor` shows [default: by the shape]
+    #[arg(long, value_name = "NAME")]
+    kernel: Option<String>,
     /// Instruction sets of the cpu backend: amx, avx512, avx2, portable, all [default: all]
     #[arg(long, value_delimiter = ',', value_parser = args::isa)]
     isa: Vec<IsaArg>,
@@ -99,9 +102,11 @@ pub fn run(args: &Args, out: &Output) -> anyhow::Result<()> {
 }
 
 fn with_type<T: Element>(args: &Args, out: &Output) -> anyhow::Result<()> {
-    let all = matches!(args.backend, Backend::Auto | Backend::Cpu) && args.isa.is_empty();
+    let all = matches!(args.backend, Backend::Auto | Backend::Cpu)
+        && args.isa.is_empty()
+        && args.kernel.is_none();
     let isas = if all { &[IsaArg::All][..] } else { &args.isa };
-    let engines = engine::choose(args.backend, isas)?;
+    let engines = engine::choose(args.backend, isas, args.kernel.as_deref())?;
     let mut problems = args.shape.clone();
     match args.suite {
         Some(suite) => problems.extend(suite.problems()),
@@ -143,7 +148,9 @@ fn with_type<T: Element>(args: &Args, out: &Output) -> anyhow::Result<()> {
             progress.message(format!("{} {engine}", shape_text(problem)));
             c.fill(T::from_f32(f32::NAN)); // an element that is left out must not pass
             let start = Instant::now();
-            engine.run(&gemm, &mut c)?;
+            let prepared = engine.prepare(&gemm)?;
+            prepared.run(&mut c)?;
+            prepared.fetch(&mut c)?;
             let row = row(problem, *engine, start.elapsed().as_secs_f64(), &exact, &c);
             progress.suspend(|| print_row(out, &table, &row))?;
             progress.step();
