@@ -40,6 +40,8 @@ operands do not overlap. Fences between proxies, the size of shared memory and t
 * In 64-column tiles at an odd place, MMAs read their scales two columns into what a `tcgen05.cp` wrote. The verifier
   orders an MMA after a `tcgen05.cp` by the first column only; such launches (marked *) are proved with the scales read
   from there.
+* An MMA of N = 192, whose scales the verifier does not know, is proved as one of 128 and one of 64 that together read and
+  write the same.
 * The CLC scheduler is proved for one tile per CTA: the verifier lets every request for another tile fail.
 """
 

@@ -107,11 +107,41 @@ def scale_column_shift(text):
     return shifts
 
 
+def split_wide(text):
+    """Each MMA of N = 192 as one of 128 and one of 64 with the same operands, whose columns and rows together are its."""
+    count = 0
+
+    def split(match):
+        nonlocal count
+        accumulator, a, b, descriptor, a_scales, b_scales, predicate = match.groups()
+        constant = re.findall(r"mov\.b32\s+" + descriptor + r",\s*(\d+);", text)
+        if len(set(constant)) != 1:
+            raise Failure(f"{descriptor}, an MMA's instruction descriptor, is not one constant")
+        value = int(constant[0])
+        # Bits 17 to 22 of the descriptor: N / 8 (PTX ISA, instruction descriptor of kind::mxf4nvf4).
+        rest = value & ~(0x3F << 17)
+        if (value ^ rest) >> 17 != 192 // 8:
+            return match[0]
+        count += 1
+        opcode = match[0].split("[")[0].strip()
+        # The rows of B are divided among the CTAs of the MMA; descriptors count 16 bytes.
+        rows = 128 // (2 if "cta_group::2" in opcode else 1)
+        return (f"{{\n\t.reg .b32 %first, %second, %columns, %atom;\n\t.reg .b64 %rows;\n"
+                f"\tmov.b32 \t%first, {rest | 128 // 8 << 17};\n\tmov.b32 \t%second, {rest | 64 // 8 << 17};\n"
+                f"\tadd.s32 \t%columns, {accumulator}, 128;\n\tadd.s64 \t%rows, {b}, {rows * 128 // 16};\n"
+                f"\tadd.s32 \t%atom, {b_scales}, 4;\n"
+                f"\t{opcode} [{accumulator}], {a}, {b}, %first, [{a_scales}], [{b_scales}], {predicate};\n"
+                f"\t{opcode} [%columns], {a}, %rows, %second, [{a_scales}], [%atom], {predicate};\n\t}}")
+
+    return MMA.sub(split, text), count
+
+
 def normalise(text, even_tiles):
     """The PTX as the verifier can read it, and words for what changed.
 
     * `collector::a` qualifiers go: they say where a copy of A comes from, not what is read or written.
     * mad on addresses of tensor memory becomes mul and add, which it follows.
+    * an MMA of N = 192 becomes two, as the verifier has no scales of 192 rows.
     * `even_tiles`: scales of B are read where the tcgen05.cp before wrote from, not two columns further on. Both are
       columns of the same tcgen05.cp, and the verifier orders an MMA after a tcgen05.cp only by its first column.
     """
@@ -131,6 +161,9 @@ def normalise(text, even_tiles):
     text, count = re.subn(r"mad\.lo\.s32\s+(%\w+),\s*(%\w+),\s*([-%\w]+),\s*(%\w+);", mul_add, text)
     if count:
         changes.append(f"{count} mad split")
+    text, count = split_wide(text)
+    if count:
+        changes.append(f"{count} MMAs of N = 192 split into 128 and 64")
     if even_tiles:
         shifts = scale_column_shift(text)
         if not shifts:

@@ -138,9 +138,9 @@ inline std::string words(recorder::TensorMap const& map) {
   std::string text = "type " + std::to_string(map.data_type) + " at " + std::to_string(map.address >> 44) + "<<44+" +
                      std::to_string(map.address & ((std::uint64_t{1} << 44) - 1));
   auto const add = [&](char const* name, auto const& values) {
-    text += std::string(", ") + name;
+    text.append(", ").append(name);
     for (auto const value : values) {
-      text += " " + std::to_string(value);
+      text.append(" ").append(std::to_string(value));
     }
   };
   add("dim", map.global_dim);
