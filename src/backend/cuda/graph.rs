@@ -17,8 +17,7 @@ pub struct Graph {
     /// CUDA wants launches of one executable graph one after the other.
     executable: Mutex<Executable>,
     device: Device,
-    /// An `Arc`, for a capture that this graph is launched into.
-    used: Owner,
+    _used: Vec<Owner>,
 }
 
 impl fmt::Debug for Graph {
@@ -52,19 +51,20 @@ impl Graph {
         Ok(Graph {
             executable: Mutex::new(Executable(handle as usize)),
             device: stream.device().clone(),
-            used: Arc::new(used),
+            _used: used,
         })
     }
 
-    /// Queues the whole graph. May itself be captured.
+    /// Queues the whole graph.
     ///
     /// # Errors
-    /// [`Error::CudaWrongDevice`], [`Error::CudaCall`].
+    /// [`Error::CudaWrongDevice`]; [`Error::CudaCapture`] inside of a capture, where CUDA takes no executable graph;
+    /// [`Error::CudaCall`].
     pub fn launch(&self, stream: &Stream) -> Result<()> {
         self.device.require("graph", stream.device())?;
         let executable = lock(&self.executable);
-        stream.enqueue(&[&self.used], |raw| {
-            // SAFETY: both handles live; the memory of the nodes is held by `used`, and after a drop of the graph
+        stream.enqueue_outside_capture("a launch of a graph", |raw| {
+            // SAFETY: both handles live; the memory of the nodes is held by `_used`, and after a drop of the graph
             // cudaFree waits for the launch.
             check("cudaGraphLaunch", unsafe { cudart::cudaGraphLaunch(executable.raw(), raw) })
         })

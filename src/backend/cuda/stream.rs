@@ -153,6 +153,18 @@ impl Stream {
         work(self.raw())
     }
 
+    /// Queues `work`, which no capture takes.
+    pub(super) fn enqueue_outside_capture(
+        &self,
+        what: &'static str,
+        work: impl FnOnce(cudart::cudaStream_t) -> Result<()>,
+    ) -> Result<()> {
+        let _current = Current::enter(&self.device)?;
+        let mut capture = lock(&self.capture);
+        self.refuse_capture(&mut capture, what)?;
+        work(self.raw())
+    }
+
     /// Queues `work` and waits for the stream, even when `work` failed.
     pub(super) fn outside_capture(
         &self,
@@ -161,15 +173,20 @@ impl Stream {
     ) -> Result<()> {
         let _current = Current::enter(&self.device)?;
         let mut capture = lock(&self.capture);
-        if self.joined(&mut capture, &[])?.is_some() {
-            return Err(Error::CudaCapture { reason: format!("{what} cannot be captured") });
-        }
+        self.refuse_capture(&mut capture, what)?;
         let outcome = work(self.raw());
         // Still locked: were a capture to begin now, the wait would fail and host memory be free while it is copied.
         // SAFETY: the handle is a live stream.
         let waited =
             check("cudaStreamSynchronize", unsafe { cudart::cudaStreamSynchronize(self.raw()) });
         outcome.and(waited)
+    }
+
+    fn refuse_capture(&self, capture: &mut Option<Arc<CaptureLog>>, what: &str) -> Result<()> {
+        if self.joined(capture, &[])?.is_some() {
+            return Err(Error::CudaCapture { reason: format!("{what} cannot be captured") });
+        }
+        Ok(())
     }
 
     /// The capture that the stream is in now; `owners` are noted in it.
