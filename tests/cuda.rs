@@ -22,6 +22,17 @@ fn device(test: &str) -> Option<Device> {
     }
 }
 
+/// A device to test the runtime layer on: any, as that needs no kernel.
+fn any_device(test: &str) -> Option<Device> {
+    match Device::open(0) {
+        Ok(device) => Some(device),
+        Err(error) => {
+            println!("skipped: {test}: {error}");
+            None
+        }
+    }
+}
+
 fn is_no_device(error: &Error) -> bool {
     matches!(
         error,
@@ -256,6 +267,107 @@ fn two_plans_run_side_by_side() {
     });
 }
 
+/// Memory of a graph outlives its buffers, also where another stream joined the capture.
+#[test]
+fn a_graph_holds_memory() {
+    let Some(device) = any_device("a_graph_holds_memory") else { return };
+    let (stream, side) = (Stream::new(&device).unwrap(), Stream::new(&device).unwrap());
+    let out = DeviceBuffer::<u8>::zeroed(1 << 16, &stream).unwrap();
+    let graph = {
+        let hidden = DeviceBuffer::<u8>::zeroed(1 << 16, &stream).unwrap();
+        let (fork, join) = (Event::new(&device).unwrap(), Event::new(&device).unwrap());
+        Graph::capture(&stream, |stream| {
+            fork.record(stream)?;
+            side.wait(&fork)?;
+            hidden.fill_bytes(5, &side)?;
+            join.record(&side)?;
+            stream.wait(&join)?;
+            out.copy_from(&hidden, stream)
+        })
+        .unwrap()
+    };
+    // Were the hidden memory free, these would get it and the graph write into them.
+    let others: Vec<_> =
+        (0..8).map(|_| DeviceBuffer::from_host(&[9u8; 1 << 16], &stream).unwrap()).collect();
+    for _ in 0..3 {
+        out.fill_bytes(0, &stream).unwrap();
+        graph.launch(&stream).unwrap();
+        assert!(out.to_vec(&stream).unwrap().iter().all(|&byte| byte == 5));
+    }
+    // A graph inside of a graph.
+    let outer = Graph::capture(&stream, |stream| graph.launch(stream)).unwrap();
+    drop(graph);
+    out.fill_bytes(0, &stream).unwrap();
+    outer.launch(&stream).unwrap();
+    drop(outer); // in flight
+    assert!(out.to_vec(&stream).unwrap().iter().all(|&byte| byte == 5));
+    for other in others {
+        assert!(other.to_vec(&stream).unwrap().iter().all(|&byte| byte == 9));
+    }
+    side.synchronize().unwrap();
+}
+
+/// On a device of another architecture, a plan says which, and nothing runs.
+#[test]
+fn another_architecture_is_an_error_with_names() {
+    let Some(device) = any_device("another_architecture_is_an_error_with_names") else { return };
+    if device.supports_kernels() {
+        println!(
+            "skipped: another_architecture_is_an_error_with_names: {} is right",
+            device.name()
+        );
+        return;
+    }
+    let stream = Stream::new(&device).unwrap();
+    let operands = Operands::generate(problem(2, 96, 48, 1), Data::Full, 1).unwrap();
+    let a = DeviceMatrix::upload(&operands.a, &stream).unwrap();
+    assert_eq!((a.k(), a.codes().len(), a.scales().len()), (64, 2 * 32, 512));
+    let c = DeviceBuffer::<f16>::alloc(2 * 96, &device).unwrap();
+    for format in [WeightFormat::Separate, WeightFormat::Interleaved] {
+        let weights = Weights::prepare(&operands.b1, &operands.b2, format, &stream).unwrap();
+        let error = DualGemm::prepare(&weights, &a, &c, &Options::default()).unwrap_err();
+        let Error::CudaArchitecture { name, compute_capability, built_for, .. } = error else {
+            panic!("{error}");
+        };
+        assert_eq!(name, device.name());
+        assert_eq!(compute_capability, device.compute_capability());
+        assert_eq!(built_for, [(10, 0)]);
+    }
+}
+
+#[cfg(feature = "cudarc")]
+#[test]
+fn slices_and_streams_of_cudarc_are_operands() {
+    let Some(_) = any_device("slices_and_streams_of_cudarc_are_operands") else { return };
+    let context = cuda::cudarc_context(0).unwrap();
+    let theirs = context.new_stream().unwrap();
+    let slice = Arc::new(theirs.clone_htod(&[1.0f32, 2.0, 3.0]).unwrap());
+    let stream = Stream::from_cudarc(&theirs).unwrap();
+    let view = DeviceView::<f32>::from_cudarc(&slice).unwrap();
+    assert_eq!(view.to_vec(&stream).unwrap(), [1.0, 2.0, 3.0]);
+    assert!(matches!(DeviceView::<u8>::from_cudarc(&slice), Err(Error::CudaLength { .. })));
+    let held = Arc::downgrade(&slice);
+    drop(slice);
+    view.upload(&[4.0, 5.0, 6.0], &stream).unwrap();
+    assert_eq!(view.to_vec(&stream).unwrap(), [4.0, 5.0, 6.0]);
+    drop(view);
+    assert!(held.upgrade().is_none());
+
+    // Captured by cudarc, the stream takes none of our work: its graph would not keep our memory.
+    use cudarc::driver::sys;
+    let buffer = DeviceBuffer::<u8>::zeroed(16, &stream).unwrap();
+    theirs.begin_capture(sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).unwrap();
+    let refused = buffer.fill_bytes(1, &stream).unwrap_err();
+    let flags = sys::CUgraphInstantiate_flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH;
+    let _ = theirs.end_capture(flags);
+    assert!(matches!(refused, Error::CudaCapture { .. }), "{refused}");
+    buffer.fill_bytes(1, &stream).unwrap();
+    assert_eq!(buffer.to_vec(&stream).unwrap(), [1; 16]);
+    // The default stream, too, may be borrowed.
+    let default = Stream::from_cudarc(&context.default_stream()).unwrap();
+    assert_eq!(buffer.to_vec(&default).unwrap(), [1; 16]);
+}
+
 /// Operands, weights and plan are dropped before the graph is replayed, and other memory is allocated.
 #[test]
 fn a_graph_keeps_what_it_captured() {
@@ -292,7 +404,7 @@ fn a_graph_keeps_what_it_captured() {
 
 #[test]
 fn a_capture_ends_however_it_ends() {
-    let Some(device) = device("a_capture_ends_however_it_ends") else { return };
+    let Some(device) = any_device("a_capture_ends_however_it_ends") else { return };
     let stream = Stream::new(&device).unwrap();
     let buffer = DeviceBuffer::<u8>::zeroed(16, &stream).unwrap();
     let capture = |error: Error| matches!(error, Error::CudaCapture { .. });
@@ -372,7 +484,7 @@ fn alphas_may_be_on_the_device() {
 
 #[test]
 fn too_much_memory_is_an_error_with_numbers() {
-    let Some(device) = device("too_much_memory_is_an_error_with_numbers") else { return };
+    let Some(device) = any_device("too_much_memory_is_an_error_with_numbers") else { return };
     let asked = 4 * device.memory();
     let error = DeviceBuffer::<u8>::alloc(asked, &device).unwrap_err();
     let Error::CudaOutOfMemory { bytes, total, .. } = error else { panic!("{error}") };
@@ -391,7 +503,7 @@ fn too_much_memory_is_an_error_with_numbers() {
 
 #[test]
 fn a_raw_view_holds_its_owner() {
-    let Some(device) = device("a_raw_view_holds_its_owner") else { return };
+    let Some(device) = any_device("a_raw_view_holds_its_owner") else { return };
     let stream = Stream::new(&device).unwrap();
     let owner = Arc::new(DeviceBuffer::from_host(&[1.5f32, 2.5], &stream).unwrap());
     let address = owner.as_ptr();
@@ -411,7 +523,7 @@ fn a_raw_view_holds_its_owner() {
 
 #[test]
 fn events_order_and_measure() {
-    let Some(device) = device("events_order_and_measure") else { return };
+    let Some(device) = any_device("events_order_and_measure") else { return };
     let (first, second) = (Stream::new(&device).unwrap(), Stream::new(&device).unwrap());
     let buffer = DeviceBuffer::<u8>::zeroed(1 << 20, &first).unwrap();
     let (start, end) = (Event::new(&device).unwrap(), Event::new(&device).unwrap());
