@@ -83,8 +83,8 @@ impl Stream {
     /// as long as the stream.
     ///
     /// # Safety
-    /// The handle must be a stream of `device` that lives as long as `owner`. Nobody else may begin to capture it
-    /// while another thread copies to or from host memory on it.
+    /// The handle must be a stream of `device` that lives as long as `owner`. Whoever begins to capture it while another
+    /// thread copies to or from host memory on it loses the capture.
     pub unsafe fn from_raw(handle: *mut c_void, device: &Device, owner: Owner) -> Self {
         Stream::of(handle.cast(), device, Some(owner))
     }
@@ -176,10 +176,26 @@ impl Stream {
         self.refuse_capture(&mut capture, what)?;
         let outcome = work(self.raw());
         // Still locked: were a capture to begin now, the wait would fail and host memory be free while it is copied.
-        // SAFETY: the handle is a live stream.
-        let waited =
-            check("cudaStreamSynchronize", unsafe { cudart::cudaStreamSynchronize(self.raw()) });
-        outcome.and(waited)
+        outcome.and(check("cudaStreamSynchronize", self.wait_out_captures()))
+    }
+
+    /// Somebody else may have begun to capture a borrowed stream since the look at it. Waiting then fails, and makes
+    /// their capture fail, too, so that no graph comes of it: it is tried until the capture has ended.
+    fn wait_out_captures(&self) -> cudart::cudaError_t {
+        loop {
+            // SAFETY: the handle is a live stream.
+            let code = unsafe { cudart::cudaStreamSynchronize(self.raw()) };
+            let captured = matches!(
+                code,
+                cudart::cudaErrorStreamCaptureUnsupported
+                    | cudart::cudaErrorStreamCaptureInvalidated
+            );
+            if self.foreign.is_none() || !captured {
+                return code;
+            }
+            forget_last_error();
+            std::thread::yield_now();
+        }
     }
 
     fn refuse_capture(&self, capture: &mut Option<Arc<CaptureLog>>, what: &str) -> Result<()> {
