@@ -218,7 +218,7 @@ impl<T: DeviceElement> DeviceView<T> {
     pub fn copy_from(&self, source: &DeviceView<T>, stream: &Stream) -> Result<()> {
         self.check_copy(source.len, stream)?;
         source.device.require("source", stream.device())?;
-        stream.enqueue(&[&self.owner, &source.owner], |raw| {
+        stream.enqueue(&[self.owner.clone(), source.owner.clone()], |raw| {
             // SAFETY: both hold self.len elements of the stream's device, alive as `buffer.rs` explains.
             check("cudaMemcpyAsync", unsafe {
                 cudart::cudaMemcpyAsync(
@@ -238,7 +238,7 @@ impl<T: DeviceElement> DeviceView<T> {
     /// [`Error::CudaWrongDevice`], [`Error::CudaCall`].
     pub fn fill_bytes(&self, byte: u8, stream: &Stream) -> Result<()> {
         self.device.require("memory", stream.device())?;
-        stream.enqueue(&[&self.owner], |raw| {
+        stream.enqueue(std::slice::from_ref(&self.owner), |raw| {
             // SAFETY: self.len elements of the stream's device, alive as `buffer.rs` explains.
             check("cudaMemsetAsync", unsafe {
                 cudart::cudaMemsetAsync(

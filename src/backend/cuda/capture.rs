@@ -17,10 +17,10 @@ impl CaptureLog {
     }
 
     /// Notes what an operation uses; false when the capture has ended.
-    pub fn note(&self, used: &[&Owner]) -> bool {
+    pub fn note(&self, used: &[Owner]) -> bool {
         match lock(&self.owners).as_mut() {
             Some(owners) => {
-                owners.extend(used.iter().map(|&owner| owner.clone()));
+                owners.extend_from_slice(used);
                 true
             }
             None => false,

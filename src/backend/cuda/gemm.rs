@@ -178,8 +178,7 @@ impl DualGemm {
     /// the stream, [`Error::CudaCall`].
     pub fn launch(&self, stream: &Stream) -> Result<()> {
         self.device.require("plan", stream.device())?;
-        let owners: Vec<&Owner> = self.owners.iter().collect();
-        stream.enqueue(&owners, |raw| {
+        stream.enqueue(&self.owners, |raw| {
             // SAFETY: the stream lives and is of the plan's device; `owners` keep the memory.
             bridge::check(unsafe { self.plan.launch(raw) }, &self.device)
         })

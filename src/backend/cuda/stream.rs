@@ -144,7 +144,7 @@ impl Stream {
     /// [`Error::CudaCapture`] when somebody else captures the stream: their graph would not keep our memory.
     pub(super) fn enqueue(
         &self,
-        owners: &[&Owner],
+        owners: &[Owner],
         work: impl FnOnce(cudart::cudaStream_t) -> Result<()>,
     ) -> Result<()> {
         let _current = Current::enter(&self.device)?;
@@ -209,7 +209,7 @@ impl Stream {
     pub(super) fn joined(
         &self,
         capture: &mut Option<Arc<CaptureLog>>,
-        owners: &[&Owner],
+        owners: &[Owner],
     ) -> Result<Option<Arc<CaptureLog>>> {
         if let Some(log) = capture.as_ref().filter(|log| log.note(owners)) {
             return Ok(Some(log.clone()));
