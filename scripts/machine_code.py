@@ -42,6 +42,7 @@ operands do not overlap. Fences between proxies, the size of shared memory and t
   from there.
 * An MMA of N = 192, whose scales the verifier does not know, is proved as one of 128 and one of 64 that together read and
   write the same.
+* `mad`, which the verifier does not follow into an address of tensor memory, is proved as `mul` and `add`.
 * The CLC scheduler is proved for one tile per CTA: the verifier lets every request for another tile fail.
 """
 
