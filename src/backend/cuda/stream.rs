@@ -171,12 +171,12 @@ impl Stream {
         what: &'static str,
         work: impl FnOnce(cudart::cudaStream_t) -> Result<()>,
     ) -> Result<()> {
-        let _current = Current::enter(&self.device)?;
-        let mut capture = lock(&self.capture);
-        self.refuse_capture(&mut capture, what)?;
-        let outcome = work(self.raw());
-        // Still locked: were a capture to begin now, the wait would fail and host memory be free while it is copied.
-        outcome.and(check("cudaStreamSynchronize", self.wait_out_captures()))
+        // Still locked while it waits: were a capture to begin now, the wait would fail and host memory be free while
+        // it is copied.
+        self.enqueue_outside_capture(what, |raw| {
+            let outcome = work(raw);
+            outcome.and(check("cudaStreamSynchronize", self.wait_out_captures()))
+        })
     }
 
     /// Somebody else may have begun to capture a borrowed stream since the look at it. Waiting then fails, and makes
