@@ -1,0 +1,1 @@
+//! Fat binaries: finds the PTX text of a module.

@@ -1,0 +1,92 @@
+//! What is under way: operations that were issued and complete later.
+
+use std::collections::VecDeque;
+
+use crate::fault::{Place, Result};
+use crate::machine::cluster::Cluster;
+use crate::machine::{Launch, Machine};
+
+/// Who carries an operation out. Operations of one agent complete in their order; agents are independent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Agent {
+    /// A copy of its own: TMA loads and stores, answers to requests.
+    Copy(u64),
+    /// The tensor cores of a thread block or of a pair of them, by rank of the first: cp, mma, shift, commit.
+    TensorCores(u32),
+    /// tcgen05.ld and tcgen05.st of a warp: rank and warp.
+    TensorMemory(u32, u32),
+    /// wgmma of a warpgroup: rank and warpgroup.
+    Warpgroup(u32, u32),
+}
+
+/// Something that completes later.
+pub trait Operation: std::fmt::Debug + Send {
+    /// Carries it out.
+    fn complete(self: Box<Self>, at: &mut Completion<'_>) -> Result<()>;
+
+    /// A line for a dump.
+    fn describe(&self) -> String;
+
+    /// Columns of tensor memory that it will write: rank of the thread block, first column, columns.
+    fn writes_columns(&self) -> Vec<(u32, u32, u32)> {
+        Vec::new()
+    }
+
+    /// Whether a thread block may exit before it completes: the global writes of a bulk store.
+    fn may_outlive_thread_block(&self) -> bool {
+        false
+    }
+
+    /// Thread blocks whose shared or tensor memory it still uses.
+    fn uses(&self) -> Vec<u32>;
+}
+
+/// What an operation acts on.
+#[derive(Debug)]
+pub struct Completion<'a> {
+    /// Device memory and settings.
+    pub machine: &'a Machine,
+    /// The launch.
+    pub launch: &'a Launch,
+    /// The cluster that it was issued in.
+    pub cluster: &'a mut Cluster,
+    /// Where it was issued.
+    pub place: &'a Place,
+}
+
+/// An operation and where it was issued.
+#[derive(Debug)]
+pub struct Pending {
+    /// Place of the instruction.
+    pub place: Place,
+    /// In order of issue.
+    pub number: u64,
+    /// What.
+    pub operation: Box<dyn Operation>,
+}
+
+/// Everything under way in a cluster.
+#[derive(Debug, Default)]
+pub struct Queues {
+    /// By agent; no queue is empty.
+    pub queues: Vec<(Agent, VecDeque<Pending>)>,
+    /// The next number.
+    pub issued: u64,
+}
+
+impl Queues {
+    /// All operations.
+    pub fn iter(&self) -> impl Iterator<Item = (Agent, &Pending)> {
+        self.queues.iter().flat_map(|(agent, queue)| queue.iter().map(move |op| (*agent, op)))
+    }
+
+    /// Whether nothing is under way.
+    pub fn is_empty(&self) -> bool {
+        self.queues.is_empty()
+    }
+
+    /// Whether an agent has nothing under way.
+    pub fn is_idle(&self, agent: Agent) -> bool {
+        self.queues.iter().all(|(other, _)| *other != agent)
+    }
+}

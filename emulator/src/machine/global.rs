@@ -1,0 +1,274 @@
+//! Device memory: allocations whose addresses are addresses of the host.
+//!
+//! An allocation is a slice of atomic words, so that thread blocks on several threads of the host can share it in safe
+//! Rust. Each byte has a bit that says whether it was ever written.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use crate::fault::{Fault, FaultKind, Result};
+
+/// Alignment of allocations, in bytes: that of cudaMalloc.
+pub const ALIGNMENT: u64 = 256;
+
+/// One piece of device memory.
+#[derive(Debug)]
+pub struct Allocation {
+    address: u64,
+    bytes: u64,
+    /// First word of the allocation in `words`.
+    skip: usize,
+    words: Box<[AtomicU32]>,
+    /// One bit for each byte, 32 bytes to a word.
+    written: Box<[AtomicU32]>,
+}
+
+impl Allocation {
+    fn new(bytes: u64) -> Option<Self> {
+        let padded = usize::try_from(bytes.checked_add(2 * ALIGNMENT)?).ok()?;
+        let words = zeroed(padded.div_ceil(4))?;
+        let start = words.as_ptr() as u64;
+        let address = start.next_multiple_of(ALIGNMENT);
+        let written = zeroed(usize::try_from(bytes.div_ceil(32)).ok()?)?;
+        Some(Self { address, bytes, skip: ((address - start) / 4) as usize, words, written })
+    }
+
+    /// First byte.
+    pub fn address(&self) -> u64 {
+        self.address
+    }
+
+    /// Size in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    fn word(&self, offset: u64) -> &AtomicU32 {
+        &self.words[self.skip + (offset / 4) as usize]
+    }
+
+    fn mark(&self, offset: u64, bytes: u64) {
+        let mut at = offset;
+        while at < offset + bytes {
+            let (word, bit) = ((at / 32) as usize, at % 32);
+            let count = (32 - bit).min(offset + bytes - at);
+            let mask = ((u64::from(u32::MAX) >> (32 - count)) << bit) as u32;
+            if self.written[word].load(Ordering::Relaxed) & mask != mask {
+                self.written[word].fetch_or(mask, Ordering::Relaxed);
+            }
+            at += count;
+        }
+    }
+
+    /// Offset of the first of these bytes that nobody wrote.
+    fn unwritten(&self, offset: u64, bytes: u64) -> Option<u64> {
+        let mut at = offset;
+        while at < offset + bytes {
+            let (word, bit) = ((at / 32) as usize, at % 32);
+            let count = (32 - bit).min(offset + bytes - at);
+            let mask = ((u64::from(u32::MAX) >> (32 - count)) << bit) as u32;
+            let missing = !self.written[word].load(Ordering::Relaxed) & mask;
+            if missing != 0 {
+                return Some(at - bit + u64::from(missing.trailing_zeros()));
+            }
+            at += count;
+        }
+        None
+    }
+}
+
+fn zeroed(words: usize) -> Option<Box<[AtomicU32]>> {
+    let mut memory = Vec::new();
+    memory.try_reserve_exact(words).ok()?;
+    memory.resize_with(words, || AtomicU32::new(0));
+    Some(memory.into_boxed_slice())
+}
+
+/// The table of allocations.
+#[derive(Debug, Default)]
+pub struct GlobalMemory {
+    allocations: RwLock<BTreeMap<u64, Arc<Allocation>>>,
+}
+
+impl GlobalMemory {
+    /// New memory that counts as never written; `None` when the host has not as much.
+    pub fn allocate(&self, bytes: u64) -> Option<u64> {
+        let allocation = Arc::new(Allocation::new(bytes)?);
+        let address = allocation.address;
+        let mut table = self.allocations.write().unwrap_or_else(PoisonError::into_inner);
+        table.insert(address, allocation);
+        Some(address)
+    }
+
+    /// Gives an allocation back, by its first byte; false when there is none.
+    pub fn free(&self, address: u64) -> bool {
+        let mut table = self.allocations.write().unwrap_or_else(PoisonError::into_inner);
+        table.remove(&address).is_some()
+    }
+
+    /// Bytes of all allocations.
+    pub fn used(&self) -> u64 {
+        let table = self.allocations.read().unwrap_or_else(PoisonError::into_inner);
+        table.values().map(|allocation| allocation.bytes).sum()
+    }
+
+    /// The allocation that holds a byte.
+    pub fn find(&self, address: u64) -> Option<Arc<Allocation>> {
+        let table = self.allocations.read().unwrap_or_else(PoisonError::into_inner);
+        let (_, allocation) = table.range(..=address).next_back()?;
+        (address - allocation.address < allocation.bytes.max(1)).then(|| Arc::clone(allocation))
+    }
+
+    fn locate(&self, address: u64, bytes: u64) -> Result<(Arc<Allocation>, u64)> {
+        let outside = |near: Option<&Arc<Allocation>>| {
+            let near = near.map_or_else(
+                || "there is no allocation below".to_owned(),
+                |a| format!("the allocation below is {:#x}, {} bytes", a.address, a.bytes),
+            );
+            let message = format!("{bytes} bytes of global memory at {address:#x}: {near}");
+            Fault::new(FaultKind::OutOfBounds, message)
+        };
+        let table = self.allocations.read().unwrap_or_else(PoisonError::into_inner);
+        let near = table.range(..=address).next_back().map(|(_, allocation)| allocation);
+        match near {
+            Some(allocation)
+                if address
+                    .checked_add(bytes)
+                    .is_some_and(|end| end <= allocation.address + allocation.bytes) =>
+            {
+                Ok((Arc::clone(allocation), address - allocation.address))
+            }
+            near => Err(outside(near)),
+        }
+    }
+
+    /// Reads bytes. Bytes that nobody wrote are a fault if `checked`.
+    pub fn read(&self, address: u64, into: &mut [u8], checked: bool) -> Result<()> {
+        let (allocation, offset) = self.locate(address, into.len() as u64)?;
+        if checked && let Some(at) = allocation.unwritten(offset, into.len() as u64) {
+            return Err(Fault::new(
+                FaultKind::Uninitialised,
+                format!(
+                    "global memory at {:#x} was never written (byte {at} of an allocation of {})",
+                    allocation.address + at,
+                    allocation.bytes
+                ),
+            ));
+        }
+        let mut done = 0;
+        while done < into.len() {
+            let at = offset + done as u64;
+            let word = allocation.word(at).load(Ordering::Relaxed).to_le_bytes();
+            let from = (at % 4) as usize;
+            let count = (4 - from).min(into.len() - done);
+            into[done..done + count].copy_from_slice(&word[from..from + count]);
+            done += count;
+        }
+        Ok(())
+    }
+
+    /// Writes bytes.
+    pub fn write(&self, address: u64, from: &[u8]) -> Result<()> {
+        let (allocation, offset) = self.locate(address, from.len() as u64)?;
+        let mut done = 0;
+        while done < from.len() {
+            let at = offset + done as u64;
+            let first = (at % 4) as usize;
+            let count = (4 - first).min(from.len() - done);
+            let mut bytes = [0; 4];
+            bytes[first..first + count].copy_from_slice(&from[done..done + count]);
+            let value = u32::from_le_bytes(bytes);
+            let word = allocation.word(at);
+            if count == 4 {
+                word.store(value, Ordering::Relaxed);
+            } else {
+                let mut kept = [0xFF; 4];
+                kept[first..first + count].fill(0);
+                let kept = u32::from_le_bytes(kept);
+                // A neighbour of another thread block may share the word.
+                let mut old = word.load(Ordering::Relaxed);
+                while let Err(now) = word.compare_exchange_weak(
+                    old,
+                    old & kept | value,
+                    Ordering::Relaxed,
+                    Ordering::Relaxed,
+                ) {
+                    old = now;
+                }
+            }
+            done += count;
+        }
+        allocation.mark(offset, from.len() as u64);
+        Ok(())
+    }
+
+    /// Sets bytes.
+    pub fn fill(&self, address: u64, value: u8, bytes: u64) -> Result<()> {
+        const CHUNK: u64 = 1 << 16;
+        let chunk = vec![value; bytes.min(CHUNK) as usize];
+        let mut done = 0;
+        while done < bytes {
+            let count = CHUNK.min(bytes - done);
+            self.write(address + done, &chunk[..count as usize])?;
+            done += count;
+        }
+        Ok(())
+    }
+
+    /// An atomic operation on a word that is aligned to 4 bytes; gives what was there.
+    pub fn update(&self, address: u64, mut change: impl FnMut(u32) -> u32) -> Result<u32> {
+        let (allocation, offset) = self.locate(address, 4)?;
+        if address % 4 != 0 {
+            let message = format!("an atomic operation at {address:#x}, no multiple of 4");
+            return Err(Fault::new(FaultKind::Misaligned, message));
+        }
+        let word = allocation.word(offset);
+        let mut old = word.load(Ordering::Acquire);
+        while let Err(now) =
+            word.compare_exchange_weak(old, change(old), Ordering::AcqRel, Ordering::Acquire)
+        {
+            old = now;
+        }
+        allocation.mark(offset, 4);
+        Ok(old)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_come_back_and_the_unwritten_are_named() -> Result<()> {
+        let memory = GlobalMemory::default();
+        let address = memory.allocate(100).unwrap_or(0);
+        assert_eq!(address % ALIGNMENT, 0);
+        memory.write(address + 3, &[1, 2, 3, 4, 5, 6])?;
+        let mut bytes = [0; 6];
+        memory.read(address + 3, &mut bytes, true)?;
+        assert_eq!(bytes, [1, 2, 3, 4, 5, 6]);
+        let kind = |result: Result<()>| result.err().map(|fault| fault.kind);
+        let mut wide = [0; 8];
+        assert_eq!(kind(memory.read(address + 2, &mut wide, true)), Some(FaultKind::Uninitialised));
+        assert_eq!(kind(memory.read(address + 3, &mut wide, true)), Some(FaultKind::Uninitialised));
+        memory.read(address + 3, &mut wide, false)?;
+        assert_eq!(kind(memory.write(address + 96, &[0; 5])), Some(FaultKind::OutOfBounds));
+        assert!(memory.free(address));
+        assert_eq!(kind(memory.write(address, &[0])), Some(FaultKind::OutOfBounds));
+        Ok(())
+    }
+
+    #[test]
+    fn fill_and_update_mark_what_they_write() -> Result<()> {
+        let memory = GlobalMemory::default();
+        let address = memory.allocate(1 << 18).unwrap_or(0);
+        memory.fill(address + 1, 7, (1 << 18) - 1)?;
+        let mut last = [0; 2];
+        memory.read(address + (1 << 18) - 2, &mut last, true)?;
+        assert_eq!(last, [7, 7]);
+        assert_eq!(memory.update(address + 4, |old| old + 1)?, 0x0707_0707);
+        assert_eq!(memory.update(address + 4, |old| old)?, 0x0707_0708);
+        Ok(())
+    }
+}

@@ -1,0 +1,58 @@
+//! The state of the machine: memory, thread blocks, warps, barriers, and what is under way.
+
+pub mod address;
+pub mod asynchronous;
+pub mod cluster;
+pub mod cta;
+pub mod global;
+pub mod grid;
+pub mod mbarrier;
+pub mod registers;
+pub mod shared;
+pub mod tmem;
+pub mod warp;
+
+use std::sync::Arc;
+
+use crate::program::{Kernel, Program};
+use crate::settings::Settings;
+
+/// What all launches share.
+#[derive(Debug)]
+pub struct Machine {
+    /// From the environment.
+    pub settings: Settings,
+    /// Device memory.
+    pub memory: global::GlobalMemory,
+}
+
+/// One launch of a kernel.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// The module.
+    pub program: Arc<Program>,
+    /// The kernel, of this module.
+    pub kernel: Kernel,
+    /// Thread blocks.
+    pub grid: [u32; 3],
+    /// Threads of a block.
+    pub block: [u32; 3],
+    /// Thread blocks of a cluster.
+    pub cluster: [u32; 3],
+    /// Bytes.
+    pub dynamic_shared: u32,
+    /// `kernel.parameter_bytes` bytes.
+    pub parameters: Vec<u8>,
+}
+
+impl Launch {
+    /// Threads of a block.
+    pub fn threads(&self) -> u32 {
+        self.block.iter().product()
+    }
+
+    /// Thread blocks of a cluster.
+    pub fn cluster_size(&self) -> u32 {
+        self.cluster.iter().product()
+    }
+}

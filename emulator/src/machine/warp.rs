@@ -1,0 +1,126 @@
+//! A warp: 32 lanes that may stand at different instructions.
+
+use crate::machine::registers::Registers;
+use crate::tensor::loads::PendingLoads;
+
+/// Why a group of lanes does not go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// For the phase with this number (0 is the first) of the mbarrier at this offset to complete.
+    MBarrier {
+        /// Offset in the thread block's own shared memory.
+        offset: u32,
+        /// Count of completed phases that is waited to be exceeded.
+        phase: u64,
+    },
+    /// For the named barrier to complete its round with this number.
+    NamedBarrier {
+        /// 0..16
+        id: u8,
+        /// Rounds that were complete at arrival.
+        round: u64,
+    },
+    /// For the barrier of the cluster to complete its round with this number.
+    ClusterBarrier {
+        /// Rounds that were complete at arrival.
+        round: u64,
+    },
+    /// For all but `allowed` bulk groups of the lanes to be complete, or read.
+    BulkGroups {
+        /// How many may be left.
+        allowed: u32,
+        /// Whether it is enough that their source was read.
+        read: bool,
+    },
+    /// For the warp's tcgen05.ld to complete.
+    TensorLoads,
+    /// For the warp's tcgen05.st to complete.
+    TensorStores,
+    /// For columns of tensor memory to become free.
+    TensorColumns {
+        /// How many.
+        columns: u32,
+    },
+    /// For the peer of the pair of thread blocks to come to the same instruction (`cta_group::2`).
+    Peer {
+        /// Rounds that were complete at arrival.
+        round: u64,
+    },
+    /// For all but `allowed` wgmma groups of the warp to be complete.
+    WgmmaGroups {
+        /// How many may be left.
+        allowed: u32,
+    },
+    /// For the other warps of the warpgroup to come to the same instruction.
+    Warpgroup {
+        /// Rounds that were complete at arrival.
+        round: u64,
+    },
+}
+
+/// What a group does next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Executes.
+    Ready,
+    /// Stands at an instruction for which other lanes have to come.
+    Converging,
+    /// Waits, and then executes the same instruction once more.
+    Retry(Wait),
+    /// Waits, and then goes on with the next instruction.
+    Advance(Wait),
+}
+
+/// Lanes at the same instruction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// Which.
+    pub lanes: u32,
+    /// Index of the instruction.
+    pub pc: u32,
+    /// Where the calls return to, outermost first.
+    pub calls: Vec<u32>,
+    /// What it does next.
+    pub state: State,
+}
+
+/// Groups of `cp.async.bulk` of one lane.
+#[derive(Clone, Debug, Default)]
+pub struct BulkGroups {
+    /// Operations that are in no group yet.
+    pub open: Vec<u64>,
+    /// Committed groups, oldest first: the operations whose source is not read, and those that are not written yet.
+    pub committed: Vec<BulkGroup>,
+}
+
+/// A committed group.
+#[derive(Clone, Debug, Default)]
+pub struct BulkGroup {
+    /// Operations, by number, whose source is still to be read.
+    pub unread: Vec<u64>,
+    /// Operations, by number, that are still to be written.
+    pub unwritten: Vec<u64>,
+}
+
+/// 32 lanes.
+#[derive(Debug)]
+pub struct Warp {
+    /// Its place in the thread block.
+    pub index: u32,
+    /// Lanes that exist.
+    pub lanes: u32,
+    /// Lanes that have exited.
+    pub exited: u32,
+    /// Lanes by place; those that have exited are in none.
+    pub groups: Vec<Group>,
+    /// Values.
+    pub registers: Registers,
+    /// Local memory of each lane, then its `.param` variables of calls.
+    pub local: Vec<Vec<u8>>,
+    /// Registers that tcgen05.ld still fills, until tcgen05.wait::ld.
+    pub loads: PendingLoads,
+    /// Bulk groups by lane.
+    pub bulk: Vec<BulkGroups>,
+    /// Instructions executed.
+    pub executed: u64,
+}

@@ -1,0 +1,125 @@
+//! A module made ready to run: every statement lowered to an [`Op`], every variable placed.
+
+mod lower;
+
+use std::collections::HashMap;
+
+pub use lower::{Scope, lower};
+
+use crate::execute::{bulk, clc, control, matrix, memory, scalar, shuffle, sync, tcgen05, wgmma};
+use crate::ptx::{Guard, Register, Space, Special};
+
+/// Something that can be read by each lane.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Value {
+    /// A register; 8 and 16 bits with zeros above.
+    Register(Register),
+    /// Bits.
+    Constant(u64),
+    /// `%tid.x`
+    Special(Special),
+    /// The address of a variable in shared memory: this offset with the rank of the thread block above.
+    Shared(u32),
+}
+
+/// `[base+offset]` with its space.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Address {
+    /// How the sum is to be read.
+    pub space: Space,
+    /// What varies.
+    pub base: Value,
+    /// What does not.
+    pub offset: i64,
+}
+
+/// Which lanes have to come together before an instruction executes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Convergence {
+    /// None: each group of lanes by itself.
+    None,
+    /// All lanes of the warp that have not exited (`.aligned`).
+    Warp,
+    /// The lanes of this mask (`elect.sync`, `shfl.sync`).
+    Members(Value),
+}
+
+/// An instruction by family. Each family lowers and executes its own.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)]
+pub enum Op {
+    Scalar(scalar::Op),
+    Memory(memory::Op),
+    Control(control::Op),
+    Shuffle(shuffle::Op),
+    Sync(sync::Op),
+    Bulk(bulk::Op),
+    Matrix(matrix::Op),
+    Tcgen05(tcgen05::Op),
+    Wgmma(wgmma::Op),
+    Clc(clc::Op),
+    /// Without a function here: prefetches, hints, fences that order nothing in this model.
+    Nothing,
+}
+
+/// What a family makes of a statement.
+pub type Lowered = crate::fault::Result<(Op, Convergence)>;
+
+/// A lowered statement.
+#[derive(Clone, Debug)]
+pub struct Instruction {
+    /// Which lanes execute it.
+    pub guard: Option<Guard>,
+    /// Which lanes must come together first.
+    pub convergence: Convergence,
+    /// What it does.
+    pub op: Op,
+    /// All word registers that it reads or writes, to find uses of a register that is still being loaded.
+    pub words: Box<[u32]>,
+    /// Line of the PTX text.
+    pub line: u32,
+    /// Index into [`Program::files`] and line.
+    pub source: Option<(u32, u32)>,
+}
+
+/// A kernel that can be launched.
+#[derive(Clone, Debug, Default)]
+pub struct Kernel {
+    /// As in PTX.
+    pub name: String,
+    /// Index of its first instruction.
+    pub start: u32,
+    /// Offset and size of each parameter in the parameter window.
+    pub parameters: Vec<(u32, u32)>,
+    /// Bytes of all parameters.
+    pub parameter_bytes: u32,
+    /// Bytes of static shared memory. It begins at [`crate::machine::address::SHARED_RESERVED`].
+    pub static_shared: u32,
+    /// Offset at which dynamic shared memory begins.
+    pub dynamic_shared: u32,
+    /// Bytes of local memory of a thread.
+    pub local: u32,
+    /// Bytes that `.param` variables of functions and calls take of each thread, after the parameters.
+    pub call_bytes: u32,
+    /// `.maxntid`
+    pub max_threads: Option<u32>,
+    /// `.reqnctapercluster`
+    pub required_cluster: Option<[u32; 3]>,
+}
+
+/// All instructions of a module. Functions follow each other; control flow is by index.
+#[derive(Clone, Debug, Default)]
+pub struct Program {
+    /// `sm_100a`
+    pub target: String,
+    /// Lowered statements of all functions. Each function ends with a `ret`.
+    pub instructions: Vec<Instruction>,
+    /// By name.
+    pub kernels: HashMap<String, Kernel>,
+    /// How many registers there are of each class: predicates, words, doubles, quads.
+    pub registers: [u32; 4],
+    /// From `.file`, by number.
+    pub files: Vec<(u32, String)>,
+    /// Names of variables in shared memory by offset, for messages.
+    pub shared_names: Vec<(u32, String)>,
+}

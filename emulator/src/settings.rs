@@ -1,0 +1,195 @@
+//! The environment variables that change how programs run. `emulator/README.md` lists the same names.
+
+use crate::fault::{Fault, FaultKind, Result};
+
+/// Which device is shown to the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Model {
+    /// Compute capability 10.0, sm_100a.
+    B200,
+    /// Compute capability 9.0, sm_90a.
+    H100,
+}
+
+/// When asynchronous operations complete. All are legal; a correct program gives the same result under each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Schedule {
+    /// At once.
+    Eager,
+    /// Only when nothing else can go on, newest first.
+    Lazy,
+    /// At random moments and in random order, from the seed. Warps are interleaved at random as well.
+    Random,
+}
+
+/// Which answer `clusterlaunchcontrol.try_cancel` gets while clusters are left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cancel {
+    /// The next cluster.
+    Greedy,
+    /// Always a failure.
+    Never,
+    /// Either, from the seed.
+    Random,
+}
+
+/// How the tensor cores round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rounding {
+    /// The exact sum of an instruction and its accumulator, rounded once to nearest even.
+    Exact,
+    /// Aligned, truncated terms, as in the model MMA-Sim (arXiv 2511.10909).
+    MmaSim,
+}
+
+/// How `ex2.approx`, `rcp.approx` and the like round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mufu {
+    /// Correctly rounded.
+    Exact,
+    /// Off by up to their documented error, from the seed.
+    Perturbed,
+}
+
+/// Everything that is set from outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// EMULATOR_DEVICE=b200|h100
+    pub model: Model,
+    /// EMULATOR_SMS: multiprocessors; 148 and 132 are the real numbers.
+    pub sms: u32,
+    /// EMULATOR_THREADS: threads of the host that interpret; all CPUs by default.
+    pub threads: usize,
+    /// EMULATOR_SCHEDULE=eager|lazy|random
+    pub schedule: Schedule,
+    /// EMULATOR_SEED: for everything random.
+    pub seed: u64,
+    /// EMULATOR_CLC=greedy|never|random
+    pub cancel: Cancel,
+    /// EMULATOR_ROUNDING=exact|mma-sim
+    pub rounding: Rounding,
+    /// EMULATOR_MUFU=exact|perturbed
+    pub mufu: Mufu,
+    /// EMULATOR_STRICT=1: also report what hardware is only known, not documented, to allow (tcgen05.cp after tcgen05.mma).
+    pub strict: bool,
+    /// EMULATOR_STEPS: warp instructions that a thread block may execute.
+    pub steps: u64,
+    /// EMULATOR_TRACE: 1 for launches, 2 for asynchronous operations, 3 for every instruction; on stderr.
+    pub trace: u8,
+    /// EMULATOR_REPORT: file for the report of each kernel at exit, `-` for stderr.
+    pub report: Option<String>,
+}
+
+impl Settings {
+    /// The defaults of a device.
+    pub fn new(model: Model) -> Self {
+        Self {
+            model,
+            sms: match model {
+                Model::B200 => 148,
+                Model::H100 => 132,
+            },
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            schedule: Schedule::Eager,
+            seed: 0,
+            cancel: Cancel::Greedy,
+            rounding: Rounding::Exact,
+            mufu: Mufu::Exact,
+            strict: false,
+            steps: 1 << 36,
+            trace: 0,
+            report: None,
+        }
+    }
+
+    /// Reads the variables through `get`. A value that means nothing is an error that names the choices.
+    pub fn read(get: impl Fn(&str) -> Option<String>) -> Result<Self> {
+        let model =
+            choice(&get, "EMULATOR_DEVICE", &[("b200", Model::B200), ("h100", Model::H100)])?;
+        let mut settings = Self::new(model.unwrap_or(Model::B200));
+        set(&mut settings.sms, number(&get, "EMULATOR_SMS", 1, 1024)?.map(|sms| sms as u32));
+        set(&mut settings.threads, number(&get, "EMULATOR_THREADS", 1, 1024)?.map(|n| n as usize));
+        let schedules =
+            [("eager", Schedule::Eager), ("lazy", Schedule::Lazy), ("random", Schedule::Random)];
+        set(&mut settings.schedule, choice(&get, "EMULATOR_SCHEDULE", &schedules)?);
+        set(&mut settings.seed, number(&get, "EMULATOR_SEED", 0, u64::MAX)?);
+        let cancels =
+            [("greedy", Cancel::Greedy), ("never", Cancel::Never), ("random", Cancel::Random)];
+        set(&mut settings.cancel, choice(&get, "EMULATOR_CLC", &cancels)?);
+        let roundings = [("exact", Rounding::Exact), ("mma-sim", Rounding::MmaSim)];
+        set(&mut settings.rounding, choice(&get, "EMULATOR_ROUNDING", &roundings)?);
+        let mufus = [("exact", Mufu::Exact), ("perturbed", Mufu::Perturbed)];
+        set(&mut settings.mufu, choice(&get, "EMULATOR_MUFU", &mufus)?);
+        set(&mut settings.strict, choice(&get, "EMULATOR_STRICT", &[("0", false), ("1", true)])?);
+        set(&mut settings.steps, number(&get, "EMULATOR_STEPS", 1, u64::MAX)?);
+        set(&mut settings.trace, number(&get, "EMULATOR_TRACE", 0, 3)?.map(|level| level as u8));
+        settings.report = get("EMULATOR_REPORT");
+        Ok(settings)
+    }
+
+    /// From the environment of the process.
+    pub fn from_environment() -> Result<Self> {
+        Self::read(|name| std::env::var(name).ok())
+    }
+}
+
+fn set<T>(field: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *field = value;
+    }
+}
+
+fn choice<T: Copy>(
+    get: &impl Fn(&str) -> Option<String>,
+    name: &str,
+    choices: &[(&str, T)],
+) -> Result<Option<T>> {
+    let Some(value) = get(name) else { return Ok(None) };
+    match choices.iter().find(|(word, _)| *word == value) {
+        Some((_, meaning)) => Ok(Some(*meaning)),
+        None => {
+            let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+            Err(bad(name, &value, &words.join("|")))
+        }
+    }
+}
+
+fn number(
+    get: &impl Fn(&str) -> Option<String>,
+    name: &str,
+    least: u64,
+    most: u64,
+) -> Result<Option<u64>> {
+    let Some(value) = get(name) else { return Ok(None) };
+    match value.parse() {
+        Ok(number) if (least..=most).contains(&number) => Ok(Some(number)),
+        _ => Err(bad(name, &value, &format!("{least}..={most}"))),
+    }
+}
+
+fn bad(name: &str, value: &str, expected: &str) -> Fault {
+    Fault::new(FaultKind::Launch, format!("{name} is \"{value}\"; it can be {expected}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_that_means_nothing_names_the_choices() {
+        let read = |name: &'static str, value: &'static str| {
+            Settings::read(|asked| (asked == name).then(|| value.to_owned()))
+        };
+        assert_eq!(read("EMULATOR_DEVICE", "h100").map(|settings| settings.sms), Ok(132));
+        assert_eq!(read("EMULATOR_SMS", "4").map(|settings| settings.sms), Ok(4));
+        let message = |result: Result<Settings>| result.err().map(|fault| fault.message);
+        assert_eq!(
+            message(read("EMULATOR_SCHEDULE", "late")).as_deref(),
+            Some("EMULATOR_SCHEDULE is \"late\"; it can be eager|lazy|random")
+        );
+        assert_eq!(
+            message(read("EMULATOR_SMS", "0")).as_deref(),
+            Some("EMULATOR_SMS is \"0\"; it can be 1..=1024")
+        );
+    }
+}
