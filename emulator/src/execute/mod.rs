@@ -7,11 +7,13 @@ pub mod matrix;
 pub mod memory;
 pub mod scalar;
 pub mod shuffle;
+mod special;
 pub mod sync;
 pub mod tcgen05;
 pub mod wgmma;
 
 use crate::fault::{Place, Result};
+use crate::machine::address;
 use crate::machine::asynchronous::{Agent, Operation};
 use crate::machine::cluster::Cluster;
 use crate::machine::cta::Cta;
@@ -89,8 +91,13 @@ impl Step<'_> {
     }
 
     /// A value in a lane.
-    pub fn value(&self, _value: Value, _lane: usize) -> u64 {
-        0
+    pub fn value(&self, value: Value, lane: usize) -> u64 {
+        match value {
+            Value::Register(register) => self.warp_ref().registers.get(register, lane),
+            Value::Constant(bits) => bits,
+            Value::Special(special) => self.special(special, lane),
+            Value::Shared(offset) => u64::from(address::shared(self.rank, offset)),
+        }
     }
 
     /// Writes a register in a lane.

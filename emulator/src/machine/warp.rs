@@ -1,5 +1,8 @@
 //! A warp: 32 lanes that may stand at different instructions.
 
+use std::sync::Arc;
+
+use crate::machine::global::Allocation;
 use crate::machine::registers::Registers;
 use crate::tensor::loads::PendingLoads;
 
