@@ -133,8 +133,7 @@ fn parts(statement: &Statement) -> Result<(&[Operand], &Operand, &[Operand])> {
 
 /// Whether a second instruction follows a statement that fetches results.
 pub fn has_results(statement: &Statement) -> bool {
-    statement.family == "call"
-        && parts(statement).is_ok_and(|(results, _, _)| !results.is_empty())
+    statement.family == "call" && parts(statement).is_ok_and(|(results, _, _)| !results.is_empty())
 }
 
 fn symbols(operands: &[Operand], scope: &Scope<'_>) -> Result<Vec<(u32, u32)>> {

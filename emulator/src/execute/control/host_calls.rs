@@ -35,8 +35,7 @@ pub fn assert(step: &Step<'_>, arguments: &[(u32, u32)]) -> Result<()> {
     let lane = step.first_lane();
     let text = |index| string(step, lane, argument(step, lane, arguments, index)?);
     let line = argument(step, lane, arguments, 2)?;
-    let message =
-        format!("assertion `{}` failed at {}:{line} in {}", text(0)?, text(1)?, text(3)?);
+    let message = format!("assertion `{}` failed at {}:{line} in {}", text(0)?, text(1)?, text(3)?);
     Err(Fault::new(FaultKind::Trap, message))
 }
 
@@ -153,7 +152,9 @@ fn one(arguments: &mut Arguments<'_, '_>, conversion: &Conversion, kind: char) -
             let digits = format!("{:X}", arguments.next(size)?);
             (if conversion.alternate { "0X" } else { "" }, digits)
         }
-        'o' => (if conversion.alternate { "0" } else { "" }, format!("{:o}", arguments.next(size)?)),
+        'o' => {
+            (if conversion.alternate { "0" } else { "" }, format!("{:o}", arguments.next(size)?))
+        }
         'p' => ("0x", format!("{:x}", arguments.next(8)?)),
         'c' => {
             let letter = arguments.next(4)? as u8 as char;
@@ -162,7 +163,8 @@ fn one(arguments: &mut Arguments<'_, '_>, conversion: &Conversion, kind: char) -
         's' => {
             let address = arguments.next(8)?;
             let text = string(arguments.step, arguments.lane, address)?;
-            let text: String = text.chars().take(conversion.precision.unwrap_or(usize::MAX)).collect();
+            let text: String =
+                text.chars().take(conversion.precision.unwrap_or(usize::MAX)).collect();
             return Ok(pad(conversion, "", &text));
         }
         'f' | 'F' | 'e' | 'E' | 'g' | 'G' => {

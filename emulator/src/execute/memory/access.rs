@@ -22,7 +22,13 @@ fn outside(what: &str, offset: u32, bytes: usize, size: usize) -> Fault {
     Fault::new(FaultKind::OutOfBounds, message)
 }
 
-fn slice<'a>(memory: &'a [u8], what: &str, offset: u32, at: usize, bytes: usize) -> Result<&'a [u8]> {
+fn slice<'a>(
+    memory: &'a [u8],
+    what: &str,
+    offset: u32,
+    at: usize,
+    bytes: usize,
+) -> Result<&'a [u8]> {
     let inside = at.checked_add(bytes).and_then(|end| memory.get(at..end));
     inside.ok_or_else(|| outside(what, offset, bytes, memory.len()))
 }
@@ -146,11 +152,7 @@ pub fn check_alignment(target: Target, width: usize) -> Result<()> {
         Target::Param(offset) => ("parameters", u64::from(offset)),
         Target::Local(offset) => ("local memory", u64::from(offset)),
     };
-    if address % width.max(1) as u64 == 0 {
-        Ok(())
-    } else {
-        Err(misaligned(what, address, width))
-    }
+    if address % width.max(1) as u64 == 0 { Ok(()) } else { Err(misaligned(what, address, width)) }
 }
 
 /// Reads `width` bytes for each lane.

@@ -3,7 +3,7 @@
 use super::access::{allocation, check_alignment, check_mbarrier, locate};
 use super::{Element, bytes_of, elements};
 use crate::execute::Step;
-use crate::execute::scalar::half::{Bf16, F16};
+use crate::execute::scalar::half::{Bf16, F16, Half};
 use crate::execute::scalar::round::Mode;
 use crate::fault::{Fault, FaultKind, Result};
 use crate::machine::address::Target;
@@ -113,7 +113,9 @@ pub fn lower(statement: &Statement, space: Space, scope: &Scope<'_>) -> Result<A
     let [address, from, rest @ ..] = rest else { return Err(unsupported()) };
     let from = elements(from, bytes, scope)?;
     let replacement = match (action, rest) {
-        (Action::CompareAndSwap, [operand, ..]) => elements(operand, bytes, scope)?.first().copied(),
+        (Action::CompareAndSwap, [operand, ..]) => {
+            elements(operand, bytes, scope)?.first().copied()
+        }
         (Action::CompareAndSwap, []) => return Err(unsupported()),
         _ => None,
     };
@@ -218,7 +220,8 @@ pub fn execute(op: &Atomic, targets: &[Target; LANES], step: &mut Step<'_>) -> R
             let operand = value(step, *element, lane, op.bytes);
             let replacement =
                 op.replacement.map_or(0, |element| value(step, element, lane, op.bytes));
-            let old = update(op, step, targets[lane], (index * bytes) as u32, operand, replacement)?;
+            let old =
+                update(op, step, targets[lane], (index * bytes) as u32, operand, replacement)?;
             if let Some(Element::Register(into)) = op.into.get(index) {
                 let quads = &mut step.warp().registers.quads;
                 match (into.class, quads.get_mut(into.index as usize)) {

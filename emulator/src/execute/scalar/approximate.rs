@@ -160,7 +160,8 @@ mod tests {
             let noise = noise(7, function.number, u64::from(x.to_bits()));
             assert!(noise.abs() <= 1.0);
             let result = perturb(exact, function.error, noise) as f32;
-            let ulp = f64::from(f32::from_bits((exact as f32).to_bits() + 1)) - f64::from(exact as f32);
+            let ulp =
+                f64::from(f32::from_bits((exact as f32).to_bits() + 1)) - f64::from(exact as f32);
             assert!((f64::from(result) - exact).abs() <= 2.0 * ulp);
             moved += u32::from(result != exact as f32);
         }

@@ -5,8 +5,7 @@ use super::half::{Bf16, F16, Half};
 use super::operands::{Build, Type};
 use super::round::{Exact, Mode, integer_to_odd, to_f32, to_integer};
 use super::small::{
-    BF16, E2M1, E2M3, E3M2, E4M3, E5M2, F16 as F16_FORMAT, Format, TF32, decode_ue8m0,
-    encode_ue8m0,
+    BF16, E2M1, E2M3, E3M2, E4M3, E5M2, F16 as F16_FORMAT, Format, TF32, decode_ue8m0, encode_ue8m0,
 };
 use super::{Op, unsupported};
 use crate::fault::Result;
@@ -51,14 +50,38 @@ integers! {
 macro_rules! with {
     ($word:expr, $type:ident => $body:expr) => {
         match $word {
-            "u8" => { type $type = u8; $body }
-            "s8" => { type $type = i8; $body }
-            "u16" => { type $type = u16; $body }
-            "s16" => { type $type = i16; $body }
-            "u32" => { type $type = u32; $body }
-            "s32" => { type $type = i32; $body }
-            "u64" => { type $type = u64; $body }
-            "s64" => { type $type = i64; $body }
+            "u8" => {
+                type $type = u8;
+                $body
+            }
+            "s8" => {
+                type $type = i8;
+                $body
+            }
+            "u16" => {
+                type $type = u16;
+                $body
+            }
+            "s16" => {
+                type $type = i16;
+                $body
+            }
+            "u32" => {
+                type $type = u32;
+                $body
+            }
+            "s32" => {
+                type $type = i32;
+                $body
+            }
+            "u64" => {
+                type $type = u64;
+                $body
+            }
+            "s64" => {
+                type $type = i64;
+                $body
+            }
             _ => Err(unsupported("type of cvt")),
         }
     };
@@ -144,7 +167,8 @@ where
 {
     let mode = build.mode().unwrap_or(Mode::Zero);
     // `as` saturates and makes NaN 0; all 64-bit limits are within i128.
-    let whole = move |a: f64| D::truncate((to_integer(a, mode) as i128).clamp(D::RANGE.0, D::RANGE.1));
+    let whole =
+        move |a: f64| D::truncate((to_integer(a, mode) as i128).clamp(D::RANGE.0, D::RANGE.1));
     match from {
         "f32" if build.has_any(&["ftz"]) => {
             shown::<f32, D>(build, move |a| whole(f64::from(flush(a))))
@@ -194,7 +218,8 @@ fn between_floats(build: &Build<'_>, into: &str, from: &str) -> Result<Op> {
     let satfinite = build.has_any(&["satfinite"]);
     let round = move |a: f64| whole.map_or(a, |mode| to_integer(a, mode));
     let single = move |a: f64| {
-        let value = flags.after(to_f32(round(a), if whole.is_some() { Mode::Nearest } else { mode }));
+        let value =
+            flags.after(to_f32(round(a), if whole.is_some() { Mode::Nearest } else { mode }));
         if rectifies && !value.is_nan() { if value > 0.0 { value } else { 0.0 } } else { value }
     };
     let finish_half = move |bits: u32| if rectifies && bits & 0x8000 != 0 { 0 } else { bits };
@@ -357,9 +382,7 @@ fn pack(build: &Build<'_>) -> Result<Op> {
     };
     match build.count() {
         3 => build.binary(join),
-        4 if bits < 16 => {
-            build.ternary(move |a: i32, b: i32, c: u32| c << (2 * bits) | join(a, b))
-        }
+        4 if bits < 16 => build.ternary(move |a: i32, b: i32, c: u32| c << (2 * bits) | join(a, b)),
         _ => Err(unsupported("operands of cvt.pack")),
     }
 }

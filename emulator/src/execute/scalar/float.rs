@@ -105,7 +105,11 @@ impl Flags {
     fn with_zero(self, sum: f64, a: f32, b: f32) -> f32 {
         let both_negative = a.is_sign_negative() && b.is_sign_negative();
         if sum == 0.0 && self.mode == Mode::Down && (a.is_sign_negative() || b.is_sign_negative()) {
-            return if both_negative || self.before(a) == -self.before(b) { -0.0 } else { sum as f32 };
+            return if both_negative || self.before(a) == -self.before(b) {
+                -0.0
+            } else {
+                sum as f32
+            };
         }
         to_f32(sum, self.mode)
     }
@@ -119,7 +123,10 @@ impl Flags {
         let product = f64::from(self.before(a)) * f64::from(self.before(b));
         let addend = f64::from(self.before(c));
         let sum = add_odd(product, addend);
-        if sum == 0.0 && self.mode == Mode::Down && product.is_sign_negative() != addend.is_sign_negative() {
+        if sum == 0.0
+            && self.mode == Mode::Down
+            && product.is_sign_negative() != addend.is_sign_negative()
+        {
             return self.after(-0.0);
         }
         self.after(to_f32(sum, self.mode))
@@ -159,9 +166,9 @@ fn single(build: &Build<'_>) -> Result<Op> {
             let quotient = divide_odd(flags.before(a), flags.before(b));
             flags.after(to_f32(quotient, flags.mode))
         }),
-        "rcp" => build.unary(move |a| {
-            flags.after(to_f32(divide_odd(1.0, flags.before(a)), flags.mode))
-        }),
+        "rcp" => {
+            build.unary(move |a| flags.after(to_f32(divide_odd(1.0, flags.before(a)), flags.mode)))
+        }
         "sqrt" => build.unary(move |a| flags.after(to_f32(root_odd(flags.before(a)), flags.mode))),
         "neg" if flags.flush => build.unary(|a: f32| -flush(a)),
         "abs" if flags.flush => build.unary(|a: f32| flush(a).abs()),
@@ -312,7 +319,8 @@ mod tests {
 
     /// A random double of any size, with many special patterns.
     fn some(state: &mut u64) -> f64 {
-        *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        *state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let bits = *state ^ *state >> 29;
         match bits % 5 {
             0 => f64::from_bits(bits),
@@ -359,7 +367,9 @@ mod tests {
                 }
                 assert!(down <= near && near <= up);
                 assert!(down == up || down.next_up() == up);
-                assert!(same(zero, if near > 0.0 || down >= 0.0 { down } else { up }) || zero == 0.0);
+                assert!(
+                    same(zero, if near > 0.0 || down >= 0.0 { down } else { up }) || zero == 0.0
+                );
             }
             if a.is_finite() && b.is_finite() {
                 let (down, up) = (add_f64(a, b, Mode::Down), add_f64(a, b, Mode::Up));
@@ -378,7 +388,8 @@ mod tests {
     fn singles_agree_with_doubles_rounded_exactly() {
         let mut state = 3;
         for _ in 0..200_000 {
-            let (a, b, c) = (some(&mut state) as f32, some(&mut state) as f32, some(&mut state) as f32);
+            let (a, b, c) =
+                (some(&mut state) as f32, some(&mut state) as f32, some(&mut state) as f32);
             let expected = canonical(a.mul_add(b, c));
             assert_eq!(fma_nearest(a, b, c).to_bits(), expected.to_bits(), "{a:e} * {b:e} + {c:e}");
             for mode in MODES {

@@ -158,8 +158,6 @@ pub fn both2<H: Half>(a: u32, b: u32, f: impl Fn(H, H) -> H) -> u32 {
 /// An operation on both halves of three words.
 pub fn both3<H: Half>(a: u32, b: u32, c: u32, f: impl Fn(H, H, H) -> H) -> u32 {
     let at = |word: u32, shift: u32| H::new((word >> shift) as u16);
-    let part = |shift: u32| {
-        u32::from(f(at(a, shift), at(b, shift), at(c, shift)).bits()) << shift
-    };
+    let part = |shift: u32| u32::from(f(at(a, shift), at(b, shift), at(c, shift)).bits()) << shift;
     part(0) | part(16)
 }

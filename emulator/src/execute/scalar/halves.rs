@@ -92,9 +92,8 @@ fn family<H: Half + Type<Bits = u32>>(build: &Build<'_>, is_pair: bool) -> Resul
             match (is_pair, build.count()) {
                 (true, 3) => build.binary(move |a: u32, b: u32| both2(a, b, f)),
                 (false, 3) => build.binary(f),
-                (true, 4) => build.ternary(move |a: u32, b: u32, c: u32| {
-                    both3(a, b, c, |a, b, c| f(f(a, b), c))
-                }),
+                (true, 4) => build
+                    .ternary(move |a: u32, b: u32, c: u32| both3(a, b, c, |a, b, c| f(f(a, b), c))),
                 (false, 4) => build.ternary(move |a: H, b: H, c: H| f(f(a, b), c)),
                 _ => Err(unsupported("operands")),
             }

@@ -171,9 +171,9 @@ pub fn lower(build: &Build<'_>) -> Result<Op> {
             "b32" => build.quaternary(|a: u32, b: u32, at: u32, count: u32| {
                 insert(u64::from(a), u64::from(b), at, count, 32) as u32
             }),
-            "b64" => build.quaternary(|a: u64, b: u64, at: u32, count: u32| {
-                insert(a, b, at, count, 64)
-            }),
+            "b64" => {
+                build.quaternary(|a: u64, b: u64, at: u32, count: u32| insert(a, b, at, count, 64))
+            }
             _ => Err(unsupported("type")),
         },
         "bmsk" => match build.has_any(&["wrap"]) {
@@ -202,9 +202,7 @@ fn multiply(build: &Build<'_>, kind: &str) -> Result<Op> {
             "u32" => build.binary(|a: u32, b: u32| u64::from(a) * u64::from(b)),
             "s32" => build.binary(|a: i32, b: i32| i64::from(a) * i64::from(b)),
             "u64" => build.binary(|a: u64, b: u64| u128::from(a) * u128::from(b)),
-            "s64" => {
-                build.binary(|a: i64, b: i64| (i128::from(a) * i128::from(b)) as u128)
-            }
+            "s64" => build.binary(|a: i64, b: i64| (i128::from(a) * i128::from(b)) as u128),
             _ => Err(unsupported("integer type")),
         };
     }
@@ -217,18 +215,14 @@ fn multiply(build: &Build<'_>, kind: &str) -> Result<Op> {
 fn multiply_add(build: &Build<'_>, kind: &str) -> Result<Op> {
     if build.has_any(&["wide"]) {
         return match kind {
-            "u16" => build.ternary(|a: u16, b: u16, c: u32| {
-                (u32::from(a) * u32::from(b)).wrapping_add(c)
-            }),
-            "s16" => build.ternary(|a: i16, b: i16, c: i32| {
-                (i32::from(a) * i32::from(b)).wrapping_add(c)
-            }),
-            "u32" => build.ternary(|a: u32, b: u32, c: u64| {
-                (u64::from(a) * u64::from(b)).wrapping_add(c)
-            }),
-            "s32" => build.ternary(|a: i32, b: i32, c: i64| {
-                (i64::from(a) * i64::from(b)).wrapping_add(c)
-            }),
+            "u16" => build
+                .ternary(|a: u16, b: u16, c: u32| (u32::from(a) * u32::from(b)).wrapping_add(c)),
+            "s16" => build
+                .ternary(|a: i16, b: i16, c: i32| (i32::from(a) * i32::from(b)).wrapping_add(c)),
+            "u32" => build
+                .ternary(|a: u32, b: u32, c: u64| (u64::from(a) * u64::from(b)).wrapping_add(c)),
+            "s32" => build
+                .ternary(|a: i32, b: i32, c: i64| (i64::from(a) * i64::from(b)).wrapping_add(c)),
             _ => Err(unsupported("integer type")),
         };
     }
@@ -257,9 +251,7 @@ fn multiply_24(build: &Build<'_>, kind: &str) -> Result<Op> {
     if build.statement.family == "mul24" {
         return build.binary(move |a: u32, b: u32| (product(a, b) >> shift) as u32);
     }
-    build.ternary(move |a: u32, b: u32, c: u32| {
-        ((product(a, b) >> shift) as u32).wrapping_add(c)
-    })
+    build.ternary(move |a: u32, b: u32, c: u32| ((product(a, b) >> shift) as u32).wrapping_add(c))
 }
 
 fn shift_right(build: &Build<'_>, kind: &str) -> Result<Op> {
@@ -398,7 +390,8 @@ fn extend(build: &Build<'_>, kind: &str) -> Result<Op> {
 }
 
 fn permute(build: &Build<'_>) -> Result<Op> {
-    let byte = |a: u32, b: u32, at: u32| (u64::from(b) << 32 | u64::from(a)) >> (8 * (at & 7)) & 0xFF;
+    let byte =
+        |a: u32, b: u32, at: u32| (u64::from(b) << 32 | u64::from(a)) >> (8 * (at & 7)) & 0xFF;
     // The source byte of each byte of the result, by selector; None for the general mode.
     type Places = fn(u32) -> [u32; 4];
     let places: Option<Places> = match build.statement.suffixes.last().map(String::as_str) {

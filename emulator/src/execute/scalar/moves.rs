@@ -10,7 +10,8 @@ use crate::ptx::{Class, Operand, Register};
 /// Lowers.
 pub fn lower(build: &Build<'_>) -> Result<Op> {
     let kind = build.kind();
-    if let (Operand::Register(into), Operand::Special(from)) = (build.operand(0)?, build.operand(1)?)
+    if let (Operand::Register(into), Operand::Special(from)) =
+        (build.operand(0)?, build.operand(1)?)
     {
         return Ok(Op::Special { into: *into, from: *from });
     }
@@ -77,9 +78,10 @@ fn pack(build: &Build<'_>, kind: &str, parts: &[Operand]) -> Result<Op> {
     }
     let ones = u128::MAX >> (128 - part_width);
     let joined = move |registers: &Registers, lane: usize| {
-        values.iter().rev().fold(0, |all, value| {
-            all << (part_width % 128) | get(registers, *value, lane) & ones
-        })
+        values
+            .iter()
+            .rev()
+            .fold(0, |all, value| all << (part_width % 128) | get(registers, *value, lane) & ones)
     };
     match total {
         16 | 32 => into_lanes::<u32>(build, move |registers, lane| joined(registers, lane) as u32),
@@ -121,8 +123,7 @@ fn unpack(build: &Build<'_>, kind: &str, parts: &[Operand], from: &Operand) -> R
     }
     let ones = u128::MAX >> (128 - part_width);
     Ok(code(move |lanes| {
-        let whole: [u128; LANES] =
-            std::array::from_fn(|lane| get(lanes.registers, from, lane));
+        let whole: [u128; LANES] = std::array::from_fn(|lane| get(lanes.registers, from, lane));
         for (place, register) in registers.iter().enumerate() {
             let Some(register) = register else { continue };
             let shift = place as u32 * part_width;
@@ -139,5 +140,5 @@ fn unpack(build: &Build<'_>, kind: &str, parts: &[Operand], from: &Operand) -> R
 /// `createpolicy`: any value will do.
 pub fn lower_policy(build: &Build<'_>) -> Result<Op> {
     let into = build.into::<u64>(0)?;
-    Ok(code(move |lanes| lanes.write(into, &[0; LANES])))
+    Ok(code(move |lanes| lanes.write(into, &[0_u64; LANES])))
 }

@@ -120,7 +120,8 @@ impl Format {
         let least = 1 - self.bias;
         let step = power_of_two(self.fraction as i32 - exponent.max(least));
         let steps = (size * step) as u32;
-        let field = if steps >> self.fraction == 0 { 0 } else { exponent.max(least) + self.bias - 1 };
+        let field =
+            if steps >> self.fraction == 0 { 0 } else { exponent.max(least) + self.bias - 1 };
         sign | ((field.max(0) as u32) << self.fraction) + steps
     }
 }
