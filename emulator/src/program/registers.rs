@@ -29,8 +29,9 @@ impl Renumbering {
         self.kept = self.next;
     }
 
-    /// Numbers given since [`Renumbering::keep`] may be given again.
+    /// Another kernel begins: numbers given since [`Renumbering::keep`] may be given again.
     pub fn forget(&mut self) {
+        self.numbers.clear();
         self.next = self.kept;
     }
 

@@ -55,7 +55,7 @@ pub fn lower(build: &Build<'_>) -> Result<Op> {
 
 fn of_width<T: Width>(build: &Build<'_>) -> Result<Op> {
     let carry = CARRY as usize;
-    let into = build.into::<T>(0)?;
+    let into = build.result::<T>(0)?;
     let (a, b) = (build.source::<T>(1)?, build.source::<T>(2)?);
     let family = build.statement.family.as_str();
     let sets = build.has_any(&["cc"]);

@@ -141,7 +141,7 @@ fn set_predicate(build: &Build<'_>) -> Result<Op> {
     let index = |register: &Option<Register>| register.map(predicate_index).transpose();
     let (first, second) = match build.operand(0)? {
         Operand::Pair(first, second) => (index(first)?, index(second)?),
-        _ => (build.into_predicate(0)?, None),
+        _ => (build.predicate_result(0)?, None),
     };
     let (low, high) = comparison(build, build.kind(), 1)?;
     let combine = combination(build, 3)?;
@@ -171,7 +171,7 @@ fn set(build: &Build<'_>) -> Result<Op> {
     };
     let (low, high) = comparison(build, kind, 1)?;
     let combine = combination(build, 3)?;
-    let into = build.into::<u32>(0)?;
+    let into = build.result::<u32>(0)?;
     Ok(code(move |lanes| {
         let value = combine(lanes, low(lanes));
         let other = high.as_ref().map(|high| combine(lanes, high(lanes)));
@@ -190,7 +190,7 @@ fn set(build: &Build<'_>) -> Result<Op> {
 }
 
 fn select<T: Type>(build: &Build<'_>) -> Result<Op> {
-    let (into, a, b) = (build.into::<T>(0)?, build.source::<T>(1)?, build.source::<T>(2)?);
+    let (into, a, b) = (build.result::<T>(0)?, build.source::<T>(1)?, build.source::<T>(2)?);
     let which = build.predicate(3)?;
     Ok(code(move |lanes| {
         let (a, b) = (a.get(lanes), b.get(lanes));
@@ -234,7 +234,7 @@ fn test(build: &Build<'_>) -> Result<Op> {
             Some("subnormal") => &[Subnormal],
             _ => return Err(unsupported("test")),
         };
-    let into = build.into_predicate(0)?;
+    let into = build.predicate_result(0)?;
     let is_double = match build.kind() {
         "f32" => false,
         "f64" => true,

@@ -194,7 +194,7 @@ fn from_integers<S: Integer>(build: &Build<'_>, into: &str) -> Result<Op> {
             let a = a.wide();
             let exact = Exact { negative: a < 0, mantissa: a.unsigned_abs(), exponent: 0 };
             let value = exact.to_f64(mode);
-            if saturates { value.clamp(0.0, 1.0) } else { value }
+            if saturates { clamp(value) } else { value }
         }),
         "f16" => build.unary(move |a: S| {
             let value = F16::narrow(odd(a.wide()), mode);
@@ -233,19 +233,11 @@ fn between_floats(build: &Build<'_>, into: &str, from: &str) -> Result<Op> {
         ("f32", "bf16") => build.unary(move |a: Bf16| single(a.wide())),
         ("f64", "f64") => build.unary(move |a: f64| {
             let value = round(a);
-            match flags.saturate {
-                true if value > 0.0 => value.min(1.0),
-                true => 0.0,
-                false => value,
-            }
+            if flags.saturate { clamp(value) } else { value }
         }),
         ("f64", "f32") => build.unary(move |a: f32| {
             let value = f64::from(flags.before(a));
-            match flags.saturate {
-                true if value > 0.0 => value.min(1.0),
-                true => 0.0,
-                false => value,
-            }
+            if flags.saturate { clamp(value) } else { value }
         }),
         ("f64", "f16") => build.unary(|a: F16| a.wide()),
         ("f64", "bf16") => build.unary(|a: Bf16| a.wide()),
@@ -262,8 +254,7 @@ fn between_floats(build: &Build<'_>, into: &str, from: &str) -> Result<Op> {
         ("f16" | "bf16", "f32" | "f64" | "f16" | "bf16") => {
             let format = if into == "f16" { F16_FORMAT } else { BF16 };
             let encode = move |a: f64| {
-                let a = if flags.saturate && !(a > 0.0) { 0.0 } else { a };
-                let a = if flags.saturate { a.min(1.0) } else { a };
+                let a = if flags.saturate { clamp(a) } else { a };
                 RawWord(finish_half(format.encode(round(a), mode, satfinite)))
             };
             match from {
@@ -275,6 +266,11 @@ fn between_floats(build: &Build<'_>, into: &str, from: &str) -> Result<Op> {
         }
         _ => Err(unsupported("types of cvt")),
     }
+}
+
+/// Within 0..=1; NaN becomes 0.
+fn clamp(value: f64) -> f64 {
+    if value > 0.0 { value.min(1.0) } else { 0.0 }
 }
 
 fn nearest_f16(value: f32) -> u16 {
@@ -325,8 +321,7 @@ fn pair(build: &Build<'_>, into: &str, from: &str) -> Result<Op> {
     let (format, width) = small(into).ok_or_else(|| unsupported("destination of cvt"))?;
     let sign = 1 << (format.exponent + format.fraction);
     let encode = move |value: f64| {
-        let value = if flags.saturate && !(value > 0.0) { 0.0 } else { value };
-        let value = if flags.saturate { value.min(1.0) } else { value };
+        let value = if flags.saturate { clamp(value) } else { value };
         let bits = format.encode(value, mode, saturates);
         if rectifies && bits & sign != 0 { 0 } else { bits }
     };

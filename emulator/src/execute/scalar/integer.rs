@@ -469,7 +469,7 @@ fn pairs(build: &Build<'_>, signed: bool) -> Result<Op> {
 
 /// Logic of predicates.
 fn predicates(build: &Build<'_>) -> Result<Op> {
-    let into = build.into_predicate(0)?;
+    let into = build.predicate_result(0)?;
     let a = build.predicate(1)?;
     let function: fn(u32, u32) -> u32 = match build.statement.family.as_str() {
         "not" | "cnot" => {

@@ -20,7 +20,7 @@ pub fn lower(build: &Build<'_>) -> Result<Op> {
         (_, Operand::Vector(parts)) => pack(build, kind, parts),
         _ => match kind {
             "pred" => {
-                let (into, from) = (build.into_predicate(0)?, build.predicate(1)?);
+                let (into, from) = (build.predicate_result(0)?, build.predicate(1)?);
                 Ok(code(move |lanes| {
                     let value = lanes.predicate(from);
                     lanes.write_predicate(into, value);
@@ -38,7 +38,7 @@ pub fn lower(build: &Build<'_>) -> Result<Op> {
 
 /// A copy of whole registers.
 fn whole<T: Type<Bits = T> + Bits>(build: &Build<'_>) -> Result<Op> {
-    let (into, from) = (build.into::<T>(0)?, build.source::<T>(1)?);
+    let (into, from) = (build.result::<T>(0)?, build.source::<T>(1)?);
     Ok(code(move |lanes| {
         let values = *from.get(lanes);
         lanes.write(into, &values);
@@ -94,7 +94,7 @@ fn into_lanes<T: Type<Bits = T> + Bits>(
     build: &Build<'_>,
     f: impl Fn(&Registers, usize) -> T + Send + Sync + 'static,
 ) -> Result<Op> {
-    let into = build.into::<T>(0)?;
+    let into = build.result::<T>(0)?;
     Ok(code(move |lanes| {
         let values: [T; LANES] = std::array::from_fn(|lane| f(lanes.registers, lane));
         lanes.write(into, &values);
@@ -139,6 +139,6 @@ fn unpack(build: &Build<'_>, kind: &str, parts: &[Operand], from: &Operand) -> R
 
 /// `createpolicy`: any value will do.
 pub fn lower_policy(build: &Build<'_>) -> Result<Op> {
-    let into = build.into::<u64>(0)?;
+    let into = build.result::<u64>(0)?;
     Ok(code(move |lanes| lanes.write(into, &[0_u64; LANES])))
 }

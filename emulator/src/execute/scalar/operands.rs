@@ -236,7 +236,7 @@ impl<'a> Build<'a> {
     }
 
     /// A destination of a type; nothing for the sink.
-    pub fn into<T: Type>(&self, index: usize) -> Result<Option<usize>> {
+    pub fn result<T: Type>(&self, index: usize) -> Result<Option<usize>> {
         match self.operand(index)? {
             Operand::Register(register) => Ok(Some(index_of::<T::Bits>(*register)?)),
             Operand::Sink => Ok(None),
@@ -262,7 +262,7 @@ impl<'a> Build<'a> {
     }
 
     /// A predicate destination.
-    pub fn into_predicate(&self, index: usize) -> Result<Option<usize>> {
+    pub fn predicate_result(&self, index: usize) -> Result<Option<usize>> {
         match self.operand(index)? {
             Operand::Register(register) => predicate_index(*register).map(Some),
             Operand::Sink => Ok(None),
@@ -275,7 +275,7 @@ impl<'a> Build<'a> {
         &self,
         f: impl Fn(A) -> D + Send + Sync + 'static,
     ) -> Result<Op> {
-        let (into, a) = (self.into::<D>(0)?, self.source::<A>(1)?);
+        let (into, a) = (self.result::<D>(0)?, self.source::<A>(1)?);
         Ok(code(move |lanes| {
             let a = a.get(lanes);
             let mut values = [D::Bits::default(); LANES];
@@ -291,7 +291,7 @@ impl<'a> Build<'a> {
         &self,
         f: impl Fn(A, B) -> D + Send + Sync + 'static,
     ) -> Result<Op> {
-        let (into, a, b) = (self.into::<D>(0)?, self.source::<A>(1)?, self.source::<B>(2)?);
+        let (into, a, b) = (self.result::<D>(0)?, self.source::<A>(1)?, self.source::<B>(2)?);
         Ok(code(move |lanes| {
             let (a, b) = (a.get(lanes), b.get(lanes));
             let mut values = [D::Bits::default(); LANES];
@@ -307,7 +307,7 @@ impl<'a> Build<'a> {
         &self,
         f: impl Fn(A, B, C) -> D + Send + Sync + 'static,
     ) -> Result<Op> {
-        let (into, a, b) = (self.into::<D>(0)?, self.source::<A>(1)?, self.source::<B>(2)?);
+        let (into, a, b) = (self.result::<D>(0)?, self.source::<A>(1)?, self.source::<B>(2)?);
         let c = self.source::<C>(3)?;
         Ok(code(move |lanes| {
             let (a, b, c) = (a.get(lanes), b.get(lanes), c.get(lanes));
@@ -324,7 +324,7 @@ impl<'a> Build<'a> {
         &self,
         f: impl Fn(A, B, C, E) -> D + Send + Sync + 'static,
     ) -> Result<Op> {
-        let (into, a, b) = (self.into::<D>(0)?, self.source::<A>(1)?, self.source::<B>(2)?);
+        let (into, a, b) = (self.result::<D>(0)?, self.source::<A>(1)?, self.source::<B>(2)?);
         let (c, e) = (self.source::<C>(3)?, self.source::<E>(4)?);
         Ok(code(move |lanes| {
             let (a, b, c, e) = (a.get(lanes), b.get(lanes), c.get(lanes), e.get(lanes));

@@ -122,7 +122,7 @@ impl Format {
         let steps = (size * step) as u32;
         let field =
             if steps >> self.fraction == 0 { 0 } else { exponent.max(least) + self.bias - 1 };
-        sign | ((field.max(0) as u32) << self.fraction) + steps
+        sign | (((field.max(0) as u32) << self.fraction) + steps)
     }
 }
 
