@@ -1,11 +1,12 @@
 //! Device memory: allocations whose addresses are addresses of the host.
 //!
-//! An allocation is a slice of atomic words, so that thread blocks on several threads of the host can share it in safe
-//! Rust. Each byte has a bit that says whether it was ever written.
+//! An allocation is a slice of atomic words of 8 bytes, so that thread blocks on several threads of the host can share
+//! it in safe Rust, and so that an aligned access of up to 8 bytes is one. Each byte has a bit that says whether it was
+//! ever written.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::fault::{Fault, FaultKind, Result};
 
@@ -19,7 +20,7 @@ pub struct Allocation {
     bytes: u64,
     /// First word of the allocation in `words`.
     skip: usize,
-    words: Box<[AtomicU32]>,
+    words: Box<[AtomicU64]>,
     /// One bit for each byte, 32 bytes to a word.
     written: Box<[AtomicU32]>,
 }
@@ -27,11 +28,11 @@ pub struct Allocation {
 impl Allocation {
     fn new(bytes: u64) -> Option<Self> {
         let padded = usize::try_from(bytes.checked_add(2 * ALIGNMENT)?).ok()?;
-        let words = zeroed(padded.div_ceil(4))?;
+        let words = zeroed(padded.div_ceil(8), AtomicU64::default)?;
         let start = words.as_ptr() as u64;
         let address = start.next_multiple_of(ALIGNMENT);
-        let written = zeroed(usize::try_from(bytes.div_ceil(32)).ok()?)?;
-        Some(Self { address, bytes, skip: ((address - start) / 4) as usize, words, written })
+        let written = zeroed(usize::try_from(bytes.div_ceil(32)).ok()?, AtomicU32::default)?;
+        Some(Self { address, bytes, skip: ((address - start) / 8) as usize, words, written })
     }
 
     /// First byte.
@@ -44,8 +45,73 @@ impl Allocation {
         self.bytes
     }
 
-    fn word(&self, offset: u64) -> &AtomicU32 {
-        &self.words[self.skip + (offset / 4) as usize]
+    /// Offset of an access that lies inside.
+    pub fn offset(&self, address: u64, bytes: u64) -> Option<u64> {
+        let offset = address.checked_sub(self.address)?;
+        (offset.checked_add(bytes)? <= self.bytes).then_some(offset)
+    }
+
+    fn word(&self, offset: u64) -> &AtomicU64 {
+        &self.words[self.skip + (offset / 8) as usize]
+    }
+
+    /// Reads bytes from an offset that [`Allocation::offset`] gave. Bytes that nobody wrote are a fault if `checked`.
+    pub fn read(&self, offset: u64, into: &mut [u8], checked: bool) -> Result<()> {
+        if checked && let Some(at) = self.unwritten(offset, into.len() as u64) {
+            return Err(Fault::new(
+                FaultKind::Uninitialised,
+                format!(
+                    "global memory at {:#x} was never written (byte {at} of an allocation of {})",
+                    self.address + at,
+                    self.bytes
+                ),
+            ));
+        }
+        let mut done = 0;
+        while done < into.len() {
+            let at = offset + done as u64;
+            let word = self.word(at).load(Ordering::Acquire).to_le_bytes();
+            let from = (at % 8) as usize;
+            let count = (8 - from).min(into.len() - done);
+            into[done..done + count].copy_from_slice(&word[from..from + count]);
+            done += count;
+        }
+        Ok(())
+    }
+
+    /// Writes bytes at an offset that [`Allocation::offset`] gave.
+    pub fn write(&self, offset: u64, from: &[u8]) {
+        // First: whoever sees the bytes sees that they are written.
+        self.mark(offset, from.len() as u64);
+        let mut done = 0;
+        while done < from.len() {
+            let at = offset + done as u64;
+            let first = (at % 8) as usize;
+            let count = (8 - first).min(from.len() - done);
+            let mut bytes = [0; 8];
+            bytes[first..first + count].copy_from_slice(&from[done..done + count]);
+            let value = u64::from_le_bytes(bytes);
+            let word = self.word(at);
+            if count == 8 {
+                word.store(value, Ordering::Release);
+            } else {
+                // A neighbour of another thread block may share the word.
+                let kept = !(u64::MAX >> (64 - 8 * count) << (8 * first));
+                exchange(word, |old| old & kept | value);
+            }
+            done += count;
+        }
+    }
+
+    /// An atomic operation on up to 8 bytes within an aligned word; gives what was there.
+    pub fn update(&self, offset: u64, bytes: u32, mut change: impl FnMut(u64) -> u64) -> u64 {
+        self.mark(offset, u64::from(bytes));
+        let shift = 8 * (offset % 8);
+        let mask = u64::MAX >> (64 - 8 * bytes);
+        let old = exchange(self.word(offset), |word| {
+            word & !(mask << shift) | (change(word >> shift & mask) & mask) << shift
+        });
+        old >> shift & mask
     }
 
     fn mark(&self, offset: u64, bytes: u64) {
@@ -78,17 +144,29 @@ impl Allocation {
     }
 }
 
-fn zeroed(words: usize) -> Option<Box<[AtomicU32]>> {
+fn zeroed<T>(words: usize, zero: impl FnMut() -> T) -> Option<Box<[T]>> {
     let mut memory = Vec::new();
     memory.try_reserve_exact(words).ok()?;
-    memory.resize_with(words, || AtomicU32::new(0));
+    memory.resize_with(words, zero);
     Some(memory.into_boxed_slice())
+}
+
+fn exchange(word: &AtomicU64, mut change: impl FnMut(u64) -> u64) -> u64 {
+    let mut old = word.load(Ordering::Acquire);
+    while let Err(now) =
+        word.compare_exchange_weak(old, change(old), Ordering::AcqRel, Ordering::Acquire)
+    {
+        old = now;
+    }
+    old
 }
 
 /// The table of allocations.
 #[derive(Debug, Default)]
 pub struct GlobalMemory {
     allocations: RwLock<BTreeMap<u64, Arc<Allocation>>>,
+    /// Held by atomic operations on 16 bytes.
+    wide: Mutex<()>,
 }
 
 impl GlobalMemory {
@@ -120,7 +198,8 @@ impl GlobalMemory {
         (address - allocation.address < allocation.bytes.max(1)).then(|| Arc::clone(allocation))
     }
 
-    fn locate(&self, address: u64, bytes: u64) -> Result<(Arc<Allocation>, u64)> {
+    /// The allocation that holds these bytes, and their offset in it.
+    pub fn locate(&self, address: u64, bytes: u64) -> Result<(Arc<Allocation>, u64)> {
         let outside = |near: Option<&Arc<Allocation>>| {
             let near = near.map_or_else(
                 || "there is no allocation below".to_owned(),
@@ -146,60 +225,13 @@ impl GlobalMemory {
     /// Reads bytes. Bytes that nobody wrote are a fault if `checked`.
     pub fn read(&self, address: u64, into: &mut [u8], checked: bool) -> Result<()> {
         let (allocation, offset) = self.locate(address, into.len() as u64)?;
-        if checked && let Some(at) = allocation.unwritten(offset, into.len() as u64) {
-            return Err(Fault::new(
-                FaultKind::Uninitialised,
-                format!(
-                    "global memory at {:#x} was never written (byte {at} of an allocation of {})",
-                    allocation.address + at,
-                    allocation.bytes
-                ),
-            ));
-        }
-        let mut done = 0;
-        while done < into.len() {
-            let at = offset + done as u64;
-            let word = allocation.word(at).load(Ordering::Relaxed).to_le_bytes();
-            let from = (at % 4) as usize;
-            let count = (4 - from).min(into.len() - done);
-            into[done..done + count].copy_from_slice(&word[from..from + count]);
-            done += count;
-        }
-        Ok(())
+        allocation.read(offset, into, checked)
     }
 
     /// Writes bytes.
     pub fn write(&self, address: u64, from: &[u8]) -> Result<()> {
         let (allocation, offset) = self.locate(address, from.len() as u64)?;
-        let mut done = 0;
-        while done < from.len() {
-            let at = offset + done as u64;
-            let first = (at % 4) as usize;
-            let count = (4 - first).min(from.len() - done);
-            let mut bytes = [0; 4];
-            bytes[first..first + count].copy_from_slice(&from[done..done + count]);
-            let value = u32::from_le_bytes(bytes);
-            let word = allocation.word(at);
-            if count == 4 {
-                word.store(value, Ordering::Relaxed);
-            } else {
-                let mut kept = [0xFF; 4];
-                kept[first..first + count].fill(0);
-                let kept = u32::from_le_bytes(kept);
-                // A neighbour of another thread block may share the word.
-                let mut old = word.load(Ordering::Relaxed);
-                while let Err(now) = word.compare_exchange_weak(
-                    old,
-                    old & kept | value,
-                    Ordering::Relaxed,
-                    Ordering::Relaxed,
-                ) {
-                    old = now;
-                }
-            }
-            done += count;
-        }
-        allocation.mark(offset, from.len() as u64);
+        allocation.write(offset, from);
         Ok(())
     }
 
@@ -219,18 +251,21 @@ impl GlobalMemory {
     /// An atomic operation on a word that is aligned to 4 bytes; gives what was there.
     pub fn update(&self, address: u64, mut change: impl FnMut(u32) -> u32) -> Result<u32> {
         let (allocation, offset) = self.locate(address, 4)?;
-        if address % 4 != 0 {
+        if !address.is_multiple_of(4) {
             let message = format!("an atomic operation at {address:#x}, no multiple of 4");
             return Err(Fault::new(FaultKind::Misaligned, message));
         }
-        let word = allocation.word(offset);
-        let mut old = word.load(Ordering::Acquire);
-        while let Err(now) =
-            word.compare_exchange_weak(old, change(old), Ordering::AcqRel, Ordering::Acquire)
-        {
-            old = now;
-        }
-        allocation.mark(offset, 4);
+        Ok(allocation.update(offset, 4, |old| u64::from(change(old as u32))) as u32)
+    }
+
+    /// An atomic operation on 16 aligned bytes; gives what was there. It is one only for others of its kind.
+    pub fn update_wide(&self, address: u64, change: impl FnOnce(u128) -> u128) -> Result<u128> {
+        let (allocation, offset) = self.locate(address, 16)?;
+        let _lock = self.wide.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut bytes = [0; 16];
+        allocation.read(offset, &mut bytes, true)?;
+        let old = u128::from_le_bytes(bytes);
+        allocation.write(offset, &change(old).to_le_bytes());
         Ok(old)
     }
 }
