@@ -239,6 +239,9 @@ pub fn lower(module: &Module, place: &dyn Fn(&str) -> Option<u64>) -> Result<Pro
             kernel.start = starts[index];
             kernel.registers = registers;
             program.kernels.insert(function.name.clone(), kernel);
+        } else {
+            let address = control::function_address(starts[index]);
+            program.functions.insert(function.name.clone(), address);
         }
     }
     Ok(program)

@@ -3,10 +3,12 @@
 pub(crate) mod layout;
 mod lower;
 pub(crate) mod registers;
+mod variables;
 
 use std::collections::HashMap;
 
 pub use lower::{Scope, lower};
+pub use variables::write_variables;
 
 use crate::execute::{bulk, clc, control, matrix, memory, scalar, shuffle, sync, tcgen05, wgmma};
 use crate::ptx::{Guard, Register, Space, Special};
@@ -120,6 +122,8 @@ pub struct Program {
     pub instructions: Vec<Instruction>,
     /// By name.
     pub kernels: HashMap<String, Kernel>,
+    /// Addresses of functions that have a body and are no kernels, by name.
+    pub functions: HashMap<String, u64>,
     /// The most that a kernel has of each class: predicates, words, doubles, quads.
     pub registers: [u32; 4],
     /// From `.file`, by number.

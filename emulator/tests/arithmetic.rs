@@ -1,0 +1,101 @@
+//! CUDA C++ on the emulator against the same C++ on the host.
+//!
+//! Each program of `tests/programs` is compiled by nvcc for both devices, loaded from its fat binary and run; g++
+//! compiles the same file for the host, whose arithmetic is the reference.
+
+mod support;
+
+use emulator::settings::{Model, Schedule, Settings};
+use support::{Device, Numbers, Outcome, Shape};
+
+/// Runs all operations of a program on triples of numbers, in all the ways that are asked for.
+fn compare(source: &str, triples: &[u64], ways: &[&[&str]]) -> Outcome<()> {
+    let Some(nvcc) = support::nvcc_or_skip(source) else { return Ok(()) };
+    let host = support::on_host(&nvcc, source, &support::bytes(triples))?;
+    let end = host.windows(2).position(|pair| pair == b"\n\n").ok_or("no names")?;
+    let names: Vec<String> =
+        String::from_utf8_lossy(&host[..end]).lines().map(str::to_owned).collect();
+    let expected = support::numbers(&host[end + 2..]);
+    let count = triples.len() / 3;
+    assert_eq!(expected.len(), names.len() * count);
+    for options in ways {
+        let container = support::fat_binary(&nvcc, source, options)?;
+        for (model, schedule) in [(Model::B200, Schedule::Eager), (Model::H100, Schedule::Random)] {
+            let settings = Settings { schedule, ..Settings::new(model) };
+            let device = Device::new(settings, &container)?;
+            let input = device.upload(&support::bytes(triples))?;
+            let output = device.allocate(8 * expected.len() as u64)?;
+            device.launch(
+                "run",
+                Shape { grid: names.len() as u32, block: 96, dynamic_shared: 0 },
+                &[&input.to_le_bytes(), &output.to_le_bytes(), &(count as u32).to_le_bytes()],
+            )?;
+            let found = support::numbers(&device.download(output, 8 * expected.len())?);
+            let mut wrong = Vec::new();
+            for (operation, name) in names.iter().enumerate() {
+                let range = operation * count..(operation + 1) * count;
+                let pairs = found[range.clone()].iter().zip(&expected[range]);
+                let differ = |index: usize, found: &u64, expected: &u64| {
+                    let [a, b, c] = [0, 1, 2].map(|operand| triples[3 * index + operand]);
+                    format!("{name}({a:#x}, {b:#x}, {c:#x}) = {found:#x}, not {expected:#x}")
+                };
+                let bad: Vec<_> = pairs
+                    .enumerate()
+                    .filter(|(_, (found, expected))| found != expected)
+                    .map(|(index, (found, expected))| differ(index, found, expected))
+                    .collect();
+                if let Some(first) = bad.first() {
+                    wrong.push(format!("{} of {count}: {first}", bad.len()));
+                }
+            }
+            assert!(wrong.is_empty(), "{source} {options:?} {model:?}:\n{}", wrong.join("\n"));
+        }
+    }
+    Ok(())
+}
+
+/// All pairs of the special numbers, and random ones; the third number goes through both.
+fn triples(special: &[u64], random: usize, seed: u64) -> Vec<u64> {
+    let mut numbers = Numbers(seed);
+    let mut triples = Vec::new();
+    for (row, a) in special.iter().enumerate() {
+        for (column, b) in special.iter().enumerate() {
+            let third = special.get((row * 7 + column * 3) % special.len());
+            triples.extend([*a, *b, third.copied().unwrap_or_default()]);
+        }
+    }
+    for _ in 0..random {
+        // Random magnitudes as well.
+        let [a, b, c] = [0; 3].map(|_| {
+            let shift = numbers.next() % 64;
+            numbers.next() >> shift
+        });
+        triples.extend([a, b, c]);
+    }
+    triples
+}
+
+#[test]
+fn integers() -> Outcome<()> {
+    let mut special = vec![];
+    for bits in [7, 8, 15, 16, 31, 32, 63] {
+        let power = 1_u64 << bits;
+        special.extend([power - 1, power, power.wrapping_neg()]);
+    }
+    special.extend([
+        0,
+        1,
+        2,
+        3,
+        5,
+        24,
+        33,
+        64,
+        200,
+        255,
+        u64::MAX,
+        u64::MAX - 1,
+        0x5A5A_5A5A_1234_89AB,
+    ]);
+    compare("integers.cu", &triples(&special, 1000, 1), &[&[], &["-G"]])
+}
