@@ -11,14 +11,15 @@ pub mod sync;
 pub mod tcgen05;
 pub mod wgmma;
 
-use crate::fault::{Place, Result};
+use crate::fault::{Fault, FaultKind, Place, Result};
+use crate::machine::address::{Target, resolve};
 use crate::machine::asynchronous::{Agent, Operation};
 use crate::machine::cluster::Cluster;
 use crate::machine::cta::Cta;
 use crate::machine::warp::{Wait, Warp};
 use crate::machine::{Launch, Machine};
-use crate::program::Value;
-use crate::ptx::Register;
+use crate::program::{Address, Op, Value};
+use crate::ptx::{Register, Space};
 
 /// What happens after an instruction.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +51,24 @@ pub struct Step<'a> {
     pub lanes: u32,
     /// Index of the instruction.
     pub pc: u32,
+    /// Set by a poll that failed and by `nanosleep`: others get their turn after this instruction.
+    pub yields: bool,
+}
+
+/// Executes an instruction of any family but control, which the scheduler does.
+pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
+    match op {
+        Op::Scalar(op) => scalar::execute(op, step),
+        Op::Memory(op) => memory::execute(op, step),
+        Op::Shuffle(op) => shuffle::execute(op, step),
+        Op::Sync(op) => sync::execute(op, step),
+        Op::Bulk(op) => bulk::execute(op, step),
+        Op::Matrix(op) => matrix::execute(op, step),
+        Op::Tcgen05(op) => tcgen05::execute(op, step),
+        Op::Wgmma(op) => wgmma::execute(op, step),
+        Op::Clc(op) => clc::execute(op, step),
+        Op::Control(_) | Op::Nothing => Ok(Flow::Next),
+    }
 }
 
 impl Step<'_> {
@@ -93,6 +112,38 @@ impl Step<'_> {
         0
     }
 
+    /// The 64 bits of an address in a lane.
+    pub fn address(&self, address: &Address, lane: usize) -> u64 {
+        self.value(address.base, lane).wrapping_add(address.offset as u64)
+    }
+
+    /// Rank and offset of an address in the shared memory of the cluster, given as such or as a generic one.
+    pub fn cluster_shared(&self, address: &Address, lane: usize) -> Result<(u32, u32)> {
+        let bits = self.address(address, lane);
+        let bits = match (address.space, resolve(bits)) {
+            (Space::Generic, Target::Shared(inside)) => inside,
+            (Space::Generic, _) => {
+                let message = format!("{bits:#x} is no address of shared memory");
+                return Err(Fault::new(FaultKind::OutOfBounds, message));
+            }
+            _ => bits as u32,
+        };
+        self.cluster.locate(bits)
+    }
+
+    /// The same for an address that has to lie in the thread block's own shared memory.
+    pub fn own_shared(&self, address: &Address, lane: usize) -> Result<(u32, u32)> {
+        let (rank, offset) = self.cluster_shared(address, lane)?;
+        if rank != self.rank {
+            let message = format!(
+                "an address of thread block {rank}, offset {offset:#x}, where one of {} itself is needed",
+                self.rank
+            );
+            return Err(Fault::new(FaultKind::OutOfBounds, message));
+        }
+        Ok((rank, offset))
+    }
+
     /// Writes a register in a lane.
     pub fn set(&mut self, register: Register, lane: usize, value: u64) {
         self.warp().registers.set(register, lane, value);
@@ -110,7 +161,8 @@ impl Step<'_> {
     }
 
     /// Issues an asynchronous operation; the schedule decides when it completes. Gives its number.
-    pub fn submit(&mut self, _agent: Agent, _operation: Box<dyn Operation>) -> Result<u64> {
-        Ok(0)
+    pub fn submit(&mut self, agent: Agent, operation: Box<dyn Operation>) -> Result<u64> {
+        let place = self.place();
+        self.cluster.submit(self.machine, self.launch, place, agent, operation)
     }
 }

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use crate::fault::{Place, Result};
 use crate::machine::cluster::Cluster;
 use crate::machine::{Launch, Machine};
+use crate::settings::Schedule;
 
 /// Who carries an operation out. Operations of one agent complete in their order; agents are independent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -54,6 +55,13 @@ pub struct Completion<'a> {
     pub place: &'a Place,
 }
 
+impl Completion<'_> {
+    /// Issues a further part of the operation.
+    pub fn submit(&mut self, agent: Agent, operation: Box<dyn Operation>) -> Result<u64> {
+        self.cluster.submit(self.machine, self.launch, self.place.clone(), agent, operation)
+    }
+}
+
 /// An operation and where it was issued.
 #[derive(Debug)]
 pub struct Pending {
@@ -88,5 +96,65 @@ impl Queues {
     /// Whether an agent has nothing under way.
     pub fn is_idle(&self, agent: Agent) -> bool {
         self.queues.iter().all(|(other, _)| *other != agent)
+    }
+}
+
+impl Cluster {
+    /// Issues an operation. It completes at once if the schedule is eager and its agent has nothing else to do.
+    pub fn submit(
+        &mut self,
+        machine: &Machine,
+        launch: &Launch,
+        place: Place,
+        agent: Agent,
+        operation: Box<dyn Operation>,
+    ) -> Result<u64> {
+        self.queues.issued += 1;
+        let number = self.queues.issued;
+        if machine.settings.trace >= 2 {
+            eprintln!(
+                "emulator: {number} issued: {} at PTX line {}",
+                operation.describe(),
+                place.line
+            );
+        }
+        let pending = Pending { place, number, operation };
+        if machine.settings.schedule == Schedule::Eager && self.queues.is_idle(agent) {
+            self.carry_out(machine, launch, pending)?;
+            return Ok(number);
+        }
+        match self.queues.queues.iter_mut().find(|(other, _)| *other == agent) {
+            Some((_, queue)) => queue.push_back(pending),
+            None => self.queues.queues.push((agent, VecDeque::from([pending]))),
+        }
+        Ok(number)
+    }
+
+    /// Completes the next operation of the agent at this place of the queues; false when there is none.
+    pub fn complete(&mut self, machine: &Machine, launch: &Launch, agent: usize) -> Result<bool> {
+        let Some((_, queue)) = self.queues.queues.get_mut(agent) else { return Ok(false) };
+        let next = queue.pop_front();
+        if queue.is_empty() {
+            // Keeps the order of the others: the newest agent is the last.
+            self.queues.queues.remove(agent);
+        }
+        let Some(pending) = next else { return Ok(false) };
+        self.carry_out(machine, launch, pending)?;
+        Ok(true)
+    }
+
+    fn carry_out(&mut self, machine: &Machine, launch: &Launch, pending: Pending) -> Result<()> {
+        let Pending { place, number, operation } = pending;
+        if machine.settings.trace >= 2 {
+            eprintln!("emulator: {number} completes: {}", operation.describe());
+        }
+        self.events += 1;
+        let mut at = Completion { machine, launch, cluster: self, place: &place };
+        operation.complete(&mut at).map_err(|mut fault| {
+            if fault.place.is_none() {
+                fault.place = Some(Box::new(place));
+            }
+            fault
+        })
     }
 }

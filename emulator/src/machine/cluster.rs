@@ -1,7 +1,18 @@
 //! A cluster of thread blocks, interpreted by one thread of the host.
 
+use std::sync::Arc;
+
+use crate::fault::{Fault, FaultKind, Result};
+use crate::machine::address::{SHARED_RANK_SHIFT, split_shared};
 use crate::machine::asynchronous::Queues;
-use crate::machine::cta::Cta;
+use crate::machine::cta::{Cta, NamedBarrier};
+use crate::machine::grid::Clusters;
+use crate::machine::mbarrier::MBarrier;
+use crate::machine::registers::Registers;
+use crate::machine::shared::SharedMemory;
+use crate::machine::tmem::TensorMemory;
+use crate::machine::warp::Warp;
+use crate::machine::{Launch, Machine};
 use crate::report::Counters;
 
 /// Thread blocks that run together.
@@ -21,8 +32,164 @@ pub struct Cluster {
     pub counters: Counters,
     /// Number of the last operation of the tensor cores.
     pub tensor_operations: u64,
+    /// The grid that it is part of.
+    pub grid: Arc<Clusters>,
+    /// Barriers and operations that completed: the time by which waiting is measured.
+    pub events: u64,
+    /// Warp instructions executed.
+    pub steps: u64,
+    /// A failed `clusterlaunchcontrol` answer was seen: no further request is allowed.
+    pub cancel_failed: bool,
     /// Meeting points of pairs of thread blocks (`cta_group::2`): by pair, who came, and complete rounds.
     pub pairs: Vec<(u32, u64)>,
+}
+
+impl Cluster {
+    /// The cluster with this number of a grid, about to start. `slot` is its place among the resident ones.
+    pub fn new(
+        machine: &Machine,
+        launch: &Launch,
+        grid: &Arc<Clusters>,
+        number: u64,
+        slot: u32,
+    ) -> Self {
+        let id = grid.id(number);
+        let size = launch.cluster_size();
+        let ctas = (0..size).map(|rank| {
+            let inside = coordinates(rank, launch.cluster);
+            let id = [0, 1, 2].map(|axis| id[axis] * launch.cluster[axis] + inside[axis]);
+            new_cta(launch, rank, id, slot * size + rank)
+        });
+        Self {
+            ctas: ctas.collect(),
+            id,
+            queues: Queues::default(),
+            barrier: (0, 0),
+            random: Random::new(machine.settings.seed ^ number.wrapping_mul(0xA24B_AED4_963E_E407)),
+            counters: Counters { thread_blocks: u64::from(size), ..Counters::default() },
+            tensor_operations: 0,
+            pairs: vec![(0, 0); size.div_ceil(2) as usize],
+            grid: Arc::clone(grid),
+            events: 0,
+            steps: 0,
+            cancel_failed: false,
+        }
+    }
+
+    /// A thread block of the cluster that is there and has not ended.
+    pub fn running(&mut self, rank: u32) -> Result<&mut Cta> {
+        let size = self.ctas.len();
+        match self.ctas.get_mut(rank as usize) {
+            Some(cta) if !cta.finished => Ok(cta),
+            Some(_) => Err(Fault::new(
+                FaultKind::OutOfBounds,
+                format!("thread block {rank} of the cluster has exited"),
+            )),
+            None => Err(Fault::new(
+                FaultKind::OutOfBounds,
+                format!("thread block {rank} of a cluster of {size}"),
+            )),
+        }
+    }
+
+    /// The mbarrier at an offset of the shared memory of a thread block.
+    pub fn mbarrier(&mut self, rank: u32, offset: u32) -> Result<&mut MBarrier> {
+        if !offset.is_multiple_of(8) {
+            let message = format!("an mbarrier at offset {offset:#x}, no multiple of 8");
+            return Err(Fault::new(FaultKind::Misaligned, message));
+        }
+        self.running(rank)?.mbarriers.get_mut(&offset).ok_or_else(|| {
+            Fault::new(
+                FaultKind::Barrier,
+                format!("no mbarrier was initialised at offset {offset:#x} of thread block {rank}"),
+            )
+        })
+    }
+
+    /// `complete_tx` by hardware.
+    pub fn complete_bytes(&mut self, rank: u32, offset: u32, bytes: u32) -> Result<()> {
+        let change = |barrier: &mut MBarrier| barrier.complete_bytes(bytes);
+        self.change_mbarrier(rank, offset, change)
+    }
+
+    /// `arrive` by hardware or by a thread; `who` is kept for dumps.
+    pub fn arrive(&mut self, rank: u32, offset: u32, count: u32, who: &str) -> Result<()> {
+        self.change_mbarrier(rank, offset, |barrier| {
+            barrier.last.clear();
+            barrier.last.push_str(who);
+            barrier.arrive(count)
+        })
+    }
+
+    /// Applies a change; a phase that it completes counts as an event.
+    pub fn change_mbarrier(
+        &mut self,
+        rank: u32,
+        offset: u32,
+        change: impl FnOnce(&mut MBarrier) -> Result<()>,
+    ) -> Result<()> {
+        let barrier = self.mbarrier(rank, offset)?;
+        let phase = barrier.phase;
+        let result = change(barrier);
+        let completed = barrier.phase != phase;
+        if completed {
+            self.events += 1;
+        }
+        result.map_err(|mut fault| {
+            fault.message = format!("mbarrier {rank}:{offset:#x}: {}", fault.message);
+            fault
+        })
+    }
+
+    /// Rank and offset of a shared address that may lie in any thread block of the cluster.
+    pub fn locate(&self, address: u32) -> Result<(u32, u32)> {
+        let (rank, offset) = split_shared(address);
+        if rank as usize >= self.ctas.len() {
+            let message = format!(
+                "shared address {address:#x} names thread block {rank} (bits {SHARED_RANK_SHIFT} and up) \
+                 of a cluster of {}",
+                self.ctas.len()
+            );
+            return Err(Fault::new(FaultKind::OutOfBounds, message));
+        }
+        Ok((rank, offset))
+    }
+}
+
+/// Place in a box by number, x fastest.
+pub fn coordinates(number: u32, dimensions: [u32; 3]) -> [u32; 3] {
+    let [x, y, _] = dimensions.map(|extent| extent.max(1));
+    [number % x, number / x % y, number / (x * y)]
+}
+
+fn new_cta(launch: &Launch, rank: u32, id: [u32; 3], smid: u32) -> Cta {
+    let kernel = &launch.kernel;
+    let threads = launch.threads();
+    let warps = threads.div_ceil(32);
+    let end = kernel.dynamic_shared + launch.dynamic_shared;
+    Cta {
+        rank,
+        id,
+        smid,
+        shared: SharedMemory::new(
+            end.saturating_sub(crate::machine::address::SHARED_RESERVED),
+            warps,
+        ),
+        mbarriers: Default::default(),
+        named: std::array::from_fn(|_| NamedBarrier::default()),
+        tmem: TensorMemory::default(),
+        warps: (0..warps)
+            .map(|index| {
+                let lanes = (threads - index * 32).min(32);
+                let mask = (u64::from(u32::MAX) >> (32 - lanes)) as u32;
+                let registers = Registers::new(launch.program.registers);
+                let local = kernel.local + kernel.call_bytes;
+                Warp::new(index, mask, kernel.start, registers, local as usize)
+            })
+            .collect(),
+        warpgroups: vec![(0, 0); warps.div_ceil(4) as usize],
+        finished: false,
+    }
 }
 
 /// xorshift64*: small, fast, the same everywhere.
@@ -40,7 +207,7 @@ impl Random {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -49,6 +216,6 @@ impl Random {
 
     /// Below `end`, which is not 0.
     pub fn below(&mut self, end: usize) -> usize {
-        (self.next() >> 33) as usize % end
+        (self.draw() >> 33) as usize % end
     }
 }

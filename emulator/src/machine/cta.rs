@@ -16,8 +16,26 @@ pub struct NamedBarrier {
     pub arrived: u32,
     /// Complete rounds.
     pub round: u64,
-    /// `bar.red`: what came in this round, and the answer of the last.
+    /// The program gave the count; without one, warps that exit are not waited for.
+    pub counted: bool,
+    /// `bar.red` in this round: predicates that are true, and all.
     pub reduction: [u32; 2],
+    /// `bar.red.popc` of the last round.
+    pub count: u32,
+    /// `bar.red.and` and `bar.red.or` of the last round.
+    pub answer: [u32; 2],
+}
+
+impl NamedBarrier {
+    /// Ends the round.
+    pub fn complete(&mut self) {
+        let [hits, all] = self.reduction;
+        self.count = hits;
+        self.answer = [u32::from(hits == all), u32::from(hits > 0)];
+        self.reduction = [0, 0];
+        self.arrived = 0;
+        self.round += 1;
+    }
 }
 
 /// One thread block.

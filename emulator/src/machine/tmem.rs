@@ -47,3 +47,20 @@ impl Default for TensorMemory {
         }
     }
 }
+
+impl TensorMemory {
+    /// First column of the lowest free run that an allocation of this many columns fits in. Allocations begin at
+    /// multiples of their size.
+    pub fn free_run(&self, columns: u32) -> Option<u32> {
+        let ends = COLUMNS as u32;
+        let taken = |first: u32| {
+            self.allocations.iter().any(|allocation| {
+                first < allocation.column + allocation.columns
+                    && allocation.column < first + columns
+            })
+        };
+        (0..ends)
+            .step_by(columns.max(1) as usize)
+            .find(|first| first + columns <= ends && !taken(*first))
+    }
+}

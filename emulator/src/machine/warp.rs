@@ -1,6 +1,6 @@
 //! A warp: 32 lanes that may stand at different instructions.
 
-use crate::machine::registers::Registers;
+use crate::machine::registers::{LANES, Registers};
 use crate::tensor::loads::PendingLoads;
 
 /// Why a group of lanes does not go on.
@@ -102,8 +102,17 @@ pub struct BulkGroup {
     pub unwritten: Vec<u64>,
 }
 
+/// Groups of wgmma of a warp: operations by number.
+#[derive(Clone, Debug, Default)]
+pub struct WgmmaGroups {
+    /// Operations that are in no group yet.
+    pub open: Vec<u64>,
+    /// Committed groups, oldest first, with what is not complete.
+    pub committed: Vec<Vec<u64>>,
+}
+
 /// 32 lanes.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Warp {
     /// Its place in the thread block.
     pub index: u32,
@@ -121,6 +130,74 @@ pub struct Warp {
     pub loads: PendingLoads,
     /// Bulk groups by lane.
     pub bulk: Vec<BulkGroups>,
+    /// wgmma groups.
+    pub wgmma: WgmmaGroups,
     /// Instructions executed.
     pub executed: u64,
+    /// It has read accumulators: its instructions count as those of the epilogue.
+    pub reads_accumulators: bool,
+    /// The round of the cluster's barrier that it arrived in and has not waited for.
+    pub cluster_round: Option<u64>,
+    /// `bar.red`: the barrier and its round that it arrived in, until it takes the answer.
+    pub reduction: Option<(u8, u64)>,
+    /// Turns that ended because the time was over: every other group gets its turn then.
+    pub turns: u32,
+}
+
+impl Warp {
+    /// A warp whose `lanes` stand at the instruction `start`.
+    pub fn new(index: u32, lanes: u32, start: u32, registers: Registers, local: usize) -> Self {
+        Self {
+            index,
+            lanes,
+            groups: vec![Group { lanes, pc: start, calls: Vec::new(), state: State::Ready }],
+            registers,
+            local: vec![vec![0; local]; if local == 0 { 0 } else { LANES }],
+            bulk: vec![BulkGroups::default(); LANES],
+            ..Self::default()
+        }
+    }
+
+    /// Lanes that have not exited.
+    pub fn alive(&self) -> u32 {
+        self.lanes & !self.exited
+    }
+
+    /// wgmma groups that are not complete.
+    pub fn wgmma_groups(&self) -> usize {
+        self.wgmma.committed.iter().filter(|group| !group.is_empty()).count()
+    }
+
+    /// Takes lanes out of a group into a new one that stands at `pc`, ready; `group` must keep some.
+    pub fn split(&mut self, group: usize, lanes: u32, pc: u32) {
+        let from = &mut self.groups[group];
+        from.lanes &= !lanes;
+        let calls = from.calls.clone();
+        self.groups.push(Group { lanes, pc, calls, state: State::Ready });
+    }
+
+    /// Brings the groups that stand where this one stands, and wait for nothing but others, into it. Gives its place
+    /// afterwards.
+    pub fn gather(&mut self, group: usize) -> usize {
+        let mut kept = group;
+        let mut other = 0;
+        while other < self.groups.len() {
+            let (here, there) = (&self.groups[kept], &self.groups[other]);
+            let same = other != kept
+                && here.pc == there.pc
+                && here.calls == there.calls
+                && matches!(there.state, State::Ready | State::Converging);
+            if !same {
+                other += 1;
+                continue;
+            }
+            let lanes = there.lanes;
+            self.groups[kept].lanes |= lanes;
+            self.groups.swap_remove(other);
+            if kept == self.groups.len() {
+                kept = other;
+            }
+        }
+        kept
+    }
 }

@@ -1,0 +1,276 @@
+//! `mbarrier` (PTX ISA, "Parallel Synchronization and Communication Instructions: mbarrier").
+//!
+//! A wait that would fail parks its lanes until the phase is complete, which `try_wait` allows. With a random schedule
+//! it fails now and then as it may.
+
+use crate::execute::{Flow, Step};
+use crate::fault::{Fault, FaultKind, Result};
+use crate::machine::mbarrier::MBarrier;
+use crate::machine::warp::Wait;
+use crate::program::{Address, Convergence, Lowered, Scope, Value};
+use crate::ptx::{Operand, Register, Space, Statement};
+use crate::settings::Schedule;
+
+/// How a phase is named.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Phase {
+    /// By its parity.
+    Parity(Value),
+    /// By what `arrive` gave.
+    Token(Value),
+}
+
+/// Lowered.
+#[derive(Clone, Debug)]
+pub enum Op {
+    /// `init`
+    Init(Address, Value),
+    /// `inval`
+    Invalidate(Address),
+    /// `arrive`, `arrive_drop`, `arrive.expect_tx`, `expect_tx`
+    Arrive {
+        /// Token of the phase, if wanted.
+        into: Option<Register>,
+        /// The object, perhaps of another thread block.
+        address: Address,
+        /// Arrivals.
+        count: Option<Value>,
+        /// Bytes.
+        bytes: Option<Value>,
+        /// One arrival less is expected from the next phase on.
+        drops: bool,
+    },
+    /// `complete_tx`
+    CompleteBytes(Address, Value),
+    /// `test_wait`, `try_wait`
+    Wait {
+        /// Predicate.
+        into: Register,
+        /// The object, of the own thread block.
+        address: Address,
+        /// Which.
+        phase: Phase,
+        /// `try_wait`
+        blocks: bool,
+    },
+    /// `pending_count`
+    PendingCount(Register, Value),
+}
+
+/// Bits of a token that hold the phase; above it the pending count.
+const TOKEN_PHASE: u64 = (1 << 40) - 1;
+
+/// Lowers.
+pub fn lower(statement: &Statement, scope: &Scope<'_>) -> Lowered {
+    let unsupported = || Fault::unsupported(statement.opcode());
+    let has = |word| statement.has(word);
+    let space = match (has("shared::cluster"), has("shared") || has("shared::cta")) {
+        (true, _) => Space::SharedCluster,
+        (_, true) => Space::Shared,
+        _ => Space::Generic,
+    };
+    let address = |operand: &Operand| scope.address(operand, space);
+    let value = |operand: &Operand| scope.value(operand, 32);
+    let first = statement.suffixes.first().map(String::as_str).unwrap_or_default();
+    let op = match (first, statement.operands.as_slice()) {
+        _ if has("noComplete") => return Err(unsupported()),
+        ("init", [at, count]) => Op::Init(address(at)?, value(count)?),
+        ("inval", [at]) => Op::Invalidate(address(at)?),
+        ("expect_tx", [at, bytes]) => Op::Arrive {
+            into: None,
+            address: address(at)?,
+            count: Some(Value::Constant(0)),
+            bytes: Some(value(bytes)?),
+            drops: false,
+        },
+        ("complete_tx", [at, bytes]) => Op::CompleteBytes(address(at)?, value(bytes)?),
+        ("arrive" | "arrive_drop", operands) => {
+            let (into, rest) = match operands {
+                [Operand::Sink, rest @ ..] => (None, rest),
+                [Operand::Register(into), rest @ ..] => (Some(*into), rest),
+                rest => (None, rest),
+            };
+            let (at, number) = match rest {
+                [at] => (address(at)?, None),
+                [at, number] => (address(at)?, Some(value(number)?)),
+                _ => return Err(unsupported()),
+            };
+            let (count, bytes) = if has("expect_tx") { (None, number) } else { (number, None) };
+            Op::Arrive { into, address: at, count, bytes, drops: first == "arrive_drop" }
+        }
+        ("test_wait" | "try_wait", [Operand::Register(into), at, phase, ..]) => Op::Wait {
+            into: *into,
+            address: address(at)?,
+            phase: if has("parity") {
+                Phase::Parity(value(phase)?)
+            } else {
+                Phase::Token(scope.value(phase, 64)?)
+            },
+            blocks: first == "try_wait",
+        },
+        ("pending_count", [Operand::Register(into), token]) => {
+            Op::PendingCount(*into, scope.value(token, 64)?)
+        }
+        _ => return Err(unsupported()),
+    };
+    Ok((crate::program::Op::Sync(super::Op::MBarrier(op)), Convergence::None))
+}
+
+/// Executes.
+pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
+    match op {
+        Op::Init(address, count) => {
+            for lane in step.each_lane() {
+                let count = step.value(*count, lane) as u32;
+                init(step, address, count, lane)?;
+            }
+        }
+        Op::Invalidate(address) => {
+            for lane in step.each_lane() {
+                let (rank, offset) = step.own_shared(address, lane)?;
+                let bytes = step.cluster.mbarrier(rank, offset)?.bytes;
+                if bytes != 0 {
+                    let message = format!("mbarrier.inval with {bytes} bytes missing");
+                    return Err(Fault::new(FaultKind::TransactionBytes, message));
+                }
+                step.cta().mbarriers.remove(&offset);
+            }
+        }
+        Op::Arrive { into, address, count, bytes, drops } => {
+            for lane in step.each_lane() {
+                let count = count.map_or(1, |count| step.value(count, lane) as u32);
+                let bytes = bytes.map(|bytes| step.value(bytes, lane) as u32);
+                arrive(step, lane, *into, address, count, bytes, *drops)?;
+            }
+        }
+        Op::CompleteBytes(address, bytes) => {
+            for lane in step.each_lane() {
+                let bytes = step.value(*bytes, lane) as u32;
+                let (rank, offset) = step.cluster_shared(address, lane)?;
+                step.cluster.complete_bytes(rank, offset, bytes)?;
+            }
+        }
+        Op::Wait { into, address, phase, blocks } => {
+            return wait(step, *into, address, *phase, *blocks);
+        }
+        Op::PendingCount(into, token) => {
+            for lane in step.each_lane() {
+                let count = step.value(*token, lane) >> 40;
+                step.set(*into, lane, count);
+            }
+        }
+    }
+    Ok(Flow::Next)
+}
+
+fn init(step: &mut Step<'_>, address: &Address, count: u32, lane: usize) -> Result<()> {
+    let (rank, offset) = step.own_shared(address, lane)?;
+    let barrier = MBarrier::new(count)?;
+    if offset % 8 != 0 {
+        let message = format!("mbarrier.init at offset {offset:#x}, no multiple of 8");
+        return Err(Fault::new(FaultKind::Misaligned, message));
+    }
+    let warp = step.warp;
+    let cta = step.cluster.running(rank)?;
+    if cta.mbarriers.contains_key(&offset) {
+        let message = format!("mbarrier.init at offset {offset:#x}, where one lives already");
+        return Err(Fault::new(FaultKind::Barrier, message));
+    }
+    // The object counts as written, whatever its bits are.
+    cta.shared.store(offset, &[0; 8], Some(warp))?;
+    cta.mbarriers.insert(offset, barrier);
+    Ok(())
+}
+
+fn arrive(
+    step: &mut Step<'_>,
+    lane: usize,
+    into: Option<Register>,
+    address: &Address,
+    count: u32,
+    bytes: Option<u32>,
+    drops: bool,
+) -> Result<()> {
+    let (rank, offset) = step.cluster_shared(address, lane)?;
+    if rank != step.rank && address.space == Space::Shared {
+        step.own_shared(address, lane)?;
+    }
+    if rank != step.rank && into.is_some() {
+        let message = "an arrival at the mbarrier of another thread block gives no token";
+        return Err(Fault::new(FaultKind::Barrier, message));
+    }
+    let who = format!("CTA {} warp {} lane {lane}", step.rank, step.warp);
+    let before = step.cluster.mbarrier(rank, offset)?;
+    let token = before.phase & TOKEN_PHASE | u64::from(before.pending) << 40;
+    step.cluster.change_mbarrier(rank, offset, |barrier| {
+        if let Some(bytes) = bytes {
+            barrier.expect_bytes(bytes)?;
+        }
+        if drops {
+            barrier.expected = barrier.expected.saturating_sub(count);
+        }
+        if count == 0 {
+            return Ok(());
+        }
+        barrier.last = who;
+        barrier.arrive(count)
+    })?;
+    if let Some(register) = into {
+        step.set(register, lane, token);
+    }
+    Ok(())
+}
+
+fn wait(
+    step: &mut Step<'_>,
+    into: Register,
+    address: &Address,
+    phase: Phase,
+    blocks: bool,
+) -> Result<Flow> {
+    // Lanes may wait for different objects: those that need not wait go on together, the others one object at a time.
+    let mut failed: Option<(u32, u64)> = None;
+    let mut observed = 0;
+    for lane in step.each_lane() {
+        let (rank, offset) = step.own_shared(address, lane)?;
+        let value = match phase {
+            Phase::Parity(parity) => step.value(parity, lane),
+            Phase::Token(token) => step.value(token, lane) & TOKEN_PHASE,
+        };
+        let barrier = step.cluster.mbarrier(rank, offset)?;
+        let complete = match phase {
+            Phase::Parity(_) => barrier.is_complete(value & 1 != 0),
+            Phase::Token(_) => barrier.phase & TOKEN_PHASE > value,
+        };
+        if complete {
+            observed = observed.max(barrier.completed_commit);
+        } else if failed.is_none() {
+            failed = Some((offset, barrier.phase));
+        }
+        if !blocks || complete {
+            step.set(into, lane, u64::from(complete));
+        }
+    }
+    for cta in &mut step.cluster.ctas {
+        cta.tmem.observed = cta.tmem.observed.max(observed);
+    }
+    let Some((offset, current)) = failed else {
+        step.cluster.counters.waits += 1;
+        return Ok(Flow::Next);
+    };
+    if !blocks {
+        step.yields = true;
+        return Ok(Flow::Next);
+    }
+    let spurious =
+        step.machine.settings.schedule == Schedule::Random && step.cluster.random.below(8) == 0;
+    if spurious {
+        for lane in step.each_lane() {
+            step.set(into, lane, 0);
+        }
+        step.yields = true;
+        return Ok(Flow::Next);
+    }
+    step.cluster.counters.parked += 1;
+    Ok(Flow::Retry(Wait::MBarrier { offset, phase: current }))
+}
