@@ -256,7 +256,7 @@ impl GlobalMemory {
     pub fn update(&self, address: u64, mut change: impl FnMut(u32) -> u32) -> Result<u32> {
         let allocation = self.locate(address, 4)?;
         let offset = address - allocation.address;
-        if address % 4 != 0 {
+        if !address.is_multiple_of(4) {
             let message = format!("an atomic operation at {address:#x}, no multiple of 4");
             return Err(Fault::new(FaultKind::Misaligned, message));
         }
@@ -274,7 +274,7 @@ impl GlobalMemory {
     /// An atomic operation on eight bytes that are aligned to 8; gives what was there. It is atomic among its like.
     pub fn update_double(&self, address: u64, change: impl FnOnce(u64) -> u64) -> Result<u64> {
         let allocation = self.locate(address, 8)?;
-        if address % 8 != 0 {
+        if !address.is_multiple_of(8) {
             let message = format!("an atomic operation at {address:#x}, no multiple of 8");
             return Err(Fault::new(FaultKind::Misaligned, message));
         }
