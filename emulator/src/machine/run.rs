@@ -327,7 +327,11 @@ impl Cluster {
 }
 
 fn each_of(groups: &[BulkGroups], lanes: u32) -> impl Iterator<Item = &BulkGroups> {
-    groups.iter().enumerate().filter(move |(lane, _)| lanes >> lane & 1 != 0).map(|(_, groups)| groups)
+    groups
+        .iter()
+        .enumerate()
+        .filter(move |(lane, _)| lanes >> lane & 1 != 0)
+        .map(|(_, groups)| groups)
 }
 
 impl Step<'_> {

@@ -145,6 +145,15 @@ impl BulkGroups {
     }
 }
 
+/// Groups of wgmma of a warp: operations by number.
+#[derive(Clone, Debug, Default)]
+pub struct WgmmaGroups {
+    /// Operations that are in no group yet.
+    pub open: Vec<u64>,
+    /// Committed groups, oldest first, with what is not complete.
+    pub committed: Vec<Vec<u64>>,
+}
+
 /// 32 lanes.
 #[derive(Debug, Default)]
 pub struct Warp {
