@@ -34,7 +34,6 @@ pub fn decode(row: &[u8; 32]) -> [i16; K] {
 /// B, made ready: for each [`WIDTH`] columns the rows of K.
 #[derive(Debug)]
 pub struct Right {
-    columns: usize,
     tiles: Vec<[[i16; WIDTH]; K]>,
     /// Whether a group of K of a tile has elements other than 0.
     filled: Vec<[bool; GROUPS]>,
@@ -55,12 +54,7 @@ impl Right {
                 }
             }
         }
-        Self { columns: slices.len(), tiles, filled }
-    }
-
-    /// Columns.
-    pub fn columns(&self) -> usize {
-        self.columns
+        Self { tiles, filled }
     }
 }
 

@@ -89,9 +89,9 @@ impl Right {
         Self { columns: columns.len(), k, format, tiles, spans, widest, finite }
     }
 
-    /// Columns.
-    pub fn columns(&self) -> usize {
-        self.columns
+    /// Elements of K.
+    pub fn depth(&self) -> usize {
+        self.k
     }
 }
 

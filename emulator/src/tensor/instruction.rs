@@ -154,7 +154,7 @@ impl Fields {
         };
         // kind::i8 has N = 8 and 24 as well.
         let small = self.kind == Kind::I8 && self.group == 1 && [8, 24].contains(&n);
-        if !small && (n % step != 0 || n == 0 || n > 256) {
+        if !small && (!n.is_multiple_of(step) || n == 0 || n > 256) {
             return self.illegal("N", n, &format!("a multiple of {step} in {step}..=256"));
         }
         Ok((m, n))
