@@ -94,7 +94,7 @@ impl Cluster {
 
     /// The mbarrier at an offset of the shared memory of a thread block.
     pub fn mbarrier(&mut self, rank: u32, offset: u32) -> Result<&mut MBarrier> {
-        if offset % 8 != 0 {
+        if !offset.is_multiple_of(8) {
             let message = format!("an mbarrier at offset {offset:#x}, no multiple of 8");
             return Err(Fault::new(FaultKind::Misaligned, message));
         }
@@ -207,7 +207,7 @@ impl Random {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -216,6 +216,6 @@ impl Random {
 
     /// Below `end`, which is not 0.
     pub fn below(&mut self, end: usize) -> usize {
-        (self.next() >> 33) as usize % end
+        (self.draw() >> 33) as usize % end
     }
 }

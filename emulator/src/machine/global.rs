@@ -219,7 +219,7 @@ impl GlobalMemory {
     /// An atomic operation on a word that is aligned to 4 bytes; gives what was there.
     pub fn update(&self, address: u64, mut change: impl FnMut(u32) -> u32) -> Result<u32> {
         let (allocation, offset) = self.locate(address, 4)?;
-        if address % 4 != 0 {
+        if !address.is_multiple_of(4) {
             let message = format!("an atomic operation at {address:#x}, no multiple of 4");
             return Err(Fault::new(FaultKind::Misaligned, message));
         }
