@@ -266,3 +266,13 @@ pub fn container(address: u64) -> Result<HostBytes, String> {
         Err(_) => Err("a fat binary without data".to_owned()),
     }
 }
+
+unsafe extern "C" {
+    fn atexit(function: extern "C" fn()) -> i32;
+}
+
+/// Has a function called when the process ends.
+pub fn at_exit(function: extern "C" fn()) {
+    // SAFETY: the library is never unloaded while a program's kernels can have run, and the function does not unwind.
+    let _ = unsafe { atexit(function) };
+}

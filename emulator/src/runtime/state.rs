@@ -10,6 +10,7 @@ use super::device::Device;
 use super::launch::Dim3;
 use super::memory::Table;
 use super::module::{Found, Function, lock, with_registry};
+use super::pointer::at_exit;
 use super::refusal::{Outcome, Refusal, say};
 use super::stream::{Mode, StreamKey, Streams, Work};
 use crate::fault::{Fault, FaultKind, Result};
@@ -222,7 +223,9 @@ impl Runtime {
             ));
         }
         let counters = grid::launch(&self.machine, launch)?;
-        report::note(&self.machine.settings, launch, &counters);
+        if report::note(&self.machine.settings, launch, &counters) {
+            at_exit(print_report);
+        }
         Ok(())
     }
 
@@ -272,4 +275,9 @@ fn failure_code(fault: &Fault) -> Code {
         FaultKind::Steps => Code::LAUNCH_TIMEOUT,
         _ => Code::LAUNCH_FAILURE,
     }
+}
+
+/// What `EMULATOR_REPORT=-` asks for.
+extern "C" fn print_report() {
+    let _ = catch_unwind(|| eprint!("{}", report::noted()));
 }
