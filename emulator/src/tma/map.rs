@@ -294,6 +294,17 @@ impl TensorMap {
                 map.element_strides[index] = u32::from(raw.element_strides[index]);
             }
         }
+        // The limit of the driver of an H100, seen between 192 and 256 KiB.
+        if map.box_dims[1..].iter().map(|extent| u64::from(*extent)).product::<u64>()
+            * u64::from(map.row_bytes())
+            >= 1 << 18
+        {
+            return refuse(format!(
+                "boxDim is {:?}: 256 KiB or more of tensorDataType {}",
+                &map.box_dims[..rank],
+                raw.element
+            ));
+        }
         Ok(map)
     }
 
@@ -317,9 +328,14 @@ impl TensorMap {
         (u64::from(self.box_dims[0]) * self.element.bits() / 8) as u32
     }
 
-    /// Bytes of the box in shared memory.
+    /// Distance in bytes between rows in shared memory. A swizzle pads rows to its span (seen on an H100).
+    pub fn pitch(&self) -> u32 {
+        self.swizzle.span().unwrap_or(self.row_bytes())
+    }
+
+    /// Bytes of shared memory that the box takes, with what pads its rows.
     pub fn box_bytes(&self) -> u32 {
-        self.rows() * self.row_bytes()
+        self.rows() * self.pitch()
     }
 
     /// Bytes that a load counts at its mbarrier: the whole box, also what is out of bounds, without padding.
