@@ -110,7 +110,7 @@ pub struct TensorMap {
 impl Tiled<'_> {
     /// The 128 bytes, or why `cuTensorMapEncodeTiled` refuses. The rules are those of its text in cuda.h 13.5.
     pub fn encode(&self) -> Result<[u8; BYTES]> {
-        if self.tensor_map % 64 != 0 {
+        if !self.tensor_map.is_multiple_of(64) {
             return refuse(format!("tensorMap is at {:#x}, no multiple of 64", self.tensor_map));
         }
         check_rank(self.rank)?;
@@ -359,7 +359,7 @@ impl TensorMap {
 
 fn check_address(raw: &Raw, rank: usize, element: Element) -> Result<()> {
     let align = if element.is_padded() { 32 } else { 16 };
-    if raw.address % align != 0 {
+    if !raw.address.is_multiple_of(align) {
         return refuse(format!("globalAddress is {:#x}, no multiple of {align}", raw.address));
     }
     for (index, extent) in raw.dims[..rank].iter().enumerate() {
@@ -372,7 +372,7 @@ fn check_address(raw: &Raw, rank: usize, element: Element) -> Result<()> {
         Element::U4Padded | Element::U6Padded => 128,
         _ => 1,
     };
-    if raw.dims[0] % multiple != 0 {
+    if !raw.dims[0].is_multiple_of(multiple) {
         return refuse(format!(
             "globalDim[0] is {}, no multiple of {multiple} as tensorDataType {} needs",
             raw.dims[0], raw.element
@@ -405,7 +405,7 @@ fn check_box(raw: &Raw, rank: usize, element: Element) -> Result<()> {
         return refuse(format!("boxDim[0] is {inner}; tensorDataType {} needs 128", raw.element));
     }
     let bits = inner * element.bits();
-    if bits % 128 != 0 {
+    if !bits.is_multiple_of(128) {
         return refuse(format!("boxDim[0] is {inner}: {bits} bits, no multiple of 16 bytes"));
     }
     Ok(())

@@ -212,7 +212,7 @@ impl Reduction {
         let mut old = vec![0; from.len()];
         allocation.read(address, &mut old, true)?;
         let size = self.number.bytes();
-        if address % size as u64 != 0 || from.len() % size != 0 {
+        if !address.is_multiple_of(size as u64) || !from.len().is_multiple_of(size) {
             let message = format!("a reduction of {} bytes at {address:#x}", from.len());
             return Err(Fault::new(FaultKind::Misaligned, message));
         }

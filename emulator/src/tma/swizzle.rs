@@ -79,7 +79,8 @@ impl Image {
 /// Where the rows of a box lie when it is loaded to `offset`, a multiple of 16. A swizzle pads rows to its span.
 pub fn place(swizzle: Swizzle, offset: u32, linear: &[u8], row_bytes: u32) -> Image {
     let Some(span) = swizzle.span() else {
-        return Image { start: offset, bytes: linear.to_vec(), runs: vec![0..linear.len()] };
+        let whole = 0..linear.len();
+        return Image { start: offset, bytes: linear.to_vec(), runs: vec![whole] };
     };
     let rows = linear.chunks(row_bytes.max(1) as usize);
     let start = offset / LINE * LINE;
