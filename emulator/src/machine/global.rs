@@ -176,11 +176,10 @@ fn outside(address: u64, bytes: u64, near: Option<&Allocation>) -> Fault {
     Fault::new(FaultKind::OutOfBounds, message)
 }
 
+/// Asks the host for zeroed memory, which it gives page by page when it is touched first: memory that a program
+/// allocates and does not use costs nothing.
 fn zeroed(words: usize) -> Option<Box<[AtomicU32]>> {
-    let mut memory = Vec::new();
-    memory.try_reserve_exact(words).ok()?;
-    memory.resize_with(words, || AtomicU32::new(0));
-    Some(memory.into_boxed_slice())
+    bytemuck::try_zeroed_slice_box(words).ok()
 }
 
 /// The table of allocations.
@@ -205,6 +204,13 @@ impl GlobalMemory {
     pub fn free(&self, address: u64) -> bool {
         let mut table = self.allocations.write().unwrap_or_else(PoisonError::into_inner);
         table.remove(&address).is_some()
+    }
+
+    /// Counts all of an allocation as written, by its first byte: for memory that the host writes directly.
+    pub fn assume_written(&self, address: u64) {
+        if let Some(allocation) = self.find(address) {
+            allocation.mark(0, allocation.bytes);
+        }
     }
 
     /// Bytes of all allocations.

@@ -359,6 +359,16 @@ impl Step<'_> {
         if !self.warp_ref().loads.registers.is_empty() {
             self.check_pending(instruction)?;
         }
+        // Accumulators of wgmma may be used by the next wgmma.
+        if !self.warp_ref().wgmma.is_empty() && !matches!(instruction.op, Op::Wgmma(_)) {
+            let wgmma = &self.warp_ref().wgmma;
+            if let Some(word) = instruction.words.iter().find(|word| wgmma.uses(**word)) {
+                let message = format!(
+                    "register {word} is used between the wgmma.mma_async that uses it and the wait for that"
+                );
+                return Err(Fault::new(FaultKind::PendingRegister, message));
+            }
+        }
         if self.machine.settings.trace >= 3 {
             eprintln!(
                 "emulator: CTA {} warp {} lanes {lanes:08x} PTX line {}",
@@ -460,7 +470,7 @@ impl Step<'_> {
             Some(word) => Err(Fault::new(
                 FaultKind::PendingRegister,
                 format!(
-                    "register {word} is used between the tcgen05.ld or wgmma that fills it and the wait for that"
+                    "register {word} is used between the tcgen05.ld that fills it and the wait for that"
                 ),
             )),
         }

@@ -145,13 +145,57 @@ impl BulkGroups {
     }
 }
 
-/// Groups of wgmma of a warp: operations by number.
+/// Groups of wgmma of a warp. Operations of a warp complete in order.
 #[derive(Clone, Debug, Default)]
 pub struct WgmmaGroups {
-    /// Operations that are in no group yet.
-    pub open: Vec<u64>,
-    /// Committed groups, oldest first, with what is not complete.
-    pub committed: Vec<Vec<u64>>,
+    /// Operations that are in no group yet and not complete.
+    pub open: u32,
+    /// Committed groups that were not waited for, oldest first: operations that are not complete.
+    pub committed: VecDeque<u32>,
+    /// Word registers that operations of the committed groups, and last those of the open one, use.
+    pub registers: VecDeque<Vec<u32>>,
+    /// The same of the open group.
+    pub open_registers: Vec<u32>,
+}
+
+impl WgmmaGroups {
+    /// An operation that uses these registers.
+    pub fn issue(&mut self, registers: Vec<u32>) {
+        self.open += 1;
+        self.open_registers.extend(registers);
+    }
+
+    /// `wgmma.commit_group`
+    pub fn commit(&mut self) {
+        self.committed.push_back(std::mem::take(&mut self.open));
+        self.registers.push_back(std::mem::take(&mut self.open_registers));
+    }
+
+    /// The oldest operation is complete.
+    pub fn completed(&mut self) {
+        match self.committed.iter_mut().find(|left| **left > 0) {
+            Some(left) => *left -= 1,
+            None => self.open = self.open.saturating_sub(1),
+        }
+    }
+
+    /// `wgmma.wait_group` is over: all but the newest groups are complete.
+    pub fn waited(&mut self, allowed: u32) {
+        let over = self.committed.len().saturating_sub(allowed as usize);
+        self.committed.drain(..over);
+        self.registers.drain(..over);
+    }
+
+    /// Whether an operation that was not waited for uses a register.
+    pub fn uses(&self, register: u32) -> bool {
+        let groups = self.registers.iter().chain([&self.open_registers]);
+        groups.flatten().any(|other| *other == register)
+    }
+
+    /// Whether no operation is left to be waited for.
+    pub fn is_empty(&self) -> bool {
+        self.open_registers.is_empty() && self.registers.is_empty()
+    }
 }
 
 /// 32 lanes.
@@ -211,7 +255,7 @@ impl Warp {
 
     /// wgmma groups that are not complete.
     pub fn wgmma_groups(&self) -> usize {
-        self.wgmma.committed.iter().filter(|group| !group.is_empty()).count()
+        self.wgmma.committed.iter().filter(|left| **left > 0).count()
     }
 
     /// Takes lanes out of a group into a new one that stands at `pc`, ready; `group` must keep some.
