@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::fault::{Fault, FaultKind, Result};
 
@@ -76,19 +76,118 @@ impl Allocation {
         }
         None
     }
+
+    /// Whether these bytes are all part of it.
+    pub fn contains(&self, address: u64, bytes: u64) -> bool {
+        address >= self.address
+            && address.checked_add(bytes).is_some_and(|end| end <= self.address + self.bytes)
+    }
+
+    /// Reads bytes from an address. Bytes that nobody wrote are a fault if `checked`.
+    pub fn read(&self, address: u64, into: &mut [u8], checked: bool) -> Result<()> {
+        let offset = self.offset(address, into.len() as u64)?;
+        if checked && let Some(at) = self.unwritten(offset, into.len() as u64) {
+            return Err(Fault::new(
+                FaultKind::Uninitialised,
+                format!(
+                    "global memory at {:#x} was never written (byte {at} of an allocation of {})",
+                    self.address + at,
+                    self.bytes
+                ),
+            ));
+        }
+        let load = |at: u64| self.word(at).load(Ordering::Relaxed).to_le_bytes();
+        let (head, rest) = into.split_at_mut(head(offset, into.len()));
+        if !head.is_empty() {
+            let from = (offset % 4) as usize;
+            head.copy_from_slice(&load(offset)[from..from + head.len()]);
+        }
+        let mut at = offset + head.len() as u64;
+        let mut words = rest.chunks_exact_mut(4);
+        for word in &mut words {
+            word.copy_from_slice(&load(at));
+            at += 4;
+        }
+        let tail = words.into_remainder();
+        if !tail.is_empty() {
+            tail.copy_from_slice(&load(at)[..tail.len()]);
+        }
+        Ok(())
+    }
+
+    /// Writes bytes to an address.
+    pub fn write(&self, address: u64, from: &[u8]) -> Result<()> {
+        let offset = self.offset(address, from.len() as u64)?;
+        let (head, rest) = from.split_at(head(offset, from.len()));
+        self.write_part(offset, head);
+        let mut at = offset + head.len() as u64;
+        let (words, tail) = rest.as_chunks::<4>();
+        for word in words {
+            self.word(at).store(u32::from_le_bytes(*word), Ordering::Relaxed);
+            at += 4;
+        }
+        self.write_part(at, tail);
+        self.mark(offset, from.len() as u64);
+        Ok(())
+    }
+
+    /// Writes some bytes of one word.
+    fn write_part(&self, offset: u64, from: &[u8]) {
+        if from.is_empty() {
+            return;
+        }
+        let first = (offset % 4) as usize;
+        let (mut bytes, mut kept) = ([0; 4], [0xFF; 4]);
+        bytes[first..first + from.len()].copy_from_slice(from);
+        kept[first..first + from.len()].fill(0);
+        let (value, kept) = (u32::from_le_bytes(bytes), u32::from_le_bytes(kept));
+        // A neighbour of another thread block may share the word.
+        let word = self.word(offset);
+        let mut old = word.load(Ordering::Relaxed);
+        while let Err(now) = word.compare_exchange_weak(
+            old,
+            old & kept | value,
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+        ) {
+            old = now;
+        }
+    }
+
+    fn offset(&self, address: u64, bytes: u64) -> Result<u64> {
+        if !self.contains(address, bytes) {
+            return Err(outside(address, bytes, Some(self)));
+        }
+        Ok(address - self.address)
+    }
 }
 
+/// Bytes before the first whole word.
+fn head(offset: u64, bytes: usize) -> usize {
+    ((4 - offset % 4) % 4).min(bytes as u64) as usize
+}
+
+fn outside(address: u64, bytes: u64, near: Option<&Allocation>) -> Fault {
+    let near = near.map_or_else(
+        || "there is no allocation below".to_owned(),
+        |a| format!("the allocation below is {:#x}, {} bytes", a.address, a.bytes),
+    );
+    let message = format!("{bytes} bytes of global memory at {address:#x}: {near}");
+    Fault::new(FaultKind::OutOfBounds, message)
+}
+
+/// Asks the host for zeroed memory, which it gives page by page when it is touched first: memory that a program
+/// allocates and does not use costs nothing.
 fn zeroed(words: usize) -> Option<Box<[AtomicU32]>> {
-    let mut memory = Vec::new();
-    memory.try_reserve_exact(words).ok()?;
-    memory.resize_with(words, || AtomicU32::new(0));
-    Some(memory.into_boxed_slice())
+    bytemuck::try_zeroed_slice_box(words).ok()
 }
 
 /// The table of allocations.
 #[derive(Debug, Default)]
 pub struct GlobalMemory {
     allocations: RwLock<BTreeMap<u64, Arc<Allocation>>>,
+    /// Held by atomic operations on more than a word.
+    doubles: Mutex<()>,
 }
 
 impl GlobalMemory {
@@ -107,6 +206,13 @@ impl GlobalMemory {
         table.remove(&address).is_some()
     }
 
+    /// Counts all of an allocation as written, by its first byte: for memory that the host writes directly.
+    pub fn assume_written(&self, address: u64) {
+        if let Some(allocation) = self.find(address) {
+            allocation.mark(0, allocation.bytes);
+        }
+    }
+
     /// Bytes of all allocations.
     pub fn used(&self) -> u64 {
         let table = self.allocations.read().unwrap_or_else(PoisonError::into_inner);
@@ -120,87 +226,23 @@ impl GlobalMemory {
         (address - allocation.address < allocation.bytes.max(1)).then(|| Arc::clone(allocation))
     }
 
-    fn locate(&self, address: u64, bytes: u64) -> Result<(Arc<Allocation>, u64)> {
-        let outside = |near: Option<&Arc<Allocation>>| {
-            let near = near.map_or_else(
-                || "there is no allocation below".to_owned(),
-                |a| format!("the allocation below is {:#x}, {} bytes", a.address, a.bytes),
-            );
-            let message = format!("{bytes} bytes of global memory at {address:#x}: {near}");
-            Fault::new(FaultKind::OutOfBounds, message)
-        };
+    fn locate(&self, address: u64, bytes: u64) -> Result<Arc<Allocation>> {
         let table = self.allocations.read().unwrap_or_else(PoisonError::into_inner);
         let near = table.range(..=address).next_back().map(|(_, allocation)| allocation);
         match near {
-            Some(allocation)
-                if address
-                    .checked_add(bytes)
-                    .is_some_and(|end| end <= allocation.address + allocation.bytes) =>
-            {
-                Ok((Arc::clone(allocation), address - allocation.address))
-            }
-            near => Err(outside(near)),
+            Some(allocation) if allocation.contains(address, bytes) => Ok(Arc::clone(allocation)),
+            near => Err(outside(address, bytes, near.map(|allocation| &**allocation))),
         }
     }
 
     /// Reads bytes. Bytes that nobody wrote are a fault if `checked`.
     pub fn read(&self, address: u64, into: &mut [u8], checked: bool) -> Result<()> {
-        let (allocation, offset) = self.locate(address, into.len() as u64)?;
-        if checked && let Some(at) = allocation.unwritten(offset, into.len() as u64) {
-            return Err(Fault::new(
-                FaultKind::Uninitialised,
-                format!(
-                    "global memory at {:#x} was never written (byte {at} of an allocation of {})",
-                    allocation.address + at,
-                    allocation.bytes
-                ),
-            ));
-        }
-        let mut done = 0;
-        while done < into.len() {
-            let at = offset + done as u64;
-            let word = allocation.word(at).load(Ordering::Relaxed).to_le_bytes();
-            let from = (at % 4) as usize;
-            let count = (4 - from).min(into.len() - done);
-            into[done..done + count].copy_from_slice(&word[from..from + count]);
-            done += count;
-        }
-        Ok(())
+        self.locate(address, into.len() as u64)?.read(address, into, checked)
     }
 
     /// Writes bytes.
     pub fn write(&self, address: u64, from: &[u8]) -> Result<()> {
-        let (allocation, offset) = self.locate(address, from.len() as u64)?;
-        let mut done = 0;
-        while done < from.len() {
-            let at = offset + done as u64;
-            let first = (at % 4) as usize;
-            let count = (4 - first).min(from.len() - done);
-            let mut bytes = [0; 4];
-            bytes[first..first + count].copy_from_slice(&from[done..done + count]);
-            let value = u32::from_le_bytes(bytes);
-            let word = allocation.word(at);
-            if count == 4 {
-                word.store(value, Ordering::Relaxed);
-            } else {
-                let mut kept = [0xFF; 4];
-                kept[first..first + count].fill(0);
-                let kept = u32::from_le_bytes(kept);
-                // A neighbour of another thread block may share the word.
-                let mut old = word.load(Ordering::Relaxed);
-                while let Err(now) = word.compare_exchange_weak(
-                    old,
-                    old & kept | value,
-                    Ordering::Relaxed,
-                    Ordering::Relaxed,
-                ) {
-                    old = now;
-                }
-            }
-            done += count;
-        }
-        allocation.mark(offset, from.len() as u64);
-        Ok(())
+        self.locate(address, from.len() as u64)?.write(address, from)
     }
 
     /// Sets bytes.
@@ -218,7 +260,8 @@ impl GlobalMemory {
 
     /// An atomic operation on a word that is aligned to 4 bytes; gives what was there.
     pub fn update(&self, address: u64, mut change: impl FnMut(u32) -> u32) -> Result<u32> {
-        let (allocation, offset) = self.locate(address, 4)?;
+        let allocation = self.locate(address, 4)?;
+        let offset = address - allocation.address;
         if !address.is_multiple_of(4) {
             let message = format!("an atomic operation at {address:#x}, no multiple of 4");
             return Err(Fault::new(FaultKind::Misaligned, message));
@@ -231,6 +274,21 @@ impl GlobalMemory {
             old = now;
         }
         allocation.mark(offset, 4);
+        Ok(old)
+    }
+
+    /// An atomic operation on eight bytes that are aligned to 8; gives what was there. It is atomic among its like.
+    pub fn update_double(&self, address: u64, change: impl FnOnce(u64) -> u64) -> Result<u64> {
+        let allocation = self.locate(address, 8)?;
+        if !address.is_multiple_of(8) {
+            let message = format!("an atomic operation at {address:#x}, no multiple of 8");
+            return Err(Fault::new(FaultKind::Misaligned, message));
+        }
+        let _alone = self.doubles.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut bytes = [0; 8];
+        allocation.read(address, &mut bytes, false)?;
+        let old = u64::from_le_bytes(bytes);
+        allocation.write(address, &change(old).to_le_bytes())?;
         Ok(old)
     }
 }

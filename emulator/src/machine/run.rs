@@ -5,7 +5,7 @@ use crate::execute::{Flow, Step, execute};
 use crate::fault::{Fault, FaultKind, Result};
 use crate::machine::cluster::Cluster;
 use crate::machine::dump;
-use crate::machine::warp::{State, Wait};
+use crate::machine::warp::{BulkGroups, State, Wait};
 use crate::machine::{Launch, Machine};
 use crate::program::{Convergence, Instruction, Op};
 use crate::report::Counters;
@@ -215,14 +215,10 @@ impl Cluster {
             Wait::NamedBarrier { id, round } => cta.named[usize::from(*id) % 16].round > *round,
             Wait::ClusterBarrier { round } => self.barrier.1 > *round,
             Wait::BulkGroups { allowed, read } => {
-                this.bulk.iter().enumerate().filter(|(lane, _)| lanes >> lane & 1 != 0).all(
-                    |(_, bulk)| {
-                        let unfinished = bulk.committed.iter().filter(|group| {
-                            !group.unread.is_empty() || !*read && !group.unwritten.is_empty()
-                        });
-                        unfinished.count() <= *allowed as usize
-                    },
-                )
+                each_of(&this.bulk, lanes).all(|groups| groups.is_over(*allowed, *read))
+            }
+            Wait::CopyGroups { allowed } => {
+                each_of(&this.copies, lanes).all(|groups| groups.is_over(*allowed, false))
             }
             Wait::TensorLoads | Wait::TensorStores => {
                 self.queues.is_idle(crate::machine::asynchronous::Agent::TensorMemory(rank, warp))
@@ -328,6 +324,14 @@ impl Cluster {
         }
         counters
     }
+}
+
+fn each_of(groups: &[BulkGroups], lanes: u32) -> impl Iterator<Item = &BulkGroups> {
+    groups
+        .iter()
+        .enumerate()
+        .filter(move |(lane, _)| lanes >> lane & 1 != 0)
+        .map(|(_, groups)| groups)
 }
 
 impl Step<'_> {

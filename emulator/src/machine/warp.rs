@@ -34,6 +34,11 @@ pub enum Wait {
         /// Whether it is enough that their source was read.
         read: bool,
     },
+    /// For all but `allowed` groups of `cp.async` of the lanes to be complete.
+    CopyGroups {
+        /// How many may be left.
+        allowed: u32,
+    },
     /// For the warp's tcgen05.ld to complete.
     TensorLoads,
     /// For the warp's tcgen05.st to complete.
@@ -86,22 +91,58 @@ pub struct Group {
     pub state: State,
 }
 
-/// Groups of `cp.async.bulk` of one lane.
+/// Groups of `cp.async.bulk`, or of `cp.async`, of one lane.
 #[derive(Clone, Debug, Default)]
 pub struct BulkGroups {
-    /// Operations that are in no group yet.
+    /// Operations, by number, that are in no group yet.
     pub open: Vec<u64>,
-    /// Committed groups, oldest first: the operations whose source is not read, and those that are not written yet.
-    pub committed: Vec<BulkGroup>,
+    /// Operations in `open` or in a group whose source is still to be read.
+    pub unread: Vec<u64>,
+    /// Operations in `open` or in a group that are still to be written.
+    pub unwritten: Vec<u64>,
+    /// Committed groups, oldest first, from the first that is not complete.
+    pub committed: VecDeque<Vec<u64>>,
 }
 
-/// A committed group.
-#[derive(Clone, Debug, Default)]
-pub struct BulkGroup {
-    /// Operations, by number, whose source is still to be read.
-    pub unread: Vec<u64>,
-    /// Operations, by number, that are still to be written.
-    pub unwritten: Vec<u64>,
+impl BulkGroups {
+    /// An operation is issued.
+    pub fn issue(&mut self, number: u64) {
+        self.open.push(number);
+        self.unread.push(number);
+        self.unwritten.push(number);
+    }
+
+    /// `commit_group`
+    pub fn commit(&mut self) {
+        self.committed.push_back(std::mem::take(&mut self.open));
+        self.forget();
+    }
+
+    /// The source of an operation is read.
+    pub fn read(&mut self, number: u64) {
+        self.unread.retain(|other| *other != number);
+    }
+
+    /// An operation is complete.
+    pub fn written(&mut self, number: u64) {
+        self.unwritten.retain(|other| *other != number);
+        self.forget();
+    }
+
+    /// Whether all groups but the newest `allowed` are complete, or at least read.
+    pub fn is_over(&self, allowed: u32, read: bool) -> bool {
+        let left = if read { &self.unread } else { &self.unwritten };
+        let older = self.committed.len().saturating_sub(allowed as usize);
+        self.committed.iter().take(older).flatten().all(|number| !left.contains(number))
+    }
+
+    fn forget(&mut self) {
+        while let Some(oldest) = self.committed.front()
+            && oldest.iter().all(|number| !self.unwritten.contains(number))
+        {
+            self.committed.pop_front();
+        }
+    }
 }
 
 /// Groups of wgmma of a warp. Operations of a warp complete in order.
@@ -176,6 +217,8 @@ pub struct Warp {
     pub loads: PendingLoads,
     /// Bulk groups by lane.
     pub bulk: Vec<BulkGroups>,
+    /// Groups of `cp.async` by lane.
+    pub copies: Vec<BulkGroups>,
     /// wgmma groups.
     pub wgmma: WgmmaGroups,
     /// Instructions executed.
@@ -200,6 +243,7 @@ impl Warp {
             registers,
             local: vec![vec![0; local]; if local == 0 { 0 } else { LANES }],
             bulk: vec![BulkGroups::default(); LANES],
+            copies: vec![BulkGroups::default(); LANES],
             ..Self::default()
         }
     }
