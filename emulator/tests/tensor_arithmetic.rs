@@ -183,11 +183,11 @@ fn a_tie_that_only_the_whole_sum_can_tell() {
     case.a_scales = vec![[0x78, 0x20, 0, 0]];
     case.b_scales = vec![[0x78, 0x38, 0, 0]; 8];
     for (added, expected) in [
-        (0.0f32, 2097152.0f32),
-        (1e-12, 2097152.25),
-        (-1e-12, 2097152.0),
-        (0.125, 2097152.25),
-        (-0.125, 2097152.0),
+        (0.0f32, 2_097_152f32),
+        (1e-12, 2_097_152.25),
+        (-1e-12, 2_097_152.0),
+        (0.125, 2_097_152.25),
+        (-0.125, 2_097_152.0),
     ] {
         case.c = vec![added; 8];
         let cells = case.run(4, ScaleFormat::UE4M3, true, Mode::Exact);
