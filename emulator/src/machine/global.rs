@@ -1,10 +1,11 @@
 //! Device memory: allocations whose addresses are addresses of the host.
 //!
-//! An allocation is a slice of atomic words, so that thread blocks on several threads of the host can share it in safe
-//! Rust. Each byte has a bit that says whether it was ever written.
+//! An allocation is a slice of atomic words of 8 bytes, so that thread blocks on several threads of the host can share
+//! it in safe Rust, and so that an aligned access of up to 8 bytes is one. Each byte has a bit that says whether it was
+//! ever written.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::fault::{Fault, FaultKind, Result};
@@ -19,7 +20,7 @@ pub struct Allocation {
     bytes: u64,
     /// First word of the allocation in `words`.
     skip: usize,
-    words: Box<[AtomicU32]>,
+    words: Box<[AtomicU64]>,
     /// One bit for each byte, 32 bytes to a word.
     written: Box<[AtomicU32]>,
 }
@@ -27,11 +28,11 @@ pub struct Allocation {
 impl Allocation {
     fn new(bytes: u64) -> Option<Self> {
         let padded = usize::try_from(bytes.checked_add(2 * ALIGNMENT)?).ok()?;
-        let words = zeroed(padded.div_ceil(4))?;
+        let words = zeroed(padded.div_ceil(8))?;
         let start = words.as_ptr() as u64;
         let address = start.next_multiple_of(ALIGNMENT);
         let written = zeroed(usize::try_from(bytes.div_ceil(32)).ok()?)?;
-        Some(Self { address, bytes, skip: ((address - start) / 4) as usize, words, written })
+        Some(Self { address, bytes, skip: ((address - start) / 8) as usize, words, written })
     }
 
     /// First byte.
@@ -44,8 +45,73 @@ impl Allocation {
         self.bytes
     }
 
-    fn word(&self, offset: u64) -> &AtomicU32 {
-        &self.words[self.skip + (offset / 4) as usize]
+    /// Offset of an access that lies inside.
+    pub fn offset(&self, address: u64, bytes: u64) -> Option<u64> {
+        let offset = address.checked_sub(self.address)?;
+        (offset.checked_add(bytes)? <= self.bytes).then_some(offset)
+    }
+
+    fn word(&self, offset: u64) -> &AtomicU64 {
+        &self.words[self.skip + (offset / 8) as usize]
+    }
+
+    /// Reads bytes from an offset that [`Allocation::offset`] gave. Bytes that nobody wrote are a fault if `checked`.
+    pub fn read(&self, offset: u64, into: &mut [u8], checked: bool) -> Result<()> {
+        if checked && let Some(at) = self.unwritten(offset, into.len() as u64) {
+            return Err(Fault::new(
+                FaultKind::Uninitialised,
+                format!(
+                    "global memory at {:#x} was never written (byte {at} of an allocation of {})",
+                    self.address + at,
+                    self.bytes
+                ),
+            ));
+        }
+        let mut done = 0;
+        while done < into.len() {
+            let at = offset + done as u64;
+            let word = self.word(at).load(Ordering::Acquire).to_le_bytes();
+            let from = (at % 8) as usize;
+            let count = (8 - from).min(into.len() - done);
+            into[done..done + count].copy_from_slice(&word[from..from + count]);
+            done += count;
+        }
+        Ok(())
+    }
+
+    /// Writes bytes at an offset that [`Allocation::offset`] gave.
+    pub fn write(&self, offset: u64, from: &[u8]) {
+        // First: whoever sees the bytes sees that they are written.
+        self.mark(offset, from.len() as u64);
+        let mut done = 0;
+        while done < from.len() {
+            let at = offset + done as u64;
+            let first = (at % 8) as usize;
+            let count = (8 - first).min(from.len() - done);
+            let mut bytes = [0; 8];
+            bytes[first..first + count].copy_from_slice(&from[done..done + count]);
+            let value = u64::from_le_bytes(bytes);
+            let word = self.word(at);
+            if count == 8 {
+                word.store(value, Ordering::Release);
+            } else {
+                // A neighbour of another thread block may share the word.
+                let kept = !(u64::MAX >> (64 - 8 * count) << (8 * first));
+                exchange(word, |old| old & kept | value);
+            }
+            done += count;
+        }
+    }
+
+    /// An atomic operation on up to 8 bytes within an aligned word; gives what was there.
+    pub fn update(&self, offset: u64, bytes: u32, mut change: impl FnMut(u64) -> u64) -> u64 {
+        self.mark(offset, u64::from(bytes));
+        let shift = 8 * (offset % 8);
+        let mask = u64::MAX >> (64 - 8 * bytes);
+        let old = exchange(self.word(offset), |word| {
+            word & !(mask << shift) | (change(word >> shift & mask) & mask) << shift
+        });
+        old >> shift & mask
     }
 
     fn mark(&self, offset: u64, bytes: u64) {
@@ -76,95 +142,6 @@ impl Allocation {
         }
         None
     }
-
-    /// Whether these bytes are all part of it.
-    pub fn contains(&self, address: u64, bytes: u64) -> bool {
-        address >= self.address
-            && address.checked_add(bytes).is_some_and(|end| end <= self.address + self.bytes)
-    }
-
-    /// Reads bytes from an address. Bytes that nobody wrote are a fault if `checked`.
-    pub fn read(&self, address: u64, into: &mut [u8], checked: bool) -> Result<()> {
-        let offset = self.offset(address, into.len() as u64)?;
-        if checked && let Some(at) = self.unwritten(offset, into.len() as u64) {
-            return Err(Fault::new(
-                FaultKind::Uninitialised,
-                format!(
-                    "global memory at {:#x} was never written (byte {at} of an allocation of {})",
-                    self.address + at,
-                    self.bytes
-                ),
-            ));
-        }
-        let load = |at: u64| self.word(at).load(Ordering::Relaxed).to_le_bytes();
-        let (head, rest) = into.split_at_mut(head(offset, into.len()));
-        if !head.is_empty() {
-            let from = (offset % 4) as usize;
-            head.copy_from_slice(&load(offset)[from..from + head.len()]);
-        }
-        let mut at = offset + head.len() as u64;
-        let mut words = rest.chunks_exact_mut(4);
-        for word in &mut words {
-            word.copy_from_slice(&load(at));
-            at += 4;
-        }
-        let tail = words.into_remainder();
-        if !tail.is_empty() {
-            tail.copy_from_slice(&load(at)[..tail.len()]);
-        }
-        Ok(())
-    }
-
-    /// Writes bytes to an address.
-    pub fn write(&self, address: u64, from: &[u8]) -> Result<()> {
-        let offset = self.offset(address, from.len() as u64)?;
-        let (head, rest) = from.split_at(head(offset, from.len()));
-        self.write_part(offset, head);
-        let mut at = offset + head.len() as u64;
-        let (words, tail) = rest.as_chunks::<4>();
-        for word in words {
-            self.word(at).store(u32::from_le_bytes(*word), Ordering::Relaxed);
-            at += 4;
-        }
-        self.write_part(at, tail);
-        self.mark(offset, from.len() as u64);
-        Ok(())
-    }
-
-    /// Writes some bytes of one word.
-    fn write_part(&self, offset: u64, from: &[u8]) {
-        if from.is_empty() {
-            return;
-        }
-        let first = (offset % 4) as usize;
-        let (mut bytes, mut kept) = ([0; 4], [0xFF; 4]);
-        bytes[first..first + from.len()].copy_from_slice(from);
-        kept[first..first + from.len()].fill(0);
-        let (value, kept) = (u32::from_le_bytes(bytes), u32::from_le_bytes(kept));
-        // A neighbour of another thread block may share the word.
-        let word = self.word(offset);
-        let mut old = word.load(Ordering::Relaxed);
-        while let Err(now) = word.compare_exchange_weak(
-            old,
-            old & kept | value,
-            Ordering::Relaxed,
-            Ordering::Relaxed,
-        ) {
-            old = now;
-        }
-    }
-
-    fn offset(&self, address: u64, bytes: u64) -> Result<u64> {
-        if !self.contains(address, bytes) {
-            return Err(outside(address, bytes, Some(self)));
-        }
-        Ok(address - self.address)
-    }
-}
-
-/// Bytes before the first whole word.
-fn head(offset: u64, bytes: usize) -> usize {
-    ((4 - offset % 4) % 4).min(bytes as u64) as usize
 }
 
 fn outside(address: u64, bytes: u64, near: Option<&Allocation>) -> Fault {
@@ -178,16 +155,26 @@ fn outside(address: u64, bytes: u64, near: Option<&Allocation>) -> Fault {
 
 /// Asks the host for zeroed memory, which it gives page by page when it is touched first: memory that a program
 /// allocates and does not use costs nothing.
-fn zeroed(words: usize) -> Option<Box<[AtomicU32]>> {
+fn zeroed<T: bytemuck::Zeroable>(words: usize) -> Option<Box<[T]>> {
     bytemuck::try_zeroed_slice_box(words).ok()
+}
+
+fn exchange(word: &AtomicU64, mut change: impl FnMut(u64) -> u64) -> u64 {
+    let mut old = word.load(Ordering::Acquire);
+    while let Err(now) =
+        word.compare_exchange_weak(old, change(old), Ordering::AcqRel, Ordering::Acquire)
+    {
+        old = now;
+    }
+    old
 }
 
 /// The table of allocations.
 #[derive(Debug, Default)]
 pub struct GlobalMemory {
     allocations: RwLock<BTreeMap<u64, Arc<Allocation>>>,
-    /// Held by atomic operations on more than a word.
-    doubles: Mutex<()>,
+    /// Held by atomic operations on 16 bytes.
+    wide: Mutex<()>,
 }
 
 impl GlobalMemory {
@@ -226,23 +213,25 @@ impl GlobalMemory {
         (address - allocation.address < allocation.bytes.max(1)).then(|| Arc::clone(allocation))
     }
 
-    fn locate(&self, address: u64, bytes: u64) -> Result<Arc<Allocation>> {
+    /// The allocation that holds these bytes, and their offset in it.
+    pub fn locate(&self, address: u64, bytes: u64) -> Result<(Arc<Allocation>, u64)> {
         let table = self.allocations.read().unwrap_or_else(PoisonError::into_inner);
         let near = table.range(..=address).next_back().map(|(_, allocation)| allocation);
-        match near {
-            Some(allocation) if allocation.contains(address, bytes) => Ok(Arc::clone(allocation)),
-            near => Err(outside(address, bytes, near.map(|allocation| &**allocation))),
-        }
+        let found = near.and_then(|near| Some((Arc::clone(near), near.offset(address, bytes)?)));
+        found.ok_or_else(|| outside(address, bytes, near.map(|near| &**near)))
     }
 
     /// Reads bytes. Bytes that nobody wrote are a fault if `checked`.
     pub fn read(&self, address: u64, into: &mut [u8], checked: bool) -> Result<()> {
-        self.locate(address, into.len() as u64)?.read(address, into, checked)
+        let (allocation, offset) = self.locate(address, into.len() as u64)?;
+        allocation.read(offset, into, checked)
     }
 
     /// Writes bytes.
     pub fn write(&self, address: u64, from: &[u8]) -> Result<()> {
-        self.locate(address, from.len() as u64)?.write(address, from)
+        let (allocation, offset) = self.locate(address, from.len() as u64)?;
+        allocation.write(offset, from);
+        Ok(())
     }
 
     /// Sets bytes.
@@ -260,35 +249,22 @@ impl GlobalMemory {
 
     /// An atomic operation on a word that is aligned to 4 bytes; gives what was there.
     pub fn update(&self, address: u64, mut change: impl FnMut(u32) -> u32) -> Result<u32> {
-        let allocation = self.locate(address, 4)?;
-        let offset = address - allocation.address;
+        let (allocation, offset) = self.locate(address, 4)?;
         if !address.is_multiple_of(4) {
             let message = format!("an atomic operation at {address:#x}, no multiple of 4");
             return Err(Fault::new(FaultKind::Misaligned, message));
         }
-        let word = allocation.word(offset);
-        let mut old = word.load(Ordering::Acquire);
-        while let Err(now) =
-            word.compare_exchange_weak(old, change(old), Ordering::AcqRel, Ordering::Acquire)
-        {
-            old = now;
-        }
-        allocation.mark(offset, 4);
-        Ok(old)
+        Ok(allocation.update(offset, 4, |old| u64::from(change(old as u32))) as u32)
     }
 
-    /// An atomic operation on eight bytes that are aligned to 8; gives what was there. It is atomic among its like.
-    pub fn update_double(&self, address: u64, change: impl FnOnce(u64) -> u64) -> Result<u64> {
-        let allocation = self.locate(address, 8)?;
-        if !address.is_multiple_of(8) {
-            let message = format!("an atomic operation at {address:#x}, no multiple of 8");
-            return Err(Fault::new(FaultKind::Misaligned, message));
-        }
-        let _alone = self.doubles.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut bytes = [0; 8];
-        allocation.read(address, &mut bytes, false)?;
-        let old = u64::from_le_bytes(bytes);
-        allocation.write(address, &change(old).to_le_bytes())?;
+    /// An atomic operation on 16 aligned bytes; gives what was there. It is one only for others of its kind.
+    pub fn update_wide(&self, address: u64, change: impl FnOnce(u128) -> u128) -> Result<u128> {
+        let (allocation, offset) = self.locate(address, 16)?;
+        let _lock = self.wide.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut bytes = [0; 16];
+        allocation.read(offset, &mut bytes, true)?;
+        let old = u128::from_le_bytes(bytes);
+        allocation.write(offset, &change(old).to_le_bytes());
         Ok(old)
     }
 }

@@ -1,7 +1,9 @@
 //! A warp: 32 lanes that may stand at different instructions.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
+use crate::machine::global::Allocation;
 use crate::machine::registers::{LANES, Registers};
 use crate::tensor::loads::PendingLoads;
 
@@ -223,6 +225,8 @@ pub struct Warp {
     pub wgmma: WgmmaGroups,
     /// Instructions executed.
     pub executed: u64,
+    /// The allocation of its last access to global memory: the next is likely there too.
+    pub allocation: Option<Arc<Allocation>>,
     /// It has read accumulators: its instructions count as those of the epilogue.
     pub reads_accumulators: bool,
     /// The round of the cluster's barrier that it arrived in and has not waited for.

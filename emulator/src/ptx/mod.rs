@@ -3,7 +3,12 @@
 //! The parser knows the statements of PTX, not its instructions: an opcode is its dotted words. Names are resolved
 //! here: a register is its class and number, a label the index of a statement, a variable an entry of a table.
 
+mod body;
+mod cursor;
+mod declare;
+mod operand;
 mod parse;
+mod scope;
 mod token;
 
 pub use parse::parse;
@@ -26,7 +31,7 @@ pub enum Class {
 pub struct Register {
     /// Which file.
     pub class: Class,
-    /// Place in the file, unique in the module.
+    /// Place in the file. Functions have places of their own; kernels, which do not call each other, share theirs.
     pub index: u32,
 }
 
@@ -64,7 +69,8 @@ pub struct Variable {
     pub is_extern: bool,
     /// First bytes; the rest is zero.
     pub initial: Vec<u8>,
-    /// Places in `initial` that hold the address of another variable or function: offset and name.
+    /// Places in `initial` to which the address of another variable or function is to be added (8 bytes): offset and
+    /// name.
     pub relocations: Vec<(u64, String)>,
 }
 

@@ -138,22 +138,20 @@ impl<'a> Window<'a> {
         &mut self,
         index: u32,
         inside: Inside,
-        act: impl FnOnce(&Allocation) -> Result<T>,
+        act: impl FnOnce(&Allocation, u64) -> Result<T>,
     ) -> Result<T> {
-        let holds =
-            |allocation: &Arc<Allocation>| allocation.contains(inside.address, inside.bytes as u64);
-        if !self.allocation.as_ref().is_some_and(holds) {
-            self.allocation = self.memory.find(inside.address);
-        }
-        let done = match &self.allocation {
-            Some(allocation) => act(allocation),
-            None => Err(Fault::new(
-                FaultKind::OutOfBounds,
-                format!(
-                    "{} bytes at {:#x}, outside of any allocation",
-                    inside.bytes, inside.address
-                ),
-            )),
+        let bytes = inside.bytes as u64;
+        let last = self.allocation.take().and_then(|allocation| {
+            let offset = allocation.offset(inside.address, bytes)?;
+            Some((allocation, offset))
+        });
+        let done = match last.map_or_else(|| self.memory.locate(inside.address, bytes), Ok) {
+            Err(fault) => Err(fault),
+            Ok((allocation, offset)) => {
+                let done = act(&allocation, offset);
+                self.allocation = Some(allocation);
+                done
+            }
         };
         done.map_err(|fault| self.tile.fault(index, fault))
     }
@@ -171,14 +169,14 @@ pub fn gather(map: &TensorMap, memory: &GlobalMemory, coordinates: &[i32]) -> Re
         let part = &mut row[inside.skip..inside.skip + inside.shared];
         if map.element.is_padded() {
             let packed = &mut packed[..inside.bytes];
-            window.with(index, inside, |from| from.read(inside.address, packed, true))?;
+            window.with(index, inside, |from, at| from.read(at, packed, true))?;
             // 16 elements and their padding are 16 bytes.
             let group = map.element.bits() as usize * 2;
             for (into, from) in part.chunks_exact_mut(16).zip(packed.chunks_exact(group)) {
                 into[..group].copy_from_slice(from);
             }
         } else {
-            window.with(index, inside, |from| from.read(inside.address, part, true))?;
+            window.with(index, inside, |from, at| from.read(at, part, true))?;
             flush(map.element, part);
         }
     }
@@ -273,10 +271,13 @@ pub fn scatter(
         let index = index as u32;
         let Some(inside) = tile.inside(index)? else { continue };
         let part = &row[inside.skip..inside.skip + inside.shared];
-        let act = |into: &Allocation| match reduction {
-            Some(reduction) => reduction.run(memory, into, inside.address, part),
-            None if map.element == Element::U6Padded => into.write(inside.address, &pack(part)),
-            None => into.write(inside.address, part),
+        let act = |into: &Allocation, at: u64| {
+            match reduction {
+                Some(reduction) => return reduction.run(memory, inside.address, part),
+                None if map.element == Element::U6Padded => into.write(at, &pack(part)),
+                None => into.write(at, part),
+            }
+            Ok(())
         };
         window.with(index, inside, act)?;
     }

@@ -4,7 +4,7 @@ use half::{bf16, f16};
 
 use super::element::Element;
 use crate::fault::{Fault, FaultKind, Result};
-use crate::machine::global::{Allocation, GlobalMemory};
+use crate::machine::global::GlobalMemory;
 
 /// What is done with the element that is there and the one that comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,39 +186,20 @@ impl Reduction {
     }
 
     /// Reduces elements into global memory, each atomically.
-    pub fn run(
-        self,
-        memory: &GlobalMemory,
-        allocation: &Allocation,
-        address: u64,
-        from: &[u8],
-    ) -> Result<()> {
+    pub fn run(self, memory: &GlobalMemory, address: u64, from: &[u8]) -> Result<()> {
+        let (allocation, offset) = memory.locate(address, from.len() as u64)?;
         // Bytes that nobody wrote are found before anything changes.
         let mut old = vec![0; from.len()];
-        allocation.read(address, &mut old, true)?;
+        allocation.read(offset, &mut old, true)?;
         let size = self.number.bytes();
-        if address % size as u64 != 0 || from.len() % size != 0 {
+        if !address.is_multiple_of(size as u64) || !from.len().is_multiple_of(size) {
             let message = format!("a reduction of {} bytes at {address:#x}", from.len());
             return Err(Fault::new(FaultKind::Misaligned, message));
         }
         for (index, element) in from.chunks_exact(size).enumerate() {
-            let at = address + (index * size) as u64;
+            let at = offset + (index * size) as u64;
             let new = bits(element);
-            match size {
-                2 => {
-                    let shift = (at % 4) * 8;
-                    memory.update(at / 4 * 4, |word| {
-                        let half = u64::from(word >> shift & 0xFFFF);
-                        word & !(0xFFFF << shift) | (self.apply(half, new) as u32) << shift
-                    })?;
-                }
-                4 => {
-                    memory.update(at, |word| self.apply(u64::from(word), new) as u32)?;
-                }
-                _ => {
-                    memory.update_double(at, |double| self.apply(double, new))?;
-                }
-            }
+            allocation.update(at, size as u32, |old| self.apply(old, new));
         }
         Ok(())
     }

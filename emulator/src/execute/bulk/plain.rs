@@ -3,7 +3,7 @@
 use super::super::{Flow, Step};
 use super::route::{self, Destination};
 use super::{Direction, Owner, alone, count, direction, mask, misaligned, without_policy};
-use crate::fault::{Fault, FaultKind, Result};
+use crate::fault::{Fault, Result};
 use crate::machine::asynchronous::{Completion, Operation};
 use crate::machine::shared::Proxy;
 use crate::program::{Address, Scope, Value};
@@ -242,13 +242,7 @@ impl Operation for Write {
         let memory = &at.machine.memory;
         match self.reduction {
             None => memory.write(self.into, &self.bytes)?,
-            Some(reduction) => match memory.find(self.into) {
-                Some(allocation) => reduction.run(memory, &allocation, self.into, &self.bytes)?,
-                None => {
-                    let message = format!("a bulk reduction at {:#x}, in no allocation", self.into);
-                    return Err(Fault::new(FaultKind::OutOfBounds, message));
-                }
-            },
+            Some(reduction) => reduction.run(memory, self.into, &self.bytes)?,
         }
         self.owner.written(at);
         Ok(())
