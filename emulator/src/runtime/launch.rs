@@ -90,7 +90,7 @@ impl Shape {
             let [x, y, z, ..] = attribute.value;
             match attribute.id {
                 2 => shape.cooperative = x != 0,
-                4 => shape.cluster = Some([x, y, z]),
+                4 => shape.cluster = (![x, y, z].contains(&0)).then_some([x, y, z]),
                 // Ignored, and legal to ignore: hints (1, 3, 5, 8 to 11, 14, 16), and programmatic dependent launch (6),
                 // as launches run one after the other.
                 0 | 1 | 3 | 5 | 6 | 8..=11 | 14 | 16 => {}
@@ -112,9 +112,6 @@ impl Shape {
                 Code::INVALID_CLUSTER_SIZE,
                 format!("clusters of {asked:?}; the kernel needs {required:?}"),
             )),
-            (Some([0, ..] | [_, 0, _] | [_, _, 0]), _) => {
-                Err(invalid(Code::INVALID_CLUSTER_SIZE, "a cluster without blocks".to_owned()))
-            }
             (asked, required) => Ok(asked.or(required).unwrap_or([1; 3])),
         }
     }
@@ -144,13 +141,13 @@ pub fn prepare(
     let (grid, block) = (shape.grid, shape.block);
     let threads: u64 = block.iter().map(|&n| u64::from(n)).product();
     if grid.contains(&0) || grid.iter().zip(MAX_GRID).any(|(&n, most)| n > most) {
-        return fail(Code::INVALID_CONFIGURATION, format!("a grid of {grid:?} blocks"));
+        return fail(Code::INVALID_VALUE, format!("a grid of {grid:?} blocks"));
     }
     if threads == 0
         || threads > u64::from(MAX_THREADS)
         || block.iter().zip(MAX_BLOCK).any(|(&n, most)| n > most)
     {
-        return fail(Code::INVALID_CONFIGURATION, format!("a block of {block:?} threads"));
+        return fail(Code::INVALID_VALUE, format!("a block of {block:?} threads"));
     }
     if let Some(most) = kernel.max_threads
         && threads > u64::from(most)
@@ -210,10 +207,7 @@ pub fn prepare(
 /// the real device would need is not known here.
 pub fn blocks_per_sm(kernel: &Kernel, threads: u32, dynamic_shared: u64) -> u32 {
     let threads = threads.next_multiple_of(32);
-    if threads == 0
-        || threads > MAX_THREADS
-        || kernel.max_threads.is_some_and(|most| threads > most.next_multiple_of(32))
-    {
+    if threads == 0 || threads > MAX_THREADS {
         return 0;
     }
     let shared = dynamic_shared + u64::from(kernel.static_shared);
@@ -233,7 +227,7 @@ pub fn active_clusters(device: &Device, found: &Found, shape: &Shape) -> Outcome
     let size: u32 = cluster.iter().product();
     let [portable, largest] = MAX_CLUSTER;
     if size > if settings.non_portable_cluster { largest } else { portable } {
-        return Err(Code::INVALID_CLUSTER_SIZE.into());
+        return Ok(0);
     }
     if shape.dynamic_shared > u64::from(dynamic_limit(&found.kernel, &settings)) {
         return Ok(0);

@@ -7,6 +7,7 @@ use super::code::Code;
 use super::memory::{Kind, Table};
 use super::pointer::HostBytes;
 use super::refusal::{Outcome, Refusal};
+use crate::fatbin;
 use crate::fault::{Fault, Result};
 use crate::machine::Machine;
 use crate::program::{self, Kernel, Program};
@@ -91,8 +92,12 @@ impl Module {
     }
 }
 
-fn find_ptx(_image: &[u8], _model: Model) -> Outcome<String> {
-    Err(Code::INVALID_KERNEL_IMAGE.because("fat binaries are not read yet"))
+fn find_ptx(image: &[u8], model: Model) -> Outcome<String> {
+    let entries =
+        fatbin::ptx_texts(image).map_err(|fault| Code::INVALID_KERNEL_IMAGE.from_fault(&fault))?;
+    let chosen = fatbin::choose(&entries, model)
+        .map_err(|fault| Code::NO_KERNEL_IMAGE_FOR_DEVICE.from_fault(&fault))?;
+    Ok(chosen.to_owned())
 }
 
 fn place_variables(

@@ -48,6 +48,11 @@ impl<T: Copy> Out<T> {
         In(self.0.cast_const()).get()
     }
 
+    /// The address.
+    pub fn address(self) -> u64 {
+        self.0 as u64
+    }
+
     /// As bytes, to be written to.
     pub fn bytes(self, count: usize) -> HostBytes {
         HostBytes { address: self.0 as u64, bytes: (count * size_of::<T>()) as u64 }

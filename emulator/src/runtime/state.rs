@@ -68,11 +68,6 @@ pub fn runtime() -> Outcome<&'static Runtime> {
     runtime.as_ref().ok_or_else(|| Refusal::from(Code::INITIALIZATION_ERROR))
 }
 
-/// The runtime, if a call was made.
-pub fn started() -> Option<&'static Runtime> {
-    RUNTIME.get().and_then(Option::as_ref)
-}
-
 /// A call: `body` runs unless an earlier kernel failed.
 pub fn enter(name: &str, body: impl FnOnce(&'static Runtime) -> Outcome) -> Code {
     enter_always(name, |runtime| {
@@ -100,8 +95,7 @@ pub fn conclude(name: &str, outcome: Outcome) -> Code {
 
 /// cudaPeekAtLastError
 pub fn peek_last_error() -> Code {
-    let failure = started().and_then(|runtime| *lock(&runtime.failure));
-    failure.unwrap_or_else(|| LAST_ERROR.try_with(Cell::get).unwrap_or(Code::SUCCESS))
+    LAST_ERROR.try_with(Cell::get).unwrap_or(Code::SUCCESS)
 }
 
 /// cudaGetLastError
@@ -246,7 +240,7 @@ impl Runtime {
     /// A kernel by its stub, whether or not it can be loaded.
     pub fn function(&self, stub: u64) -> Outcome<std::sync::Arc<Function>> {
         with_registry(|registry| registry.function(stub))
-            .ok_or_else(|| Code::INVALID_DEVICE_FUNCTION.into())
+            .ok_or_else(|| Code::INVALID_RESOURCE_HANDLE.into())
     }
 
     /// A variable by its shadow on the host: address and bytes.

@@ -258,6 +258,13 @@ impl Streams {
         Err(Code::STREAM_CAPTURE_UNSUPPORTED.into())
     }
 
+    /// Invalidates the capture that a stream takes part in: after a launch that cannot be.
+    pub fn spoil(&mut self, key: StreamKey) {
+        if let Ok(Stream { capture: Some((id, _)), .. }) = self.stream(key) {
+            self.invalidate(id);
+        }
+    }
+
     /// Takes work into the stream's capture; gives it back where it is to run now.
     pub fn submit(&mut self, key: StreamKey, work: Work) -> Outcome<Option<Work>> {
         let StreamKey::Numbered(handle) = key else {
@@ -317,12 +324,11 @@ impl Streams {
             capture.invalid = true;
             return Err(Code::STREAM_CAPTURE_UNMATCHED.into());
         }
-        if capture.mode != Mode::Relaxed && capture.thread != thread {
-            capture.invalid = true;
-            return Err(Code::STREAM_CAPTURE_WRONG_THREAD.into());
-        }
         self.leave(id);
         let Some(capture) = self.captures.remove(&id) else { return Err(unknown()) };
+        if capture.mode != Mode::Relaxed && capture.thread != thread {
+            return Err(Code::STREAM_CAPTURE_WRONG_THREAD.into());
+        }
         if capture.invalid {
             return Err(Code::STREAM_CAPTURE_INVALIDATED.into());
         }
@@ -377,6 +383,10 @@ impl Streams {
     pub fn check_event(&mut self, handle: u64) -> Outcome<Event> {
         let event = self.event(handle)?;
         if let EventState::Captured(id, _) = event.state {
+            if !self.captures.contains_key(&id) {
+                // The capture is over, and what it recorded was never run.
+                return Err(Code::INVALID_VALUE.into());
+            }
             self.invalidate(id);
             return Err(Code::CAPTURED_EVENT.into());
         }
@@ -391,8 +401,8 @@ impl Streams {
             self.check_legacy()?;
         }
         let joined = match (event.state, stream.capture) {
-            (EventState::Never | EventState::Recorded(_), None) => return Ok(()),
-            (EventState::Never | EventState::Recorded(_), Some((id, _))) => {
+            (EventState::Never, _) | (EventState::Recorded(_), None) => return Ok(()),
+            (EventState::Recorded(_), Some((id, _))) => {
                 self.invalidate(id);
                 return Err(Code::STREAM_CAPTURE_ISOLATION.into());
             }
@@ -409,14 +419,14 @@ impl Streams {
         };
         let Some(capture) = self.captures.get(&joined.0) else {
             // The capture that recorded the event is over.
-            return Err(Code::CAPTURED_EVENT.into());
+            return Err(Code::INVALID_VALUE.into());
         };
         if capture.invalid {
             return Err(Code::STREAM_CAPTURE_INVALIDATED.into());
         }
         let StreamKey::Numbered(handle) = key else {
             self.invalidate(joined.0);
-            return Err(Code::STREAM_CAPTURE_UNSUPPORTED.into());
+            return Err(Code::STREAM_CAPTURE_IMPLICIT.into());
         };
         if let Some(stream) = self.streams.get_mut(&handle) {
             stream.capture = Some(joined);

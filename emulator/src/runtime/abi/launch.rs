@@ -3,6 +3,7 @@
 use super::queued;
 use crate::runtime::code::Code;
 use crate::runtime::launch::{Dim3, LaunchConfig, Shape, prepare};
+use crate::runtime::module::lock;
 use crate::runtime::pointer::{Arguments, In, Memory, Out};
 use crate::runtime::refusal::Outcome;
 use crate::runtime::state::{
@@ -18,7 +19,8 @@ fn launch(
     arguments: Arguments,
 ) -> Outcome {
     let found = runtime.find(stub.address())?;
-    let launch = prepare(&runtime.device, &found, shape, arguments)?;
+    let launch = prepare(&runtime.device, &found, shape, arguments)
+        .inspect_err(|_| lock(&runtime.streams).spoil(stream))?;
     runtime.enqueue(stream, Work::Launch(launch))
 }
 

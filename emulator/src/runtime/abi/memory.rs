@@ -95,7 +95,7 @@ calls! {
     };
 
     cudaMallocManaged(pointer: Out<u64>, bytes: u64, flags: u32) |runtime| {
-        if bytes == 0 || !ATTACH.contains(&flags) {
+        if !ATTACH.contains(&flags) {
             return Err(Code::INVALID_VALUE.into());
         }
         allocate(runtime, pointer, bytes, Kind::Managed, flags)
@@ -178,9 +178,6 @@ queued! {
 
     cudaFreeAsync / cudaFreeAsync_ptsz(pointer: Memory, stream: u64) stream => |runtime, key| {
         lock(&runtime.streams).check_not_captured(key)?;
-        if pointer.address() == 0 {
-            return Err(Code::INVALID_VALUE.into());
-        }
         lock(&runtime.memory).free(&runtime.machine, pointer.address(), &[Kind::Device])
     }
 

@@ -6,7 +6,7 @@ use std::ffi::c_char;
 use crate::runtime::code::Code;
 use crate::runtime::module::with_registry;
 use crate::runtime::pointer::{FatBinaryWrapper, In, Memory, Out, Text};
-use crate::runtime::state::{enter_always, started};
+use crate::runtime::state::enter_always;
 
 /// The handle is a number; nvcc's code only hands it back.
 #[unsafe(no_mangle)]
@@ -91,11 +91,6 @@ pub extern "C" fn __cudaInitModule(module: u64) -> c_char {
 /// The handle of a kernel is the address of its stub, which the other calls take in its place anyway.
 #[unsafe(no_mangle)]
 pub extern "C" fn __cudaGetKernel(kernel: Out<u64>, stub: Memory) -> Code {
-    // Static initialisers come here; a program without a device must still start.
-    if started().is_none() && with_registry(|registry| registry.function(stub.address())).is_none()
-    {
-        return Code::INVALID_DEVICE_FUNCTION;
-    }
     enter_always("__cudaGetKernel", |runtime| {
         runtime.function(stub.address())?;
         kernel.set(stub.address())
