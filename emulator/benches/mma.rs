@@ -47,7 +47,16 @@ fn fp4(n: usize, mode: Mode, runs: usize) {
         let scales = RightScales::new(right.clone(), 4, ScaleFormat::UE4M3);
         for ((row, codes), cells) in a.iter().zip(&left).zip(cells.chunks_exact_mut(n)) {
             let row = block_scaled::decode(row);
-            block_scaled::row(&row, *codes, &decoded, &scales, 0, cells, true, mode, &mut scratch);
+            block_scaled::row(
+                &row,
+                *codes,
+                (&decoded, &scales),
+                0,
+                cells,
+                true,
+                mode,
+                &mut scratch,
+            );
         }
         black_box(&cells);
     });

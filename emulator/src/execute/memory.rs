@@ -1,19 +1,342 @@
-//! Stub.
+//! Loads, stores and atomic operations of threads, and conversions of addresses (PTX ISA, "Data Movement and
+//! Conversion Instructions", "atom", "red").
+//!
+//! Semantics, scopes and cache hints have no function here: the machine is sequentially consistent for threads.
+
+mod access;
+mod atomic;
+
+pub use access::{read_generic, read_parameter, write_parameter};
+
 use super::{Flow, Step};
 use crate::fault::{Fault, Result};
-use crate::program::{Lowered, Scope};
-use crate::ptx::Statement;
+use crate::machine::address::{self, Target};
+use crate::machine::registers::LANES;
+use crate::program::{Address, Convergence, Lowered, Op as AnyOp, Scope, Value};
+use crate::ptx::{Class, Operand, Register, Space, Statement};
+use access::{Cells, WIDEST};
+
+/// An element of a vector: where it goes to, or comes from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Element {
+    /// Nowhere.
+    Sink,
+    /// A register.
+    Register(Register),
+    /// Bits.
+    Value(Value),
+}
 
 /// Lowered.
 #[derive(Clone, Debug)]
-pub enum Op {}
+pub enum Op {
+    /// `ld`
+    Load {
+        /// Where.
+        address: Address,
+        /// Bytes of an element.
+        bytes: u32,
+        /// Whether elements narrower than 32 bits keep their sign.
+        signed: bool,
+        /// Registers, in order.
+        into: Box<[Element]>,
+    },
+    /// `st`
+    Store {
+        /// Where.
+        address: Address,
+        /// Bytes of an element.
+        bytes: u32,
+        /// Values, in order.
+        from: Box<[Element]>,
+    },
+    /// `atom` and `red`
+    Atomic(Box<atomic::Atomic>),
+    /// `cvta`: adds, or takes away, the window of a space.
+    Convert {
+        /// Destination.
+        into: Register,
+        /// Source.
+        from: Value,
+        /// Whether to a generic address.
+        to_generic: bool,
+        /// The window; 0 for global memory.
+        window: u64,
+    },
+    /// `isspacep`
+    IsSpace {
+        /// A predicate.
+        into: Register,
+        /// Generic address.
+        from: Value,
+        /// Which space.
+        space: Space,
+    },
+}
+
+/// The state space that an opcode names.
+fn space_of(statement: &Statement) -> Result<Space> {
+    for word in &statement.suffixes {
+        return Ok(match word.as_str() {
+            "param" | "param::entry" | "param::func" => Space::Param,
+            "shared" | "shared::cta" => Space::Shared,
+            "shared::cluster" => Space::SharedCluster,
+            "global" => Space::Global,
+            // Constant memory lives in global memory.
+            "const" => Space::Global,
+            "local" => Space::Local,
+            _ => continue,
+        });
+    }
+    Ok(Space::Generic)
+}
+
+/// Bytes of a type by its word.
+fn bytes_of(word: &str) -> Option<u32> {
+    Some(match word {
+        "b8" | "u8" | "s8" => 1,
+        "b16" | "u16" | "s16" | "f16" | "bf16" => 2,
+        "b32" | "u32" | "s32" | "f32" | "f16x2" | "bf16x2" => 4,
+        "b64" | "u64" | "s64" | "f64" | "f32x2" => 8,
+        "b128" => 16,
+        _ => return None,
+    })
+}
+
+fn elements(operand: &Operand, bytes: u32, scope: &Scope<'_>) -> Result<Box<[Element]>> {
+    let one = |operand: &Operand| {
+        Ok(match operand {
+            Operand::Sink => Element::Sink,
+            Operand::Register(register) => Element::Register(*register),
+            other => Element::Value(scope.value(other, bytes * 8)?),
+        })
+    };
+    match operand {
+        Operand::Vector(parts) => parts.iter().map(one).collect(),
+        single => Ok(Box::new([one(single)?])),
+    }
+}
 
 /// Lowers.
-pub fn lower(statement: &Statement, _scope: &Scope<'_>) -> Lowered {
-    Err(Fault::unsupported(statement.opcode()))
+pub fn lower(statement: &Statement, scope: &Scope<'_>) -> Lowered {
+    let unsupported = || Fault::unsupported("operands or type");
+    let space = space_of(statement)?;
+    let word = statement.suffixes.last().map_or("", String::as_str);
+    let op = match (statement.family.as_str(), statement.operands.as_slice()) {
+        ("ld" | "ldu", [into, from, ..]) => {
+            let bytes = bytes_of(word).ok_or_else(unsupported)?;
+            let into = elements(into, bytes, scope)?;
+            if into.iter().any(|element| matches!(element, Element::Value(_)))
+                || into.len() * bytes as usize > WIDEST
+            {
+                return Err(unsupported());
+            }
+            let address = scope.address(from, space)?;
+            Op::Load { address, bytes, signed: word.starts_with('s'), into }
+        }
+        ("st", [into, from, ..]) => {
+            let bytes = bytes_of(word).ok_or_else(unsupported)?;
+            let from = elements(from, bytes, scope)?;
+            if from.contains(&Element::Sink) || from.len() * bytes as usize > WIDEST {
+                return Err(unsupported());
+            }
+            Op::Store { address: scope.address(into, space)?, bytes, from }
+        }
+        ("atom" | "red", _) => Op::Atomic(Box::new(atomic::lower(statement, space, scope)?)),
+        ("cvta", [Operand::Register(into), from]) => Op::Convert {
+            into: *into,
+            from: match from {
+                Operand::Address(..) => return Err(unsupported()),
+                from => scope.value(from, 64)?,
+            },
+            to_generic: !statement.has("to"),
+            window: match space {
+                Space::Global => 0,
+                Space::Shared | Space::SharedCluster => address::SHARED_WINDOW,
+                Space::Param => address::PARAM_WINDOW,
+                Space::Local => address::LOCAL_WINDOW,
+                Space::Generic | Space::Const => return Err(unsupported()),
+            },
+        },
+        ("isspacep", [Operand::Register(into), from]) => {
+            Op::IsSpace { into: *into, from: scope.value(from, 64)?, space }
+        }
+        _ => return Err(unsupported()),
+    };
+    Ok((AnyOp::Memory(op), Convergence::None))
+}
+
+/// The address of each lane, and for a generic one what it names.
+fn targets(address: Address, step: &Step<'_>) -> [Target; LANES] {
+    let mut sums = [0; LANES];
+    let offset = address.offset as u64;
+    match address.base {
+        Value::Register(register) => {
+            let registers = &step.warp_ref().registers;
+            match register.class {
+                Class::Double => {
+                    if let Some(lanes) = registers.doubles.get(register.index as usize) {
+                        sums = lanes.map(|base| base.wrapping_add(offset));
+                    }
+                }
+                Class::Word => {
+                    if let Some(lanes) = registers.words.get(register.index as usize) {
+                        sums = lanes.map(|base| u64::from(base).wrapping_add(offset));
+                    }
+                }
+                Class::Predicate | Class::Quad => {}
+            }
+        }
+        Value::Shared(at) => {
+            sums = [u64::from(address::shared(step.rank, at)).wrapping_add(offset); LANES];
+        }
+        Value::Constant(at) => {
+            let mut sum = at.wrapping_add(offset);
+            if matches!(address.space, Space::Shared) {
+                // A bare number means the thread block's own memory.
+                sum |= u64::from(address::shared(step.rank, 0));
+            }
+            sums = [sum; LANES];
+        }
+        Value::Special(_) => {
+            for lane in step.each_lane() {
+                sums[lane] = step.value(address.base, lane).wrapping_add(offset);
+            }
+        }
+    }
+    sums.map(|sum| match address.space {
+        Space::Generic => address::resolve(sum),
+        Space::Param => Target::Param(sum as u32),
+        Space::Shared | Space::SharedCluster => Target::Shared(sum as u32),
+        Space::Global | Space::Const => Target::Global(sum),
+        Space::Local => Target::Local(sum as u32),
+    })
 }
 
 /// Executes.
-pub fn execute(op: &Op, _step: &mut Step<'_>) -> Result<Flow> {
-    match *op {}
+pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
+    match op {
+        Op::Load { address, bytes, signed, into } => {
+            let mut cells: Cells = [[0; WIDEST]; LANES];
+            let width = *bytes as usize * into.len();
+            let targets = targets(*address, step);
+            access::read(step, address.space, &targets, width, &mut cells)?;
+            for (index, element) in into.iter().enumerate() {
+                if let Element::Register(register) = element {
+                    write(step, *register, *bytes, *signed, &cells, index * *bytes as usize);
+                }
+            }
+        }
+        Op::Store { address, bytes, from } => {
+            let mut cells: Cells = [[0; WIDEST]; LANES];
+            for (index, element) in from.iter().enumerate() {
+                gather(step, *element, *bytes, &mut cells, index * *bytes as usize);
+            }
+            let targets = targets(*address, step);
+            access::write(step, address.space, &targets, *bytes as usize * from.len(), &cells)?;
+        }
+        Op::Atomic(op) => {
+            let targets = targets(op.address, step);
+            atomic::execute(op, &targets, step)?;
+        }
+        Op::Convert { into, from, to_generic, window } => {
+            for lane in step.each_lane() {
+                let address = step.value(*from, lane);
+                let address = match (*window, *to_generic) {
+                    (0, _) => address,
+                    (window, true) => window + address,
+                    (_, false) => address & address::WINDOW_MASK,
+                };
+                step.set(*into, lane, address);
+            }
+        }
+        Op::IsSpace { into, from, space } => {
+            for lane in step.each_lane() {
+                let target = address::resolve(step.value(*from, lane));
+                let inside = match (space, target) {
+                    (Space::Shared, Target::Shared(address)) => {
+                        address::split_shared(address).0 == step.rank
+                    }
+                    (Space::SharedCluster, Target::Shared(_))
+                    | (Space::Global | Space::Const, Target::Global(_))
+                    | (Space::Param, Target::Param(_))
+                    | (Space::Local, Target::Local(_)) => true,
+                    _ => false,
+                };
+                step.set(*into, lane, u64::from(inside));
+            }
+        }
+    }
+    Ok(Flow::Next)
+}
+
+fn bytes_at<const N: usize>(cell: &[u8; WIDEST], at: usize) -> [u8; N] {
+    let mut bytes = [0; N];
+    if let Some(from) = cell.get(at..at + N) {
+        bytes.copy_from_slice(from);
+    }
+    bytes
+}
+
+/// Writes a register of the lanes from their cells.
+fn write(
+    step: &mut Step<'_>,
+    register: Register,
+    bytes: u32,
+    signed: bool,
+    cells: &Cells,
+    at: usize,
+) {
+    let lanes = step.lanes;
+    let registers = &mut step.warp().registers;
+    let index = register.index as usize;
+    if let (4, Class::Word) = (bytes, register.class) {
+        let Some(into) = registers.words.get_mut(index) else { return };
+        for (lane, (into, cell)) in into.iter_mut().zip(cells).enumerate() {
+            if lanes >> lane & 1 != 0 {
+                *into = u32::from_le_bytes(bytes_at(cell, at));
+            }
+        }
+        return;
+    }
+    for lane in (0..LANES).filter(|lane| lanes >> lane & 1 != 0) {
+        let wide = u128::from_le_bytes(match bytes {
+            16 => bytes_at(&cells[lane], at),
+            _ => {
+                let mut wide = [0; 16];
+                let part: [u8; 8] = bytes_at(&cells[lane], at);
+                wide[..bytes as usize].copy_from_slice(&part[..bytes as usize]);
+                wide
+            }
+        });
+        let extended = match (signed, bytes) {
+            (true, 1) => wide as i8 as u64,
+            (true, 2) => wide as i16 as u64,
+            (true, 4) => wide as i32 as u64,
+            _ => wide as u64,
+        };
+        match (register.class, registers.quads.get_mut(index)) {
+            (Class::Quad, Some(quad)) => quad[lane] = wide,
+            _ => registers.set(register, lane, extended),
+        }
+    }
+}
+
+/// Brings values of the lanes into their cells.
+fn gather(step: &Step<'_>, element: Element, bytes: u32, cells: &mut Cells, at: usize) {
+    let registers = &step.warp_ref().registers;
+    let count = bytes as usize;
+    for lane in step.each_lane() {
+        let value = match element {
+            Element::Sink => 0,
+            Element::Register(Register { class: Class::Quad, index }) => {
+                registers.quads.get(index as usize).map_or(0, |quad| quad[lane])
+            }
+            Element::Register(register) => u128::from(registers.get(register, lane)),
+            Element::Value(value) => u128::from(step.value(value, lane)),
+        };
+        if let Some(into) = cells[lane].get_mut(at..at + count) {
+            into.copy_from_slice(&value.to_le_bytes()[..count]);
+        }
+    }
 }

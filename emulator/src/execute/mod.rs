@@ -7,12 +7,13 @@ pub mod matrix;
 pub mod memory;
 pub mod scalar;
 pub mod shuffle;
+mod special;
 pub mod sync;
 pub mod tcgen05;
 pub mod wgmma;
 
 use crate::fault::{Fault, FaultKind, Place, Result};
-use crate::machine::address::{Target, resolve};
+use crate::machine::address::{Target, resolve, shared};
 use crate::machine::asynchronous::{Agent, Operation};
 use crate::machine::cluster::Cluster;
 use crate::machine::cta::Cta;
@@ -108,8 +109,13 @@ impl Step<'_> {
     }
 
     /// A value in a lane.
-    pub fn value(&self, _value: Value, _lane: usize) -> u64 {
-        0
+    pub fn value(&self, value: Value, lane: usize) -> u64 {
+        match value {
+            Value::Register(register) => self.warp_ref().registers.get(register, lane),
+            Value::Constant(bits) => bits,
+            Value::Special(special) => self.special(special, lane),
+            Value::Shared(offset) => u64::from(shared(self.rank, offset)),
+        }
     }
 
     /// The 64 bits of an address in a lane.

@@ -182,7 +182,7 @@ fn new_cta(launch: &Launch, rank: u32, id: [u32; 3], smid: u32) -> Cta {
             .map(|index| {
                 let lanes = (threads - index * 32).min(32);
                 let mask = (u64::from(u32::MAX) >> (32 - lanes)) as u32;
-                let registers = Registers::new(launch.program.registers);
+                let registers = Registers::new(kernel.registers);
                 let local = kernel.local + kernel.call_bytes;
                 Warp::new(index, mask, kernel.start, registers, local as usize)
             })

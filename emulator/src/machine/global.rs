@@ -1,10 +1,11 @@
 //! Device memory: allocations whose addresses are addresses of the host.
 //!
-//! An allocation is a slice of atomic words, so that thread blocks on several threads of the host can share it in safe
-//! Rust. Each byte has a bit that says whether it was ever written.
+//! An allocation is a slice of atomic words of 8 bytes, so that thread blocks on several threads of the host can share
+//! it in safe Rust, and so that an aligned access of up to 8 bytes is one. Each byte has a bit that says whether it was
+//! ever written.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::fault::{Fault, FaultKind, Result};
@@ -19,7 +20,7 @@ pub struct Allocation {
     bytes: u64,
     /// First word of the allocation in `words`.
     skip: usize,
-    words: Box<[AtomicU32]>,
+    words: Box<[AtomicU64]>,
     /// One bit for each byte, 32 bytes to a word.
     written: Box<[AtomicU32]>,
 }
@@ -27,11 +28,11 @@ pub struct Allocation {
 impl Allocation {
     fn new(bytes: u64) -> Option<Self> {
         let padded = usize::try_from(bytes.checked_add(2 * ALIGNMENT)?).ok()?;
-        let words = zeroed(padded.div_ceil(4))?;
+        let words = zeroed(padded.div_ceil(8))?;
         let start = words.as_ptr() as u64;
         let address = start.next_multiple_of(ALIGNMENT);
         let written = zeroed(usize::try_from(bytes.div_ceil(32)).ok()?)?;
-        Some(Self { address, bytes, skip: ((address - start) / 4) as usize, words, written })
+        Some(Self { address, bytes, skip: ((address - start) / 8) as usize, words, written })
     }
 
     /// First byte.
@@ -44,8 +45,8 @@ impl Allocation {
         self.bytes
     }
 
-    fn word(&self, offset: u64) -> &AtomicU32 {
-        &self.words[self.skip + (offset / 4) as usize]
+    fn word(&self, offset: u64) -> &AtomicU64 {
+        &self.words[self.skip + (offset / 8) as usize]
     }
 
     fn mark(&self, offset: u64, bytes: u64) {
@@ -96,17 +97,17 @@ impl Allocation {
                 ),
             ));
         }
-        let load = |at: u64| self.word(at).load(Ordering::Relaxed).to_le_bytes();
+        let load = |at: u64| self.word(at).load(Ordering::Acquire).to_le_bytes();
         let (head, rest) = into.split_at_mut(head(offset, into.len()));
         if !head.is_empty() {
-            let from = (offset % 4) as usize;
+            let from = (offset % 8) as usize;
             head.copy_from_slice(&load(offset)[from..from + head.len()]);
         }
         let mut at = offset + head.len() as u64;
-        let mut words = rest.chunks_exact_mut(4);
+        let mut words = rest.chunks_exact_mut(8);
         for word in &mut words {
             word.copy_from_slice(&load(at));
-            at += 4;
+            at += 8;
         }
         let tail = words.into_remainder();
         if !tail.is_empty() {
@@ -118,16 +119,17 @@ impl Allocation {
     /// Writes bytes to an address.
     pub fn write(&self, address: u64, from: &[u8]) -> Result<()> {
         let offset = self.offset(address, from.len() as u64)?;
+        // First: whoever sees the bytes sees that they are written.
+        self.mark(offset, from.len() as u64);
         let (head, rest) = from.split_at(head(offset, from.len()));
         self.write_part(offset, head);
         let mut at = offset + head.len() as u64;
-        let (words, tail) = rest.as_chunks::<4>();
+        let (words, tail) = rest.as_chunks::<8>();
         for word in words {
-            self.word(at).store(u32::from_le_bytes(*word), Ordering::Relaxed);
-            at += 4;
+            self.word(at).store(u64::from_le_bytes(*word), Ordering::Release);
+            at += 8;
         }
         self.write_part(at, tail);
-        self.mark(offset, from.len() as u64);
         Ok(())
     }
 
@@ -136,22 +138,29 @@ impl Allocation {
         if from.is_empty() {
             return;
         }
-        let first = (offset % 4) as usize;
-        let (mut bytes, mut kept) = ([0; 4], [0xFF; 4]);
+        let first = (offset % 8) as usize;
+        let (mut bytes, mut kept) = ([0; 8], [0xFF; 8]);
         bytes[first..first + from.len()].copy_from_slice(from);
         kept[first..first + from.len()].fill(0);
-        let (value, kept) = (u32::from_le_bytes(bytes), u32::from_le_bytes(kept));
+        let (value, kept) = (u64::from_le_bytes(bytes), u64::from_le_bytes(kept));
         // A neighbour of another thread block may share the word.
-        let word = self.word(offset);
-        let mut old = word.load(Ordering::Relaxed);
-        while let Err(now) = word.compare_exchange_weak(
-            old,
-            old & kept | value,
-            Ordering::Relaxed,
-            Ordering::Relaxed,
-        ) {
-            old = now;
+        exchange(self.word(offset), |old| old & kept | value);
+    }
+
+    /// An atomic operation on 2, 4 or 8 bytes that are aligned to their size; gives what was there.
+    pub fn update(&self, address: u64, bytes: u32, mut change: impl FnMut(u64) -> u64) -> Result<u64> {
+        let offset = self.offset(address, u64::from(bytes))?;
+        if !address.is_multiple_of(u64::from(bytes.max(1))) {
+            let message = format!("an atomic operation at {address:#x}, no multiple of {bytes}");
+            return Err(Fault::new(FaultKind::Misaligned, message));
         }
+        self.mark(offset, u64::from(bytes));
+        let shift = 8 * (offset % 8);
+        let mask = u64::MAX >> (64 - 8 * bytes.clamp(1, 8));
+        let old = exchange(self.word(offset), |word| {
+            word & !(mask << shift) | (change(word >> shift & mask) & mask) << shift
+        });
+        Ok(old >> shift & mask)
     }
 
     fn offset(&self, address: u64, bytes: u64) -> Result<u64> {
@@ -164,7 +173,7 @@ impl Allocation {
 
 /// Bytes before the first whole word.
 fn head(offset: u64, bytes: usize) -> usize {
-    ((4 - offset % 4) % 4).min(bytes as u64) as usize
+    ((8 - offset % 8) % 8).min(bytes as u64) as usize
 }
 
 fn outside(address: u64, bytes: u64, near: Option<&Allocation>) -> Fault {
@@ -178,16 +187,26 @@ fn outside(address: u64, bytes: u64, near: Option<&Allocation>) -> Fault {
 
 /// Asks the host for zeroed memory, which it gives page by page when it is touched first: memory that a program
 /// allocates and does not use costs nothing.
-fn zeroed(words: usize) -> Option<Box<[AtomicU32]>> {
+fn zeroed<T: bytemuck::Zeroable>(words: usize) -> Option<Box<[T]>> {
     bytemuck::try_zeroed_slice_box(words).ok()
+}
+
+fn exchange(word: &AtomicU64, mut change: impl FnMut(u64) -> u64) -> u64 {
+    let mut old = word.load(Ordering::Acquire);
+    while let Err(now) =
+        word.compare_exchange_weak(old, change(old), Ordering::AcqRel, Ordering::Acquire)
+    {
+        old = now;
+    }
+    old
 }
 
 /// The table of allocations.
 #[derive(Debug, Default)]
 pub struct GlobalMemory {
     allocations: RwLock<BTreeMap<u64, Arc<Allocation>>>,
-    /// Held by atomic operations on more than a word.
-    doubles: Mutex<()>,
+    /// Held by atomic operations on 16 bytes.
+    wide: Mutex<()>,
 }
 
 impl GlobalMemory {
@@ -226,7 +245,8 @@ impl GlobalMemory {
         (address - allocation.address < allocation.bytes.max(1)).then(|| Arc::clone(allocation))
     }
 
-    fn locate(&self, address: u64, bytes: u64) -> Result<Arc<Allocation>> {
+    /// The allocation that holds these bytes.
+    pub fn locate(&self, address: u64, bytes: u64) -> Result<Arc<Allocation>> {
         let table = self.allocations.read().unwrap_or_else(PoisonError::into_inner);
         let near = table.range(..=address).next_back().map(|(_, allocation)| allocation);
         match near {
@@ -261,33 +281,21 @@ impl GlobalMemory {
     /// An atomic operation on a word that is aligned to 4 bytes; gives what was there.
     pub fn update(&self, address: u64, mut change: impl FnMut(u32) -> u32) -> Result<u32> {
         let allocation = self.locate(address, 4)?;
-        let offset = address - allocation.address;
-        if !address.is_multiple_of(4) {
-            let message = format!("an atomic operation at {address:#x}, no multiple of 4");
-            return Err(Fault::new(FaultKind::Misaligned, message));
-        }
-        let word = allocation.word(offset);
-        let mut old = word.load(Ordering::Acquire);
-        while let Err(now) =
-            word.compare_exchange_weak(old, change(old), Ordering::AcqRel, Ordering::Acquire)
-        {
-            old = now;
-        }
-        allocation.mark(offset, 4);
-        Ok(old)
+        Ok(allocation.update(address, 4, |old| u64::from(change(old as u32)))? as u32)
     }
 
-    /// An atomic operation on eight bytes that are aligned to 8; gives what was there. It is atomic among its like.
-    pub fn update_double(&self, address: u64, change: impl FnOnce(u64) -> u64) -> Result<u64> {
-        let allocation = self.locate(address, 8)?;
-        if !address.is_multiple_of(8) {
-            let message = format!("an atomic operation at {address:#x}, no multiple of 8");
-            return Err(Fault::new(FaultKind::Misaligned, message));
-        }
-        let _alone = self.doubles.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut bytes = [0; 8];
-        allocation.read(address, &mut bytes, false)?;
-        let old = u64::from_le_bytes(bytes);
+    /// An atomic operation on eight bytes that are aligned to 8; gives what was there.
+    pub fn update_double(&self, address: u64, change: impl FnMut(u64) -> u64) -> Result<u64> {
+        self.locate(address, 8)?.update(address, 8, change)
+    }
+
+    /// An atomic operation on 16 aligned bytes; gives what was there. It is atomic among its like.
+    pub fn update_wide(&self, address: u64, change: impl FnOnce(u128) -> u128) -> Result<u128> {
+        let allocation = self.locate(address, 16)?;
+        let _alone = self.wide.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut bytes = [0; 16];
+        allocation.read(address, &mut bytes, true)?;
+        let old = u128::from_le_bytes(bytes);
         allocation.write(address, &change(old).to_le_bytes())?;
         Ok(old)
     }

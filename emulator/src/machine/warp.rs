@@ -1,7 +1,9 @@
 //! A warp: 32 lanes that may stand at different instructions.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
+use crate::machine::global::Allocation;
 use crate::machine::registers::{LANES, Registers};
 use crate::tensor::loads::PendingLoads;
 
@@ -223,6 +225,8 @@ pub struct Warp {
     pub wgmma: WgmmaGroups,
     /// Instructions executed.
     pub executed: u64,
+    /// The allocation of its last access to global memory: the next is likely there too.
+    pub allocation: Option<Arc<Allocation>>,
     /// It has read accumulators: its instructions count as those of the epilogue.
     pub reads_accumulators: bool,
     /// The round of the cluster's barrier that it arrived in and has not waited for.
@@ -289,5 +293,39 @@ impl Warp {
             }
         }
         kept
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_groups_but_the_newest_have_to_be_over() {
+        let mut groups = BulkGroups::default();
+        groups.issue(1);
+        groups.issue(2);
+        groups.commit();
+        groups.issue(3);
+        groups.commit();
+        groups.issue(4);
+        // What is in no group is not waited for.
+        assert!(groups.is_over(2, false) && !groups.is_over(1, true));
+        // The newer group does not stand for the older one.
+        groups.read(3);
+        groups.written(3);
+        assert!(!groups.is_over(1, true) && !groups.is_over(0, true));
+        groups.read(1);
+        groups.read(2);
+        assert!(groups.is_over(0, true) && !groups.is_over(1, false));
+        groups.written(2);
+        groups.written(1);
+        assert!(groups.is_over(0, false));
+        assert!(groups.committed.is_empty());
+        // An operation may be over before its group is committed.
+        groups.read(4);
+        groups.written(4);
+        groups.commit();
+        assert!(groups.is_over(0, false) && groups.open.is_empty());
     }
 }

@@ -1,6 +1,8 @@
 //! A module made ready to run: every statement lowered to an [`Op`], every variable placed.
 
+pub(crate) mod layout;
 mod lower;
+pub(crate) mod registers;
 
 use std::collections::HashMap;
 
@@ -101,6 +103,8 @@ pub struct Kernel {
     pub local: u32,
     /// Bytes that `.param` variables of functions and calls take of each thread, after the parameters.
     pub call_bytes: u32,
+    /// How many registers there are of each class: predicates, words, doubles, quads.
+    pub registers: [u32; 4],
     /// `.maxntid`
     pub max_threads: Option<u32>,
     /// `.reqnctapercluster`
@@ -112,11 +116,11 @@ pub struct Kernel {
 pub struct Program {
     /// `sm_100a`
     pub target: String,
-    /// Lowered statements of all functions. Each function ends with a `ret`.
+    /// Lowered statements of all functions. A `call` with results is two: the second fetches them. Each function ends with a `ret`.
     pub instructions: Vec<Instruction>,
     /// By name.
     pub kernels: HashMap<String, Kernel>,
-    /// How many registers there are of each class: predicates, words, doubles, quads.
+    /// The most that a kernel has of each class: predicates, words, doubles, quads.
     pub registers: [u32; 4],
     /// From `.file`, by number.
     pub files: Vec<(u32, String)>,

@@ -116,8 +116,7 @@ pub struct Scratch {
 pub fn row(
     left: &[i16; K],
     scales: [u8; 4],
-    right: &Right,
-    right_scales: &RightScales,
+    (right, right_scales): (&Right, &RightScales),
     first: usize,
     into: &mut [u32],
     accumulate: bool,

@@ -56,16 +56,17 @@ impl<'a> Tile<'a> {
             return Err(Fault::new(FaultKind::Descriptor, message));
         }
         let first = coordinates[0];
-        if map.element.is_padded() && first % 128 != 0 {
-            let message =
-                format!("the first coordinate is {first}, no multiple of 128; {}", map.describe());
-            return Err(Fault::new(FaultKind::Misaligned, message));
-        }
-        if map.element == Element::U4 && first % 2 != 0 {
-            return Err(Fault::unsupported(format!(
-                "a first coordinate of {first} that lies within a byte; {}",
+        // A row begins at a multiple of 16 bytes of the tensor's; anything else is an illegal instruction on an H100.
+        let multiple = match map.element {
+            Element::U4Padded | Element::U6Padded => 128,
+            element => 128 / element.bits() as i32,
+        };
+        if first % multiple != 0 {
+            let message = format!(
+                "the first coordinate is {first}, no multiple of {multiple}; {}",
                 map.describe()
-            )));
+            );
+            return Err(Fault::new(FaultKind::Misaligned, message));
         }
         let mut wide = [0; MAX_RANK];
         for (wide, coordinate) in wide.iter_mut().zip(coordinates) {
@@ -78,10 +79,10 @@ impl<'a> Tile<'a> {
     fn row(&self, index: u32) -> [i64; MAX_RANK] {
         let mut at = self.coordinates;
         let mut left = index;
-        for axis in 1..MAX_RANK {
-            let step = left % self.counts[axis];
-            left /= self.counts[axis];
-            at[axis] += i64::from(step * self.map.element_strides[axis]);
+        let axes = self.counts.iter().zip(self.map.element_strides);
+        for (at, (count, stride)) in at.iter_mut().zip(axes).skip(1) {
+            *at += i64::from(left % count * stride);
+            left /= count;
         }
         at
     }
@@ -100,8 +101,8 @@ impl<'a> Tile<'a> {
         }
         let bits = map.element.bits();
         let mut address = u128::from(map.address) + u128::from(start as u64 * bits / 8);
-        for axis in 1..map.rank {
-            address += at[axis] as u128 * u128::from(map.strides[axis - 1]);
+        for (at, stride) in at[1..map.rank].iter().zip(map.strides) {
+            address += *at as u128 * u128::from(stride);
         }
         let Ok(address) = u64::try_from(address) else {
             let message =
@@ -179,7 +180,7 @@ pub fn gather(map: &TensorMap, memory: &GlobalMemory, coordinates: &[i32]) -> Re
             }
         } else {
             window.with(index, inside, |from| from.read(inside.address, part, true))?;
-            flush(map.element, part);
+            round_tf32(map.element, part);
         }
     }
     Ok(bytes)
@@ -187,7 +188,7 @@ pub fn gather(map: &TensorMap, memory: &GlobalMemory, coordinates: &[i32]) -> Re
 
 /// A box that is out of bounds altogether.
 fn filled(map: &TensorMap) -> Vec<u8> {
-    let bytes = map.box_bytes() as usize;
+    let bytes = (map.rows() * map.row_bytes()) as usize;
     match (map.element, map.fill) {
         (Element::U4Padded | Element::U6Padded, _) => {
             let group = map.element.bits() as usize * 2;
@@ -196,33 +197,28 @@ fn filled(map: &TensorMap) -> Vec<u8> {
             chunk.repeat(bytes / 16)
         }
         (_, Fill::Zero) => vec![0; bytes],
-        (element, Fill::Nan) => {
-            let pattern = nan(element).to_le_bytes();
-            let size = (element.bits() / 8) as usize;
-            pattern[..size].repeat(bytes / size)
-        }
+        (_, Fill::Nan) => OUT_OF_BOUNDS.to_le_bytes().repeat(bytes / 2),
     }
 }
 
-/// The NaN that stands for an element out of bounds.
-fn nan(element: Element) -> u64 {
-    match element {
-        Element::F64 => 0x7FFF_FFFF_FFFF_FFFF,
-        Element::F32 | Element::F32Ftz | Element::Tf32 | Element::Tf32Ftz => 0x7FFF_FFFF,
-        _ => 0x7FFF,
-    }
-}
+/// What stands for an element out of bounds, whatever its type: each 16 bits of it (recorded on an H100).
+const OUT_OF_BOUNDS: u16 = 0x7FF7;
 
-/// Subnormal numbers become zeros of their sign.
-fn flush(element: Element, bytes: &mut [u8]) {
-    if !matches!(element, Element::F32Ftz | Element::Tf32Ftz) {
+/// Loads as `.tf32` round to 10 bits of fraction, ties to even; NaN become one (recorded on an H100). Other types come as
+/// they are, also those that flush: only reductions do that.
+fn round_tf32(element: Element, bytes: &mut [u8]) {
+    if !matches!(element, Element::Tf32 | Element::Tf32Ftz) {
         return;
     }
     for word in bytes.as_chunks_mut::<4>().0 {
         let bits = u32::from_le_bytes(*word);
-        if bits & 0x7F80_0000 == 0 {
-            *word = (bits & 0x8000_0000).to_le_bytes();
-        }
+        let rounded = if f32::from_bits(bits).is_nan() {
+            0x7FFF_E000
+        } else {
+            // Half of the last bit that is kept, less one where that bit is even.
+            (bits + 0xFFF + ((bits >> 13) & 1)) & !0x1FFF
+        };
+        *word = rounded.to_le_bytes();
     }
 }
 
@@ -237,11 +233,11 @@ pub fn source(
     let tile = Tile::new(map, coordinates)?;
     // Whether all of it lies in shared memory.
     shared.peek(offset, map.box_bytes())?;
-    let mut bytes = vec![0; map.box_bytes() as usize];
     let row_bytes = map.row_bytes() as usize;
+    let mut bytes = vec![0; map.rows() as usize * row_bytes];
     for (index, row) in bytes.chunks_exact_mut(row_bytes).enumerate() {
         let Some(inside) = tile.inside(index as u32)? else { continue };
-        let start = offset as usize + index * row_bytes;
+        let start = offset as usize + index * map.pitch() as usize;
         if map.swizzle.span().is_none() {
             let part = &mut row[inside.skip..inside.skip + inside.shared];
             let from = (start + inside.skip) as u32;

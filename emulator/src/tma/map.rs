@@ -110,7 +110,7 @@ pub struct TensorMap {
 impl Tiled<'_> {
     /// The 128 bytes, or why `cuTensorMapEncodeTiled` refuses. The rules are those of its text in cuda.h 13.5.
     pub fn encode(&self) -> Result<[u8; BYTES]> {
-        if self.tensor_map % 64 != 0 {
+        if !self.tensor_map.is_multiple_of(64) {
             return refuse(format!("tensorMap is at {:#x}, no multiple of 64", self.tensor_map));
         }
         check_rank(self.rank)?;
@@ -294,6 +294,17 @@ impl TensorMap {
                 map.element_strides[index] = u32::from(raw.element_strides[index]);
             }
         }
+        // The limit of the driver of an H100, seen between 192 and 256 KiB.
+        if map.box_dims[1..].iter().map(|extent| u64::from(*extent)).product::<u64>()
+            * u64::from(map.row_bytes())
+            >= 1 << 18
+        {
+            return refuse(format!(
+                "boxDim is {:?}: 256 KiB or more of tensorDataType {}",
+                &map.box_dims[..rank],
+                raw.element
+            ));
+        }
         Ok(map)
     }
 
@@ -317,9 +328,14 @@ impl TensorMap {
         (u64::from(self.box_dims[0]) * self.element.bits() / 8) as u32
     }
 
-    /// Bytes of the box in shared memory.
+    /// Distance in bytes between rows in shared memory. A swizzle pads rows to its span (seen on an H100).
+    pub fn pitch(&self) -> u32 {
+        self.swizzle.span().unwrap_or(self.row_bytes())
+    }
+
+    /// Bytes of shared memory that the box takes, with what pads its rows.
     pub fn box_bytes(&self) -> u32 {
-        self.rows() * self.row_bytes()
+        self.rows() * self.pitch()
     }
 
     /// Bytes that a load counts at its mbarrier: the whole box, also what is out of bounds, without padding.
@@ -343,7 +359,7 @@ impl TensorMap {
 
 fn check_address(raw: &Raw, rank: usize, element: Element) -> Result<()> {
     let align = if element.is_padded() { 32 } else { 16 };
-    if raw.address % align != 0 {
+    if !raw.address.is_multiple_of(align) {
         return refuse(format!("globalAddress is {:#x}, no multiple of {align}", raw.address));
     }
     for (index, extent) in raw.dims[..rank].iter().enumerate() {
@@ -356,7 +372,7 @@ fn check_address(raw: &Raw, rank: usize, element: Element) -> Result<()> {
         Element::U4Padded | Element::U6Padded => 128,
         _ => 1,
     };
-    if raw.dims[0] % multiple != 0 {
+    if !raw.dims[0].is_multiple_of(multiple) {
         return refuse(format!(
             "globalDim[0] is {}, no multiple of {multiple} as tensorDataType {} needs",
             raw.dims[0], raw.element
@@ -389,7 +405,7 @@ fn check_box(raw: &Raw, rank: usize, element: Element) -> Result<()> {
         return refuse(format!("boxDim[0] is {inner}; tensorDataType {} needs 128", raw.element));
     }
     let bits = inner * element.bits();
-    if bits % 128 != 0 {
+    if !bits.is_multiple_of(128) {
         return refuse(format!("boxDim[0] is {inner}: {bits} bits, no multiple of 16 bytes"));
     }
     Ok(())

@@ -23,5 +23,6 @@ pub fn load(
     coordinates: &[i32],
     offset: u32,
 ) -> Result<Image> {
-    Ok(swizzle::place(map.swizzle, offset, &copy::gather(map, memory, coordinates)?))
+    let rows = copy::gather(map, memory, coordinates)?;
+    Ok(swizzle::place(map.swizzle, offset, &rows, map.row_bytes()))
 }

@@ -6,6 +6,9 @@ use super::element::Element;
 use crate::fault::{Fault, FaultKind, Result};
 use crate::machine::global::{Allocation, GlobalMemory};
 
+/// The NaN that reductions of f16 and bf16 give, by bits (recorded on an H100).
+const NAN: u16 = 0x7FFF;
+
 /// What is done with the element that is there and the one that comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
@@ -32,8 +35,9 @@ pub enum Number {
     S64,
     F16,
     Bf16,
-    /// Subnormal numbers count as zero.
     F32,
+    /// Subnormal numbers count as zero.
+    F32Ftz,
     F64,
 }
 
@@ -71,7 +75,8 @@ impl Number {
             "s64" => Self::S64,
             "f16" => Self::F16,
             "bf16" => Self::Bf16,
-            "f32" => Self::F32,
+            // The manual says so of `cp.reduce.async.bulk`.
+            "f32" => Self::F32Ftz,
             "f64" => Self::F64,
             _ => return None,
         })
@@ -86,7 +91,8 @@ impl Number {
             Element::S64 => Self::S64,
             Element::F16 => Self::F16,
             Element::Bf16 => Self::Bf16,
-            Element::F32 | Element::F32Ftz => Self::F32,
+            Element::F32 | Element::Tf32 => Self::F32,
+            Element::F32Ftz => Self::F32Ftz,
             _ => return None,
         })
     }
@@ -95,7 +101,7 @@ impl Number {
     pub fn bytes(self) -> usize {
         match self {
             Self::F16 | Self::Bf16 => 2,
-            Self::U32 | Self::S32 | Self::F32 => 4,
+            Self::U32 | Self::S32 | Self::F32 | Self::F32Ftz => 4,
             Self::U64 | Self::S64 | Self::F64 => 8,
         }
     }
@@ -106,7 +112,9 @@ impl Reduction {
     pub fn new(operator: Operator, number: Number) -> Option<Self> {
         let valid = match operator {
             Operator::Add => number != Number::S64,
-            Operator::Min | Operator::Max => !matches!(number, Number::F32 | Number::F64),
+            Operator::Min | Operator::Max => {
+                !matches!(number, Number::F32 | Number::F32Ftz | Number::F64)
+            }
             Operator::Inc | Operator::Dec => number == Number::U32,
             Operator::And | Operator::Or | Operator::Xor => {
                 matches!(number, Number::U32 | Number::S32 | Number::U64 | Number::S64)
@@ -132,23 +140,30 @@ impl Reduction {
             Number::S64 => self.signed(old as i64, new as i64) as u64,
             Number::F16 => {
                 let [old, new] = [old, new].map(|bits| f16::from_bits(bits as u16));
-                u64::from(match self.operator {
-                    Operator::Add => f16::from_f32(odd_sum(old.to_f64(), new.to_f64())).to_bits(),
-                    _ => choose(self.operator, old.to_f64(), new.to_f64(), old, new).to_bits(),
-                })
+                let result = self.float(old.to_f64(), new.to_f64());
+                u64::from(if result.is_nan() { NAN } else { f16::from_f32(result).to_bits() })
             }
             Number::Bf16 => {
                 let [old, new] = [old, new].map(|bits| bf16::from_bits(bits as u16));
-                u64::from(match self.operator {
-                    Operator::Add => bf16::from_f32(odd_sum(old.to_f64(), new.to_f64())).to_bits(),
-                    _ => choose(self.operator, old.to_f64(), new.to_f64(), old, new).to_bits(),
-                })
+                let result = self.float(old.to_f64(), new.to_f64());
+                u64::from(if result.is_nan() { NAN } else { bf16::from_f32(result).to_bits() })
             }
-            Number::F32 => {
-                let [old, new] = [old, new].map(|bits| flushed(f32::from_bits(bits as u32)));
-                u64::from(flushed(old + new).to_bits())
+            Number::F32 | Number::F32Ftz => {
+                let flush =
+                    |value| if self.number == Number::F32Ftz { flushed(value) } else { value };
+                let [old, new] = [old, new].map(|bits| flush(f32::from_bits(bits as u32)));
+                let sum = flush(old + new);
+                u64::from(if sum.is_nan() { 0x7FFF_FFFF } else { sum.to_bits() })
             }
             Number::F64 => (f64::from_bits(old) + f64::from_bits(new)).to_bits(),
+        }
+    }
+
+    /// Of f16 or bf16; a sum still has to be rounded to that.
+    fn float(self, old: f64, new: f64) -> f32 {
+        match self.operator {
+            Operator::Add => odd_sum(old, new),
+            _ => choose(self.operator, old, new) as f32,
         }
     }
 
@@ -197,7 +212,7 @@ impl Reduction {
         let mut old = vec![0; from.len()];
         allocation.read(address, &mut old, true)?;
         let size = self.number.bytes();
-        if address % size as u64 != 0 || from.len() % size != 0 {
+        if !address.is_multiple_of(size as u64) || !from.len().is_multiple_of(size) {
             let message = format!("a reduction of {} bytes at {address:#x}", from.len());
             return Err(Fault::new(FaultKind::Misaligned, message));
         }
@@ -237,16 +252,15 @@ fn bits(element: &[u8]) -> u64 {
     element.iter().rev().fold(0, |bits, byte| bits << 8 | u64::from(*byte))
 }
 
-/// The lesser or greater; what is no NaN, if one is.
-fn choose<T>(operator: Operator, old: f64, new: f64, old_bits: T, new_bits: T) -> T {
+/// The lesser or greater, -0 being less than 0; the other one of a NaN.
+fn choose(operator: Operator, old: f64, new: f64) -> f64 {
     let less = old < new || old == new && old.is_sign_negative();
     let takes_old = match (old.is_nan(), new.is_nan()) {
         (_, true) => true,
         (true, false) => false,
-        _ if operator == Operator::Min => less,
-        _ => !less,
+        _ => less == (operator == Operator::Min),
     };
-    if takes_old { old_bits } else { new_bits }
+    if takes_old { old } else { new }
 }
 
 /// The sum rounded to odd: what is not exact keeps a low bit of 1. Rounding it again to half the bits or fewer gives
@@ -262,7 +276,7 @@ fn odd_sum(old: f64, new: f64) -> f32 {
     let wide = match (lost == 0.0, (lost > 0.0) == (sum > 0.0)) {
         (true, _) => sum,
         (false, true) => f64::from_bits(sum.to_bits() | 1),
-        (false, false) => f64::from_bits(sum.to_bits() - 1 | 1),
+        (false, false) => f64::from_bits((sum.to_bits() - 1) | 1),
     };
     let near = wide as f32;
     if f64::from(near) == wide {
@@ -274,4 +288,73 @@ fn odd_sum(old: f64, new: f64) -> f32 {
 
 fn flushed(value: f32) -> f32 {
     if value.is_subnormal() { 0.0_f32.copysign(value) } else { value }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn results<const N: usize>(
+        operator: Operator,
+        number: Number,
+        pairs: [(u64, u64); N],
+    ) -> Option<[u64; N]> {
+        let reduction = Reduction::new(operator, number)?;
+        Some(pairs.map(|(old, new)| reduction.apply(old, new)))
+    }
+
+    #[test]
+    fn halves_reduce_as_on_an_h100() {
+        // What was there, and what came, and what cp.reduce.async.bulk.tensor left.
+        let pairs = [
+            (0x7E00, 0x3C00),
+            (0x8000, 0x0000),
+            (0x0000, 0x8000),
+            (0x8001, 0x0002),
+            (0x7C00, 0xFC00),
+            (0x7BFF, 0x7BFF),
+            (0x0400, 0x8001),
+            (0x3C00, 0x1000),
+            (0x3C00, 0x1001),
+            (0xFE00, 0x7E00),
+        ];
+        let add = [0x7FFF, 0, 0, 1, 0x7FFF, 0x7C00, 0x03FF, 0x3C00, 0x3C01, 0x7FFF];
+        assert_eq!(results(Operator::Add, Number::F16, pairs), Some(add));
+        let min = [0x3C00, 0x8000, 0x8000, 0x8001, 0xFC00, 0x7BFF, 0x8001, 0x1000, 0x1001, 0x7FFF];
+        assert_eq!(results(Operator::Min, Number::F16, pairs), Some(min));
+        let max = [0x3C00, 0, 0, 2, 0x7C00, 0x7BFF, 0x0400, 0x3C00, 0x3C00, 0x7FFF];
+        assert_eq!(results(Operator::Max, Number::F16, pairs), Some(max));
+        let pairs = [(0x7BFF, 0x7BFF), (0x7FC0, 0x3F80), (0x7F80, 0x3F80), (0x0080, 0x8001)];
+        let add = [0x7C7F, 0x7FFF, 0x7F80, 0x007F];
+        assert_eq!(results(Operator::Add, Number::Bf16, pairs), Some(add));
+    }
+
+    #[test]
+    fn singles_add_as_on_an_h100() {
+        let pairs = [
+            (0x0000_0001, 0x0000_0001),
+            (0x8000_0001, 0x0080_0000),
+            (0x3F80_0000, 0x3F80_0FFF),
+            (0x3F80_0000, 0x7F80_0001),
+            (0x7F7F_FFFF, 0x7F7F_FFFF),
+            (0, 0xABCD),
+        ];
+        let kept = [2, 0x007F_FFFF, 0x4000_0800, 0x7FFF_FFFF, 0x7F80_0000, 0xABCD];
+        assert_eq!(results(Operator::Add, Number::F32, pairs), Some(kept));
+        let flushed = [0, 0x0080_0000, 0x4000_0800, 0x7FFF_FFFF, 0x7F80_0000, 0];
+        assert_eq!(results(Operator::Add, Number::F32Ftz, pairs), Some(flushed));
+    }
+
+    #[test]
+    fn integers_wrap_and_saturate_as_the_manual_says() {
+        let pairs = [(5, 3), (3, 3), (2, 3), (0, 3), (4, u64::from(u32::MAX))];
+        assert_eq!(results(Operator::Inc, Number::U32, pairs), Some([0, 0, 3, 1, 5]));
+        assert_eq!(results(Operator::Dec, Number::U32, pairs), Some([3, 2, 1, 3, 3]));
+        let minus = u64::from(u32::MAX);
+        assert_eq!(results(Operator::Min, Number::S32, [(1, minus)]), Some([minus]));
+        assert_eq!(results(Operator::Max, Number::U32, [(1, minus)]), Some([minus]));
+        assert_eq!(results(Operator::Add, Number::U32, [(2, minus)]), Some([1]));
+        assert_eq!(results(Operator::Add, Number::S64, [(1, 1)]), None);
+        assert_eq!(results(Operator::Xor, Number::F32, [(1, 1)]), None);
+    }
 }

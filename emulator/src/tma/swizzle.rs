@@ -54,7 +54,7 @@ impl Swizzle {
     /// The address at which the byte of this linear address lies, and the other way round.
     pub fn apply(self, address: u32) -> u32 {
         let (mask, shift) = self.pattern();
-        address ^ (address / LINE & mask) << shift
+        address ^ (((address / LINE) & mask) << shift)
     }
 }
 
@@ -76,19 +76,24 @@ impl Image {
     }
 }
 
-/// Where the bytes of a box, row after row, lie when it is loaded to `offset`, a multiple of 16.
-pub fn place(swizzle: Swizzle, offset: u32, linear: &[u8]) -> Image {
-    if swizzle == Swizzle::None {
-        return Image { start: offset, bytes: linear.to_vec(), runs: vec![0..linear.len()] };
-    }
+/// Where the rows of a box lie when it is loaded to `offset`, a multiple of 16. A swizzle pads rows to its span.
+pub fn place(swizzle: Swizzle, offset: u32, linear: &[u8], row_bytes: u32) -> Image {
+    let Some(span) = swizzle.span() else {
+        let whole = 0..linear.len();
+        return Image { start: offset, bytes: linear.to_vec(), runs: vec![whole] };
+    };
+    let rows = linear.chunks(row_bytes.max(1) as usize);
     let start = offset / LINE * LINE;
-    let end = (offset as usize + linear.len()).next_multiple_of(LINE as usize);
+    let end = (offset as usize + rows.len() * span as usize).next_multiple_of(LINE as usize);
     let mut bytes = vec![0; end - start as usize];
     let mut present = vec![0; bytes.len() / CHUNK];
-    for (index, chunk) in linear.chunks(CHUNK).enumerate() {
-        let at = (swizzle.apply(offset + (index * CHUNK) as u32) - start) as usize;
-        bytes[at..at + chunk.len()].copy_from_slice(chunk);
-        present[at / CHUNK] = chunk.len();
+    for (index, row) in rows.enumerate() {
+        for (part, chunk) in row.chunks(CHUNK).enumerate() {
+            let linear = offset + index as u32 * span + (part * CHUNK) as u32;
+            let at = (swizzle.apply(linear) - start) as usize;
+            bytes[at..at + chunk.len()].copy_from_slice(chunk);
+            present[at / CHUNK] = chunk.len();
+        }
     }
     let mut runs: Vec<Range<usize>> = Vec::new();
     for (index, count) in present.into_iter().enumerate().filter(|(_, count)| *count != 0) {
@@ -156,12 +161,25 @@ mod tests {
     }
 
     #[test]
-    fn a_box_that_is_no_whole_line_leaves_its_neighbours_alone() {
-        // One row of 32 bytes on line 2 of a 64-byte pattern: its chunks 0 and 1 lie where 2 and 3 belong.
-        let linear: Vec<u8> = (0..32).collect();
-        let image = place(Swizzle::Span64, 0x500, &linear);
+    fn narrow_rows_are_padded_as_on_an_h100() {
+        // Recorded: 12 rows of 16 bytes to offset 0x400 with the 32-byte pattern, and where each was found.
+        let linear: Vec<u8> = (0..12).flat_map(|row| [row; 16]).collect();
+        let image = place(Swizzle::Span32, 0x400, &linear, 16);
         let pieces: Vec<(u32, Vec<u8>)> =
             image.pieces().map(|(offset, bytes)| (offset, bytes.to_vec())).collect();
-        assert_eq!(pieces, [(0x520, linear)]);
+        let places =
+            [0x400, 0x420, 0x440, 0x460, 0x490, 0x4B0, 0x4D0, 0x4F0, 0x500, 0x520, 0x540, 0x560];
+        // Rows 3 and 4 do not touch, nor do 7 and 8 but for the end of the line.
+        let mut expected: Vec<(u32, Vec<u8>)> =
+            places.into_iter().zip(0..).map(|(place, row)| (place, vec![row; 16])).collect();
+        let last = expected.remove(8);
+        expected[7].1.extend(last.1);
+        assert_eq!(pieces, expected);
+        // Ten rows of 48 bytes with the 128-byte pattern: the last was found with its chunks at 1, 0 and 3.
+        let linear: Vec<u8> = (0..480).map(|byte| (byte / 16) as u8).collect();
+        let image = place(Swizzle::Span128, 0x400, &linear, 48);
+        let line: Vec<u8> = image.bytes[0x480..].iter().step_by(16).copied().collect();
+        assert_eq!(line, [28, 27, 0, 29, 0, 0, 0, 0]);
+        assert_eq!(image.runs.last(), Some(&(0x4B0..0x4C0)));
     }
 }

@@ -117,7 +117,7 @@ pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
                     SourceBytes::NoneIf(value) if step.value(*value, lane) & 1 != 0 => 0,
                     SourceBytes::NoneIf(_) => *bytes,
                 };
-                if into % bytes != 0 || from % u64::from(*bytes) != 0 || read > *bytes {
+                if into % bytes != 0 || !from.is_multiple_of(u64::from(*bytes)) || read > *bytes {
                     return misaligned(format!(
                         "cp.async of {read} of {bytes} bytes from {from:#x} to {into:#x}"
                     ));

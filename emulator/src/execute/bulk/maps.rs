@@ -226,7 +226,7 @@ pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
             Op::Copy { into, from } => {
                 let into = step.address(into, lane);
                 let (_, offset) = step.own_shared(from, lane)?;
-                if into % 128 != 0 || offset % 128 != 0 {
+                if !into.is_multiple_of(128) || offset % 128 != 0 {
                     return misaligned(format!(
                         "tensormap.cp_fenceproxy from {offset:#x} to {into:#x}; both must be multiples of 128"
                     ));

@@ -136,7 +136,7 @@ pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
 }
 
 fn check_offset(map: &TensorMap, offset: u32) -> Result<()> {
-    if offset % ALIGNMENT != 0 {
+    if !offset.is_multiple_of(ALIGNMENT) {
         return misaligned(format!(
             "a box at offset {offset:#x} of shared memory, no multiple of {ALIGNMENT}; {}",
             map.describe()

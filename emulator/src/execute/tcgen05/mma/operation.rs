@@ -175,8 +175,7 @@ impl Mma {
                 block_scaled::row(
                     &a,
                     own,
-                    &right,
-                    &scales[index],
+                    (&right, &scales[index]),
                     first,
                     cells,
                     self.accumulate,
