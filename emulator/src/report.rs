@@ -1,9 +1,17 @@
 //! What a kernel did, counted, and the time on a B200 that is modelled from it.
 
+mod model;
+mod record;
+
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
+pub use model::{Bound, Model};
+pub use record::{Entry, Report, note, noted};
+
 /// Bytes of an operand that TMA moved.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Moved {
     /// Copies issued.
     pub copies: u64,
@@ -14,7 +22,7 @@ pub struct Moved {
 }
 
 /// Counts of one launch.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
     /// MMA instructions by opcode and shape: `mxf4nvf4 cta_group::1 128x128x64`.
     pub mma: BTreeMap<String, u64>,

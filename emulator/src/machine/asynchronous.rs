@@ -16,7 +16,7 @@ pub enum Agent {
     TensorCores(u32),
     /// tcgen05.ld and tcgen05.st of a warp: rank and warp.
     TensorMemory(u32, u32),
-    /// wgmma of a warpgroup: rank and warpgroup.
+    /// wgmma of a warp, which has a quarter of the rows: rank and warp.
     Warpgroup(u32, u32),
 }
 

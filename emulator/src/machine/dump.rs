@@ -77,6 +77,9 @@ fn waits_for(cluster: &Cluster, program: &Program, rank: u32, wait: &Wait) -> St
             "bulk groups to be {}: at most {allowed} may be left",
             if *read { "read" } else { "complete" }
         ),
+        Wait::CopyGroups { allowed } => {
+            format!("groups of cp.async: at most {allowed} may be left")
+        }
         Wait::TensorLoads => "its tcgen05.ld".to_owned(),
         Wait::TensorStores => "its tcgen05.st".to_owned(),
         Wait::TensorColumns { columns } => format!(

@@ -28,10 +28,10 @@ pub struct Allocation {
 impl Allocation {
     fn new(bytes: u64) -> Option<Self> {
         let padded = usize::try_from(bytes.checked_add(2 * ALIGNMENT)?).ok()?;
-        let words = zeroed(padded.div_ceil(8), AtomicU64::default)?;
+        let words = zeroed(padded.div_ceil(8))?;
         let start = words.as_ptr() as u64;
         let address = start.next_multiple_of(ALIGNMENT);
-        let written = zeroed(usize::try_from(bytes.div_ceil(32)).ok()?, AtomicU32::default)?;
+        let written = zeroed(usize::try_from(bytes.div_ceil(32)).ok()?)?;
         Some(Self { address, bytes, skip: ((address - start) / 8) as usize, words, written })
     }
 
@@ -45,73 +45,8 @@ impl Allocation {
         self.bytes
     }
 
-    /// Offset of an access that lies inside.
-    pub fn offset(&self, address: u64, bytes: u64) -> Option<u64> {
-        let offset = address.checked_sub(self.address)?;
-        (offset.checked_add(bytes)? <= self.bytes).then_some(offset)
-    }
-
     fn word(&self, offset: u64) -> &AtomicU64 {
         &self.words[self.skip + (offset / 8) as usize]
-    }
-
-    /// Reads bytes from an offset that [`Allocation::offset`] gave. Bytes that nobody wrote are a fault if `checked`.
-    pub fn read(&self, offset: u64, into: &mut [u8], checked: bool) -> Result<()> {
-        if checked && let Some(at) = self.unwritten(offset, into.len() as u64) {
-            return Err(Fault::new(
-                FaultKind::Uninitialised,
-                format!(
-                    "global memory at {:#x} was never written (byte {at} of an allocation of {})",
-                    self.address + at,
-                    self.bytes
-                ),
-            ));
-        }
-        let mut done = 0;
-        while done < into.len() {
-            let at = offset + done as u64;
-            let word = self.word(at).load(Ordering::Acquire).to_le_bytes();
-            let from = (at % 8) as usize;
-            let count = (8 - from).min(into.len() - done);
-            into[done..done + count].copy_from_slice(&word[from..from + count]);
-            done += count;
-        }
-        Ok(())
-    }
-
-    /// Writes bytes at an offset that [`Allocation::offset`] gave.
-    pub fn write(&self, offset: u64, from: &[u8]) {
-        // First: whoever sees the bytes sees that they are written.
-        self.mark(offset, from.len() as u64);
-        let mut done = 0;
-        while done < from.len() {
-            let at = offset + done as u64;
-            let first = (at % 8) as usize;
-            let count = (8 - first).min(from.len() - done);
-            let mut bytes = [0; 8];
-            bytes[first..first + count].copy_from_slice(&from[done..done + count]);
-            let value = u64::from_le_bytes(bytes);
-            let word = self.word(at);
-            if count == 8 {
-                word.store(value, Ordering::Release);
-            } else {
-                // A neighbour of another thread block may share the word.
-                let kept = !(u64::MAX >> (64 - 8 * count) << (8 * first));
-                exchange(word, |old| old & kept | value);
-            }
-            done += count;
-        }
-    }
-
-    /// An atomic operation on up to 8 bytes within an aligned word; gives what was there.
-    pub fn update(&self, offset: u64, bytes: u32, mut change: impl FnMut(u64) -> u64) -> u64 {
-        self.mark(offset, u64::from(bytes));
-        let shift = 8 * (offset % 8);
-        let mask = u64::MAX >> (64 - 8 * bytes);
-        let old = exchange(self.word(offset), |word| {
-            word & !(mask << shift) | (change(word >> shift & mask) & mask) << shift
-        });
-        old >> shift & mask
     }
 
     fn mark(&self, offset: u64, bytes: u64) {
@@ -142,13 +77,123 @@ impl Allocation {
         }
         None
     }
+
+    /// Whether these bytes are all part of it.
+    pub fn contains(&self, address: u64, bytes: u64) -> bool {
+        address >= self.address
+            && address.checked_add(bytes).is_some_and(|end| end <= self.address + self.bytes)
+    }
+
+    /// Reads bytes from an address. Bytes that nobody wrote are a fault if `checked`.
+    pub fn read(&self, address: u64, into: &mut [u8], checked: bool) -> Result<()> {
+        let offset = self.offset(address, into.len() as u64)?;
+        if checked && let Some(at) = self.unwritten(offset, into.len() as u64) {
+            return Err(Fault::new(
+                FaultKind::Uninitialised,
+                format!(
+                    "global memory at {:#x} was never written (byte {at} of an allocation of {})",
+                    self.address + at,
+                    self.bytes
+                ),
+            ));
+        }
+        let load = |at: u64| self.word(at).load(Ordering::Acquire).to_le_bytes();
+        let (head, rest) = into.split_at_mut(head(offset, into.len()));
+        if !head.is_empty() {
+            let from = (offset % 8) as usize;
+            head.copy_from_slice(&load(offset)[from..from + head.len()]);
+        }
+        let mut at = offset + head.len() as u64;
+        let mut words = rest.chunks_exact_mut(8);
+        for word in &mut words {
+            word.copy_from_slice(&load(at));
+            at += 8;
+        }
+        let tail = words.into_remainder();
+        if !tail.is_empty() {
+            tail.copy_from_slice(&load(at)[..tail.len()]);
+        }
+        Ok(())
+    }
+
+    /// Writes bytes to an address.
+    pub fn write(&self, address: u64, from: &[u8]) -> Result<()> {
+        let offset = self.offset(address, from.len() as u64)?;
+        // First: whoever sees the bytes sees that they are written.
+        self.mark(offset, from.len() as u64);
+        let (head, rest) = from.split_at(head(offset, from.len()));
+        self.write_part(offset, head);
+        let mut at = offset + head.len() as u64;
+        let (words, tail) = rest.as_chunks::<8>();
+        for word in words {
+            self.word(at).store(u64::from_le_bytes(*word), Ordering::Release);
+            at += 8;
+        }
+        self.write_part(at, tail);
+        Ok(())
+    }
+
+    /// Writes some bytes of one word.
+    fn write_part(&self, offset: u64, from: &[u8]) {
+        if from.is_empty() {
+            return;
+        }
+        let first = (offset % 8) as usize;
+        let (mut bytes, mut kept) = ([0; 8], [0xFF; 8]);
+        bytes[first..first + from.len()].copy_from_slice(from);
+        kept[first..first + from.len()].fill(0);
+        let (value, kept) = (u64::from_le_bytes(bytes), u64::from_le_bytes(kept));
+        // A neighbour of another thread block may share the word.
+        exchange(self.word(offset), |old| old & kept | value);
+    }
+
+    /// An atomic operation on 2, 4 or 8 bytes that are aligned to their size; gives what was there.
+    pub fn update(
+        &self,
+        address: u64,
+        bytes: u32,
+        mut change: impl FnMut(u64) -> u64,
+    ) -> Result<u64> {
+        let offset = self.offset(address, u64::from(bytes))?;
+        if !address.is_multiple_of(u64::from(bytes.max(1))) {
+            let message = format!("an atomic operation at {address:#x}, no multiple of {bytes}");
+            return Err(Fault::new(FaultKind::Misaligned, message));
+        }
+        self.mark(offset, u64::from(bytes));
+        let shift = 8 * (offset % 8);
+        let mask = u64::MAX >> (64 - 8 * bytes.clamp(1, 8));
+        let old = exchange(self.word(offset), |word| {
+            word & !(mask << shift) | (change(word >> shift & mask) & mask) << shift
+        });
+        Ok(old >> shift & mask)
+    }
+
+    fn offset(&self, address: u64, bytes: u64) -> Result<u64> {
+        if !self.contains(address, bytes) {
+            return Err(outside(address, bytes, Some(self)));
+        }
+        Ok(address - self.address)
+    }
 }
 
-fn zeroed<T>(words: usize, zero: impl FnMut() -> T) -> Option<Box<[T]>> {
-    let mut memory = Vec::new();
-    memory.try_reserve_exact(words).ok()?;
-    memory.resize_with(words, zero);
-    Some(memory.into_boxed_slice())
+/// Bytes before the first whole word.
+fn head(offset: u64, bytes: usize) -> usize {
+    ((8 - offset % 8) % 8).min(bytes as u64) as usize
+}
+
+fn outside(address: u64, bytes: u64, near: Option<&Allocation>) -> Fault {
+    let near = near.map_or_else(
+        || "there is no allocation below".to_owned(),
+        |a| format!("the allocation below is {:#x}, {} bytes", a.address, a.bytes),
+    );
+    let message = format!("{bytes} bytes of global memory at {address:#x}: {near}");
+    Fault::new(FaultKind::OutOfBounds, message)
+}
+
+/// Asks the host for zeroed memory, which it gives page by page when it is touched first: memory that a program
+/// allocates and does not use costs nothing.
+fn zeroed<T: bytemuck::Zeroable>(words: usize) -> Option<Box<[T]>> {
+    bytemuck::try_zeroed_slice_box(words).ok()
 }
 
 fn exchange(word: &AtomicU64, mut change: impl FnMut(u64) -> u64) -> u64 {
@@ -185,6 +230,13 @@ impl GlobalMemory {
         table.remove(&address).is_some()
     }
 
+    /// Counts all of an allocation as written, by its first byte: for memory that the host writes directly.
+    pub fn assume_written(&self, address: u64) {
+        if let Some(allocation) = self.find(address) {
+            allocation.mark(0, allocation.bytes);
+        }
+    }
+
     /// Bytes of all allocations.
     pub fn used(&self) -> u64 {
         let table = self.allocations.read().unwrap_or_else(PoisonError::into_inner);
@@ -198,41 +250,24 @@ impl GlobalMemory {
         (address - allocation.address < allocation.bytes.max(1)).then(|| Arc::clone(allocation))
     }
 
-    /// The allocation that holds these bytes, and their offset in it.
-    pub fn locate(&self, address: u64, bytes: u64) -> Result<(Arc<Allocation>, u64)> {
-        let outside = |near: Option<&Arc<Allocation>>| {
-            let near = near.map_or_else(
-                || "there is no allocation below".to_owned(),
-                |a| format!("the allocation below is {:#x}, {} bytes", a.address, a.bytes),
-            );
-            let message = format!("{bytes} bytes of global memory at {address:#x}: {near}");
-            Fault::new(FaultKind::OutOfBounds, message)
-        };
+    /// The allocation that holds these bytes.
+    pub fn locate(&self, address: u64, bytes: u64) -> Result<Arc<Allocation>> {
         let table = self.allocations.read().unwrap_or_else(PoisonError::into_inner);
         let near = table.range(..=address).next_back().map(|(_, allocation)| allocation);
         match near {
-            Some(allocation)
-                if address
-                    .checked_add(bytes)
-                    .is_some_and(|end| end <= allocation.address + allocation.bytes) =>
-            {
-                Ok((Arc::clone(allocation), address - allocation.address))
-            }
-            near => Err(outside(near)),
+            Some(allocation) if allocation.contains(address, bytes) => Ok(Arc::clone(allocation)),
+            near => Err(outside(address, bytes, near.map(|allocation| &**allocation))),
         }
     }
 
     /// Reads bytes. Bytes that nobody wrote are a fault if `checked`.
     pub fn read(&self, address: u64, into: &mut [u8], checked: bool) -> Result<()> {
-        let (allocation, offset) = self.locate(address, into.len() as u64)?;
-        allocation.read(offset, into, checked)
+        self.locate(address, into.len() as u64)?.read(address, into, checked)
     }
 
     /// Writes bytes.
     pub fn write(&self, address: u64, from: &[u8]) -> Result<()> {
-        let (allocation, offset) = self.locate(address, from.len() as u64)?;
-        allocation.write(offset, from);
-        Ok(())
+        self.locate(address, from.len() as u64)?.write(address, from)
     }
 
     /// Sets bytes.
@@ -250,22 +285,23 @@ impl GlobalMemory {
 
     /// An atomic operation on a word that is aligned to 4 bytes; gives what was there.
     pub fn update(&self, address: u64, mut change: impl FnMut(u32) -> u32) -> Result<u32> {
-        let (allocation, offset) = self.locate(address, 4)?;
-        if !address.is_multiple_of(4) {
-            let message = format!("an atomic operation at {address:#x}, no multiple of 4");
-            return Err(Fault::new(FaultKind::Misaligned, message));
-        }
-        Ok(allocation.update(offset, 4, |old| u64::from(change(old as u32))) as u32)
+        let allocation = self.locate(address, 4)?;
+        Ok(allocation.update(address, 4, |old| u64::from(change(old as u32)))? as u32)
     }
 
-    /// An atomic operation on 16 aligned bytes; gives what was there. It is one only for others of its kind.
+    /// An atomic operation on eight bytes that are aligned to 8; gives what was there.
+    pub fn update_double(&self, address: u64, change: impl FnMut(u64) -> u64) -> Result<u64> {
+        self.locate(address, 8)?.update(address, 8, change)
+    }
+
+    /// An atomic operation on 16 aligned bytes; gives what was there. It is atomic among its like.
     pub fn update_wide(&self, address: u64, change: impl FnOnce(u128) -> u128) -> Result<u128> {
-        let (allocation, offset) = self.locate(address, 16)?;
-        let _lock = self.wide.lock().unwrap_or_else(PoisonError::into_inner);
+        let allocation = self.locate(address, 16)?;
+        let _alone = self.wide.lock().unwrap_or_else(PoisonError::into_inner);
         let mut bytes = [0; 16];
-        allocation.read(offset, &mut bytes, true)?;
+        allocation.read(address, &mut bytes, true)?;
         let old = u128::from_le_bytes(bytes);
-        allocation.write(offset, &change(old).to_le_bytes());
+        allocation.write(address, &change(old).to_le_bytes())?;
         Ok(old)
     }
 }

@@ -5,7 +5,7 @@ use crate::execute::{Flow, Step, execute};
 use crate::fault::{Fault, FaultKind, Result};
 use crate::machine::cluster::Cluster;
 use crate::machine::dump;
-use crate::machine::warp::{State, Wait};
+use crate::machine::warp::{BulkGroups, State, Wait};
 use crate::machine::{Launch, Machine};
 use crate::program::{Convergence, Instruction, Op};
 use crate::report::Counters;
@@ -215,14 +215,10 @@ impl Cluster {
             Wait::NamedBarrier { id, round } => cta.named[usize::from(*id) % 16].round > *round,
             Wait::ClusterBarrier { round } => self.barrier.1 > *round,
             Wait::BulkGroups { allowed, read } => {
-                this.bulk.iter().enumerate().filter(|(lane, _)| lanes >> lane & 1 != 0).all(
-                    |(_, bulk)| {
-                        let unfinished = bulk.committed.iter().filter(|group| {
-                            !group.unread.is_empty() || !*read && !group.unwritten.is_empty()
-                        });
-                        unfinished.count() <= *allowed as usize
-                    },
-                )
+                each_of(&this.bulk, lanes).all(|groups| groups.is_over(*allowed, *read))
+            }
+            Wait::CopyGroups { allowed } => {
+                each_of(&this.copies, lanes).all(|groups| groups.is_over(*allowed, false))
             }
             Wait::TensorLoads | Wait::TensorStores => {
                 self.queues.is_idle(crate::machine::asynchronous::Agent::TensorMemory(rank, warp))
@@ -330,6 +326,14 @@ impl Cluster {
     }
 }
 
+fn each_of(groups: &[BulkGroups], lanes: u32) -> impl Iterator<Item = &BulkGroups> {
+    groups
+        .iter()
+        .enumerate()
+        .filter(move |(lane, _)| lanes >> lane & 1 != 0)
+        .map(|(_, groups)| groups)
+}
+
 impl Step<'_> {
     /// Executes the instruction for a group of the warp.
     fn advance(&mut self, instruction: &Instruction, group: &mut usize) -> Result<After> {
@@ -354,6 +358,16 @@ impl Step<'_> {
         self.warp().executed += 1;
         if !self.warp_ref().loads.registers.is_empty() {
             self.check_pending(instruction)?;
+        }
+        // Accumulators of wgmma may be used by the next wgmma.
+        if !self.warp_ref().wgmma.is_empty() && !matches!(instruction.op, Op::Wgmma(_)) {
+            let wgmma = &self.warp_ref().wgmma;
+            if let Some(word) = instruction.words.iter().find(|word| wgmma.uses(**word)) {
+                let message = format!(
+                    "register {word} is used between the wgmma.mma_async that uses it and the wait for that"
+                );
+                return Err(Fault::new(FaultKind::PendingRegister, message));
+            }
         }
         if self.machine.settings.trace >= 3 {
             eprintln!(
@@ -456,7 +470,7 @@ impl Step<'_> {
             Some(word) => Err(Fault::new(
                 FaultKind::PendingRegister,
                 format!(
-                    "register {word} is used between the tcgen05.ld or wgmma that fills it and the wait for that"
+                    "register {word} is used between the tcgen05.ld that fills it and the wait for that"
                 ),
             )),
         }
@@ -496,6 +510,21 @@ impl Step<'_> {
             Effect::Call { target } => {
                 warp.groups[group].calls.push(pc + 1);
                 return After::At(target);
+            }
+            Effect::Calls(targets) => {
+                warp.groups[group].calls.push(pc + 1);
+                let mut left = lanes;
+                for (some, target) in targets {
+                    let some = some & left;
+                    if some == left {
+                        warp.groups[group].pc = target;
+                        break;
+                    }
+                    if some != 0 {
+                        warp.split(group, some, target);
+                        left &= !some;
+                    }
+                }
             }
             Effect::Return if !warp.groups[group].calls.is_empty() => {
                 let back = warp.groups[group].calls.pop().unwrap_or(0);

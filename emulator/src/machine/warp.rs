@@ -1,5 +1,6 @@
 //! A warp: 32 lanes that may stand at different instructions.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::machine::global::Allocation;
@@ -34,6 +35,11 @@ pub enum Wait {
         allowed: u32,
         /// Whether it is enough that their source was read.
         read: bool,
+    },
+    /// For all but `allowed` groups of `cp.async` of the lanes to be complete.
+    CopyGroups {
+        /// How many may be left.
+        allowed: u32,
     },
     /// For the warp's tcgen05.ld to complete.
     TensorLoads,
@@ -87,31 +93,111 @@ pub struct Group {
     pub state: State,
 }
 
-/// Groups of `cp.async.bulk` of one lane.
+/// Groups of `cp.async.bulk`, or of `cp.async`, of one lane.
 #[derive(Clone, Debug, Default)]
 pub struct BulkGroups {
-    /// Operations that are in no group yet.
+    /// Operations, by number, that are in no group yet.
     pub open: Vec<u64>,
-    /// Committed groups, oldest first: the operations whose source is not read, and those that are not written yet.
-    pub committed: Vec<BulkGroup>,
-}
-
-/// A committed group.
-#[derive(Clone, Debug, Default)]
-pub struct BulkGroup {
-    /// Operations, by number, whose source is still to be read.
+    /// Operations in `open` or in a group whose source is still to be read.
     pub unread: Vec<u64>,
-    /// Operations, by number, that are still to be written.
+    /// Operations in `open` or in a group that are still to be written.
     pub unwritten: Vec<u64>,
+    /// Committed groups, oldest first, from the first that is not complete.
+    pub committed: VecDeque<Vec<u64>>,
 }
 
-/// Groups of wgmma of a warp: operations by number.
+impl BulkGroups {
+    /// An operation is issued.
+    pub fn issue(&mut self, number: u64) {
+        self.open.push(number);
+        self.unread.push(number);
+        self.unwritten.push(number);
+    }
+
+    /// `commit_group`
+    pub fn commit(&mut self) {
+        self.committed.push_back(std::mem::take(&mut self.open));
+        self.forget();
+    }
+
+    /// The source of an operation is read.
+    pub fn read(&mut self, number: u64) {
+        self.unread.retain(|other| *other != number);
+    }
+
+    /// An operation is complete.
+    pub fn written(&mut self, number: u64) {
+        self.unwritten.retain(|other| *other != number);
+        self.forget();
+    }
+
+    /// Whether all groups but the newest `allowed` are complete, or at least read.
+    pub fn is_over(&self, allowed: u32, read: bool) -> bool {
+        let left = if read { &self.unread } else { &self.unwritten };
+        let older = self.committed.len().saturating_sub(allowed as usize);
+        self.committed.iter().take(older).flatten().all(|number| !left.contains(number))
+    }
+
+    fn forget(&mut self) {
+        while let Some(oldest) = self.committed.front()
+            && oldest.iter().all(|number| !self.unwritten.contains(number))
+        {
+            self.committed.pop_front();
+        }
+    }
+}
+
+/// Groups of wgmma of a warp. Operations of a warp complete in order.
 #[derive(Clone, Debug, Default)]
 pub struct WgmmaGroups {
-    /// Operations that are in no group yet.
-    pub open: Vec<u64>,
-    /// Committed groups, oldest first, with what is not complete.
-    pub committed: Vec<Vec<u64>>,
+    /// Operations that are in no group yet and not complete.
+    pub open: u32,
+    /// Committed groups that were not waited for, oldest first: operations that are not complete.
+    pub committed: VecDeque<u32>,
+    /// Word registers that operations of the committed groups, and last those of the open one, use.
+    pub registers: VecDeque<Vec<u32>>,
+    /// The same of the open group.
+    pub open_registers: Vec<u32>,
+}
+
+impl WgmmaGroups {
+    /// An operation that uses these registers.
+    pub fn issue(&mut self, registers: Vec<u32>) {
+        self.open += 1;
+        self.open_registers.extend(registers);
+    }
+
+    /// `wgmma.commit_group`
+    pub fn commit(&mut self) {
+        self.committed.push_back(std::mem::take(&mut self.open));
+        self.registers.push_back(std::mem::take(&mut self.open_registers));
+    }
+
+    /// The oldest operation is complete.
+    pub fn completed(&mut self) {
+        match self.committed.iter_mut().find(|left| **left > 0) {
+            Some(left) => *left -= 1,
+            None => self.open = self.open.saturating_sub(1),
+        }
+    }
+
+    /// `wgmma.wait_group` is over: all but the newest groups are complete.
+    pub fn waited(&mut self, allowed: u32) {
+        let over = self.committed.len().saturating_sub(allowed as usize);
+        self.committed.drain(..over);
+        self.registers.drain(..over);
+    }
+
+    /// Whether an operation that was not waited for uses a register.
+    pub fn uses(&self, register: u32) -> bool {
+        let groups = self.registers.iter().chain([&self.open_registers]);
+        groups.flatten().any(|other| *other == register)
+    }
+
+    /// Whether no operation is left to be waited for.
+    pub fn is_empty(&self) -> bool {
+        self.open_registers.is_empty() && self.registers.is_empty()
+    }
 }
 
 /// 32 lanes.
@@ -133,6 +219,8 @@ pub struct Warp {
     pub loads: PendingLoads,
     /// Bulk groups by lane.
     pub bulk: Vec<BulkGroups>,
+    /// Groups of `cp.async` by lane.
+    pub copies: Vec<BulkGroups>,
     /// wgmma groups.
     pub wgmma: WgmmaGroups,
     /// Instructions executed.
@@ -159,6 +247,7 @@ impl Warp {
             registers,
             local: vec![vec![0; local]; if local == 0 { 0 } else { LANES }],
             bulk: vec![BulkGroups::default(); LANES],
+            copies: vec![BulkGroups::default(); LANES],
             ..Self::default()
         }
     }
@@ -170,7 +259,7 @@ impl Warp {
 
     /// wgmma groups that are not complete.
     pub fn wgmma_groups(&self) -> usize {
-        self.wgmma.committed.iter().filter(|group| !group.is_empty()).count()
+        self.wgmma.committed.iter().filter(|left| **left > 0).count()
     }
 
     /// Takes lanes out of a group into a new one that stands at `pc`, ready; `group` must keep some.
@@ -204,5 +293,39 @@ impl Warp {
             }
         }
         kept
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_groups_but_the_newest_have_to_be_over() {
+        let mut groups = BulkGroups::default();
+        groups.issue(1);
+        groups.issue(2);
+        groups.commit();
+        groups.issue(3);
+        groups.commit();
+        groups.issue(4);
+        // What is in no group is not waited for.
+        assert!(groups.is_over(2, false) && !groups.is_over(1, true));
+        // The newer group does not stand for the older one.
+        groups.read(3);
+        groups.written(3);
+        assert!(!groups.is_over(1, true) && !groups.is_over(0, true));
+        groups.read(1);
+        groups.read(2);
+        assert!(groups.is_over(0, true) && !groups.is_over(1, false));
+        groups.written(2);
+        groups.written(1);
+        assert!(groups.is_over(0, false));
+        assert!(groups.committed.is_empty());
+        // An operation may be over before its group is committed.
+        groups.read(4);
+        groups.written(4);
+        groups.commit();
+        assert!(groups.is_over(0, false) && groups.open.is_empty());
     }
 }

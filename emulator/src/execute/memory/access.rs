@@ -128,15 +128,15 @@ pub fn locate(step: &Step<'_>, space: Space, address: u32) -> Result<(u32, u32)>
 }
 
 /// The allocation that holds an access, which is likely that of the last.
-pub fn allocation(step: &mut Step<'_>, address: u64, bytes: u64) -> Result<(Arc<Allocation>, u64)> {
+pub fn allocation(step: &mut Step<'_>, address: u64, bytes: u64) -> Result<Arc<Allocation>> {
     if let Some(last) = &step.warp_ref().allocation
-        && let Some(offset) = last.offset(address, bytes)
+        && last.contains(address, bytes)
     {
-        return Ok((Arc::clone(last), offset));
+        return Ok(Arc::clone(last));
     }
-    let (found, offset) = step.machine.memory.locate(address, bytes)?;
+    let found = step.machine.memory.locate(address, bytes)?;
     step.warp().allocation = Some(Arc::clone(&found));
-    Ok((found, offset))
+    Ok(found)
 }
 
 fn misaligned(what: &str, address: u64, width: usize) -> Fault {
@@ -171,15 +171,13 @@ pub fn read(
         match target {
             Target::Global(address) => {
                 global += width as u64;
-                let inside = cached.as_ref().and_then(|last| last.offset(address, width as u64));
-                match (&cached, inside) {
-                    (Some(last), Some(offset)) => last.read(offset, into, true)?,
-                    _ => {
-                        let (found, offset) = allocation(step, address, width as u64)?;
-                        found.read(offset, into, true)?;
-                        cached = Some(found);
-                    }
-                }
+                let known = cached.take().filter(|last| last.contains(address, width as u64));
+                let found = match known {
+                    Some(last) => last,
+                    None => allocation(step, address, width as u64)?,
+                };
+                found.read(address, into, true)?;
+                cached = Some(found);
             }
             Target::Shared(address) => {
                 let (rank, offset) = locate(step, space, address)?;
@@ -240,15 +238,13 @@ pub fn write(
         match target {
             Target::Global(address) => {
                 global += width as u64;
-                let inside = cached.as_ref().and_then(|last| last.offset(address, width as u64));
-                match (&cached, inside) {
-                    (Some(last), Some(offset)) => last.write(offset, from),
-                    _ => {
-                        let (found, offset) = allocation(step, address, width as u64)?;
-                        found.write(offset, from);
-                        cached = Some(found);
-                    }
-                }
+                let known = cached.take().filter(|last| last.contains(address, width as u64));
+                let found = match known {
+                    Some(last) => last,
+                    None => allocation(step, address, width as u64)?,
+                };
+                found.write(address, from)?;
+                cached = Some(found);
             }
             Target::Shared(address) => {
                 let (rank, offset) = locate(step, space, address)?;

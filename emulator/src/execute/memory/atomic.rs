@@ -252,14 +252,14 @@ fn update(
                 let change = |old| combine(op, old, operand, replacement, true);
                 return step.machine.memory.update_wide(address, change);
             }
-            let (allocation, offset) = allocation(step, address, bytes as u64)?;
+            let allocation = allocation(step, address, bytes as u64)?;
             // What nobody wrote can be replaced, but not built upon.
             if op.action != Action::Exchange {
                 let mut before = [0; 8];
-                allocation.read(offset, &mut before[..bytes], true)?;
+                allocation.read(address, &mut before[..bytes], true)?;
             }
             let change = |old| combine(op, u128::from(old), operand, replacement, true) as u64;
-            Ok(u128::from(allocation.update(offset, op.bytes, change)))
+            Ok(u128::from(allocation.update(address, op.bytes, change)?))
         }
         Target::Shared(address) => {
             let (rank, offset) = locate(step, op.address.space, address + skip)?;

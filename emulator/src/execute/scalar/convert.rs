@@ -2,13 +2,14 @@
 
 use super::float::{Flags, canonical, flush, saturate};
 use super::half::{Bf16, F16, Half};
-use super::operands::{Build, Type};
+use super::operands::{Bits, Build, Type};
 use super::round::{Exact, Mode, integer_to_odd, to_f32, to_integer};
 use super::small::{
     BF16, E2M1, E2M3, E3M2, E4M3, E5M2, F16 as F16_FORMAT, Format, TF32, decode_ue8m0, encode_ue8m0,
 };
 use super::{Op, unsupported};
 use crate::fault::Result;
+use crate::ptx::{Class, Operand, Register};
 
 /// An integer type as source and destination.
 trait Integer: Type {
@@ -136,7 +137,7 @@ pub fn lower(build: &Build<'_>) -> Result<Op> {
     }
 }
 
-/// A unary operation whose result is shown as a whole register.
+/// A unary operation whose result is shown as a whole register, which may be wider than the type.
 fn shown<S: Type, D: Integer>(
     build: &Build<'_>,
     f: impl Fn(S) -> D::Bits + Send + Sync + 'static,
@@ -144,21 +145,32 @@ fn shown<S: Type, D: Integer>(
 where
     D::Bits: Into<u64>,
 {
-    if D::WIDTH == 64 {
-        build.unary(move |a: S| RawDouble(f(a).into()))
+    if is_double(build, 0)? {
+        build.unary(move |a: S| RawDouble(D::read(f(a)).wide() as u64))
     } else {
         build.unary(move |a: S| RawWord(f(a).into() as u32))
     }
+}
+
+fn is_double(build: &Build<'_>, index: usize) -> Result<bool> {
+    let operand = build.operand(index)?;
+    Ok(matches!(operand, Operand::Register(Register { class: Class::Double, .. })))
 }
 
 fn between_integers<S: Integer, D: Integer>(build: &Build<'_>) -> Result<Op>
 where
     D::Bits: Into<u64>,
 {
-    if build.has_any(&["sat"]) {
-        return shown::<S, D>(build, |a| D::truncate(a.wide().clamp(D::RANGE.0, D::RANGE.1)));
+    let saturates = build.has_any(&["sat"]);
+    let convert = move |a: S| match saturates {
+        true => D::truncate(a.wide().clamp(D::RANGE.0, D::RANGE.1)),
+        false => D::truncate(a.wide()),
+    };
+    // A source register may be wider than its type: `cvt.s64.s8 %rd2, %rd1`.
+    if S::WIDTH < 64 && is_double(build, 1)? {
+        return shown::<u64, D>(build, move |a| convert(S::read(S::Bits::from_low(a))));
     }
-    shown::<S, D>(build, |a| D::truncate(a.wide()))
+    shown::<S, D>(build, convert)
 }
 
 fn to_integers<D: Integer>(build: &Build<'_>, from: &str) -> Result<Op>

@@ -1,0 +1,249 @@
+//! `cp.async`: copies of up to 16 bytes by each lane, in the generic proxy.
+//!
+//! The copies of a warp are carried out in their order: that is one of the orders that hardware may choose, and it
+//! lets `cp.async.mbarrier.arrive` follow the copies before it.
+
+use super::super::{Flow, Step};
+use super::{literal, misaligned, without_policy};
+use crate::fault::{Fault, Result};
+use crate::machine::asynchronous::{Agent, Completion, Operation};
+use crate::machine::mbarrier::MAX_COUNT;
+use crate::machine::warp::Wait;
+use crate::program::{Address, Scope, Value};
+use crate::ptx::{Class, Operand, Space, Statement};
+
+/// Lowered.
+#[derive(Clone, Debug)]
+pub enum Op {
+    /// `cp.async.ca` and `cp.async.cg`
+    Copy {
+        /// In shared memory.
+        into: Address,
+        /// In global memory.
+        from: Address,
+        /// 4, 8 or 16.
+        bytes: u32,
+        /// How much is read.
+        source: SourceBytes,
+    },
+    /// `cp.async.commit_group`
+    Commit,
+    /// `cp.async.wait_group`; `wait_all` commits before.
+    Wait {
+        /// Newest groups that need not be complete.
+        allowed: u32,
+        /// Whether what is in no group is waited for as well.
+        all: bool,
+    },
+    /// `cp.async.mbarrier.arrive`
+    Arrive {
+        /// The mbarrier.
+        barrier: Address,
+        /// Whether the arrival is one more than the mbarrier was initialised for.
+        increments: bool,
+    },
+}
+
+/// How many bytes are read; zeros follow.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum SourceBytes {
+    /// All.
+    All,
+    /// `src-size`
+    Some(Value),
+    /// `ignore-src`: none where it is true.
+    NoneIf(Value),
+}
+
+/// Lowers.
+pub fn lower(statement: &Statement, scope: &Scope<'_>) -> Result<Op> {
+    let unsupported = || Fault::unsupported(statement.opcode());
+    if statement.has("commit_group") {
+        return Ok(Op::Commit);
+    }
+    if statement.has("wait_all") {
+        return Ok(Op::Wait { allowed: 0, all: true });
+    }
+    if statement.has("wait_group") {
+        let allowed = literal(statement, statement.operands.first())?;
+        let allowed = u32::try_from(allowed).map_err(|_| unsupported())?;
+        return Ok(Op::Wait { allowed, all: false });
+    }
+    let is_shared = statement.has("shared") || statement.has("shared::cta");
+    if statement.has("mbarrier") && statement.has("arrive") {
+        let [barrier] = statement.operands.as_slice() else { return Err(unsupported()) };
+        let space = if is_shared { Space::Shared } else { Space::Generic };
+        let barrier = scope.address(barrier, space)?;
+        return Ok(Op::Arrive { barrier, increments: !statement.has("noinc") });
+    }
+    if !is_shared || !statement.has("global") || !(statement.has("ca") || statement.has("cg")) {
+        return Err(unsupported());
+    }
+    let (into, from, bytes, rest) = match without_policy(statement) {
+        [into, from, bytes, rest @ ..] => (into, from, bytes, rest),
+        _ => return Err(unsupported()),
+    };
+    let bytes = literal(statement, Some(bytes))?;
+    if !matches!(bytes, 4 | 8 | 16) || statement.has("cg") && bytes != 16 {
+        return Err(unsupported());
+    }
+    let source = match rest {
+        [] => SourceBytes::All,
+        [operand @ Operand::Register(register)] if register.class == Class::Predicate => {
+            SourceBytes::NoneIf(scope.value(operand, 1)?)
+        }
+        [operand] => SourceBytes::Some(scope.value(operand, 32)?),
+        _ => return Err(unsupported()),
+    };
+    Ok(Op::Copy {
+        into: scope.address(into, Space::Shared)?,
+        from: scope.address(from, Space::Global)?,
+        bytes: bytes as u32,
+        source,
+    })
+}
+
+/// Executes.
+pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
+    match op {
+        Op::Copy { into, from, bytes, source } => {
+            let mut parts = Vec::new();
+            for lane in step.each_lane() {
+                let from = step.address(from, lane);
+                let (_, into) = step.own_shared(into, lane)?;
+                let read = match source {
+                    SourceBytes::All => *bytes,
+                    SourceBytes::Some(value) => step.value(*value, lane) as u32,
+                    SourceBytes::NoneIf(value) if step.value(*value, lane) & 1 != 0 => 0,
+                    SourceBytes::NoneIf(_) => *bytes,
+                };
+                if into % bytes != 0 || !from.is_multiple_of(u64::from(*bytes)) || read > *bytes {
+                    return misaligned(format!(
+                        "cp.async of {read} of {bytes} bytes from {from:#x} to {into:#x}"
+                    ));
+                }
+                step.cta().shared.peek(into, *bytes)?;
+                parts.push(Part { lane, from, read, into });
+            }
+            let number = step.cluster.queues.issued + 1;
+            for part in &parts {
+                if let Some(groups) = step.warp().copies.get_mut(part.lane) {
+                    groups.issue(number);
+                }
+            }
+            let copy = Copy { rank: step.rank, warp: step.warp, number, bytes: *bytes, parts };
+            step.submit(agent(step), Box::new(copy))?;
+        }
+        Op::Commit => commit(step),
+        Op::Wait { allowed, all } => {
+            if *all {
+                commit(step);
+            }
+            let copies = &step.warp_ref().copies;
+            let mut groups = step.each_lane().filter_map(|lane| copies.get(lane));
+            if !groups.all(|groups| groups.is_over(*allowed, false)) {
+                return Ok(Flow::Retry(Wait::CopyGroups { allowed: *allowed }));
+            }
+        }
+        Op::Arrive { barrier, increments } => {
+            let mut barriers = Vec::new();
+            for lane in step.each_lane() {
+                let (rank, offset) = step.own_shared(barrier, lane)?;
+                let found = step.cluster.mbarrier(rank, offset)?;
+                if *increments {
+                    found.pending = (found.pending + 1).min(MAX_COUNT);
+                }
+                barriers.push(offset);
+            }
+            let arrive = Arrive { rank: step.rank, warp: step.warp, barriers };
+            step.submit(agent(step), Box::new(arrive))?;
+        }
+    }
+    Ok(Flow::Next)
+}
+
+fn commit(step: &mut Step<'_>) {
+    for lane in step.each_lane() {
+        if let Some(groups) = step.warp().copies.get_mut(lane) {
+            groups.commit();
+        }
+    }
+}
+
+/// One queue for each warp.
+fn agent(step: &Step<'_>) -> Agent {
+    Agent::Copy(1 << 62 | u64::from(step.rank) << 32 | u64::from(step.warp))
+}
+
+/// What one lane copies.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    lane: usize,
+    from: u64,
+    read: u32,
+    into: u32,
+}
+
+/// What the lanes of a warp copy together.
+#[derive(Debug)]
+struct Copy {
+    rank: u32,
+    warp: u32,
+    number: u64,
+    bytes: u32,
+    parts: Vec<Part>,
+}
+
+impl Operation for Copy {
+    fn complete(self: Box<Self>, at: &mut Completion<'_>) -> Result<()> {
+        let cta = at.cluster.running(self.rank)?;
+        for part in &self.parts {
+            let mut bytes = [0; 16];
+            // Where nothing is read, the address need not be one.
+            if part.read > 0 {
+                at.machine.memory.read(part.from, &mut bytes[..part.read as usize], true)?;
+            }
+            cta.shared.store(part.into, &bytes[..self.bytes as usize], Some(self.warp))?;
+            let warp = cta.warps.get_mut(self.warp as usize);
+            if let Some(groups) = warp.and_then(|warp| warp.copies.get_mut(part.lane)) {
+                groups.read(self.number);
+                groups.written(self.number);
+            }
+        }
+        Ok(())
+    }
+
+    fn describe(&self) -> String {
+        format!("cp.async of {} lanes of warp {}:{}", self.parts.len(), self.rank, self.warp)
+    }
+
+    fn uses(&self) -> Vec<u32> {
+        vec![self.rank]
+    }
+}
+
+/// Arrivals after the copies before.
+#[derive(Debug)]
+struct Arrive {
+    rank: u32,
+    warp: u32,
+    barriers: Vec<u32>,
+}
+
+impl Operation for Arrive {
+    fn complete(self: Box<Self>, at: &mut Completion<'_>) -> Result<()> {
+        let who = format!("cp.async of warp {}", self.warp);
+        for offset in &self.barriers {
+            at.cluster.arrive(self.rank, *offset, 1, &who)?;
+        }
+        Ok(())
+    }
+
+    fn describe(&self) -> String {
+        format!("cp.async.mbarrier.arrive of warp {}:{}", self.rank, self.warp)
+    }
+
+    fn uses(&self) -> Vec<u32> {
+        vec![self.rank]
+    }
+}

@@ -1,0 +1,268 @@
+//! `cp.async.bulk` and `cp.reduce.async.bulk`: ranges of bytes.
+
+use super::super::{Flow, Step};
+use super::route::{self, Destination};
+use super::{Direction, Owner, alone, count, direction, mask, misaligned, without_policy};
+use crate::fault::{Fault, FaultKind, Result};
+use crate::machine::asynchronous::{Completion, Operation};
+use crate::machine::shared::Proxy;
+use crate::program::{Address, Scope, Value};
+use crate::ptx::{Space, Statement};
+use crate::tma::reduce::{Number, Operator, Reduction};
+
+/// Alignment of addresses and sizes, in bytes.
+const ALIGNMENT: u64 = 16;
+
+/// Lowered.
+#[derive(Clone, Debug)]
+pub struct Op {
+    into: Address,
+    from: Address,
+    bytes: Value,
+    way: Way,
+    reduction: Option<Reduction>,
+}
+
+#[derive(Clone, Debug)]
+enum Way {
+    Load { barrier: Address, mask: Option<Value> },
+    Store,
+    Shared { barrier: Address },
+}
+
+/// Lowers.
+pub fn lower(statement: &Statement, scope: &Scope<'_>) -> Result<Op> {
+    let unsupported = || Fault::unsupported(statement.opcode());
+    if statement.has("ignore_oob") || statement.has("cp_mask") {
+        return Err(unsupported());
+    }
+    let direction = direction(statement)?;
+    let (into, from, bytes, rest) = match without_policy(statement) {
+        [into, from, bytes, rest @ ..] => (into, from, bytes, rest),
+        _ => return Err(unsupported()),
+    };
+    let barrier = |operand| scope.address(operand, Space::SharedCluster);
+    let (into_space, from_space, way) = match (direction, rest) {
+        (Direction::Load(space), [at, rest @ ..]) if rest.len() < 2 => {
+            let mask = mask(statement, scope, rest.first())?;
+            (space, Space::Global, Way::Load { barrier: barrier(at)?, mask })
+        }
+        (Direction::Store, []) => (Space::Global, Space::Shared, Way::Store),
+        (Direction::Shared, [at]) => {
+            (Space::SharedCluster, Space::Shared, Way::Shared { barrier: barrier(at)? })
+        }
+        _ => return Err(unsupported()),
+    };
+    Ok(Op {
+        into: scope.address(into, into_space)?,
+        from: scope.address(from, from_space)?,
+        bytes: scope.value(bytes, 32)?,
+        reduction: reduction(statement, direction)?,
+        way,
+    })
+}
+
+fn reduction(statement: &Statement, direction: Direction) -> Result<Option<Reduction>> {
+    if statement.suffixes.first().is_none_or(|word| word != "reduce") {
+        return Ok(None);
+    }
+    let words = &statement.suffixes;
+    let operator = words.iter().find_map(|word| Operator::parse(word));
+    let number = words.iter().find_map(|word| Number::parse(word));
+    let reduction =
+        operator.zip(number).and_then(|(operator, number)| Reduction::new(operator, number));
+    match (reduction, direction) {
+        (Some(reduction), Direction::Store) => Ok(Some(reduction)),
+        (Some(reduction), Direction::Shared) if reduction.is_for_shared() => Ok(Some(reduction)),
+        _ => Err(Fault::unsupported(statement.opcode())),
+    }
+}
+
+/// Executes.
+pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
+    for lane in step.each_lane() {
+        let bytes = step.value(op.bytes, lane) as u32;
+        let (into, from) = (step.address(&op.into, lane), step.address(&op.from, lane));
+        if [into, from, u64::from(bytes)].iter().any(|value| value % ALIGNMENT != 0) {
+            return misaligned(format!(
+                "a bulk copy of {bytes} bytes from {from:#x} to {into:#x}; all must be multiples of {ALIGNMENT}"
+            ));
+        }
+        match &op.way {
+            Way::Load { barrier, mask } => {
+                let into = match op.into.space {
+                    Space::Shared => step.own_shared(&op.into, lane)?,
+                    _ => step.cluster_shared(&op.into, lane)?,
+                };
+                let barrier = step.cluster_shared(barrier, lane)?;
+                let mask = mask.map(|mask| step.value(mask, lane) as u32);
+                let size = step.cluster.ctas.len() as u32;
+                let parts = route::destinations(into, barrier, mask, false, size)?;
+                route::check(step.cluster, &parts, bytes)?;
+                let key = allocation(step, from);
+                count(step.cluster.counters.loads.entry(key).or_default(), bytes, parts.len());
+                for to in parts {
+                    step.submit(alone(step.cluster), Box::new(Load { from, bytes, to }))?;
+                }
+            }
+            Way::Store => {
+                let (_, offset) = step.own_shared(&op.from, lane)?;
+                step.cta().shared.peek(offset, bytes)?;
+                let key = allocation(step, into);
+                count(step.cluster.counters.stores.entry(key).or_default(), bytes, 1);
+                let owner = Owner::issue(step, lane);
+                let store = Store { offset, bytes, into, reduction: op.reduction, owner };
+                step.submit(alone(step.cluster), Box::new(store))?;
+            }
+            Way::Shared { barrier } => {
+                let (_, from) = step.own_shared(&op.from, lane)?;
+                let into = step.cluster_shared(&op.into, lane)?;
+                let barrier = step.cluster_shared(barrier, lane)?;
+                step.cta().shared.peek(from, bytes)?;
+                let parts = route::destinations(into, barrier, None, false, u32::MAX)?;
+                route::check(step.cluster, &parts, bytes)?;
+                let rank = step.rank;
+                for to in parts {
+                    let copy = Exchange { rank, from, bytes, to, reduction: op.reduction };
+                    step.submit(alone(step.cluster), Box::new(copy))?;
+                }
+            }
+        }
+    }
+    Ok(Flow::Next)
+}
+
+/// By which the report counts: the allocation.
+fn allocation(step: &Step<'_>, address: u64) -> u64 {
+    step.machine.memory.find(address).map_or(address, |allocation| allocation.address())
+}
+
+/// From global memory to one thread block.
+#[derive(Debug)]
+struct Load {
+    from: u64,
+    bytes: u32,
+    to: Destination,
+}
+
+impl Operation for Load {
+    fn complete(self: Box<Self>, at: &mut Completion<'_>) -> Result<()> {
+        let mut bytes = vec![0; self.bytes as usize];
+        at.machine.memory.read(self.from, &mut bytes, true)?;
+        at.cluster.running(self.to.rank)?.shared.store_async(self.to.offset, &bytes)?;
+        at.cluster.complete_bytes(self.to.barrier.0, self.to.barrier.1, self.bytes)
+    }
+
+    fn describe(&self) -> String {
+        let Destination { rank, offset, .. } = self.to;
+        format!("bulk load of {} bytes at {:#x} to {rank}:{offset:#x}", self.bytes, self.from)
+    }
+
+    fn uses(&self) -> Vec<u32> {
+        vec![self.to.rank]
+    }
+}
+
+/// From the shared memory of one thread block to that of another.
+#[derive(Debug)]
+struct Exchange {
+    rank: u32,
+    from: u32,
+    bytes: u32,
+    to: Destination,
+    reduction: Option<Reduction>,
+}
+
+impl Operation for Exchange {
+    fn complete(self: Box<Self>, at: &mut Completion<'_>) -> Result<()> {
+        let source = &at.cluster.running(self.rank)?.shared;
+        let mut bytes = source.read(self.from, self.bytes, Proxy::Async)?.to_vec();
+        let shared = &mut at.cluster.running(self.to.rank)?.shared;
+        if let Some(reduction) = self.reduction {
+            let mut sum = shared.read(self.to.offset, self.bytes, Proxy::Async)?.to_vec();
+            reduction.run_shared(&mut sum, &bytes);
+            bytes = sum;
+        }
+        shared.store_async(self.to.offset, &bytes)?;
+        at.cluster.complete_bytes(self.to.barrier.0, self.to.barrier.1, self.bytes)
+    }
+
+    fn describe(&self) -> String {
+        let Destination { rank, offset, .. } = self.to;
+        format!(
+            "bulk copy of {} bytes from {}:{:#x} to {rank}:{offset:#x}",
+            self.bytes, self.rank, self.from
+        )
+    }
+
+    fn uses(&self) -> Vec<u32> {
+        vec![self.rank, self.to.rank]
+    }
+}
+
+/// A store, or reduction, that is to read its source.
+#[derive(Debug)]
+struct Store {
+    offset: u32,
+    bytes: u32,
+    into: u64,
+    reduction: Option<Reduction>,
+    owner: Owner,
+}
+
+impl Operation for Store {
+    fn complete(self: Box<Self>, at: &mut Completion<'_>) -> Result<()> {
+        let Self { offset, bytes, into, reduction, owner } = *self;
+        let shared = &at.cluster.running(owner.rank)?.shared;
+        let bytes = shared.read(offset, bytes, Proxy::Async)?.to_vec();
+        owner.read(at, Box::new(Write { bytes, into, reduction, owner }))
+    }
+
+    fn describe(&self) -> String {
+        let Self { offset, bytes, into, .. } = self;
+        format!("bulk store of {bytes} bytes from {offset:#x} to {into:#x}: its source")
+    }
+
+    fn uses(&self) -> Vec<u32> {
+        vec![self.owner.rank]
+    }
+}
+
+/// A store whose source is read.
+#[derive(Debug)]
+struct Write {
+    bytes: Vec<u8>,
+    into: u64,
+    reduction: Option<Reduction>,
+    owner: Owner,
+}
+
+impl Operation for Write {
+    fn complete(self: Box<Self>, at: &mut Completion<'_>) -> Result<()> {
+        let memory = &at.machine.memory;
+        match self.reduction {
+            None => memory.write(self.into, &self.bytes)?,
+            Some(reduction) => match memory.find(self.into) {
+                Some(allocation) => reduction.run(memory, &allocation, self.into, &self.bytes)?,
+                None => {
+                    let message = format!("a bulk reduction at {:#x}, in no allocation", self.into);
+                    return Err(Fault::new(FaultKind::OutOfBounds, message));
+                }
+            },
+        }
+        self.owner.written(at);
+        Ok(())
+    }
+
+    fn describe(&self) -> String {
+        format!("bulk store of {} bytes to {:#x}: its write", self.bytes.len(), self.into)
+    }
+
+    fn may_outlive_thread_block(&self) -> bool {
+        true
+    }
+
+    fn uses(&self) -> Vec<u32> {
+        Vec::new()
+    }
+}

@@ -1,0 +1,250 @@
+//! `cp.async.bulk.tensor` and `cp.reduce.async.bulk.tensor`.
+
+use super::super::{Flow, Step};
+use super::maps::{Source, map_address, rank};
+use super::route::{self, Destination};
+use super::{Direction, Owner, alone, count, direction, mask, misaligned, without_policy};
+use crate::fault::{Fault, FaultKind, Result};
+use crate::machine::asynchronous::{Completion, Operation};
+use crate::program::{Address, Scope, Value};
+use crate::ptx::{Operand, Space, Statement};
+use crate::tma;
+use crate::tma::copy;
+use crate::tma::map::TensorMap;
+use crate::tma::reduce::{Number, Operator, Reduction};
+
+/// Alignment of a box in shared memory, in bytes.
+const ALIGNMENT: u32 = 128;
+
+/// Lowered.
+#[derive(Clone, Debug)]
+pub struct Op {
+    map: Address,
+    coordinates: Vec<Value>,
+    way: Way,
+}
+
+#[derive(Clone, Debug)]
+enum Way {
+    Load {
+        into: Address,
+        barrier: Address,
+        mask: Option<Value>,
+        /// `.cta_group::2`
+        pairs: bool,
+    },
+    Store {
+        from: Address,
+        operator: Option<Operator>,
+    },
+}
+
+/// Refuses the modes other than `.tile`.
+pub fn check_mode(statement: &Statement) -> Result<()> {
+    let is_other = |word: &String| {
+        word.starts_with("im2col") || word == "tile::gather4" || word == "tile::scatter4"
+    };
+    if statement.suffixes.iter().any(is_other) {
+        return Err(Fault::unsupported(statement.opcode()));
+    }
+    Ok(())
+}
+
+/// Lowers.
+pub fn lower(statement: &Statement, scope: &Scope<'_>) -> Result<Op> {
+    let unsupported = || Fault::unsupported(statement.opcode());
+    check_mode(statement)?;
+    let tensor = |operand: &Operand| {
+        let Operand::TensorAddress(base, offset, coordinates) = operand else {
+            return Err(unsupported());
+        };
+        let map = map_address(scope, &Operand::Address(base.clone(), *offset))?;
+        let values: Result<Vec<Value>> =
+            coordinates.iter().map(|coordinate| scope.value(coordinate, 32)).collect();
+        Ok((map, values?))
+    };
+    let ((map, coordinates), way) = match (direction(statement)?, without_policy(statement)) {
+        (Direction::Load(space), [into, source, barrier, rest @ ..]) if rest.len() < 2 => {
+            let way = Way::Load {
+                into: scope.address(into, space)?,
+                barrier: scope.address(barrier, Space::SharedCluster)?,
+                mask: mask(statement, scope, rest.first())?,
+                pairs: statement.has("cta_group::2"),
+            };
+            (tensor(source)?, way)
+        }
+        (Direction::Store, [into, from]) => {
+            let operator = match statement.suffixes.first().map(String::as_str) {
+                Some("reduce") => {
+                    let word = |word: &String| Operator::parse(word);
+                    Some(statement.suffixes.iter().find_map(word).ok_or_else(unsupported)?)
+                }
+                _ => None,
+            };
+            (tensor(into)?, Way::Store { from: scope.address(from, Space::Shared)?, operator })
+        }
+        _ => return Err(unsupported()),
+    };
+    if coordinates.len() != rank(statement)? {
+        return Err(unsupported());
+    }
+    Ok(Op { map, coordinates, way })
+}
+
+/// Executes.
+pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
+    for lane in step.each_lane() {
+        let source = Source::find(step, &op.map, lane)?;
+        let map = source.decode_ranked(step, op.coordinates.len())?;
+        let coordinates: Vec<i32> =
+            op.coordinates.iter().map(|value| step.value(*value, lane) as i32).collect();
+        match &op.way {
+            Way::Load { into, barrier, mask, pairs } => {
+                let into = match into.space {
+                    Space::Shared => step.own_shared(into, lane)?,
+                    _ => step.cluster_shared(into, lane)?,
+                };
+                check_offset(&map, into.1)?;
+                let barrier = step.cluster_shared(barrier, lane)?;
+                let mask = mask.map(|mask| step.value(mask, lane) as u32);
+                let size = step.cluster.ctas.len() as u32;
+                let parts = route::destinations(into, barrier, mask, *pairs, size)?;
+                route::check(step.cluster, &parts, map.box_bytes())?;
+                let moved = step.cluster.counters.loads.entry(source.key()).or_default();
+                count(moved, map.transaction_bytes(), parts.len());
+                for to in parts {
+                    let coordinates = coordinates.clone();
+                    let load = Load { source, coordinates, to };
+                    step.submit(alone(step.cluster), Box::new(load))?;
+                }
+            }
+            Way::Store { from, operator } => {
+                let (_, offset) = step.own_shared(from, lane)?;
+                check_offset(&map, offset)?;
+                step.cta().shared.peek(offset, map.box_bytes())?;
+                let reduction = reduction(&map, *operator)?;
+                copy::check_direction(&map, reduction)?;
+                let moved = step.cluster.counters.stores.entry(source.key()).or_default();
+                count(moved, map.transaction_bytes(), 1);
+                let owner = Owner::issue(step, lane);
+                let store = Store { source, coordinates, offset, reduction, owner };
+                step.submit(alone(step.cluster), Box::new(store))?;
+            }
+        }
+    }
+    Ok(Flow::Next)
+}
+
+fn check_offset(map: &TensorMap, offset: u32) -> Result<()> {
+    if !offset.is_multiple_of(ALIGNMENT) {
+        return misaligned(format!(
+            "a box at offset {offset:#x} of shared memory, no multiple of {ALIGNMENT}; {}",
+            map.describe()
+        ));
+    }
+    Ok(())
+}
+
+fn reduction(map: &TensorMap, operator: Option<Operator>) -> Result<Option<Reduction>> {
+    let Some(operator) = operator else { return Ok(None) };
+    let number = Number::of(map.element);
+    match number.and_then(|number| Reduction::new(operator, number)) {
+        Some(reduction) => Ok(Some(reduction)),
+        None => {
+            let message = format!("a reduction by {operator:?}; {}", map.describe());
+            Err(Fault::new(FaultKind::Descriptor, message))
+        }
+    }
+}
+
+/// A part of a load: that to one thread block.
+#[derive(Debug)]
+struct Load {
+    source: Source,
+    coordinates: Vec<i32>,
+    to: Destination,
+}
+
+impl Operation for Load {
+    fn complete(self: Box<Self>, at: &mut Completion<'_>) -> Result<()> {
+        let map = self.source.decode(at.machine, at.launch)?;
+        let to = self.to;
+        let image = tma::load(&map, &at.machine.memory, &self.coordinates, to.offset)?;
+        let shared = &mut at.cluster.running(to.rank)?.shared;
+        for (offset, bytes) in image.pieces() {
+            shared.store_async(offset, bytes)?;
+        }
+        at.cluster.complete_bytes(to.barrier.0, to.barrier.1, map.transaction_bytes())
+    }
+
+    fn describe(&self) -> String {
+        let Destination { rank, offset, barrier } = self.to;
+        format!(
+            "TMA load at {:?} to {rank}:{offset:#x}, mbarrier {}:{:#x}",
+            self.coordinates, barrier.0, barrier.1
+        )
+    }
+
+    fn uses(&self) -> Vec<u32> {
+        vec![self.to.rank, self.to.barrier.0]
+    }
+}
+
+/// A store, or reduction, that is to read its source.
+#[derive(Debug)]
+struct Store {
+    source: Source,
+    coordinates: Vec<i32>,
+    offset: u32,
+    reduction: Option<Reduction>,
+    owner: Owner,
+}
+
+impl Operation for Store {
+    fn complete(self: Box<Self>, at: &mut Completion<'_>) -> Result<()> {
+        let map = self.source.decode(at.machine, at.launch)?;
+        let Self { coordinates, offset, reduction, owner, .. } = *self;
+        let shared = &at.cluster.running(owner.rank)?.shared;
+        let linear = copy::source(&map, shared, &coordinates, offset)?;
+        owner.read(at, Box::new(Write { map, coordinates, linear, reduction, owner }))
+    }
+
+    fn describe(&self) -> String {
+        format!("TMA store at {:?} from {:#x}: its source", self.coordinates, self.offset)
+    }
+
+    fn uses(&self) -> Vec<u32> {
+        vec![self.owner.rank]
+    }
+}
+
+/// A store whose source is read.
+#[derive(Debug)]
+struct Write {
+    map: TensorMap,
+    coordinates: Vec<i32>,
+    linear: Vec<u8>,
+    reduction: Option<Reduction>,
+    owner: Owner,
+}
+
+impl Operation for Write {
+    fn complete(self: Box<Self>, at: &mut Completion<'_>) -> Result<()> {
+        let memory = &at.machine.memory;
+        copy::scatter(&self.map, memory, &self.coordinates, &self.linear, self.reduction)?;
+        self.owner.written(at);
+        Ok(())
+    }
+
+    fn describe(&self) -> String {
+        format!("TMA store at {:?}: its write", self.coordinates)
+    }
+
+    fn may_outlive_thread_block(&self) -> bool {
+        true
+    }
+
+    fn uses(&self) -> Vec<u32> {
+        Vec::new()
+    }
+}

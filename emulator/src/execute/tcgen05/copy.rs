@@ -1,0 +1,138 @@
+//! `tcgen05.cp`: from shared to tensor memory.
+
+use super::{agent, check_readers, group, members};
+use crate::execute::{Flow, Step};
+use crate::fault::{Fault, FaultKind, Result};
+use crate::machine::asynchronous::{Completion, Operation};
+use crate::machine::shared::Proxy;
+use crate::machine::tmem::split;
+use crate::program::{Address, Scope, Value};
+use crate::ptx::{Space, Statement};
+use crate::tensor::descriptor::{Descriptor, Generation};
+use crate::tensor::layout::CopyShape;
+
+/// Lowered.
+#[derive(Clone, Debug)]
+pub struct Op {
+    group: u32,
+    shape: CopyShape,
+    to: Address,
+    from: Value,
+}
+
+/// Lowers.
+pub fn lower(statement: &Statement, scope: &Scope<'_>) -> Result<Op> {
+    let shapes = [
+        (&["32x128b", "warpx4"][..], CopyShape::C32x128bWarpx4),
+        (&["64x128b", "warpx2::02_13"], CopyShape::C64x128bWarpx2A),
+        (&["64x128b", "warpx2::01_23"], CopyShape::C64x128bWarpx2B),
+        (&["128x128b"], CopyShape::C128x128b),
+        (&["128x256b"], CopyShape::C128x256b),
+        (&["4x256b"], CopyShape::C4x256b),
+    ];
+    let unpacks = statement.suffixes.iter().any(|word| word.starts_with("b8x16"));
+    let shape = shapes.iter().find(|(words, _)| words.iter().all(|word| statement.has(word)));
+    match (shape, statement.operands.as_slice()) {
+        (Some((_, shape)), [to, from]) if !unpacks => Ok(Op {
+            group: group(statement)?,
+            shape: *shape,
+            to: scope.address(to, Space::Generic)?,
+            from: scope.value(from, 64)?,
+        }),
+        _ => Err(Fault::unsupported(statement.opcode())),
+    }
+}
+
+/// Executes.
+pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
+    for lane in step.each_lane() {
+        let members = members(step, op.group)?;
+        let (row, column) = split(step.address(&op.to, lane) as u32);
+        let from = Descriptor::parse(step.value(op.from, lane), Generation::Sm100)?;
+        let copy = Copy { members, shape: op.shape, row, column, from };
+        for rank in &copy.members {
+            let tmem = &step.cluster.ctas[*rank as usize].tmem;
+            tmem.check_columns("tcgen05.cp", column, copy.columns())?;
+            check_readers(step.cluster, "tcgen05.cp", *rank, (column, copy.columns()))?;
+        }
+        let agent = agent(&copy.members);
+        step.submit(agent, Box::new(copy))?;
+    }
+    Ok(Flow::Next)
+}
+
+#[derive(Debug)]
+struct Copy {
+    members: Vec<u32>,
+    shape: CopyShape,
+    row: u32,
+    column: u32,
+    from: Descriptor,
+}
+
+impl Copy {
+    fn columns(&self) -> u32 {
+        self.shape.units() * 4
+    }
+}
+
+impl Operation for Copy {
+    fn complete(self: Box<Self>, at: &mut Completion<'_>) -> Result<()> {
+        at.cluster.tensor_operations += 1;
+        let number = at.cluster.tensor_operations;
+        let what = "tcgen05.cp";
+        for rank in &self.members {
+            let columns = (self.column, self.columns());
+            check_readers(at.cluster, what, *rank, columns)?;
+            // Each thread block of a pair copies from its own shared memory.
+            let cta = &mut at.cluster.ctas[*rank as usize];
+            cta.tmem.check_columns(what, columns.0, columns.1)?;
+            let range = columns.0 as usize..(columns.0 + columns.1) as usize;
+            let read = cta.tmem.reader[range.clone()].iter().copied().max().unwrap_or(0);
+            if at.machine.settings.strict && read > cta.tmem.observed {
+                let message = format!(
+                    "tcgen05.cp overwrites columns {}..{}, which operation {read} of the tensor cores, an mma, reads; \
+                     commits up to {} were waited for, and PTX does not order cp after mma (EMULATOR_STRICT)",
+                    range.start, range.end, cta.tmem.observed
+                );
+                return Err(Fault::new(FaultKind::TensorHazard, message));
+            }
+            for row in 0..self.shape.rows() {
+                for unit in 0..self.shape.units() {
+                    let address = self.from.unit_of_row(row, unit);
+                    let mut words = [0; 4];
+                    let bytes = cta.shared.read(address, 16, Proxy::Async)?;
+                    for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(4)) {
+                        *word = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+                    }
+                    for lane in self.shape.lanes(row) {
+                        let column = self.column + 4 * unit;
+                        let cells = cta.tmem.write(what, self.row + lane, column, 4)?;
+                        cells.copy_from_slice(&words);
+                    }
+                }
+            }
+            cta.tmem.writer[range].fill(number);
+        }
+        Ok(())
+    }
+
+    fn describe(&self) -> String {
+        format!(
+            "tcgen05.cp {:?} from {:#x} to columns {}..{} of CTA {:?}",
+            self.shape,
+            self.from.start,
+            self.column,
+            self.column + self.columns(),
+            self.members
+        )
+    }
+
+    fn writes_columns(&self) -> Vec<(u32, u32, u32)> {
+        self.members.iter().map(|rank| (*rank, self.column, self.columns())).collect()
+    }
+
+    fn uses(&self) -> Vec<u32> {
+        self.members.clone()
+    }
+}

@@ -1,0 +1,302 @@
+//! `tcgen05.ld`, `tcgen05.st` and the waits for them: between tensor memory and the registers of a warp.
+
+use super::check_writers;
+use crate::execute::{Flow, Step};
+use crate::fault::{Fault, FaultKind, Result};
+use crate::machine::asynchronous::{Agent, Completion, Operation};
+use crate::machine::registers::LANES;
+use crate::machine::tmem::split;
+use crate::machine::warp::Wait;
+use crate::program::{Address, Scope, Value};
+use crate::ptx::{Class, Literal, Operand, Space, Statement};
+use crate::tensor::layout::Shape;
+
+/// Lowered.
+#[derive(Clone, Debug)]
+pub enum Op {
+    /// `ld`: into these word registers; none for `_`.
+    Load(Access, Vec<Option<u32>>),
+    /// `st`: of these values.
+    Store(Access, Vec<Value>),
+    /// `wait::ld`
+    WaitLoads,
+    /// `wait::st`
+    WaitStores,
+}
+
+/// Which cells.
+#[derive(Clone, Copy, Debug)]
+pub struct Access {
+    shape: Shape,
+    /// `.pack::16b`, `.unpack::16b`: a register is the low halves of two neighbouring columns.
+    halves: bool,
+    address: Address,
+}
+
+impl Access {
+    /// Lane and columns, relative to the address, of a register of a thread.
+    fn cells(&self, thread: u32, register: u32) -> (u32, u32, u32) {
+        if !self.halves {
+            let (lane, column) = self.shape.cell(thread, register);
+            return (lane, column, 1);
+        }
+        // The distance between the halves of .16x32bx2 counts columns as they are.
+        match self.shape {
+            Shape::L16x32bx2(apart) => {
+                let (lane, column) = Shape::L16x32bx2(0).cell(thread, register);
+                (lane, 2 * column + if thread >= 16 { apart } else { 0 }, 2)
+            }
+            shape => {
+                let (lane, column) = shape.cell(thread, register);
+                (lane, 2 * column, 2)
+            }
+        }
+    }
+
+    /// Pieces of columns, relative to the address.
+    fn columns(&self, registers: u32) -> Vec<(u32, u32)> {
+        let registers = if self.halves { 2 * registers } else { registers };
+        self.shape.columns(registers)
+    }
+}
+
+/// Lowers.
+pub fn lower(statement: &Statement, scope: &Scope<'_>) -> Result<Op> {
+    let unsupported = || Fault::unsupported(statement.opcode());
+    let first = statement.suffixes[0].as_str();
+    match first {
+        "wait::ld" => return Ok(Op::WaitLoads),
+        "wait::st" => return Ok(Op::WaitStores),
+        _ => {}
+    }
+    let operands = statement.operands.as_slice();
+    let apart = |operand: &Operand| match operand {
+        Operand::Literal(Literal::Integer(columns)) if *columns < 512 => Ok(*columns as u32),
+        _ => Err(unsupported()),
+    };
+    let split = statement.has("16x32bx2");
+    let (address, registers, apart) = match (first, operands, split) {
+        ("ld", [registers, address], false) => (address, registers, 0),
+        ("ld", [registers, address, columns], true) => (address, registers, apart(columns)?),
+        ("st", [address, registers], false) => (address, registers, 0),
+        ("st", [address, columns, registers], true) => (address, registers, apart(columns)?),
+        _ => return Err(unsupported()),
+    };
+    let shapes = [
+        ("32x32b", Shape::L32x32b),
+        ("16x64b", Shape::L16x64b),
+        ("16x128b", Shape::L16x128b),
+        ("16x256b", Shape::L16x256b),
+        ("16x32bx2", Shape::L16x32bx2(apart)),
+    ];
+    let shape = shapes.iter().find(|(word, _)| statement.has(word)).ok_or_else(unsupported)?.1;
+    let times = (0..8).map(|power| 1 << power).find(|times| statement.has(&format!("x{times}")));
+    let count = times.ok_or_else(unsupported)? * shape.registers();
+    let single = std::slice::from_ref(registers);
+    let registers = match registers {
+        Operand::Vector(registers) => registers.as_slice(),
+        _ => single,
+    };
+    if registers.len() != count as usize || count > 128 {
+        return Err(Fault::new(
+            FaultKind::Unsupported,
+            format!("{} with {} registers instead of {count}", statement.opcode(), registers.len()),
+        ));
+    }
+    let address = scope.address(address, Space::Generic)?;
+    if first == "ld" {
+        // .red would be a word more.
+        if statement.suffixes.iter().any(|word| word.starts_with("red")) {
+            return Err(unsupported());
+        }
+        let registers = registers.iter().map(|register| match register {
+            Operand::Register(register) if register.class == Class::Word => {
+                Ok(Some(register.index))
+            }
+            Operand::Sink => Ok(None),
+            _ => Err(unsupported()),
+        });
+        let access = Access { shape, halves: statement.has("pack::16b"), address };
+        return Ok(Op::Load(access, registers.collect::<Result<_>>()?));
+    }
+    let values = registers.iter().map(|register| scope.value(register, 32));
+    let access = Access { shape, halves: statement.has("unpack::16b"), address };
+    Ok(Op::Store(access, values.collect::<Result<_>>()?))
+}
+
+/// Executes.
+pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
+    let agent = Agent::TensorMemory(step.rank, step.warp);
+    match op {
+        Op::WaitLoads | Op::WaitStores => {
+            let loads = matches!(op, Op::WaitLoads);
+            if !step.cluster.queues.is_idle(agent) {
+                return Ok(Flow::Retry(if loads { Wait::TensorLoads } else { Wait::TensorStores }));
+            }
+            if loads {
+                let pending = &mut step.warp().loads;
+                pending.registers.clear();
+                pending.columns.clear();
+            }
+        }
+        Op::Load(access, registers) => {
+            let place = locate(access, registers.len() as u32, "tcgen05.ld", step)?;
+            let warp = step.warp();
+            warp.reads_accumulators = true;
+            warp.loads.registers.extend(registers.iter().flatten());
+            warp.loads.columns.extend_from_slice(&place.columns);
+            let load = Load { access: *access, place, registers: registers.clone() };
+            step.submit(agent, Box::new(load))?;
+        }
+        Op::Store(access, values) => {
+            let place = locate(access, values.len() as u32, "tcgen05.st", step)?;
+            let values: Vec<[u32; LANES]> = values
+                .iter()
+                .map(|value| std::array::from_fn(|lane| step.value(*value, lane) as u32))
+                .collect();
+            step.submit(agent, Box::new(Store { access: *access, place, values }))?;
+        }
+    }
+    Ok(Flow::Next)
+}
+
+/// Where an access goes.
+#[derive(Debug)]
+struct Place {
+    rank: u32,
+    warp: u32,
+    lanes: u32,
+    row: u32,
+    column: u32,
+    /// Columns, absolute: first and count.
+    columns: Vec<(u32, u32)>,
+}
+
+fn locate(access: &Access, registers: u32, what: &str, step: &mut Step<'_>) -> Result<Place> {
+    let first = step.first_lane();
+    let address = step.address(&access.address, first) as u32;
+    if let Some(lane) =
+        step.each_lane().find(|lane| step.address(&access.address, *lane) as u32 != address)
+    {
+        let message = format!(
+            "{what}: the address is {address:#x} in lane {first} and {:#x} in lane {lane}",
+            step.address(&access.address, lane) as u32
+        );
+        return Err(Fault::new(FaultKind::Divergence, message));
+    }
+    let (row, column) = split(address);
+    let quarter = step.warp % 4;
+    if row / 32 != quarter || row % 32 + access.shape.lanes() > 32 {
+        let message = format!(
+            "{what} of lanes {row}..{} by warp {}, which may access lanes {}..{}",
+            row + access.shape.lanes(),
+            step.warp,
+            32 * quarter,
+            32 * quarter + 32
+        );
+        return Err(Fault::new(FaultKind::TensorMemory, message));
+    }
+    if row % 16 != 0 {
+        let message = format!("{what} from lane {row}, no multiple of 16");
+        return Err(Fault::new(FaultKind::TensorMemory, message));
+    }
+    let columns: Vec<(u32, u32)> = access
+        .columns(registers)
+        .into_iter()
+        .map(|(first, count)| (column + first, count))
+        .collect();
+    for (first, count) in &columns {
+        step.cta().tmem.check_columns(what, *first, *count)?;
+        check_writers(step.cluster, what, step.rank, (*first, *count))?;
+    }
+    Ok(Place { rank: step.rank, warp: step.warp, lanes: step.lanes, row, column, columns })
+}
+
+impl Place {
+    fn describe(&self, what: &str) -> String {
+        format!(
+            "{what} of CTA {} warp {}, lane {} column {}",
+            self.rank, self.warp, self.row, self.column
+        )
+    }
+
+    fn each_lane(&self) -> impl Iterator<Item = usize> + use<> {
+        let lanes = self.lanes;
+        (0..LANES).filter(move |lane| lanes >> lane & 1 != 0)
+    }
+}
+
+#[derive(Debug)]
+struct Load {
+    access: Access,
+    place: Place,
+    registers: Vec<Option<u32>>,
+}
+
+impl Operation for Load {
+    fn complete(self: Box<Self>, at: &mut Completion<'_>) -> Result<()> {
+        let place = &self.place;
+        let cta = &mut at.cluster.ctas[place.rank as usize];
+        let words = &mut cta.warps[place.warp as usize].registers.words;
+        for (index, register) in (0..).zip(&self.registers) {
+            let Some(register) = register else { continue };
+            let values = words.get_mut(*register as usize).ok_or_else(|| {
+                Fault::new(FaultKind::Unsupported, format!("no register {register}"))
+            })?;
+            for lane in place.each_lane() {
+                let (row, column, count) = self.access.cells(lane as u32, index);
+                let (row, column) = (place.row + row, place.column + column);
+                let cells = cta.tmem.read("tcgen05.ld", row, column, count)?;
+                values[lane] = match *cells {
+                    [cell] => cell,
+                    [low, high] => low & 0xFFFF | high << 16,
+                    _ => 0,
+                };
+            }
+        }
+        Ok(())
+    }
+
+    fn describe(&self) -> String {
+        self.place.describe("tcgen05.ld")
+    }
+
+    fn uses(&self) -> Vec<u32> {
+        vec![self.place.rank]
+    }
+}
+
+#[derive(Debug)]
+struct Store {
+    access: Access,
+    place: Place,
+    values: Vec<[u32; LANES]>,
+}
+
+impl Operation for Store {
+    fn complete(self: Box<Self>, at: &mut Completion<'_>) -> Result<()> {
+        let place = &self.place;
+        let cta = &mut at.cluster.ctas[place.rank as usize];
+        for (index, values) in (0..).zip(&self.values) {
+            for lane in place.each_lane() {
+                let (row, column, count) = self.access.cells(lane as u32, index);
+                let (row, column) = (place.row + row, place.column + column);
+                let cells = cta.tmem.write("tcgen05.st", row, column, count)?;
+                match cells {
+                    [cell] => *cell = values[lane],
+                    [low, high] => (*low, *high) = (values[lane] & 0xFFFF, values[lane] >> 16),
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn describe(&self) -> String {
+        self.place.describe("tcgen05.st")
+    }
+
+    fn uses(&self) -> Vec<u32> {
+        vec![self.place.rank]
+    }
+}
