@@ -99,3 +99,83 @@ fn integers() -> Outcome<()> {
     ]);
     compare("integers.cu", &triples(&special, 1000, 1), &[&[], &["-G"]])
 }
+
+#[test]
+fn floats() -> Outcome<()> {
+    let mut special: Vec<u64> = Vec::new();
+    // The low words are single precision, the whole numbers are double precision.
+    let words = [
+        0x0000_0000_u32,
+        0x8000_0000,
+        0x0000_0001,
+        0x8000_0003,
+        0x007F_FFFF,
+        0x0080_0000,
+        0x3F80_0000,
+        0x3F80_0001,
+        0xBF7F_FFFF,
+        0x4B80_0001,
+        0x7F7F_FFFF,
+        0x7F80_0000,
+        0xFF80_0000,
+        0x7FC0_0000,
+        0x7F80_0001,
+        0x3F00_0000,
+        0x3FC0_0000,
+        0xC020_0000,
+        0x4F00_0000,
+        0xCF00_0000,
+        0x4F80_0000,
+        0x5F00_0000,
+        0xDF00_0001,
+        0x4EFF_FFFF,
+        0x0D00_0000,
+        0x42F6_E979,
+    ];
+    special.extend(words.map(u64::from));
+    let doubles = [
+        0.1,
+        -0.5,
+        1.5,
+        2.5,
+        1e300,
+        -1e-300,
+        5e-324,
+        3.4028235e38,
+        3.402824e38,
+        1e-45,
+        1.4e-46,
+        2147483647.5,
+        -2147483649.0,
+        9.3e18,
+        1.9e19,
+        f64::INFINITY,
+        f64::NAN,
+        -0.0,
+        1.0 + f64::EPSILON,
+        16777217.0,
+    ];
+    special.extend(doubles.map(f64::to_bits));
+    let mut triples = triples(&special, 600, 2);
+    // Numbers of like size, so that sums cancel and round.
+    let mut numbers = Numbers(3);
+    for _ in 0..600 {
+        let [a, b, c] = [0; 3].map(|_| {
+            let bits = numbers.next();
+            let single = (bits as u32 & 0x81FF_FFFF) | 0x3E00_0000;
+            (bits & 0x801F_FFFF_0000_0000) | 0x3FE0_0000_0000_0000 | u64::from(single)
+        });
+        triples.extend([a, b, c]);
+    }
+    compare("floats.cu", &triples, &[&[]])
+}
+
+#[test]
+fn control_flow() -> Outcome<()> {
+    let special = [0, 1, 2, 5, 10, 31, 32, 100, 0xFFFF_FFFF, u64::MAX];
+    compare(
+        "control.cu",
+        &triples(&special, 300, 4),
+        &[&[], &["-G"], &["-lineinfo", "-Xcicc", "-O1"]],
+    )
+}

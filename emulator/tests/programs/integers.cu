@@ -291,7 +291,9 @@ BOTH u32 logic(u32 a, u32 b, u32 c) {
 }
 BOTH u32 dot_product(u32 a, u32 b, u32 c) {
 #ifdef __CUDA_ARCH__
-    return __dp4a((int)a, (int)b, (int)c);
+    u32 d;
+    asm("dp4a.s32.s32 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+    return d;
 #else
     for (int i = 0; i < 4; i++) c += (s8)(a >> (8 * i)) * (s8)(b >> (8 * i));
     return c;
