@@ -179,3 +179,108 @@ fn control_flow() -> Outcome<()> {
         &[&[], &["-G"], &["-lineinfo", "-Xcicc", "-O1"]],
     )
 }
+
+#[test]
+fn small_floats() -> Outcome<()> {
+    let mut numbers = Numbers(5);
+    let mut triples = Vec::new();
+    // All values of 16 bits, and single precision of the sizes that the small formats have.
+    for value in 0..1 << 16 {
+        let other = numbers.next();
+        triples.extend([value, other & 0xFFFF, other >> 32 & 0xFFFF]);
+        if value % 16 != 0 {
+            continue;
+        }
+        let single = |bits: u64| (bits & 0x87FF_FFFF) + 0x3C00_0000;
+        triples.extend([single(other), single(other >> 29), other >> 7]);
+    }
+    let special = [
+        0.0_f32,
+        -0.0,
+        0.25,
+        0.75,
+        1.25,
+        2.5,
+        3.5,
+        5.0,
+        -6.0,
+        6.5,
+        7.0,
+        448.0,
+        464.0,
+        480.0,
+        57344.0,
+        65504.0,
+        65519.9,
+        65520.0,
+        1e-3,
+        0.001_953_125,
+        0.000_976_562_5,
+        3e38,
+        f32::INFINITY,
+        f32::NAN,
+        6e-8,
+        2.9e-8,
+        1e-40,
+        28.0,
+        30.0,
+    ];
+    for a in special {
+        for b in special {
+            let word = |value: f32| u64::from(value.to_bits());
+            triples.extend([word(a), word(b), word(-a)]);
+            triples.extend([f64::from(a).to_bits(), word(-b), word(a)]);
+        }
+    }
+    compare("small_floats.cu", &triples, &[&[]])
+}
+
+#[test]
+fn threads_that_work_together() -> Outcome<()> {
+    const THREADS: usize = 96;
+    const TOTAL: usize = THREADS * 6;
+    const PARTS: usize = 15;
+    let Some(nvcc) = support::nvcc_or_skip("cooperation.cu") else { return Ok(()) };
+    let mut numbers = Numbers(6);
+    let input: Vec<u64> = (0..TOTAL)
+        .map(|_| {
+            let shift = numbers.next() % 60;
+            numbers.next() >> shift
+        })
+        .collect();
+    let expected =
+        support::numbers(&support::on_host(&nvcc, "cooperation.cu", &support::bytes(&input))?);
+    assert_eq!(expected.len(), PARTS * TOTAL + 38);
+    for options in [&[][..], &["-G"]] {
+        let container = support::fat_binary(&nvcc, "cooperation.cu", options)?;
+        let schedules = [Schedule::Eager, Schedule::Lazy, Schedule::Random];
+        for (schedule, seed) in schedules.into_iter().cycle().zip(0..6) {
+            let model = if seed % 2 == 0 { Model::B200 } else { Model::H100 };
+            let settings = Settings { schedule, seed, ..Settings::new(model) };
+            let device = Device::new(settings, &container)?;
+            let from = device.upload(&support::bytes(&input))?;
+            let to = device.allocate(8 * (PARTS * TOTAL) as u64)?;
+            let mut counts = [0_u8; 4 * 38];
+            counts[4 * 33..4 * 34].fill(0xFF);
+            let counts = device.upload(&counts)?;
+            device.launch(
+                "cooperate",
+                Shape { grid: 6, block: THREADS as u32, dynamic_shared: 8 * THREADS as u32 },
+                &[&from.to_le_bytes(), &to.to_le_bytes(), &counts.to_le_bytes()],
+            )?;
+            let mut found = support::numbers(&device.download(to, 8 * PARTS * TOTAL)?);
+            let words = device.download(counts, 4 * 38)?;
+            let words = words.as_chunks::<4>().0.iter();
+            found.extend(words.map(|word| u64::from(u32::from_le_bytes(*word))));
+            let wrong = found.iter().zip(&expected).enumerate().filter(|(_, (a, b))| a != b);
+            let wrong: Vec<_> = wrong
+                .map(|(at, (a, b))| {
+                    format!("part {}, {}: {a:#x}, not {b:#x}", at / TOTAL, at % TOTAL)
+                })
+                .collect();
+            let first = wrong.iter().take(20).cloned().collect::<Vec<_>>().join("\n");
+            assert!(wrong.is_empty(), "{options:?} {model:?} {schedule:?}:\n{first}");
+        }
+    }
+    Ok(())
+}

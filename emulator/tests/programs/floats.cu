@@ -122,7 +122,7 @@ BOTH float inverse_fast(float x) {
 #endif
 }
 
-// To an integer, saturated; not-a-number becomes 0, or half of the range for 64 bits.
+// To an integer, saturated. PTX ISA, cvt: not-a-number becomes 0 from 32 bits to 32 bits, else the top bit.
 template <typename I>
 BOTH I saturating(double x, double low, double high, I least, I most, I none) {
     return x != x ? none : x <= low ? least : x >= high ? most : (I)x;
@@ -184,7 +184,7 @@ BOTH u64 to_s64_f32(float x) { return CHOOSE((u64)__float2ll_rn(x), to_s64(nearb
     X(to_s32_ru, CHOOSE((u32)__float2int_ru(A), to_s32(ceil(A)))) \
     X(to_s32_rd, CHOOSE((u32)__float2int_rd(A), to_s32(floor(A)))) \
     X(to_u32_rz, CHOOSE(__float2uint_rz(A), to_u32(trunc(A)))) \
-    X(to_s32_f64, CHOOSE((u32)__double2int_rn(full(a)), to_s32(nearbyint(full(a))))) \
+    X(to_s32_f64, CHOOSE((u32)__double2int_rn(full(a)), full(a) != full(a) ? (u64)1 << 31 : to_s32(nearbyint(full(a))))) \
     X(to_s64_rn, to_s64_f32(A)) \
     X(to_u64_f64, CHOOSE(__double2ull_rz(full(a)), to_u64(trunc(full(a))))) \
     X(to_s64_f64, CHOOSE((u64)__double2ll_rd(full(a)), to_s64(floor(full(a))))) \

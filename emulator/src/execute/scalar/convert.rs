@@ -178,9 +178,15 @@ where
     D::Bits: Into<u64>,
 {
     let mode = build.mode().unwrap_or(Mode::Zero);
-    // `as` saturates and makes NaN 0; all 64-bit limits are within i128.
-    let whole =
-        move |a: f64| D::truncate((to_integer(a, mode) as i128).clamp(D::RANGE.0, D::RANGE.1));
+    // PTX ISA, cvt: what is no number becomes 0, or the upper half's first where a side has 64 bits (the source .f64).
+    let none = if from == "f64" || D::WIDTH == 64 { 1 << (D::WIDTH - 1) } else { 0 };
+    // `as` saturates; all 64-bit limits are within i128.
+    let whole = move |a: f64| {
+        if a.is_nan() {
+            return D::truncate(none);
+        }
+        D::truncate((to_integer(a, mode) as i128).clamp(D::RANGE.0, D::RANGE.1))
+    };
     match from {
         "f32" if build.has_any(&["ftz"]) => {
             shown::<f32, D>(build, move |a| whole(f64::from(flush(a))))
