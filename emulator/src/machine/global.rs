@@ -148,7 +148,12 @@ impl Allocation {
     }
 
     /// An atomic operation on 2, 4 or 8 bytes that are aligned to their size; gives what was there.
-    pub fn update(&self, address: u64, bytes: u32, mut change: impl FnMut(u64) -> u64) -> Result<u64> {
+    pub fn update(
+        &self,
+        address: u64,
+        bytes: u32,
+        mut change: impl FnMut(u64) -> u64,
+    ) -> Result<u64> {
         let offset = self.offset(address, u64::from(bytes))?;
         if !address.is_multiple_of(u64::from(bytes.max(1))) {
             let message = format!("an atomic operation at {address:#x}, no multiple of {bytes}");
