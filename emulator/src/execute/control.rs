@@ -32,6 +32,8 @@ pub enum Effect {
         /// Its first instruction.
         target: u32,
     },
+    /// Each of the lanes into a function that returns to the next instruction; together they are all that executed.
+    Calls(Vec<(u32, u32)>),
     /// Back to the caller; out of the kernel where there is none.
     Return,
     /// Out of the kernel.
@@ -299,20 +301,20 @@ pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Effect> {
             Ok(Effect::Call { target: callee.start })
         }
         Op::CallIndirect { address, callees } => {
-            let groups = by_value(step, *address);
-            let &[(_, address)] = groups.as_slice() else {
-                return Err(Fault::unsupported("a call of different functions by lane"));
-            };
-            let start = address & WINDOW_MASK;
-            let callee = callees.iter().find(|callee| {
-                address & !WINDOW_MASK == FUNCTION_WINDOW && u64::from(callee.start) == start
-            });
-            let Some(callee) = callee else {
-                let message = format!("a call of {address:#x}, no function with such arguments");
-                return Err(Fault::new(FaultKind::OutOfBounds, message));
-            };
-            copy(step, step.lanes, &callee.copies)?;
-            Ok(Effect::Call { target: callee.start })
+            let mut targets = Vec::new();
+            for (lanes, address) in by_value(step, *address) {
+                let start = address & WINDOW_MASK;
+                let is_function = address & !WINDOW_MASK == FUNCTION_WINDOW;
+                let callee = callees.iter().find(|callee| u64::from(callee.start) == start);
+                let Some(callee) = callee.filter(|_| is_function) else {
+                    let message =
+                        format!("a call of {address:#x}, no function with such arguments");
+                    return Err(Fault::new(FaultKind::OutOfBounds, message));
+                };
+                copy(step, lanes, &callee.copies)?;
+                targets.push((lanes, callee.start));
+            }
+            Ok(Effect::Calls(targets))
         }
         Op::Results(copies) => {
             copy(step, step.lanes, copies)?;

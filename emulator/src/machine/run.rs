@@ -511,6 +511,21 @@ impl Step<'_> {
                 warp.groups[group].calls.push(pc + 1);
                 return After::At(target);
             }
+            Effect::Calls(targets) => {
+                warp.groups[group].calls.push(pc + 1);
+                let mut left = lanes;
+                for (some, target) in targets {
+                    let some = some & left;
+                    if some == left {
+                        warp.groups[group].pc = target;
+                        break;
+                    }
+                    if some != 0 {
+                        warp.split(group, some, target);
+                        left &= !some;
+                    }
+                }
+            }
             Effect::Return if !warp.groups[group].calls.is_empty() => {
                 let back = warp.groups[group].calls.pop().unwrap_or(0);
                 return After::At(back);
