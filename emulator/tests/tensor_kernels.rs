@@ -87,6 +87,7 @@ fn settings(schedule: Schedule, seed: u64) -> Settings {
     settings.schedule = schedule;
     settings.seed = seed;
     settings.threads = 1;
+    settings.steps = 1 << 20;
     settings
 }
 
@@ -419,7 +420,11 @@ fn broken_rules_are_found() -> Result<()> {
     let images = [case.image(0..128, 0..64)];
     let cp = "tcgen05.cp.cta_group::1.32x128b.warpx4 [%r20], %rd12;";
     let cases = [
-        ("WAIT:\nmbarrier", "WAIT:\n@%p8 mbarrier", FaultKind::TensorHazard),
+        (
+            "mbarrier.try_wait.parity.shared::cta.b64 %p6, [%r10], 0;",
+            "bar.sync 0;\nsetp.eq.u32 %p6, %r1, %r1;",
+            FaultKind::TensorHazard,
+        ),
         ("tcgen05.wait::ld.sync.aligned;", "", FaultKind::PendingRegister),
         ("fence.proxy.async.shared::cta;", "", FaultKind::ProxyFence),
         (cp, "", FaultKind::Uninitialised),

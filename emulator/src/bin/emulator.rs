@@ -193,14 +193,17 @@ fn link(library: &Path, folder: &Path) -> io::Result<()> {
     fs::rename(&fresh, &link)
 }
 
-/// The library that cargo built beside this program; in `deps` where only tests were built.
+/// The library that cargo built: beside this program, or in `deps` where only tests were built. The newest, as both
+/// may be there.
 fn library() -> Result<PathBuf, String> {
     let program = env::current_exe().map_err(|error| format!("this program's path: {error}"))?;
     let folder = program.parent().unwrap_or(Path::new("/"));
-    let places =
-        [folder.join(LIBRARY), folder.join("deps").join(LIBRARY), folder.join("..").join(LIBRARY)];
-    let found = places.iter().find(|place| place.exists());
-    let found = found.and_then(|place| place.canonicalize().ok());
+    let places = ["", "deps", ".."].map(|place| folder.join(place).join(LIBRARY));
+    let dated =
+        places.iter().filter_map(|place| Some((fs::metadata(place).ok()?.modified().ok()?, place)));
+    // The first of equally new ones: a later one is another name of the same file.
+    let newest = dated.reduce(|best, next| if next.0 > best.0 { next } else { best });
+    let found = newest.and_then(|(_, place)| place.canonicalize().ok());
     found.ok_or_else(|| format!("{LIBRARY} is not beside {}", program.display()))
 }
 

@@ -38,6 +38,12 @@ pub trait Operation: std::fmt::Debug + Send {
         false
     }
 
+    /// Whether hardware keeps a thread block that exits until it is complete: the reads of a bulk store. The manual
+    /// asks for `cp.async.bulk.wait_group.read` before; kernels of CUTLASS leave it out at their end.
+    fn holds_thread_block(&self) -> bool {
+        false
+    }
+
     /// Thread blocks whose shared or tensor memory it still uses.
     fn uses(&self) -> Vec<u32>;
 }
@@ -91,6 +97,11 @@ impl Queues {
     /// Whether nothing is under way.
     pub fn is_empty(&self) -> bool {
         self.queues.is_empty()
+    }
+
+    /// Where the queue of an agent is, if it has one.
+    pub fn position(&self, agent: Agent) -> Option<usize> {
+        self.queues.iter().position(|(other, _)| *other == agent)
     }
 
     /// Whether an agent has nothing under way.

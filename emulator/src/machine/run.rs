@@ -3,6 +3,7 @@
 use crate::execute::control::Effect;
 use crate::execute::{Flow, Step, execute};
 use crate::fault::{Fault, FaultKind, Result};
+use crate::machine::asynchronous::{Agent, Queues};
 use crate::machine::cluster::Cluster;
 use crate::machine::dump;
 use crate::machine::warp::{BulkGroups, State, Wait};
@@ -157,7 +158,7 @@ impl Cluster {
                 ran = Turn::Ran;
             }
             if self.ctas[rank as usize].warps[warp as usize].groups.is_empty() {
-                self.end_warp(rank)?;
+                self.end_warp(machine, launch, rank)?;
                 break;
             }
             if yielded {
@@ -298,11 +299,24 @@ impl Cluster {
     }
 
     /// A warp has ended: barriers without a count wait for fewer, and perhaps its thread block has ended.
-    fn end_warp(&mut self, rank: u32) -> Result<()> {
+    fn end_warp(&mut self, machine: &Machine, launch: &Launch, rank: u32) -> Result<()> {
         self.exit_from_barriers(rank);
         let cta = &self.ctas[rank as usize];
         if cta.finished || cta.warps.iter().any(|warp| !warp.groups.is_empty()) {
             return Ok(());
+        }
+        if !machine.settings.strict {
+            let held = |queues: &Queues| {
+                queues.queues.iter().position(|(_, queue)| {
+                    queue.front().is_some_and(|pending| {
+                        let operation = &pending.operation;
+                        operation.holds_thread_block() && operation.uses().contains(&rank)
+                    })
+                })
+            };
+            while let Some(agent) = held(&self.queues) {
+                self.complete(machine, launch, agent)?;
+            }
         }
         dump::check_exit(self, rank)?;
         self.events += 1;
@@ -465,15 +479,24 @@ impl Step<'_> {
         let warp = self.warp();
         warp.reads_accumulators = true;
         let pending = &warp.loads.registers;
-        match instruction.words.iter().find(|word| pending.contains(word)) {
-            None => Ok(()),
-            Some(word) => Err(Fault::new(
-                FaultKind::PendingRegister,
-                format!(
-                    "register {word} is used between the tcgen05.ld that fills it and the wait for that"
-                ),
-            )),
+        let Some(word) = instruction.words.iter().find(|word| pending.contains(word)) else {
+            return Ok(());
+        };
+        if self.machine.settings.strict {
+            let message = format!(
+                "register {word} is used between the tcgen05.ld that fills it and the wait for that"
+            );
+            return Err(Fault::new(FaultKind::PendingRegister, message));
         }
+        // Hardware waits for a register that an instruction depends on (PTX ISA, "tcgen05 Memory Consistency Model").
+        let agent = Agent::TensorMemory(self.rank, self.warp);
+        while let Some(place) = self.cluster.queues.position(agent) {
+            self.cluster.complete(self.machine, self.launch, place)?;
+        }
+        let loads = &mut self.warp().loads;
+        loads.registers.clear();
+        loads.columns.clear();
+        Ok(())
     }
 
     /// Applies control flow to the lanes that executed it; the others of the group go on.

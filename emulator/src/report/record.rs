@@ -77,7 +77,7 @@ impl Entry {
 fn tensor_bytes(parameters: &[u8], offset: u64) -> Option<u64> {
     let start = usize::try_from(offset).ok()?;
     let map = TensorMap::decode(parameters.get(start..start.checked_add(map::BYTES)?)?).ok()?;
-    let elements = map.dims[..map.rank as usize]
+    let elements = map.dims[..map.rank]
         .iter()
         .try_fold(1, |product: u64, extent| product.checked_mul(*extent))?;
     Some(elements.checked_mul(map.element.bits())? / 8)

@@ -14,7 +14,7 @@ use crate::tma::replace::{Field, replace};
 /// Lowered.
 #[derive(Clone, Debug)]
 pub enum Op {
-    /// `prefetch.tensormap` and `cp.async.bulk.prefetch.tensor`: the map must be one.
+    /// `prefetch.tensormap`, which only takes an address, and `cp.async.bulk.prefetch.tensor`, whose map must be one.
     PrefetchMap {
         /// The map.
         map: Address,
@@ -205,10 +205,10 @@ pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
         match op {
             Op::PrefetchMap { map, rank } => {
                 let source = Source::find(step, map, lane)?;
-                match rank {
-                    Some(rank) => source.decode_ranked(step, *rank)?,
-                    None => source.decode(step.machine, step.launch)?,
-                };
+                // Kernels prefetch maps of operands that a launch does not have; the map of a copy must be one.
+                if let Some(rank) = rank {
+                    source.decode_ranked(step, *rank)?;
+                }
             }
             Op::Prefetch { from, bytes } => {
                 let (from, bytes) = (step.address(from, lane), step.value(*bytes, lane) as u32);

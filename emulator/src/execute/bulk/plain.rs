@@ -223,6 +223,10 @@ impl Operation for Store {
         format!("bulk store of {bytes} bytes from {offset:#x} to {into:#x}: its source")
     }
 
+    fn holds_thread_block(&self) -> bool {
+        true
+    }
+
     fn uses(&self) -> Vec<u32> {
         vec![self.owner.rank]
     }

@@ -213,6 +213,10 @@ impl Operation for Store {
         format!("TMA store at {:?} from {:#x}: its source", self.coordinates, self.offset)
     }
 
+    fn holds_thread_block(&self) -> bool {
+        true
+    }
+
     fn uses(&self) -> Vec<u32> {
         vec![self.owner.rank]
     }

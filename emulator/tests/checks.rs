@@ -1,0 +1,263 @@
+//! Broken rules: each small kernel breaks one, and the fault that names it has to come.
+
+use std::sync::Arc;
+
+use emulator::fault::{Fault, FaultKind, Result};
+use emulator::machine::global::GlobalMemory;
+use emulator::machine::{Launch, Machine, grid};
+use emulator::program::{Program, lower};
+use emulator::ptx::parse;
+use emulator::settings::{Model, Schedule, Settings};
+
+/// What a kernel is run with.
+struct Case {
+    block: u32,
+    grid: u32,
+    cluster: u32,
+    dynamic_shared: u32,
+    schedule: Schedule,
+}
+
+impl Default for Case {
+    fn default() -> Self {
+        Self { block: 32, grid: 1, cluster: 1, dynamic_shared: 4096, schedule: Schedule::Eager }
+    }
+}
+
+impl Case {
+    /// Runs `kernel(pointer)` with this body on 4096 bytes that are zero, and gives them back.
+    fn run(&self, body: &str) -> Result<Vec<u8>> {
+        let text = format!(
+            ".version 9.0\n.target sm_100a\n.address_size 64\n\
+             .extern .shared .align 1024 .b8 dynamic[];\n\
+             .entry kernel(.param .u64 pointer)\n{{\n\
+             .reg .pred %p<10>; .reg .b32 %r<40>; .reg .b64 %rd<20>;\n\
+             .shared .align 8 .b8 bars[64];\n\
+             ld.param.u64 %rd1, [pointer];\nmov.u32 %r1, %tid.x;\n{body}\n\nret;\n}}\n"
+        );
+        let program: Program = lower(&parse(&text)?, &|_| None)?;
+        let mut settings = Settings::new(Model::B200);
+        settings.schedule = self.schedule;
+        settings.steps = 1 << 20;
+        let machine = Machine { settings, memory: GlobalMemory::default() };
+        let address = machine.memory.allocate(4096).unwrap_or(0);
+        machine.memory.fill(address, 0, 4096)?;
+        let kernel = program.kernels.get("kernel").cloned().unwrap_or_default();
+        let launch = Launch {
+            program: Arc::new(program),
+            kernel,
+            grid: [self.grid, 1, 1],
+            block: [self.block, 1, 1],
+            cluster: [self.cluster, 1, 1],
+            dynamic_shared: self.dynamic_shared,
+            parameters: address.to_le_bytes().to_vec(),
+        };
+        grid::launch(&machine, &launch)?;
+        let mut bytes = vec![0; 4096];
+        machine.memory.read(address, &mut bytes, false)?;
+        Ok(bytes)
+    }
+
+    /// The fault that the body has to cause, after a check of its kind and of a word of its message.
+    fn fault(&self, body: &str, kind: FaultKind, word: &str) -> Option<Fault> {
+        match self.run(body) {
+            Ok(_) => {
+                assert!(false, "no fault, but {kind:?} was expected: {body}");
+                None
+            }
+            Err(fault) => {
+                assert_eq!(fault.kind, kind, "{fault}\n{body}");
+                assert!(fault.to_string().contains(word), "no \"{word}\" in: {fault}\n{body}");
+                Some(fault)
+            }
+        }
+    }
+}
+
+fn words(bytes: &[u8]) -> Vec<u32> {
+    bytes.as_chunks::<4>().0.iter().map(|word| u32::from_le_bytes(*word)).collect()
+}
+
+#[test]
+fn a_barrier_that_not_all_reach_is_a_deadlock_and_the_dump_says_who_waits() {
+    let body = "setp.ge.u32 %p1, %r1, 32;\n@%p1 bra END;\nbar.sync 1, 64;\nEND:";
+    let fault =
+        Case { block: 64, ..Case::default() }.fault(body, FaultKind::Deadlock, "1 groups wait");
+    let dump = fault.map(|fault| fault.dump.join("\n")).unwrap_or_default();
+    assert!(dump.contains("warp 0 lanes 0xffffffff"), "{dump}");
+    assert!(dump.contains("named barrier 1, round 0: 32 of 64 threads came"), "{dump}");
+}
+
+#[test]
+fn a_phase_that_never_completes_names_the_barrier_and_what_is_missing() {
+    let body = "mov.u32 %r2, bars;\n\
+        setp.ne.u32 %p1, %r1, 0;\n@%p1 bra WAITS;\n\
+        mbarrier.init.shared::cta.b64 [%r2+8], 2;\n\
+        mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r2+8], 512;\n\
+        WAITS: bar.sync 0;\n\
+        SPIN: mbarrier.try_wait.parity.shared::cta.b64 %p2, [%r2+8], 0;\n@!%p2 bra SPIN;";
+    let fault = Case::default().fault(body, FaultKind::Deadlock, "1 groups wait");
+    let dump = fault.map(|fault| fault.dump.join("\n")).unwrap_or_default();
+    assert!(dump.contains("bars+0x8"), "{dump}");
+    assert!(
+        dump.contains("phase 0 (parity 0): 1 of 2 arrivals and 512 bytes are missing"),
+        "{dump}"
+    );
+    assert!(dump.contains("last to arrive: CTA 0 warp 0 lane 0"), "{dump}");
+}
+
+#[test]
+fn mbarriers_are_used_by_their_rules() {
+    let init = "mov.u32 %r2, bars;\nsetp.ne.u32 %p1, %r1, 0;\n@%p1 bra END;\n\
+        mbarrier.init.shared::cta.b64 [%r2], 1;\n";
+    let case = Case::default();
+    let check = |body: &str, kind, word| {
+        case.fault(&format!("{init}{body}\nEND:"), kind, word);
+    };
+    check("mbarrier.arrive.shared::cta.b64 _, [%r2], 2;", FaultKind::Barrier, "2 arrivals where 1");
+    check("mbarrier.init.shared::cta.b64 [%r2], 1;", FaultKind::Barrier, "lives already");
+    check("mbarrier.arrive.shared::cta.b64 _, [%r2+8];", FaultKind::Barrier, "initialised");
+    check("mbarrier.arrive.shared::cta.b64 _, [%r2+4];", FaultKind::Misaligned, "multiple of 8");
+    check("mbarrier.init.shared::cta.b64 [%r2+8], 0;", FaultKind::Barrier, "count of 0");
+    check(
+        "mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%r2], 16;",
+        FaultKind::TransactionBytes,
+        "ends with 16 bytes missing",
+    );
+    check(
+        "mbarrier.complete_tx.relaxed.cta.shared::cta.b64 [%r2], 16;\n\
+         mbarrier.arrive.shared::cta.b64 _, [%r2];",
+        FaultKind::TransactionBytes,
+        "",
+    );
+    check("st.shared.u32 [%r2], %r1;", FaultKind::Barrier, "");
+}
+
+#[test]
+fn named_barriers_and_the_clusters_are_used_by_their_rules() {
+    let case = Case { block: 64, ..Case::default() };
+    case.fault("bar.sync 1, 48;", FaultKind::Barrier, "no multiple of 32");
+    case.fault("mov.u32 %r2, 17;\nbar.sync %r2, 64;", FaultKind::Barrier, "there are 16");
+    let unequal = "setp.ge.u32 %p1, %r1, 32;\n@%p1 bra OTHER;\nbar.sync 1, 64;\nbra END;\n\
+        OTHER: bar.sync 1, 96;\nEND:";
+    case.fault(unequal, FaultKind::Barrier, "others of this round said 64");
+    case.fault(
+        "barrier.cluster.wait.aligned;",
+        FaultKind::Barrier,
+        "without barrier.cluster.arrive",
+    );
+    let twice = "barrier.cluster.arrive.aligned;\nbarrier.cluster.arrive.aligned;";
+    case.fault(twice, FaultKind::Barrier, "a second barrier.cluster.arrive");
+}
+
+#[test]
+fn lanes_that_cannot_come_together_are_named() {
+    let body = "setp.eq.u32 %p1, %r1, 3;\n@%p1 bra ALONE;\nbar.sync 0;\nbra END;\n\
+        ALONE: bar.sync 0;\nEND:";
+    Case::default().fault(body, FaultKind::Divergence, "lanes 0xfffffff7");
+    let outside = "setp.ne.u32 %p1, %r1, 5;\n@%p1 bra END;\nbar.warp.sync 1;\nEND:";
+    Case::default().fault(outside, FaultKind::Divergence, "lane 5 executes with a member mask");
+}
+
+#[test]
+fn memory_has_bounds_and_remembers_who_wrote() {
+    let case = Case::default();
+    let check = |body: &str, kind, word| {
+        case.fault(body, kind, word);
+    };
+    check("ld.global.u32 %r2, [%rd1+4096];", FaultKind::OutOfBounds, "4 bytes of global memory");
+    check("ld.global.u32 %r2, [%rd1+2];", FaultKind::Misaligned, "");
+    check(
+        "mov.u64 %rd2, 64;\nst.u32 [%rd2], %r1;",
+        FaultKind::OutOfBounds,
+        "global memory at 0x40",
+    );
+    check(
+        "mov.u32 %r2, dynamic;\nld.shared.u32 %r3, [%r2];",
+        FaultKind::Uninitialised,
+        "shared memory at 0x",
+    );
+    check(
+        "mov.u32 %r2, dynamic;\nst.shared.u32 [%r2+4096], %r1;",
+        FaultKind::OutOfBounds,
+        "shared memory",
+    );
+    check("mov.u32 %r2, 0;\nst.shared.u32 [%r2], %r1;", FaultKind::OutOfBounds, "shared memory");
+    check("trap;", FaultKind::Trap, "trap");
+}
+
+#[test]
+fn a_fault_says_where() {
+    let fault =
+        Case::default().fault("\n\nld.global.u32 %r2, [%rd1+4096];", FaultKind::OutOfBounds, "");
+    let place = fault.and_then(|fault| fault.place).unwrap_or_default();
+    assert_eq!((place.kernel.as_str(), place.cta, place.warp), ("kernel", [0, 0, 0], 0));
+    assert_eq!(place.line, 13);
+}
+
+/// Lane 0 waits for what lane 1 does further down, in a loop that lane 0 is in first.
+#[test]
+fn a_lane_that_polls_does_not_keep_others_from_what_it_waits_for() -> Result<()> {
+    let body = "setp.eq.u32 %p1, %r1, 0;\n@!%p1 bra OTHERS;\n\
+        SPIN: ld.volatile.global.u32 %r2, [%rd1];\nsetp.eq.u32 %p2, %r2, 0;\n@%p2 bra SPIN;\n\
+        st.global.u32 [%rd1+4], 7;\nbra END;\n\
+        OTHERS: setp.ne.u32 %p3, %r1, 1;\n@%p3 bra END;\nst.volatile.global.u32 [%rd1], 5;\nEND:";
+    let bytes = Case::default().run(body)?;
+    assert_eq!(words(&bytes)[..2], [5, 7]);
+    Ok(())
+}
+
+/// Block 1 must run while block 0 polls global memory, on any number of threads of the host.
+#[test]
+fn thread_blocks_that_wait_for_each_other_are_resident_together() -> Result<()> {
+    let body = "mov.u32 %r2, %ctaid.x;\nsetp.ne.u32 %p1, %r1, 0;\n@%p1 bra END;\n\
+        setp.ne.u32 %p2, %r2, 0;\n@%p2 bra GIVES;\n\
+        SPIN: ld.acquire.gpu.global.u32 %r3, [%rd1];\nsetp.eq.u32 %p3, %r3, 0;\n@%p3 bra SPIN;\n\
+        st.global.u32 [%rd1+8], %r3;\nbra END;\n\
+        GIVES: st.release.gpu.global.u32 [%rd1], 9;\nEND:";
+    let bytes = Case { grid: 2, ..Case::default() }.run(body)?;
+    assert_eq!(words(&bytes)[2], 9);
+    Ok(())
+}
+
+#[test]
+fn the_clusters_barrier_and_distributed_shared_memory() -> Result<()> {
+    // Each block writes its rank to the next block's shared memory.
+    let body = "mov.u32 %r2, dynamic;\nmov.u32 %r3, %cluster_ctarank;\nadd.u32 %r4, %r3, 1;\n\
+        and.b32 %r4, %r4, 3;\nmapa.shared::cluster.u32 %r5, %r2, %r4;\n\
+        barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;\n\
+        st.shared::cluster.u32 [%r5], %r3;\n\
+        barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;\n\
+        ld.shared.u32 %r6, [%r2];\nmul.wide.u32 %rd2, %r3, 4;\nadd.u64 %rd3, %rd1, %rd2;\n\
+        st.global.u32 [%rd3], %r6;";
+    for schedule in [Schedule::Eager, Schedule::Lazy, Schedule::Random] {
+        let bytes =
+            Case { grid: 4, cluster: 4, block: 64, schedule, ..Case::default() }.run(body)?;
+        assert_eq!(words(&bytes)[..4], [3, 0, 1, 2]);
+    }
+    Ok(())
+}
+
+#[test]
+fn bar_red_answers_every_thread_of_its_round() -> Result<()> {
+    let body = "setp.lt.u32 %p1, %r1, 40;\n\
+        barrier.sync 0;\nbarrier.red.popc.aligned.u32 %r2, 0, %p1;\n\
+        barrier.red.and.aligned.pred %p2, 0, %p1;\nbarrier.red.or.aligned.pred %p3, 0, !%p1;\n\
+        selp.u32 %r3, 100, 0, %p2;\nselp.u32 %r4, 1000, 0, %p3;\n\
+        add.u32 %r2, %r2, %r3;\nadd.u32 %r2, %r2, %r4;\n\
+        mul.wide.u32 %rd2, %r1, 4;\nadd.u64 %rd3, %rd1, %rd2;\nst.global.u32 [%rd3], %r2;";
+    let bytes = Case { block: 96, ..Case::default() }.run(body)?;
+    assert!(words(&bytes)[..96].iter().all(|word| *word == 1040));
+    Ok(())
+}
+
+#[test]
+fn endless_loops_end_with_the_limit_of_steps() {
+    Case::default().fault("L: bra L;", FaultKind::Steps, "warp instructions");
+}
+
+#[test]
+fn launches_that_cannot_be_are_refused() {
+    let case = Case { grid: 3, cluster: 2, ..Case::default() };
+    case.fault("", FaultKind::Launch, "is not made of clusters");
+}
