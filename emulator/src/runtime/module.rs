@@ -8,7 +8,7 @@ use super::memory::{Kind, Table};
 use super::pointer::HostBytes;
 use super::refusal::{Outcome, Refusal};
 use crate::fatbin;
-use crate::fault::{Fault, Result};
+use crate::fault::Fault;
 use crate::machine::Machine;
 use crate::program::{self, Kernel, Program};
 use crate::ptx::{self, Space};
@@ -85,9 +85,9 @@ impl Module {
         let invalid = |fault: Fault| Code::INVALID_PTX.from_fault(&fault);
         let module = ptx::parse(&text).map_err(invalid)?;
         let variables = place_variables(&module, machine, table, total)?;
-        write_variables(&module, machine, &variables).map_err(invalid)?;
         let place = |name: &str| variables.get(name).map(|(address, _)| *address);
         let program = program::lower(&module, &place).map_err(invalid)?;
+        program::write_variables(&module, &program, &machine.memory, &place).map_err(invalid)?;
         Ok(Loaded { program: Arc::new(program), variables, version: module.version })
     }
 }
@@ -116,30 +116,6 @@ fn place_variables(
         placed.insert(variable.name.clone(), (address, variable.size));
     }
     Ok(placed)
-}
-
-fn write_variables(
-    module: &ptx::Module,
-    machine: &Machine,
-    placed: &HashMap<String, (u64, u64)>,
-) -> Result<()> {
-    for variable in &module.variables {
-        let Some((address, bytes)) = placed.get(&variable.name) else { continue };
-        machine.memory.fill(*address, 0, *bytes)?;
-        machine.memory.write(*address, &variable.initial)?;
-        for (offset, name) in &variable.relocations {
-            let Some((target, _)) = placed.get(name) else {
-                let what = format!("the address of {name} as a first value of {}", variable.name);
-                return Err(Fault::unsupported(what));
-            };
-            // What is there already is an offset to the address.
-            let mut word = [0; 8];
-            machine.memory.read(address + offset, &mut word, false)?;
-            let value = u64::from_le_bytes(word).wrapping_add(*target);
-            machine.memory.write(address + offset, &value.to_le_bytes())?;
-        }
-    }
-    Ok(())
 }
 
 /// Settings of a kernel by cudaFuncSetAttribute.
