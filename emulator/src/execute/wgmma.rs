@@ -204,11 +204,11 @@ pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
         Op::Fence => {}
         Op::Commit => step.warp().wgmma.commit(),
         Op::Wait(allowed) => {
-            let warp = step.warp();
-            if warp.wgmma_groups() > *allowed as usize {
+            let warp = step.warp;
+            if !step.cta().wgmma_is_over(warp, *allowed) {
                 return Ok(Flow::Retry(Wait::WgmmaGroups { allowed: *allowed }));
             }
-            warp.wgmma.waited(*allowed);
+            step.warp().wgmma.waited(*allowed);
         }
         Op::Mma(mma) => issue(mma, step)?,
     }

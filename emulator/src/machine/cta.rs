@@ -62,3 +62,15 @@ pub struct Cta {
     /// All lanes have exited.
     pub finished: bool,
 }
+
+impl Cta {
+    /// Whether at most `allowed` of the wgmma groups that a warp committed are left. An instruction is one of the whole
+    /// warpgroup: it is complete when it is for all four warps, and one of them may give its operands back then.
+    pub fn wgmma_is_over(&self, warp: u32, allowed: u32) -> bool {
+        let first = warp as usize / 4 * 4;
+        let group = self.warps.iter().skip(first).take(4);
+        let Some(this) = self.warps.get(warp as usize) else { return true };
+        let needed = this.wgmma.all().saturating_sub(u64::from(allowed));
+        group.into_iter().all(|other| other.wgmma.complete() >= needed)
+    }
+}

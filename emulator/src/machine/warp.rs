@@ -158,6 +158,8 @@ pub struct WgmmaGroups {
     pub registers: VecDeque<Vec<u32>>,
     /// The same of the open group.
     pub open_registers: Vec<u32>,
+    /// Groups that were waited for.
+    pub over: u64,
 }
 
 impl WgmmaGroups {
@@ -186,6 +188,17 @@ impl WgmmaGroups {
         let over = self.committed.len().saturating_sub(allowed as usize);
         self.committed.drain(..over);
         self.registers.drain(..over);
+        self.over += over as u64;
+    }
+
+    /// How many groups were ever committed.
+    pub fn all(&self) -> u64 {
+        self.over + self.committed.len() as u64
+    }
+
+    /// How many of them, from the first on, are complete.
+    pub fn complete(&self) -> u64 {
+        self.over + self.committed.iter().take_while(|left| **left == 0).count() as u64
     }
 
     /// Whether an operation that was not waited for uses a register.
@@ -255,11 +268,6 @@ impl Warp {
     /// Lanes that have not exited.
     pub fn alive(&self) -> u32 {
         self.lanes & !self.exited
-    }
-
-    /// wgmma groups that are not complete.
-    pub fn wgmma_groups(&self) -> usize {
-        self.wgmma.committed.iter().filter(|left| **left > 0).count()
     }
 
     /// Takes lanes out of a group into a new one that stands at `pc`, ready; `group` must keep some.
