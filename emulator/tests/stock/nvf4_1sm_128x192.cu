@@ -1,0 +1,24 @@
+// NVFP4, one SM, tiles of 128x192x256, whose scales of B begin at every half of an atom; f16 out.
+#include "gemm.hpp"
+
+namespace {
+
+using namespace cute;
+using Operand = cutlass::nv_float4_t<cutlass::float_e2m1_t>;
+using Tile = Shape<_128, _192, _256>;
+using Cluster = Shape<_1, _1, _1>;
+
+using Epilogue = typename cutlass::epilogue::collective::CollectiveBuilder<
+    cutlass::arch::Sm100, cutlass::arch::OpClassBlockScaledTensorOp, Tile, Cluster,
+    cutlass::epilogue::collective::EpilogueTileAuto, float, float, void, cutlass::layout::RowMajor, 8, cutlass::half_t,
+    cutlass::layout::RowMajor, 8, cutlass::epilogue::collective::EpilogueScheduleAuto>::CollectiveOp;
+using Mainloop = typename cutlass::gemm::collective::CollectiveBuilder<
+    cutlass::arch::Sm100, cutlass::arch::OpClassBlockScaledTensorOp, Operand, cutlass::layout::RowMajor, 32, Operand,
+    cutlass::layout::ColumnMajor, 32, float, Tile, Cluster,
+    cutlass::gemm::collective::StageCountAutoCarveout<static_cast<int>(sizeof(typename Epilogue::SharedStorage))>,
+    cutlass::gemm::KernelTmaWarpSpecialized1SmNvf4Sm100>::CollectiveOp;
+using Kernel = cutlass::gemm::kernel::GemmUniversal<Shape<int, int, int, int>, Mainloop, Epilogue, void>;
+
+}  // namespace
+
+int main(int argc, char** argv) { return stock::main<Kernel>(argc, argv); }

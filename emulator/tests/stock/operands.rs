@@ -1,0 +1,270 @@
+//! Operands of a GEMM as the bytes that the kernels take, and the results that they have to give.
+
+use super::numbers::{Exact, Format, Random, Sum, e2m1, e4m3, f16, product};
+
+/// What A and B are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// e2m1 with a ue4m3 scale for 16 elements.
+    Nvf4,
+    /// e4m3 with a ue8m0 scale for 32 elements.
+    Mxf8,
+    /// f16.
+    F16,
+}
+
+/// Which numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Numbers {
+    /// Such that every partial sum is an f32: results have to be right to the last bit.
+    Exact,
+    /// Of the whole range of elements and scales.
+    Full,
+}
+
+/// `D = alpha * A * B^T + beta * C`
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Problem {
+    pub m: usize,
+    pub n: usize,
+    pub k: usize,
+    pub alpha: f32,
+    pub beta: f32,
+    pub numbers: Numbers,
+}
+
+/// How a kernel takes and gives matrices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    pub kind: Kind,
+    /// A, B are stored along M and N; otherwise along K.
+    pub along_mn: bool,
+    /// C and D are stored by columns.
+    pub by_columns: bool,
+    pub has_c: bool,
+    pub d: Format,
+}
+
+/// The files of a kernel, and what it computes from them.
+pub struct Operands {
+    pub problem: Problem,
+    pub layout: Layout,
+    pub files: Vec<(&'static str, Vec<u8>)>,
+    sums: Vec<Sum>,
+    /// Of the sums.
+    unit: i32,
+    /// f16, by rows.
+    c: Vec<u16>,
+}
+
+impl Operands {
+    pub fn new(layout: Layout, problem: Problem, seed: u64) -> Self {
+        let mut random = Random(seed);
+        let Problem { m, n, k, .. } = problem;
+        let (a, mut files) = matrix(layout, problem.numbers, &mut random, m, k, ["a.bin", "sfa.bin"]);
+        let (b, more) = matrix(layout, problem.numbers, &mut random, n, k, ["b.bin", "sfb.bin"]);
+        files.extend(more);
+        let mut c = Vec::new();
+        if layout.has_c {
+            c = (0..m * n).map(|_| half(Numbers::Exact, &mut random)).collect();
+            let stored = permuted(&c, m, n, layout.by_columns);
+            files.push(("c.bin", stored.iter().flat_map(|bits| bits.to_le_bytes()).collect()));
+        }
+        let sums = product(&a, &b);
+        Self { problem, layout, files, sums, unit: a.unit + b.unit, c }
+    }
+
+    /// Numbers for which any order of additions in f32 is exact.
+    pub fn is_exact(&self) -> bool {
+        self.sums.iter().all(|sum| {
+            sum.bits == 0 || sum.magnitudes >> sum.bits.trailing_zeros() < 1 << 24
+        })
+    }
+
+    /// Says what is wrong with a result, if anything is. Each MMA adds the sum of `k_of_mma` products.
+    pub fn check(&self, d: &[u8], k_of_mma: usize) -> Result<(), String> {
+        let Problem { m, n, k, alpha, beta, numbers } = self.problem;
+        let format = self.layout.d;
+        let bytes = format.bytes();
+        if d.len() != m * n * bytes {
+            return Err(format!("{} bytes of D", d.len()));
+        }
+        if numbers == Numbers::Exact && !self.is_exact() {
+            return Err("these operands need more than f32".into());
+        }
+        let (mut wrong, mut first) = (0, None);
+        for row in 0..m {
+            for column in 0..n {
+                let at = if self.layout.by_columns { column * m + row } else { row * n + column };
+                let mut word = [0; 4];
+                word[..bytes].copy_from_slice(&d[at * bytes..][..bytes]);
+                let bits = u32::from_le_bytes(word);
+                let sum = self.sums[row * n + column];
+                let c = self.c.get(row * n + column).map_or(0, |bits| f16(*bits));
+                let problem = match numbers {
+                    Numbers::Exact => {
+                        let exact = combine(sum.sum, self.unit, alpha, c, beta);
+                        let expected = format.round(exact.0, exact.1);
+                        // A sum of zero may come with either sign.
+                        let zero = exact.0 == 0 && bits << (32 - 8 * bytes) << 1 == 0;
+                        (bits != expected && !zero)
+                            .then(|| format!("{:e} for {:e}", format.value(bits), format.value(expected)))
+                    }
+                    Numbers::Full => {
+                        let scale = 2f64.powi(self.unit);
+                        let (alpha, beta) = (f64::from(alpha), f64::from(beta));
+                        let addend = beta * c as f64 * 2f64.powi(-24);
+                        let exact = alpha * (sum.sum as f64 * scale) + addend;
+                        // Each addition to the accumulator loses at most an ulp of f32 of a partial sum, which is
+                        // at most the sum of the magnitudes; so do the two of the epilogue. Then D is rounded.
+                        let magnitude = alpha.abs() * (sum.magnitudes as f64 * scale) + addend.abs();
+                        let steps = (k.div_ceil(k_of_mma) + 2) as f64;
+                        let lost = steps * magnitude * 2f64.powi(-23);
+                        let allowed = lost + format.ulp(exact.abs() + lost) / 2.0;
+                        let got = format.value(bits);
+                        let near = (got - exact).abs() <= allowed;
+                        (!near).then(|| format!("{got:e} for {exact:e} (+-{allowed:e})"))
+                    }
+                };
+                if let Some(problem) = problem {
+                    wrong += 1;
+                    first.get_or_insert(format!("D[{row}, {column}] is {problem}"));
+                }
+            }
+        }
+        match first {
+            None => Ok(()),
+            Some(first) => Err(format!("{wrong} of {} values are wrong; {first}", m * n)),
+        }
+    }
+}
+
+/// `alpha * sum + beta * c` in integers: value and exponent.
+fn combine(sum: i128, unit: i32, alpha: f32, c: i64, beta: f32) -> (i128, i32) {
+    let ((alpha, alpha_unit), (beta, beta_unit)) = (integer(alpha), integer(beta));
+    let (left, left_unit) = (sum * alpha, unit + alpha_unit);
+    let (right, right_unit) = (i128::from(c) * beta, -24 + beta_unit);
+    match (left, right) {
+        (_, 0) => (left, left_unit),
+        (0, _) => (right, right_unit),
+        _ => {
+            let unit = left_unit.min(right_unit);
+            ((left << (left_unit - unit)) + (right << (right_unit - unit)), unit)
+        }
+    }
+}
+
+/// A number as an integer times a power of two, the integer odd or zero.
+fn integer(number: f32) -> (i128, i32) {
+    let (mut value, mut unit) = (f64::from(number), 0);
+    while value != value.trunc() {
+        value *= 2.0;
+        unit -= 1;
+    }
+    (value as i128, unit)
+}
+
+/// The bits of an f16: a small multiple of a half, or anything from 2^-10 to 4.
+fn half(numbers: Numbers, random: &mut Random) -> u16 {
+    match numbers {
+        Numbers::Exact => {
+            let value = random.below(17) as f32 / 2.0 - 4.0;
+            half::f16::from_f32(value).to_bits()
+        }
+        Numbers::Full => {
+            let exponent = 5 + random.below(12) as u16;
+            (random.next() as u16 & 0x83FF) | exponent << 10
+        }
+    }
+}
+
+type Files = Vec<(&'static str, Vec<u8>)>;
+
+fn matrix(
+    layout: Layout,
+    numbers: Numbers,
+    random: &mut Random,
+    rows: usize,
+    columns: usize,
+    names: [&'static str; 2],
+) -> (Exact, Files) {
+    let [name, scale_name] = names;
+    match layout.kind {
+        Kind::F16 => {
+            let bits: Vec<u16> = (0..rows * columns).map(|_| half(numbers, random)).collect();
+            let values = bits.iter().map(|bits| f16(*bits)).collect();
+            let stored = permuted(&bits, rows, columns, layout.along_mn);
+            let file = stored.iter().flat_map(|bits| bits.to_le_bytes()).collect();
+            (Exact { rows, columns, unit: -24, values }, vec![(name, file)])
+        }
+        Kind::Nvf4 => {
+            let codes: Vec<u8> = (0..rows * columns).map(|_| random.below(16) as u8).collect();
+            let file = codes.chunks_exact(2).map(|pair| pair[0] | pair[1] << 4).collect();
+            // Exact: 0.25, 0.5, 1 or 2. Full: every code but those of zero and NaN, different ones for a long stretch.
+            let scale = |random: &mut Random| match numbers {
+                Numbers::Exact => 0x28 + 8 * random.below(4) as u8,
+                Numbers::Full => 1 + random.below(0x7E) as u8,
+            };
+            let (scales, stored) = scales(random, rows, columns.div_ceil(16), scale);
+            let value = |at: usize| {
+                let (row, column) = (at / columns, at % columns);
+                e2m1(codes[at]) * e4m3(scales[row * columns.div_ceil(16) + column / 16])
+            };
+            let values = (0..rows * columns).map(value).collect();
+            (Exact { rows, columns, unit: -10, values }, vec![(name, file), (scale_name, stored)])
+        }
+        Kind::Mxf8 => {
+            let element = |random: &mut Random| match numbers {
+                // -4 to 4 in halves.
+                Numbers::Exact => {
+                    const CODES: [u8; 9] = [0, 0x30, 0x38, 0x3C, 0x40, 0x42, 0x44, 0x46, 0x48];
+                    CODES[random.below(9) as usize] | (random.next() as u8 & 0x80)
+                }
+                Numbers::Full => random.below(0x7F) as u8 | (random.next() as u8 & 0x80),
+            };
+            let codes: Vec<u8> = (0..rows * columns).map(|_| element(random)).collect();
+            // 2^-2..2^1, and 2^-8..2^7.
+            let scale = |random: &mut Random| match numbers {
+                Numbers::Exact => 125 + random.below(4) as u8,
+                Numbers::Full => 119 + random.below(16) as u8,
+            };
+            let (scales, stored) = scales(random, rows, columns.div_ceil(32), scale);
+            let value = |at: usize| {
+                let (row, column) = (at / columns, at % columns);
+                e4m3(codes[at]) << (scales[row * columns.div_ceil(32) + column / 32] - 119)
+            };
+            let values = (0..rows * columns).map(value).collect();
+            (Exact { rows, columns, unit: -17, values }, vec![(name, codes), (scale_name, stored)])
+        }
+    }
+}
+
+/// Scales by rows, and as CUTLASS stores them: atoms of 128 rows and 4 blocks along K, 512 bytes each, K first. What
+/// is beyond the matrix in the last atoms is as random as the rest.
+fn scales(
+    random: &mut Random,
+    rows: usize,
+    blocks: usize,
+    mut scale: impl FnMut(&mut Random) -> u8,
+) -> (Vec<u8>, Vec<u8>) {
+    let atoms = blocks.div_ceil(4);
+    let mut stored = vec![0; rows.div_ceil(128) * atoms * 512];
+    for byte in &mut stored {
+        *byte = scale(random);
+    }
+    let mut plain = Vec::with_capacity(rows * blocks);
+    for row in 0..rows {
+        for block in 0..blocks {
+            let atom = row / 128 * atoms + block / 4;
+            plain.push(stored[atom * 512 + row % 32 * 16 + row % 128 / 32 * 4 + block % 4]);
+        }
+    }
+    (plain, stored)
+}
+
+fn permuted(bits: &[u16], rows: usize, columns: usize, by_columns: bool) -> Vec<u16> {
+    if !by_columns {
+        return bits.to_vec();
+    }
+    (0..rows * columns).map(|at| bits[at % rows * columns + at / rows]).collect()
+}
