@@ -61,12 +61,13 @@ pub fn build(env: &Env) -> Result<(), String> {
 
     println!("cargo::rustc-link-search=native={}", built.display());
     println!("cargo::rustc-link-lib=static=nvfp4_dual_gemm");
-    link::runtime(&toolkit, cudart);
+    link::runtime(&toolkit, cudart, &out)?;
 
     // For `nvfp4 doctor` and for the tests that use the same CMake build.
     println!("cargo::rustc-env=NVFP4_CUDA_VERSION={}", toolkit.version);
     println!("cargo::rustc-env=NVFP4_CUDA_FROM={}", toolkit.from);
     println!("cargo::rustc-env=NVFP4_CUTLASS_VERSION={}", cutlass::dotted(cutlass.version));
+    println!("cargo::rustc-env=NVFP4_CUDART_LINKED={}", cudart.name());
     println!("cargo::rustc-env=NVFP4_CMAKE={}", cmake.display());
     println!("cargo::rustc-env=NVFP4_CMAKE_BUILD={}", built.display());
     if let Ok(script) = std::env::current_exe() {

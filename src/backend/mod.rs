@@ -15,7 +15,7 @@ use crate::reference;
 /// The backend that the caller asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Backend {
-    /// The fastest one that can run here; [`Backend::resolve`] tells which, and why.
+    /// The fastest one that can run here, never an emulated device; [`Backend::resolve`] tells which, and why.
     #[default]
     Auto,
     /// The fused CPU kernels, on the best instruction set of the machine.
@@ -82,14 +82,16 @@ impl Backend {
         let selection = |backend, isa, reason| Ok(Selection { backend, isa, reason });
         match self {
             Backend::Auto => match cuda_device() {
-                Ok(reason) => selection(Backend::Cuda, None, reason),
-                Err(error) => {
+                Ok(CudaDevice { emulated: false, words }) => selection(Backend::Cuda, None, words),
+                other => {
                     let choice = cpu::Isa::choose()?;
-                    let why_not = match error {
-                        Error::BackendUnavailable { .. } => {
+                    let why_not = match other {
+                        // It runs on this CPU, too, one instruction at a time.
+                        Ok(CudaDevice { words, .. }) => format!("not {words}"),
+                        Err(Error::BackendUnavailable { .. }) => {
                             "no CUDA backend in this build".to_owned()
                         }
-                        error => error.to_string(),
+                        Err(error) => error.to_string(),
                     };
                     let reason = format!("{why_not}; {}", choice.reason);
                     selection(Backend::Cpu, Some(choice.isa), reason)
@@ -100,25 +102,28 @@ impl Backend {
                 selection(self, Some(choice.isa), choice.reason)
             }
             Backend::Exact => selection(self, None, "asked for".to_owned()),
-            Backend::Cuda => selection(self, None, cuda_device()?),
+            Backend::Cuda => selection(self, None, cuda_device()?.words),
         }
     }
 }
 
-/// The device that [`Backend::Cuda`] runs on, in words.
+/// The device that [`Backend::Cuda`] runs on.
+struct CudaDevice {
+    words: String,
+    emulated: bool,
+}
+
 #[cfg(feature = "cuda")]
-fn cuda_device() -> Result<String> {
+fn cuda_device() -> Result<CudaDevice> {
     let device = cuda::Device::first_supported()?;
     let (major, minor) = device.compute_capability();
-    Ok(format!(
-        "device {}, {}, compute capability {major}.{minor}",
-        device.ordinal(),
-        device.name()
-    ))
+    let (ordinal, name) = (device.ordinal(), device.name());
+    let words = format!("device {ordinal}, {name}, compute capability {major}.{minor}");
+    Ok(CudaDevice { words, emulated: device.is_emulated() })
 }
 
 #[cfg(not(feature = "cuda"))]
-fn cuda_device() -> Result<String> {
+fn cuda_device() -> Result<CudaDevice> {
     let reason = "this build has no CUDA backend".to_owned();
     Err(Error::BackendUnavailable { backend: Backend::Cuda.to_string(), reason })
 }

@@ -99,6 +99,12 @@ impl Device {
         &self.properties.name
     }
 
+    /// Whether it is no device, but a model of one that runs on the CPU, as the crate `emulator` of this repository
+    /// does: its name says so. Results are those of the kernels, times mean nothing.
+    pub fn is_emulated(&self) -> bool {
+        self.name().contains("(emulated")
+    }
+
     /// Major and minor: (10, 0) for a B200.
     pub fn compute_capability(&self) -> (u32, u32) {
         self.properties.compute_capability

@@ -124,6 +124,9 @@ pub fn run(args: &Args, out: &Output) -> anyhow::Result<()> {
 
 fn with_type<T: Element>(args: &Args, out: &Output) -> anyhow::Result<()> {
     let engines = engine::choose(args.backend, &args.isa, args.kernel.as_deref())?;
+    for engine in &engines.chosen {
+        engine.require_a_clock()?;
+    }
     let mut problems = args.shape.clone();
     problems.extend(args.suite.iter().flat_map(|suite| suite.problems()));
     if problems.is_empty() {

@@ -40,6 +40,21 @@ impl Engine {
         })
     }
 
+    /// An error where times mean nothing: on an emulated device.
+    pub fn require_a_clock(self) -> anyhow::Result<()> {
+        #[cfg(feature = "cuda")]
+        if let Engine::Cuda(_) = self {
+            let device = cuda::Device::first_supported()?;
+            if device.is_emulated() {
+                bail!(
+                    "{} runs on this CPU, so that its times say nothing of the device; `nvfp4 verify --backend cuda` checks its results",
+                    device.name()
+                );
+            }
+        }
+        Ok(())
+    }
+
     /// The instruction set, if it runs on the CPU's.
     pub fn isa(self) -> Option<Isa> {
         match self {

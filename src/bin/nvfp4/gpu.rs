@@ -30,6 +30,8 @@ struct Gpu {
     sms: usize,
     memory_bytes: usize,
     has_kernels: bool,
+    /// A model on the CPU: its name says so.
+    emulated: bool,
 }
 
 #[derive(Serialize)]
@@ -146,6 +148,7 @@ impl Gpu {
             sms: device.sm_count(),
             memory_bytes: device.memory(),
             has_kernels: device.supports_kernels(),
+            emulated: device.is_emulated(),
         }
     }
 }

@@ -1,0 +1,237 @@
+//! What the kernels compute, against the exact oracle.
+
+use nvfp4_dual_gemm::cuda::{
+    Device, DeviceBuffer, DeviceMatrix, DualGemm, Kernel, Options, Scheduler, Stream, WeightFormat,
+    Weights,
+};
+use nvfp4_dual_gemm::synth::{CONTEST_BENCHMARKS, CONTEST_SEED, CONTEST_TESTS, Data, Operands};
+use nvfp4_dual_gemm::{Element, Gate, Nvfp4Matrix, Problem, bf16, f16, reference};
+
+use crate::harness::{Needs, Test, device, tests};
+use crate::problem;
+
+pub fn all() -> Vec<Test> {
+    let mut all = tests![Needs::Kernels;
+        every_gate_and_output_agrees_with_the_oracle, alphas_of_any_value_agree_with_the_oracle,
+        a_launch_may_begin_under_the_one_before];
+    for kernel in Kernel::all() {
+        all.extend(of_kernel(kernel));
+    }
+    // How the tensor cores of a B200 round, as measured by others, and functions that are off by as much as documented.
+    for (name, value) in [("EMULATOR_ROUNDING", "mma-sim"), ("EMULATOR_MUFU", "perturbed")] {
+        let test = Test::new(format!("arithmetic_of_the_device::{value}"), Needs::Emulator, || {
+            Case::new(problem(19, 72, 1056, 2)).check::<f16>(&device());
+            Case::new(problem(130, 200, 512, 1)).check::<f16>(&device());
+        });
+        all.push(test.with(name, value));
+    }
+    for (suite, problems) in [("test", &CONTEST_TESTS[..]), ("benchmark", &CONTEST_BENCHMARKS[..])]
+    {
+        for (i, &shape) in problems.iter().enumerate() {
+            let Problem { m, n, k, .. } = shape;
+            let name = format!("contest_{suite}_{}_{m}x{n}x{k}", i + 1);
+            all.push(Test::new(name, Needs::Kernels, move || contest(shape)));
+        }
+    }
+    all
+}
+
+/// One launch to check. By default: SiLU, separate weights, the kernel that the shape gets, all codes and scales.
+#[derive(Clone)]
+pub struct Case {
+    pub shape: Problem,
+    pub gate: Gate,
+    pub kernel: Option<Kernel>,
+    pub format: WeightFormat,
+    pub data: Data,
+    pub seed: u64,
+}
+
+impl Case {
+    pub fn new(shape: Problem) -> Self {
+        let (format, data) = (WeightFormat::Separate, Data::Full);
+        Case { shape, gate: Gate::Silu, kernel: None, format, data, seed: 7 }
+    }
+
+    pub fn of(kernel: Kernel, shape: Problem) -> Self {
+        Case { kernel: Some(kernel), format: kernel.info().weights, ..Case::new(shape) }
+    }
+
+    /// Runs on the device and compares with the oracle, C prefilled with NaN.
+    pub fn check<T: Element>(&self, device: &Device) {
+        let Case { shape, gate, kernel, format, data, seed } = *self;
+        let operands = Operands::generate(shape, data, seed).unwrap();
+        let stream = Stream::new(device).unwrap();
+        let a = DeviceMatrix::upload(&operands.a, &stream).unwrap();
+        let weights = Weights::prepare(&operands.b1, &operands.b2, format, &stream).unwrap();
+        let len = shape.batch * shape.m * shape.n;
+        // A guard of 64 elements on each side must stay as it is.
+        let nan = T::from_f32(f32::NAN);
+        let whole = DeviceBuffer::from_host(&vec![nan; len + 128], &stream).unwrap();
+        let c = whole.slice(64, len).unwrap();
+        let options = Options { gate, kernel, ..Options::default() };
+        let plan = DualGemm::prepare(&weights, &a, &c, &options).unwrap();
+        assert_eq!(plan.workspace_size(), 0);
+        let name = plan.kernel().name;
+        plan.launch(&stream).unwrap_or_else(|error| panic!("{name} {shape:?}: {error}"));
+        let all = whole.to_vec(&stream).unwrap_or_else(|error| panic!("{name} {shape:?}: {error}"));
+        let guards = all[..64].iter().chain(&all[64 + len..]);
+        assert!(
+            guards.into_iter().all(|value| value.to_f32().is_nan()),
+            "{name} {shape:?}: outside of C"
+        );
+        let exact = reference::exact::<T>(&operands.gemm().unwrap().with_gate(gate).unwrap());
+        let comparison = reference::compare(&all[64..64 + len], &exact);
+        assert!(
+            comparison.passes(),
+            "{name} {shape:?} {gate:?}: {comparison:?}; {}",
+            first_difference(&all[64..64 + len], &exact, shape.n)
+        );
+    }
+}
+
+fn first_difference<T: Element>(actual: &[T], exact: &[T], n: usize) -> String {
+    let far = |(x, y): (&T, &T)| !(reference::ulp_distance(*x, *y) <= 1);
+    let wrong: Vec<usize> = actual
+        .iter()
+        .zip(exact)
+        .enumerate()
+        .filter(|(_, pair)| far(*pair))
+        .map(|(i, _)| i)
+        .collect();
+    wrong.first().map_or(String::new(), |&i| {
+        let (actual, exact) = (actual[i].to_f32(), exact[i].to_f32());
+        let at = format!("row {}, column {}", i / n, i % n);
+        format!("{} values; the first at {at}: {actual}, exactly {exact}", wrong.len())
+    })
+}
+
+/// Shapes with tails in M, N and K, odd numbers of tiles, more K than the stages hold, batches.
+fn shapes(kernel: Kernel) -> [Problem; 7] {
+    let info = kernel.info();
+    let (m, n) = (info.tile.0 as usize, info.tile.1 as usize);
+    let stages = info.stages as usize * info.tile.2 as usize;
+    [
+        problem(m, n, 512, 1),
+        problem(m + 1, 2 * n + 3, 288, 1),
+        problem(1, 1, 16, 1),
+        problem(5, n - 1, 80, 2),
+        problem(m / 2 + 7, 3 * n, stages + 544, 1),
+        problem(3, 3 * n + 17, 1056, 3),
+        problem(2 * m - 1, 5 * n - 9, 32, 1),
+    ]
+}
+
+fn of_kernel(kernel: Kernel) -> Vec<Test> {
+    let name = |test: &str, variant: &str| format!("{test}::{kernel}{variant}");
+    let agrees = "every_kernel_agrees_with_the_oracle";
+    let mut all = vec![Test::new(name(agrees, ""), Needs::Kernels, move || {
+        for shape in shapes(kernel) {
+            Case::of(kernel, shape).check::<f16>(&device());
+        }
+    })];
+    // The result may not depend on when asynchronous operations complete.
+    for (schedule, seed) in [("lazy", 0), ("random", 1), ("random", 2), ("random", 3)] {
+        let variant =
+            if seed == 0 { format!("::{schedule}") } else { format!("::{schedule}{seed}") };
+        let test = Test::new(name(agrees, &variant), Needs::Emulator, move || {
+            for shape in &shapes(kernel)[1..6] {
+                Case::of(kernel, *shape).check::<f16>(&device());
+            }
+        });
+        all.push(test.with("EMULATOR_SCHEDULE", schedule).with("EMULATOR_SEED", seed.to_string()));
+    }
+    all.extend(of_few_sms(kernel));
+    all
+}
+
+/// More tiles than SMs: of the scheduler that is built in, or of cluster launch control, whose every answer is legal.
+fn of_few_sms(kernel: Kernel) -> Vec<Test> {
+    let answers: &[&str] = match kernel.info().scheduler {
+        Scheduler::Clc => &["greedy", "never", "random"],
+        _ => &["greedy"],
+    };
+    let mut all = Vec::new();
+    for &answer in answers {
+        for schedule in ["eager", "lazy", "random"] {
+            let several = if answers.len() > 1 { format!("::{answer}") } else { String::new() };
+            let name = format!("few_sms_do_many_tiles::{kernel}{several}::{schedule}");
+            let test = Test::new(name, Needs::Emulator, move || {
+                let info = kernel.info();
+                let (m, n) = (info.tile.0 as usize, info.tile.1 as usize);
+                assert_eq!(device().sm_count(), 4);
+                Case::of(kernel, problem(2 * m + 1, 3 * n + 5, 288, 2)).check::<f16>(&device());
+            });
+            all.push(
+                test.with("EMULATOR_SMS", "4")
+                    .with("EMULATOR_CLC", answer)
+                    .with("EMULATOR_SCHEDULE", schedule)
+                    .with("EMULATOR_SEED", "5"),
+            );
+        }
+    }
+    all
+}
+
+fn every_gate_and_output_agrees_with_the_oracle() {
+    let device = device();
+    for format in [WeightFormat::Separate, WeightFormat::Interleaved] {
+        let clamped = Gate::ClampedSwiglu { limit: 1.5, alpha: 1.25, beta: 0.5 };
+        for gate in [Gate::Silu, Gate::GPT_OSS, Gate::GeluTanh, clamped] {
+            let case = Case { gate, format, ..Case::new(problem(19, 72, 256, 2)) };
+            case.check::<f16>(&device);
+            case.check::<bf16>(&device);
+            case.check::<f32>(&device);
+        }
+    }
+}
+
+fn alphas_of_any_value_agree_with_the_oracle() {
+    let device = device();
+    let stream = Stream::new(&device).unwrap();
+    let operands = Operands::generate(problem(33, 200, 160, 1), Data::Full, 5).unwrap();
+    let a = DeviceMatrix::upload(&operands.a, &stream).unwrap();
+    let (alpha1, alpha2) = (0.7f32, 0.3f32);
+    let scaled = |matrix: &Nvfp4Matrix, alpha: f32| {
+        let (codes, scales, global) = matrix.clone().into_parts();
+        Nvfp4Matrix::new(1, 200, 160, codes, scales, global * alpha).unwrap()
+    };
+    let (b1, b2) = (scaled(&operands.b1, alpha1), scaled(&operands.b2, alpha2));
+    let exact =
+        reference::exact::<f16>(&nvfp4_dual_gemm::DualGemm::new(&operands.a, &b1, &b2).unwrap());
+    for format in [WeightFormat::Separate, WeightFormat::Interleaved] {
+        let weights = Weights::prepare(&operands.b1, &operands.b2, format, &stream).unwrap();
+        let c = DeviceBuffer::<f16>::alloc(33 * 200, &device).unwrap();
+        let scalar = |value| Some(DeviceBuffer::from_host(&[value], &stream).unwrap().view());
+        let options =
+            Options { alpha1: scalar(alpha1), alpha2: scalar(alpha2), ..Options::default() };
+        let plan = DualGemm::prepare(&weights, &a, &c, &options).unwrap();
+        plan.launch(&stream).unwrap();
+        let comparison = reference::compare(&c.to_vec(&stream).unwrap(), &exact);
+        assert!(comparison.passes(), "{format}: {comparison:?}");
+    }
+}
+
+/// With programmatic launch: the second launch may not write before the first has read.
+fn a_launch_may_begin_under_the_one_before() {
+    let device = device();
+    let stream = Stream::new(&device).unwrap();
+    let operands = Operands::generate(problem(70, 130, 320, 1), Data::Full, 9).unwrap();
+    let a = DeviceMatrix::upload(&operands.a, &stream).unwrap();
+    let weights =
+        Weights::prepare(&operands.b1, &operands.b2, WeightFormat::Separate, &stream).unwrap();
+    let c = DeviceBuffer::<bf16>::zeroed(70 * 130, &stream).unwrap();
+    let options = Options { programmatic_launch: true, ..Options::default() };
+    let plan = DualGemm::prepare(&weights, &a, &c, &options).unwrap();
+    for _ in 0..3 {
+        plan.launch(&stream).unwrap();
+    }
+    let exact = reference::exact::<bf16>(&operands.gemm().unwrap());
+    assert!(reference::compare(&c.to_vec(&stream).unwrap(), &exact).passes());
+}
+
+/// At full size, every element.
+fn contest(shape: Problem) {
+    let (data, seed) = (Data::Contest, CONTEST_SEED);
+    Case { data, seed, ..Case::new(shape) }.check::<f16>(&device());
+}

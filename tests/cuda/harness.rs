@@ -1,0 +1,278 @@
+//! Where a test runs. On the GPU, if there is one that kernels are built for; otherwise the same binary is started
+//! again for each test that needs a device, with the emulator in place of libcudart.so.
+//!
+//! `NVFP4_TEST_DEVICE=gpu` does without the emulator, `NVFP4_TEST_DEVICE=emulator` without the GPU.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+
+use nvfp4_dual_gemm::Error;
+use nvfp4_dual_gemm::cuda::{self, Device};
+
+const CHOICE: &str = "NVFP4_TEST_DEVICE";
+/// Set in a process that was started for one test on the emulator: the name of the test.
+const CHILD: &str = "NVFP4_TEST_CHILD";
+const LIBRARY: &str = "libemulator.so";
+
+/// What a test runs on.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Needs {
+    /// Any machine, with the CUDA runtime that is linked.
+    Nothing,
+    /// No device that kernels are built for.
+    NoDevice,
+    /// The driver itself, which the emulator is none of, and any device.
+    Driver,
+    /// Any device.
+    AnyDevice,
+    /// A device that no kernel is built for.
+    OtherDevice,
+    /// A device that kernels are built for.
+    Kernels,
+    /// The emulator: the test sets variables that mean something to it alone.
+    Emulator,
+}
+
+/// A test by name.
+pub struct Test {
+    name: String,
+    needs: Needs,
+    variables: BTreeMap<&'static str, String>,
+    /// Why it cannot run, whatever there is.
+    not_here: Option<String>,
+    run: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Test {
+    pub fn new(
+        name: impl Into<String>,
+        needs: Needs,
+        run: impl Fn() + Send + Sync + 'static,
+    ) -> Self {
+        let variables = BTreeMap::new();
+        Test { name: name.into(), needs, variables, not_here: None, run: Box::new(run) }
+    }
+
+    /// Leaves it out, with a reason.
+    pub fn not_here(mut self, reason: String) -> Self {
+        self.not_here = Some(reason);
+        self
+    }
+
+    /// Sets a variable of the emulator.
+    pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.variables.insert(name, value.into());
+        self
+    }
+}
+
+/// Tests by the names of their functions.
+macro_rules! tests {
+    ($needs:expr; $($function:ident),* $(,)?) => {
+        vec![$($crate::harness::Test::new(stringify!($function), $needs, $function)),*]
+    };
+}
+pub(crate) use tests;
+
+/// The device to test on. There is one: the harness starts no test without what it needs.
+pub fn device() -> Device {
+    Device::first_supported().unwrap()
+}
+
+/// The same for tests that need no kernel.
+pub fn any_device() -> Device {
+    Device::open(0).unwrap()
+}
+
+/// The whole of `main`.
+pub fn main(tests: Vec<Test>) {
+    if let Some(name) = std::env::var_os(CHILD) {
+        return child(&tests, &name.to_string_lossy());
+    }
+    let arguments = Arguments::from_args();
+    let machine = Machine::look();
+    let places: Vec<Place> = tests.iter().map(|test| machine.place(test)).collect();
+    if !arguments.list {
+        println!("{}", machine.in_words());
+    }
+    let machine = Arc::new(machine);
+    let trials =
+        tests.into_iter().zip(places).map(|(test, place)| trial(test, place, machine.clone()));
+    let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    drop(machine); // the temporary folder
+    conclusion.exit();
+}
+
+/// The one test that this process was started for.
+fn child(tests: &[Test], name: &str) {
+    let test = tests.iter().find(|test| test.name == name);
+    let test = test.unwrap_or_else(|| panic!("{CHILD} names no test: {name}"));
+    let device = any_device();
+    assert!(device.is_emulated(), "the emulator was not loaded: {}", device.name());
+    (test.run)();
+}
+
+fn trial(test: Test, place: Place, machine: Arc<Machine>) -> Trial {
+    let kind = if matches!(place, Place::Emulator) { "emulator" } else { "" };
+    let name = test.name.clone();
+    let run = move || match place {
+        Place::Here => {
+            (test.run)();
+            Ok(Completion::Completed)
+        }
+        Place::Emulator => machine.emulate(&test),
+        Place::Nowhere(reason) => Ok(Completion::ignored_with(reason)),
+    };
+    Trial::ignorable_test(name, run).with_kind(kind)
+}
+
+enum Place {
+    /// In this process.
+    Here,
+    /// In a process of its own.
+    Emulator,
+    /// Why not.
+    Nowhere(String),
+}
+
+enum Found {
+    /// A device that kernels are built for, by name.
+    Supported(String),
+    /// Another device, by name.
+    Other(String),
+    /// Why there is none.
+    Nothing(String),
+}
+
+/// What tests can run on here.
+struct Machine {
+    found: Found,
+    /// The folder with its libcudart.so; or why not.
+    emulator: Result<tempfile::TempDir, String>,
+    /// The GPU is left alone where the emulator can do it.
+    emulator_only: bool,
+}
+
+impl Machine {
+    fn look() -> Self {
+        let found = match Device::first_supported() {
+            Ok(device) => Found::Supported(device.name().to_owned()),
+            Err(Error::CudaArchitecture { name, .. }) => Found::Other(name),
+            Err(error) => Found::Nothing(error.to_string()),
+        };
+        let choice = std::env::var(CHOICE).unwrap_or_default();
+        let emulator = match choice.as_str() {
+            "gpu" => Err(format!("{CHOICE} is gpu")),
+            "" if matches!(found, Found::Supported(_)) => Err("there is a GPU".to_owned()),
+            "" | "emulator" => emulator(),
+            other => panic!("{CHOICE} is \"{other}\"; it is gpu, emulator or unset"),
+        };
+        if let (Err(reason), "emulator") = (&emulator, choice.as_str()) {
+            panic!("{CHOICE} is emulator, but {reason}");
+        }
+        Machine { found, emulator, emulator_only: choice == "emulator" }
+    }
+
+    fn in_words(&self) -> String {
+        let on = match (&self.found, &self.emulator) {
+            (Found::Supported(name), Err(_)) => format!("on {name}"),
+            (Found::Supported(_), Ok(_)) => "on an emulated B200 (functional only)".to_owned(),
+            (Found::Other(name), Ok(_)) => {
+                format!(
+                    "no kernel is built for {name}: kernels on an emulated B200 (functional only)"
+                )
+            }
+            (Found::Nothing(_), Ok(_)) => {
+                "no GPU here: on an emulated B200 (functional only)".to_owned()
+            }
+            (Found::Other(name), Err(reason)) => {
+                format!("no kernel is built for {name}, and no emulator: {reason}")
+            }
+            (Found::Nothing(_), Err(reason)) => format!("no GPU here, and no emulator: {reason}"),
+        };
+        format!("\ndevice tests: {on}")
+    }
+
+    fn place(&self, test: &Test) -> Place {
+        if let Some(reason) = &test.not_here {
+            return Place::Nowhere(reason.clone());
+        }
+        let needs = test.needs;
+        let (supported, other) =
+            (matches!(self.found, Found::Supported(_)), matches!(self.found, Found::Other(_)));
+        let without = match (&self.found, &self.emulator) {
+            (Found::Supported(name), _) => format!("there is {name}"),
+            (Found::Other(name), Ok(_)) => format!("the device is {name}"),
+            (Found::Other(name), Err(reason)) => format!("the device is {name}, and {reason}"),
+            (Found::Nothing(nothing), Ok(_)) => nothing.clone(),
+            (Found::Nothing(nothing), Err(reason)) => format!("{nothing}; and {reason}"),
+        };
+        let here = match needs {
+            Needs::Nothing => return Place::Here,
+            Needs::NoDevice | Needs::Driver => {
+                let fits = if needs == Needs::Driver { supported || other } else { !supported };
+                return if fits { Place::Here } else { Place::Nowhere(without) };
+            }
+            Needs::AnyDevice => supported || other,
+            Needs::OtherDevice => other,
+            Needs::Kernels => supported,
+            Needs::Emulator => false,
+        };
+        match &self.emulator {
+            Ok(_) if !here || self.emulator_only => Place::Emulator,
+            _ if here => Place::Here,
+            _ => Place::Nowhere(without),
+        }
+    }
+
+    /// Runs one test in a process of its own.
+    fn emulate(&self, test: &Test) -> Result<Completion, Failed> {
+        let folder = self.emulator.as_ref().map_err(Failed::from)?.path();
+        let mut paths = vec![folder.to_owned()];
+        paths.extend(std::env::var_os("LD_LIBRARY_PATH").iter().flat_map(std::env::split_paths));
+        let mut command = Command::new(std::env::current_exe()?);
+        command.env(CHILD, &test.name).env("LD_LIBRARY_PATH", std::env::join_paths(paths)?);
+        command.envs(&test.variables);
+        if test.needs == Needs::OtherDevice {
+            command.env("EMULATOR_DEVICE", "h100");
+        }
+        let output = command.output()?;
+        let text =
+            String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        if output.status.success() {
+            return Ok(Completion::Completed);
+        }
+        let variables: String =
+            test.variables.iter().map(|(name, value)| format!("{name}={value} ")).collect();
+        Err(format!("{variables}{}\n{text}", output.status).into())
+    }
+}
+
+/// A folder whose libcudart.so is the emulator, which cargo builds beside the tests.
+fn emulator() -> Result<tempfile::TempDir, String> {
+    match option_env!("NVFP4_CUDART_LINKED") {
+        Some("shared") => {}
+        Some(_) => {
+            return Err("the CUDA runtime is linked statically; the emulator takes the place of a shared one: \
+                        build with NVFP4_CUDART=shared"
+                .to_owned());
+        }
+        None => return Err("DOCS_RS was set when the build script ran".to_owned()),
+    }
+    let executable = std::env::current_exe().map_err(|error| error.to_string())?;
+    let library = executable.ancestors().skip(1).take(2).map(|folder| folder.join(LIBRARY));
+    let library: PathBuf = library
+        .clone()
+        .find(|path| path.is_file())
+        .ok_or_else(|| format!("there is no {LIBRARY} beside {}", executable.display()))?;
+    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let major = cuda::TOOLKIT.and_then(|version| version.split('.').next()).unwrap_or_default();
+    let name: &Path = &folder.path().join(format!("libcudart.so.{major}"));
+    std::os::unix::fs::symlink(&library, name)
+        .map_err(|error| format!("{}: {error}", name.display()))?;
+    Ok(folder)
+}

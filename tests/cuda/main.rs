@@ -1,0 +1,34 @@
+//! The device layer and the kernels, on a GPU or on the emulator; `harness` has the choice.
+//!
+//! Without the harness of rustc, because a test that needs a device is started as a process of its own where that
+//! device is emulated, and because `ignored` and its reason depend on the machine.
+
+#[cfg(feature = "cli")]
+mod command;
+mod examples;
+mod gemm;
+mod harness;
+mod host;
+#[cfg(feature = "cudarc")]
+mod interop;
+mod plan;
+mod runtime;
+
+use nvfp4_dual_gemm::Problem;
+
+fn problem(m: usize, n: usize, k: usize, batch: usize) -> Problem {
+    Problem { m, n, k, batch }
+}
+
+fn main() {
+    let mut tests = host::all();
+    #[cfg(feature = "cudarc")]
+    tests.extend(interop::all());
+    tests.extend(runtime::all());
+    #[cfg(feature = "cli")]
+    tests.extend(command::all());
+    tests.extend(examples::all());
+    tests.extend(plan::all());
+    tests.extend(gemm::all());
+    harness::main(tests);
+}
