@@ -16,7 +16,7 @@ impl Random {
     }
 
     pub fn below(&mut self, end: u64) -> u64 {
-        (self.next() >> 32) * end >> 32
+        ((self.next() >> 32) * end) >> 32
     }
 }
 
@@ -99,7 +99,11 @@ impl Format {
         let magnitude = match exponent {
             0 => fraction * 2f64.powi(lowest - precision + 1),
             top if top == (1 << exponent_bits) - 1 => {
-                if fraction == 0.0 { f64::INFINITY } else { f64::NAN }
+                if fraction == 0.0 {
+                    f64::INFINITY
+                } else {
+                    f64::NAN
+                }
             }
             _ => (fraction + hidden) * 2f64.powi(exponent - 1 + lowest - precision + 1),
         };

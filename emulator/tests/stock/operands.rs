@@ -61,7 +61,8 @@ impl Operands {
     pub fn new(layout: Layout, problem: Problem, seed: u64) -> Self {
         let mut random = Random(seed);
         let Problem { m, n, k, .. } = problem;
-        let (a, mut files) = matrix(layout, problem.numbers, &mut random, m, k, ["a.bin", "sfa.bin"]);
+        let (a, mut files) =
+            matrix(layout, problem.numbers, &mut random, m, k, ["a.bin", "sfa.bin"]);
         let (b, more) = matrix(layout, problem.numbers, &mut random, n, k, ["b.bin", "sfb.bin"]);
         files.extend(more);
         let mut c = Vec::new();
@@ -74,10 +75,17 @@ impl Operands {
         Self { problem, layout, files, sums, unit: a.unit + b.unit, c }
     }
 
-    /// Numbers for which any order of additions in f32 is exact.
-    pub fn is_exact(&self) -> bool {
-        self.sums.iter().all(|sum| {
-            sum.bits == 0 || sum.magnitudes >> sum.bits.trailing_zeros() < 1 << 24
+    /// Numbers for which any order of operations in f32 is exact, up to the last rounding to D.
+    fn is_exact(&self) -> bool {
+        let Problem { alpha, beta, .. } = self.problem;
+        self.sums.iter().enumerate().all(|(at, sum)| {
+            // In the unit that all terms have in common.
+            let low = if sum.bits == 0 { 0 } else { sum.bits.trailing_zeros() as i32 };
+            let c = self.c.get(at).map_or(0, |bits| f16(*bits));
+            let magnitudes = sum.magnitudes >> low;
+            let unit = self.unit + low;
+            let combined = combine(magnitudes, unit, alpha.abs(), c.abs(), beta.abs());
+            magnitudes < 1 << 24 && fits_f32(combined, unit, alpha, c, beta)
         })
     }
 
@@ -107,8 +115,9 @@ impl Operands {
                         let expected = format.round(exact.0, exact.1);
                         // A sum of zero may come with either sign.
                         let zero = exact.0 == 0 && bits << (32 - 8 * bytes) << 1 == 0;
-                        (bits != expected && !zero)
-                            .then(|| format!("{:e} for {:e}", format.value(bits), format.value(expected)))
+                        (bits != expected && !zero).then(|| {
+                            format!("{:e} for {:e}", format.value(bits), format.value(expected))
+                        })
                     }
                     Numbers::Full => {
                         let scale = 2f64.powi(self.unit);
@@ -117,7 +126,8 @@ impl Operands {
                         let exact = alpha * (sum.sum as f64 * scale) + addend;
                         // Each addition to the accumulator loses at most an ulp of f32 of a partial sum, which is
                         // at most the sum of the magnitudes; so do the two of the epilogue. Then D is rounded.
-                        let magnitude = alpha.abs() * (sum.magnitudes as f64 * scale) + addend.abs();
+                        let magnitude =
+                            alpha.abs() * (sum.magnitudes as f64 * scale) + addend.abs();
                         let steps = (k.div_ceil(k_of_mma) + 2) as f64;
                         let lost = steps * magnitude * 2f64.powi(-23);
                         let allowed = lost + format.ulp(exact.abs() + lost) / 2.0;
@@ -152,6 +162,18 @@ fn combine(sum: i128, unit: i32, alpha: f32, c: i64, beta: f32) -> (i128, i32) {
             ((left << (left_unit - unit)) + (right << (right_unit - unit)), unit)
         }
     }
+}
+
+/// Whether `alpha * sum + beta * c`, a result of [`combine`], takes 24 bits at most. It is in the smaller one of the two
+/// units, but that of C is far below what C needs.
+fn fits_f32(combined: (i128, i32), unit: i32, alpha: f32, c: i64, beta: f32) -> bool {
+    let last_of_c = match i128::from(c) * integer(beta).0 {
+        0 => i32::MAX,
+        product => -24 + integer(beta).1 + product.trailing_zeros() as i32,
+    };
+    let last = last_of_c.min(unit + integer(alpha).1);
+    let (value, value_unit) = combined;
+    value == 0 || value >> (last - value_unit).max(0) < 1 << 24
 }
 
 /// A number as an integer times a power of two, the integer odd or zero.

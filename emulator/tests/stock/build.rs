@@ -1,0 +1,116 @@
+//! Builds the host programs around CUTLASS's kernels, once: a program is made again when its sources, its command or
+//! the version of CUTLASS changed.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::support::{Outcome, nvcc_or_skip, package, scratch};
+
+/// A program of this folder.
+#[derive(Clone, Copy, Debug)]
+pub struct Source {
+    /// Of the file, without `.cu`.
+    pub name: &'static str,
+    /// Whether the PTX lies in the program as text; otherwise nvcc compresses it.
+    pub plain: bool,
+}
+
+/// nvcc takes a core and more than a gigabyte for each.
+const AT_A_TIME: usize = 2;
+
+/// Where the programs are, in the order of the sources; nothing where they cannot be built.
+pub fn programs(test: &str, sources: &[Source]) -> Outcome<Option<Vec<PathBuf>>> {
+    // Tests of one process would otherwise build the same ones side by side.
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock();
+    let Some(nvcc) = nvcc_or_skip(test) else { return Ok(None) };
+    let cutlass = package().join("../third_party/cutlass");
+    let Ok(version) = std::fs::read_to_string(cutlass.join("include/cutlass/version.h")) else {
+        eprintln!("{test} is skipped: it takes CUTLASS (third_party/fetch.sh gets it)");
+        return Ok(None);
+    };
+    let folder = scratch("stock")?;
+    let (next, failures) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..AT_A_TIME {
+            scope.spawn(|| {
+                while let Some(source) = sources.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let built = build(&nvcc, &cutlass, &version, *source, &folder);
+                    if let (Err(words), Ok(mut failures)) = (built, failures.lock()) {
+                        failures.push(words);
+                    }
+                }
+            });
+        }
+    });
+    let failures = failures.into_inner()?;
+    if !failures.is_empty() {
+        return Err(failures.join("\n").into());
+    }
+    Ok(Some(sources.iter().map(|source| folder.join(source.name)).collect()))
+}
+
+fn build(
+    nvcc: &Path,
+    cutlass: &Path,
+    version: &str,
+    source: Source,
+    folder: &Path,
+) -> Result<(), String> {
+    let here = package().join("tests/stock");
+    let file = here.join(format!("{}.cu", source.name));
+    let mut arguments: Vec<OsString> = [
+        "-std=c++17",
+        "-O3",
+        "-DNDEBUG",
+        "--expt-relaxed-constexpr",
+        "-diag-suppress=20012",
+        "-cudart",
+        "shared",
+        "-gencode",
+        "arch=compute_100a,code=compute_100a",
+    ]
+    .map(OsString::from)
+    .to_vec();
+    if source.plain {
+        arguments.push("--no-compress".into());
+    }
+    for include in ["include", "tools/util/include"] {
+        arguments.extend(["-I".into(), cutlass.join(include).into()]);
+    }
+    // Some packages of the toolkit have no `lib64`, which is where nvcc looks.
+    if let Some(toolkit) = nvcc.parent().and_then(Path::parent) {
+        arguments.extend(["-L".into(), toolkit.join("lib").into()]);
+    }
+    arguments.push(file.clone().into());
+
+    let text = |path: &Path| {
+        std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
+    };
+    let sources = [text(&file)?, text(&here.join("gemm.hpp"))?].join("\n");
+    let stamp = format!("{nvcc:?} {arguments:?}\n{version}\n{sources}");
+    let (program, stamp_file) =
+        (folder.join(source.name), folder.join(format!("{}.stamp", source.name)));
+    if program.exists() && std::fs::read_to_string(&stamp_file).is_ok_and(|old| old == stamp) {
+        return Ok(());
+    }
+    // The new name comes last, so that a build that was cut off leaves no program with a stamp.
+    let fresh = folder.join(format!("{}.fresh", source.name));
+    let output = Command::new(nvcc).args(&arguments).arg("-o").arg(&fresh).output();
+    let output = output.map_err(|error| format!("{}: {error}", nvcc.display()))?;
+    if !output.status.success() {
+        let words = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("{} of {}: {}\n{words}", nvcc.display(), source.name, output.status));
+    }
+    let moved = std::fs::remove_file(&stamp_file).or_else(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => Ok(()),
+        _ => Err(error),
+    });
+    moved
+        .and_then(|()| std::fs::rename(&fresh, &program))
+        .and_then(|()| std::fs::write(&stamp_file, stamp))
+        .map_err(|error| format!("{}: {error}", program.display()))
+}
