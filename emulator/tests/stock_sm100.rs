@@ -45,7 +45,7 @@ use Numbers::{Exact, Full};
 
 const KERNELS: [Kernel; 5] = [
     Kernel {
-        source: Source { name: "nvf4_1sm_128x128", plain: true },
+        source: Source { name: "nvf4_1sm_128x128", plain: true, hopper: false },
         layout: scaled(Kind::Nvf4, Format::F16),
         tile: [128, 128, 256],
         thread_blocks: 1,
@@ -58,7 +58,7 @@ const KERNELS: [Kernel; 5] = [
         ],
     },
     Kernel {
-        source: Source { name: "nvf4_1sm_128x192", plain: false },
+        source: Source { name: "nvf4_1sm_128x192", plain: false, hopper: false },
         layout: scaled(Kind::Nvf4, Format::F16),
         tile: [128, 192, 256],
         thread_blocks: 1,
@@ -71,7 +71,7 @@ const KERNELS: [Kernel; 5] = [
         ],
     },
     Kernel {
-        source: Source { name: "nvf4_2sm_256x128_c2x1", plain: false },
+        source: Source { name: "nvf4_2sm_256x128_c2x1", plain: false, hopper: false },
         layout: scaled(Kind::Nvf4, Format::Bf16),
         tile: [256, 128, 256],
         thread_blocks: 2,
@@ -84,7 +84,7 @@ const KERNELS: [Kernel; 5] = [
         ],
     },
     Kernel {
-        source: Source { name: "mxf8_1sm_128x128", plain: false },
+        source: Source { name: "mxf8_1sm_128x128", plain: false, hopper: false },
         layout: scaled(Kind::Mxf8, Format::F16),
         tile: [128, 128, 128],
         thread_blocks: 1,
@@ -97,7 +97,7 @@ const KERNELS: [Kernel; 5] = [
         ],
     },
     Kernel {
-        source: Source { name: "f16_2sm_128x128_c2x1", plain: false },
+        source: Source { name: "f16_2sm_128x128_c2x1", plain: false, hopper: false },
         // A and B lie along M and N: K has any size, and M is the one that is a multiple of 8.
         layout: Layout {
             kind: Kind::F16,
@@ -164,15 +164,6 @@ fn columns(numbers: Numbers) -> Vec<(&'static str, Vec<Variables>)> {
         runs.push(with("eager", "EMULATOR_ROUNDING", "mma-sim"));
     }
     columns
-}
-
-/// The folder with the library, as the command makes it.
-fn library() -> Outcome<PathBuf> {
-    let output = Command::new(env!("CARGO_BIN_EXE_emulator")).arg("path").output()?;
-    if !output.status.success() {
-        return Err(String::from_utf8_lossy(&output.stderr).into());
-    }
-    Ok(PathBuf::from(String::from_utf8(output.stdout)?.trim()))
 }
 
 /// A problem with its operands in a folder.
@@ -309,7 +300,7 @@ fn results_are_right_under_every_schedule() -> Outcome<()> {
     let Some(programs) = programs("results_are_right_under_every_schedule", &sources)? else {
         return Ok(());
     };
-    let library = library()?;
+    let library = stock::library()?;
     let mut jobs = Vec::new();
     for (kernel, program) in KERNELS.iter().zip(&programs) {
         let exact = kernel.problems.iter().filter(|problem| problem.numbers == Numbers::Exact);
@@ -368,7 +359,7 @@ fn strict_reports_the_liberties_of_cutlass() -> Outcome<()> {
     let Some(programs) = programs("strict_reports_the_liberties_of_cutlass", &sources)? else {
         return Ok(());
     };
-    let library = library()?;
+    let library = stock::library()?;
     for (kernel, program) in scaled().zip(&programs) {
         // One tile, more K blocks than stages.
         let [m, n, k] = kernel.tile;

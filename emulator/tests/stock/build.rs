@@ -9,13 +9,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::support::{Outcome, nvcc_or_skip, package, scratch};
 
-/// A program of this folder.
+/// A program of this folder or of `tests/h100`.
 #[derive(Clone, Copy, Debug)]
 pub struct Source {
     /// Of the file, without `.cu`.
     pub name: &'static str,
     /// Whether the PTX lies in the program as text; otherwise nvcc compresses it.
     pub plain: bool,
+    /// For sm_90a; otherwise for sm_100a.
+    pub hopper: bool,
 }
 
 /// nvcc takes a core and more than a gigabyte for each.
@@ -61,7 +63,11 @@ fn build(
     folder: &Path,
 ) -> Result<(), String> {
     let here = package().join("tests/stock");
-    let file = here.join(format!("{}.cu", source.name));
+    let named = [here.clone(), package().join("tests/h100")];
+    let mut named = named.iter().map(|folder| folder.join(format!("{}.cu", source.name)));
+    let Some(file) = named.find(|file| file.exists()) else {
+        return Err(format!("there is no {}.cu", source.name));
+    };
     let mut arguments: Vec<OsString> = [
         "-std=c++17",
         "-O3",
@@ -71,7 +77,11 @@ fn build(
         "-cudart",
         "shared",
         "-gencode",
-        "arch=compute_100a,code=compute_100a",
+        if source.hopper {
+            "arch=compute_90a,code=compute_90a"
+        } else {
+            "arch=compute_100a,code=compute_100a"
+        },
     ]
     .map(OsString::from)
     .to_vec();
@@ -90,7 +100,8 @@ fn build(
     let text = |path: &Path| {
         std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
     };
-    let sources = [text(&file)?, text(&here.join("gemm.hpp"))?].join("\n");
+    let headers = [here.join("gemm.hpp"), package().join("tests/h100/container.hpp")];
+    let sources = [text(&file)?, text(&headers[0])?, text(&headers[1])?].join("\n");
     let stamp = format!("{nvcc:?} {arguments:?}\n{version}\n{sources}");
     let (program, stamp_file) =
         (folder.join(source.name), folder.join(format!("{}.stamp", source.name)));
