@@ -91,7 +91,7 @@ impl Case {
 }
 
 fn first_difference<T: Element>(actual: &[T], exact: &[T], n: usize) -> String {
-    let far = |(x, y): (&T, &T)| !(reference::ulp_distance(*x, *y) <= 1);
+    let far = |(x, y): (&T, &T)| reference::ulp_distance(*x, *y) > 1;
     let wrong: Vec<usize> = actual
         .iter()
         .zip(exact)

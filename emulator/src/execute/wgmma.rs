@@ -260,7 +260,7 @@ fn issue(mma: &Mma, step: &mut Step<'_>) -> Result<()> {
     }
     let touched = mma.d.iter().chain(&mma.a_registers).copied().collect();
     step.warp().wgmma.issue(touched);
-    let agent = Agent::Warpgroup(step.rank, step.warp);
+    let agent = Agent::Wgmma(step.rank, step.warp);
     step.submit(agent, Box::new(operation))?;
     Ok(())
 }

@@ -17,7 +17,7 @@ pub enum Agent {
     /// tcgen05.ld and tcgen05.st of a warp: rank and warp.
     TensorMemory(u32, u32),
     /// wgmma of a warp, which has a quarter of the rows: rank and warp.
-    Warpgroup(u32, u32),
+    Wgmma(u32, u32),
 }
 
 /// Something that completes later.

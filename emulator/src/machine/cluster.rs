@@ -187,7 +187,6 @@ fn new_cta(launch: &Launch, rank: u32, id: [u32; 3], smid: u32) -> Cta {
                 Warp::new(index, mask, kernel.start, registers, local as usize)
             })
             .collect(),
-        warpgroups: vec![(0, 0); warps.div_ceil(4) as usize],
         finished: false,
     }
 }

@@ -57,8 +57,6 @@ pub struct Cta {
     pub tmem: TensorMemory,
     /// All warps.
     pub warps: Vec<Warp>,
-    /// Meeting points of warpgroups (wgmma, setmaxnreg): warps that came, and complete rounds.
-    pub warpgroups: Vec<(u32, u64)>,
     /// All lanes have exited.
     pub finished: bool,
 }

@@ -227,7 +227,6 @@ impl Cluster {
             Wait::TensorColumns { columns } => cta.tmem.free_run(*columns).is_some(),
             Wait::Peer { round } => self.pairs[rank as usize / 2].1 > *round,
             Wait::WgmmaGroups { allowed } => cta.wgmma_is_over(warp, *allowed),
-            Wait::Warpgroup { round } => cta.warpgroups[warp as usize / 4].1 > *round,
         })
     }
 

@@ -60,11 +60,6 @@ pub enum Wait {
         /// How many may be left.
         allowed: u32,
     },
-    /// For the other warps of the warpgroup to come to the same instruction.
-    Warpgroup {
-        /// Rounds that were complete at arrival.
-        round: u64,
-    },
 }
 
 /// What a group does next.

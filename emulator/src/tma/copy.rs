@@ -87,14 +87,15 @@ impl<'a> Tile<'a> {
         at
     }
 
-    fn inside(&self, index: u32) -> Result<Option<Inside>> {
+    /// The part of a row that is in bounds of a tensor whose first dimension has this many elements.
+    fn inside(&self, index: u32, extent: i64) -> Result<Option<Inside>> {
         let at = self.row(index);
         let map = self.map;
         let outside = |axis: usize| at[axis] < 0 || at[axis] as u64 >= map.dims[axis];
         if (1..map.rank).any(outside) {
             return Ok(None);
         }
-        let end = (at[0] + i64::from(map.box_dims[0])).min(map.dims[0] as i64);
+        let end = (at[0] + i64::from(map.box_dims[0])).min(extent);
         let start = at[0].max(0);
         if start >= end {
             return Ok(None);
@@ -168,7 +169,7 @@ pub fn gather(map: &TensorMap, memory: &GlobalMemory, coordinates: &[i32]) -> Re
     let mut packed = vec![0; map.packed_row_bytes() as usize];
     for (index, row) in bytes.chunks_exact_mut(map.row_bytes() as usize).enumerate() {
         let index = index as u32;
-        let Some(inside) = tile.inside(index)? else { continue };
+        let Some(inside) = tile.inside(index, map.dims[0] as i64)? else { continue };
         let part = &mut row[inside.skip..inside.skip + inside.shared];
         if map.element.is_padded() {
             let packed = &mut packed[..inside.bytes];
@@ -236,7 +237,7 @@ pub fn source(
     let row_bytes = map.row_bytes() as usize;
     let mut bytes = vec![0; map.rows() as usize * row_bytes];
     for (index, row) in bytes.chunks_exact_mut(row_bytes).enumerate() {
-        let Some(inside) = tile.inside(index as u32)? else { continue };
+        let Some(inside) = tile.inside(index as u32, stored_extent(map))? else { continue };
         let start = offset as usize + index * map.pitch() as usize;
         if map.swizzle.span().is_none() {
             let part = &mut row[inside.skip..inside.skip + inside.shared];
@@ -254,6 +255,13 @@ pub fn source(
     Ok(bytes)
 }
 
+/// Elements at which the rows of a store end. An H100 ends them at 16 bytes, not at the extent: it also writes what lies
+/// between the rows.
+fn stored_extent(map: &TensorMap) -> i64 {
+    let granule = if map.element.is_padded() { 1 } else { 128 / map.element.bits() };
+    map.dims[0].next_multiple_of(granule) as i64
+}
+
 /// Writes, or reduces into, the part of a box that is in bounds. `linear` is what [`source`] gives.
 pub fn scatter(
     map: &TensorMap,
@@ -264,10 +272,15 @@ pub fn scatter(
 ) -> Result<()> {
     let tile = Tile::new(map, coordinates)?;
     check_direction(map, reduction)?;
+    if coordinates.iter().any(|coordinate| *coordinate < 0) {
+        let message =
+            format!("a store at negative coordinates {coordinates:?}; {}", map.describe());
+        return Err(Fault::new(FaultKind::OutOfBounds, message));
+    }
     let mut window = Window::new(&tile, memory);
     for (index, row) in linear.chunks_exact(map.row_bytes() as usize).enumerate() {
         let index = index as u32;
-        let Some(inside) = tile.inside(index)? else { continue };
+        let Some(inside) = tile.inside(index, stored_extent(map))? else { continue };
         let part = &row[inside.skip..inside.skip + inside.shared];
         let act = |into: &Allocation| match reduction {
             Some(reduction) => reduction.run(memory, into, inside.address, part),

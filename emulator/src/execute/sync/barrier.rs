@@ -131,9 +131,8 @@ fn named(
         return Err(Fault::new(FaultKind::Barrier, message));
     }
     let index = number as usize;
-    if let (Some((_, round)), Some((which, _, into))) = (step.warp().reduction.take(), reduction) {
+    if let (Some(_), Some((which, _, into))) = (step.warp().reduction.take(), reduction) {
         let [and, or] = step.cta().named[index].answer;
-        debug_assert!(step.cta().named[index].round > round);
         let answer = match which {
             Reduction::Count => step.cta().named[index].count,
             Reduction::And => and,
