@@ -376,8 +376,8 @@ fn strict_reports_the_liberties_of_cutlass() -> Outcome<()> {
         let case = case(kernel, program, &library, problem, folder)?;
         let copy = ["TensorHazard: tcgen05.cp overwrites", "does not order cp after mma"];
         let load = ["PendingRegister: ", "between the tcgen05.ld that fills it and the wait"];
-        // f16 has no scale factors. And lazily, the TMA warp has waited for the commit of a stage before the copy of the
-        // next one completes: only the register is left to report.
+        // f16 has no scale factors. And lazily, the TMA warp has waited for the commit of a stage before the copy of
+        // the next one completes: only the register is left to report.
         let first = if kernel.layout.kind == Kind::F16 { load } else { copy };
         for (schedule, words) in [("eager", first), ("lazy", load)] {
             let mut settings = vec![("EMULATOR_SCHEDULE", schedule.to_owned())];
