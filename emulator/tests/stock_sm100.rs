@@ -354,22 +354,23 @@ fn results_are_right_under_every_schedule() -> Outcome<()> {
 /// and it leaves out a wait for a load from tensor memory whose registers it then uses.
 #[test]
 fn strict_reports_the_liberties_of_cutlass() -> Outcome<()> {
-    let scaled = || KERNELS.iter().filter(|kernel| kernel.layout.kind != Kind::F16);
-    let sources: Vec<_> = scaled().map(|kernel| kernel.source).collect();
+    let sources = KERNELS.each_ref().map(|kernel| kernel.source);
     let Some(programs) = programs("strict_reports_the_liberties_of_cutlass", &sources)? else {
         return Ok(());
     };
     let library = stock::library()?;
-    for (kernel, program) in scaled().zip(&programs) {
+    for (kernel, program) in KERNELS.iter().zip(&programs) {
         // One tile, more K blocks than stages.
         let [m, n, k] = kernel.tile;
         let problem = problem([m, n, k * (kernel.most_stages() + 1)], [0.25, 0.0], Exact);
         let folder = scratch(&format!("stock/strict-{}", kernel.source.name))?;
         let case = case(kernel, program, &library, problem, folder)?;
-        for (schedule, words) in [
-            ("eager", ["TensorHazard: tcgen05.cp overwrites", "does not order cp after mma"]),
-            ("lazy", ["PendingRegister: ", "between the tcgen05.ld that fills it and the wait"]),
-        ] {
+        let copy = ["TensorHazard: tcgen05.cp overwrites", "does not order cp after mma"];
+        let load = ["PendingRegister: ", "between the tcgen05.ld that fills it and the wait"];
+        // f16 has no scale factors. And lazily, the TMA warp has waited for the commit of a stage before the copy of
+        // the next one completes: only the register is left to report.
+        let first = if kernel.layout.kind == Kind::F16 { load } else { copy };
+        for (schedule, words) in [("eager", first), ("lazy", load)] {
             let mut settings = vec![("EMULATOR_SCHEDULE", schedule.to_owned())];
             let d = case.run(&settings)?;
             case.check(&d)?;

@@ -164,8 +164,8 @@ fn combine(sum: i128, unit: i32, alpha: f32, c: i64, beta: f32) -> (i128, i32) {
     }
 }
 
-/// Whether `alpha * sum + beta * c`, a result of [`combine`], takes 24 bits at most. It is in the smaller one of the two
-/// units, but that of C is far below what C needs.
+/// Whether `alpha * sum + beta * c`, a result of [`combine`], takes 24 bits at most. It is in the smaller one of the
+/// two units, but that of C is far below what C needs.
 fn fits_f32(combined: (i128, i32), unit: i32, alpha: f32, c: i64, beta: f32) -> bool {
     let last_of_c = match i128::from(c) * integer(beta).0 {
         0 => i32::MAX,

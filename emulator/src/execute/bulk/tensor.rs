@@ -93,6 +93,7 @@ pub fn lower(statement: &Statement, scope: &Scope<'_>) -> Result<Op> {
 
 /// Executes.
 pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
+    let mut counted = None;
     for lane in step.each_lane() {
         let source = Source::find(step, &op.map, lane)?;
         let map = source.decode_ranked(step, op.coordinates.len())?;
@@ -124,8 +125,13 @@ pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
                 step.cta().shared.peek(offset, map.box_bytes())?;
                 let reduction = reduction(&map, *operator)?;
                 copy::check_direction(&map, reduction)?;
-                let moved = step.cluster.counters.stores.entry(source.key()).or_default();
-                count(moved, map.transaction_bytes(), 1);
+                // CUTLASS's epilogues store a box with all lanes of a warp: one copy as far as time goes.
+                let this = Some((source, coordinates.clone(), offset));
+                if counted != this {
+                    let moved = step.cluster.counters.stores.entry(source.key()).or_default();
+                    count(moved, map.transaction_bytes(), 1);
+                    counted = this;
+                }
                 let owner = Owner::issue(step, lane);
                 let store = Store { source, coordinates, offset, reduction, owner };
                 step.submit(alone(step.cluster), Box::new(store))?;
