@@ -84,6 +84,10 @@ impl Module {
         let text = image.read(|bytes| find_ptx(bytes, machine.settings.model))?;
         let invalid = |fault: Fault| Code::INVALID_PTX.from_fault(&fault);
         let module = ptx::parse(&text).map_err(invalid)?;
+        let module = match &machine.settings.ptx {
+            Some(path) => replaced(module, path)?,
+            None => module,
+        };
         let variables = place_variables(&module, machine, table, total)?;
         let place = |name: &str| variables.get(name).map(|(address, _)| *address);
         let program = program::lower(&module, &place).map_err(invalid)?;
@@ -98,6 +102,22 @@ fn find_ptx(image: &[u8], model: Model) -> Outcome<String> {
     let chosen = fatbin::choose(&entries, model)
         .map_err(|fault| Code::NO_KERNEL_IMAGE_FOR_DEVICE.from_fault(&fault))?;
     Ok(chosen.to_owned())
+}
+
+/// The module in the file of EMULATOR_PTX, if it has the same kernels as this one; otherwise this one.
+fn replaced(module: ptx::Module, path: &str) -> Outcome<ptx::Module> {
+    let refused = |words: String| Code::INVALID_PTX.because(format!("EMULATOR_PTX: {path}: {words}"));
+    let text = std::fs::read_to_string(path).map_err(|error| refused(error.to_string()))?;
+    let other = ptx::parse(&text).map_err(|fault| refused(fault.to_string()))?;
+    Ok(if kernels(&other) == kernels(&module) { other } else { module })
+}
+
+/// Names of the entries, sorted.
+fn kernels(module: &ptx::Module) -> Vec<&str> {
+    let entries = module.functions.iter().filter(|function| function.is_entry);
+    let mut names: Vec<&str> = entries.map(|function| function.name.as_str()).collect();
+    names.sort_unstable();
+    names
 }
 
 fn place_variables(
