@@ -60,17 +60,12 @@ impl Case {
 
     /// The fault that the body has to cause, after a check of its kind and of a word of its message.
     fn fault(&self, body: &str, kind: FaultKind, word: &str) -> Option<Fault> {
-        match self.run(body) {
-            Ok(_) => {
-                assert!(false, "no fault, but {kind:?} was expected: {body}");
-                None
-            }
-            Err(fault) => {
-                assert_eq!(fault.kind, kind, "{fault}\n{body}");
-                assert!(fault.to_string().contains(word), "no \"{word}\" in: {fault}\n{body}");
-                Some(fault)
-            }
-        }
+        let fault = self.run(body).err();
+        assert!(fault.is_some(), "no fault, but {kind:?} was expected: {body}");
+        let fault = fault?;
+        assert_eq!(fault.kind, kind, "{fault}\n{body}");
+        assert!(fault.to_string().contains(word), "no \"{word}\" in: {fault}\n{body}");
+        Some(fault)
     }
 }
 
