@@ -147,6 +147,7 @@ fn small_facts_are_those_of_an_h100() -> Outcome<()> {
                 return;
             }
         };
+        assert_eq!(found.len(), wanted[piece].len(), "{piece}");
         let words = |bytes: &[u8]| -> Vec<u32> {
             bytes.as_chunks::<4>().0.iter().map(|word| u32::from_le_bytes(*word)).collect()
         };

@@ -206,7 +206,7 @@ fn check_load(case: &Case, coordinates: &[i32], offset: u32) -> Result<()> {
 }
 
 fn check_store(case: &Case, coordinates: &[i32], offset: u32) -> Result<()> {
-    // Rows end at 16 bytes: see `stores_end_their_rows_at_16_bytes` in tests/hopper.rs for where that is known from.
+    // Rows end at 16 bytes: an H100 does so in `store_after` of tests/h100/tma.cu.
     let mut rounded = case.clone();
     rounded.dims[0] = case.dims[0].next_multiple_of(128 / case.bits);
     if rounded.bytes() > case.bytes() {
