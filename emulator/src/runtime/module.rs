@@ -106,7 +106,8 @@ fn find_ptx(image: &[u8], model: Model) -> Outcome<String> {
 
 /// The module in the file of EMULATOR_PTX, if it has the same kernels as this one; otherwise this one.
 fn replaced(module: ptx::Module, path: &str) -> Outcome<ptx::Module> {
-    let refused = |words: String| Code::INVALID_PTX.because(format!("EMULATOR_PTX: {path}: {words}"));
+    let refused =
+        |words: String| Code::INVALID_PTX.because(format!("EMULATOR_PTX: {path}: {words}"));
     let text = std::fs::read_to_string(path).map_err(|error| refused(error.to_string()))?;
     let other = ptx::parse(&text).map_err(|fault| refused(fault.to_string()))?;
     Ok(if kernels(&other) == kernels(&module) { other } else { module })
