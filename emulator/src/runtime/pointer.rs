@@ -267,6 +267,7 @@ pub fn container(address: u64) -> Result<HostBytes, String> {
     }
 }
 
+// SAFETY: as stdlib.h declares it (C11, 7.22.4.2).
 unsafe extern "C" {
     fn atexit(function: extern "C" fn()) -> i32;
 }
