@@ -1,200 +1,510 @@
-//! A stock kernel with one thing broken in its PTX, each in turn: the emulator has to report it, or the result has to
-//! be wrong, under one of the schedules. What passes them all is a hole in the checks.
+//! Breaks NVIDIA's own kernels in their PTX, one statement at a time: every mutant has to be reported, by the right
+//! check, or give a wrong result, under at least one of the schedules. One that is missed fails the test.
+//!
+//! EMULATOR_WRITE_TABLE=1 writes the table of what found each into the README; otherwise the one there has to be the
+//! same.
 
 mod stock;
 mod support;
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use emulator::fatbin;
-use emulator::settings::Model;
 use stock::build::{Source, programs};
+use stock::library;
 use stock::numbers::Format;
 use stock::operands::{Kind, Layout, Numbers, Operands, Problem};
-use support::{Outcome, scratch};
+use stock::run::{Prepared, Variables};
+use stock::text::{self, Change, Text};
+use support::{Outcome, package, scratch};
 
-/// A text in the PTX, how often it is there, which of them (from 0; none: all) become which text.
-type Edit = (&'static str, usize, Option<usize>, &'static str);
+/// As in `stock_sm100.rs`: a program is built once.
+const SOURCES: [Source; 2] = [
+    Source { name: "nvf4_1sm_128x128", plain: true, hopper: false },
+    Source { name: "nvf4_2sm_256x128_c2x1", plain: false, hopper: false },
+];
+const SINGLE: usize = 0;
+const PAIR: usize = 1;
 
-/// What is broken, how, and which words of the emulator may tell; "wrong" is a wrong result.
-const MUTATIONS: [(&str, Edit, &[&str]); 15] = [
-    ("`expect_tx` 16 too many", (", 36864;", 2, None, ", 36880;"), &["Deadlock"]),
-    ("`expect_tx` 16 too few", (", 36864;", 2, None, ", 36848;"), &["TransactionBytes"]),
-    ("no commit of a stage", ("tcgen05.commit.", 2, Some(0), "//"), &["Deadlock"]),
-    ("no commit of the accumulator", ("tcgen05.commit.", 2, Some(1), "//"), &["Deadlock"]),
-    (
-        "producer starts with the wrong parity",
-        ("mov.b32 %r1018, 1;", 1, None, "mov.b32 %r1018, 0;"),
-        &["Deadlock"],
-    ),
-    (
-        "scale factors in the next stage",
-        (", 181248;", 2, Some(0), ", 183296;"),
-        &["Uninitialised", "wrong"],
-    ),
-    (
-        "no `wait::ld` before the accumulator is released",
-        ("tcgen05.wait::ld", 1, None, "//"),
-        &["TensorHazard", "Uninitialised", "wrong"],
-    ),
-    (
-        "scale factors one column on",
-        ("\ntcgen05.mma.", 4, Some(0), "\nadd.s32 %r945, %r945, 1;\ntcgen05.mma."),
-        &["Uninitialised", "TensorMemory", "wrong"],
-    ),
-    (
-        "scale factors four columns on",
-        ("\ntcgen05.mma.", 4, Some(0), "\nadd.s32 %r945, %r945, 4;\ntcgen05.mma."),
-        &["Uninitialised", "TensorMemory", "wrong"],
-    ),
-    (
-        "no proxy fence before a store",
-        ("fence.proxy.async.shared::cta", 8, Some(4), "//"),
-        &["ProxyFence"],
-    ),
-    ("no `wait_group.read`", ("cp.async.bulk.wait_group.read", 4, None, "//"), &["wrong"]),
-    (
-        "accumulator barrier expects one more",
-        ("mov.b32 %r193, 128;", 1, None, "mov.b32 %r193, 129;"),
-        &["Deadlock"],
-    ),
-    (
-        "no barrier before a store",
-        ("bar.sync %r707, %r708;", 1, None, ""),
-        &["Uninitialised", "ProxyFence", "wrong"],
-    ),
-    ("no dealloc", ("tcgen05.dealloc", 1, None, "//"), &["InFlightAtExit"]),
-    (
-        "another swizzle in the descriptor of A",
-        ("mov.b64 %rd43, {", 1, None, "xor.b32 %r947, %r947, 536870912;\nmov.b64 %rd43, {"),
-        &["Descriptor", "wrong"],
-    ),
+/// Six tiles for one cluster, so that accumulators, stages of the epilogue and answers of the launch control are used
+/// again; more K blocks than stages; tails everywhere.
+const PROBLEMS: [Problem; 2] = [problem(136, 264, 1568), problem(264, 264, 2080)];
+const FORMATS: [Format; 2] = [Format::F16, Format::Bf16];
+const K_OF_MMA: usize = 64;
+const SEEDS: usize = 20;
+/// Warp instructions of a thread block: more than ten times what an unchanged kernel takes. A mutant may not run on.
+const STEPS: u64 = 20_000_000;
+
+const fn problem(m: usize, n: usize, k: usize) -> Problem {
+    Problem { m, n, k, alpha: 0.5, beta: 0.0, numbers: Numbers::Exact }
+}
+
+struct Mutant {
+    words: &'static str,
+    kernel: usize,
+    change: fn(&mut Text) -> Change,
+    /// What may find it.
+    found: &'static [&'static str],
+}
+
+const WRONG: &str = "wrong result";
+
+const EXPECT: &str = "mbarrier.arrive.expect_tx.shared::cta";
+const ARRIVE: &str = "mbarrier.arrive.shared::cluster.b64";
+const LOAD_A_B: &str = "cp.async.bulk.tensor.3d.shared::cluster";
+const LOAD_SCALES: &str = "cp.async.bulk.tensor.4d.shared::cluster";
+const STORE: &str = "cp.async.bulk.tensor.3d.global";
+const COMMIT: &str = "tcgen05.commit";
+const MMA: &str = "tcgen05.mma";
+const WAIT: &str = "mbarrier.try_wait.parity";
+const LOAD_D: &str = "tcgen05.ld.";
+
+const MUTANTS: &[Mutant] = &[
+    Mutant {
+        words: "16 bytes too many expected of TMA",
+        kernel: SINGLE,
+        change: |text| alter(text, EXPECT, 0, 2, 1, 16),
+        found: &["Deadlock"],
+    },
+    Mutant {
+        words: "16 bytes too few expected of TMA",
+        kernel: SINGLE,
+        change: |text| alter(text, EXPECT, 1, 2, 1, -16),
+        found: &["TransactionBytes", "Deadlock"],
+    },
+    Mutant {
+        words: "no commit that frees a stage",
+        kernel: SINGLE,
+        change: |text| drop(text, COMMIT, 0, 2),
+        found: &["Deadlock"],
+    },
+    Mutant {
+        words: "no commit that hands the accumulator over",
+        kernel: SINGLE,
+        change: |text| drop(text, COMMIT, 1, 2),
+        found: &["Deadlock"],
+    },
+    Mutant {
+        words: "the commit that frees a stage before the last MMA that reads it",
+        kernel: SINGLE,
+        change: |text| {
+            let commit = text.line(COMMIT, 0, 2)?;
+            let address = text.before(commit, "add.s32", 2)?;
+            let mma = text.line(MMA, 3, 4)?;
+            text.copy(commit, mma)?;
+            text.copy(address, mma)?;
+            text.drop(commit)
+        },
+        found: &[WRONG, "TensorHazard"],
+    },
+    Mutant {
+        words: "a stage is freed that is not the one read",
+        kernel: SINGLE,
+        change: |text| alter(text, COMMIT, 0, 2, 0, 8),
+        found: &[WRONG, "Deadlock", "Barrier"],
+    },
+    Mutant {
+        words: "the producer's first parity the other way",
+        kernel: SINGLE,
+        change: |text| {
+            let load = text.line(LOAD_A_B, 0, 4)?;
+            parity_before(text, load, 60)
+        },
+        found: &["Deadlock"],
+    },
+    Mutant {
+        words: "the first parity of the MMA's wait for data the other way",
+        kernel: SINGLE,
+        change: |text| {
+            let mma = text.line(MMA, 0, 4)?;
+            parity_before(text, mma, 110)
+        },
+        found: &["Uninitialised", "Deadlock", WRONG],
+    },
+    Mutant {
+        words: "the first parity of the MMA's wait for an accumulator the other way",
+        kernel: SINGLE,
+        change: |text| {
+            let end = text.line("tcgen05.relinquish", 0, 1)?;
+            let wait = text.after(end, WAIT, 15)?;
+            let parity = text.register(wait, 1)?;
+            text.other_parity(&parity)
+        },
+        found: &["Deadlock"],
+    },
+    Mutant {
+        words: "the first parity of the epilogue's wait for an accumulator the other way",
+        kernel: SINGLE,
+        change: |text| {
+            let load = text.line(LOAD_D, 0, 4)?;
+            parity_before(text, load, 30)
+        },
+        found: &["TensorHazard", "Uninitialised"],
+    },
+    Mutant {
+        words: "A goes to the stage after its own",
+        kernel: SINGLE,
+        change: |text| alter(text, LOAD_A_B, 2, 4, 0, 16384),
+        found: &[WRONG],
+    },
+    Mutant {
+        words: "scales of A go where those of B belong",
+        kernel: SINGLE,
+        change: |text| alter(text, LOAD_SCALES, 0, 4, 0, 10240),
+        found: &["Uninitialised"],
+    },
+    Mutant {
+        words: "the MMA reads the scales of A a column further",
+        kernel: SINGLE,
+        change: |text| alter(text, MMA, 0, 4, 4, 1),
+        found: &[WRONG],
+    },
+    Mutant {
+        words: "the MMA reads the scales of the next 64 of K",
+        kernel: SINGLE,
+        change: |text| alter(text, MMA, 2, 4, 5, 4),
+        found: &[WRONG],
+    },
+    Mutant {
+        words: "scales are copied a column further",
+        kernel: SINGLE,
+        change: |text| alter(text, "tcgen05.cp", 5, 8, 0, 1),
+        found: &["Uninitialised", WRONG],
+    },
+    Mutant {
+        words: "the second MMA reads the first 64 of K of B",
+        kernel: SINGLE,
+        change: |text| {
+            let mma = text.line(MMA, 1, 4)?;
+            let b = text.register(mma, 2)?;
+            text.alter(mma, &b, "sub.s64", 2)
+        },
+        found: &[WRONG],
+    },
+    Mutant {
+        words: "the first MMA of a tile adds to what was there",
+        kernel: SINGLE,
+        change: |text| {
+            let mma = text.line(MMA, 0, 4)?;
+            let enable = text.before(mma, "setp.ne.b32", 1)?;
+            let input = text.register(enable, 0)?;
+            text.alter(enable, &input, "or.b32", 1)
+        },
+        found: &["Uninitialised", WRONG],
+    },
+    Mutant {
+        words: "the descriptor of A has the swizzle of 64 bytes",
+        kernel: SINGLE,
+        change: |text| {
+            let descriptor = text.line("4611756662049538048", 0, 2)?;
+            let wrong = (4_611_756_662_049_538_048_u64 ^ (2 ^ 4) << 61).to_string();
+            text.replace(descriptor, "4611756662049538048", &wrong)
+        },
+        found: &[WRONG, "Descriptor"],
+    },
+    Mutant {
+        words: "no tcgen05.wait::ld before the accumulator is given back",
+        kernel: SINGLE,
+        change: |text| drop(text, "tcgen05.wait::ld", 0, 1),
+        found: &["TensorHazard", "Uninitialised", WRONG],
+    },
+    Mutant {
+        words: "the epilogue does not give the accumulator back",
+        kernel: SINGLE,
+        change: |text| {
+            let wait = text.line("tcgen05.wait::ld", 0, 1)?;
+            let arrive = text.after(wait, ARRIVE, 10)?;
+            text.drop(arrive)
+        },
+        found: &["Deadlock"],
+    },
+    Mutant {
+        words: "no fence.proxy.async before a TMA store",
+        kernel: SINGLE,
+        change: |text| {
+            let store = text.line(STORE, 1, 4)?;
+            let fence = text.before(store, "fence.proxy.async", 20)?;
+            text.drop(fence)
+        },
+        found: &["ProxyFence"],
+    },
+    Mutant {
+        words: "no barrier between the epilogue's stores and TMA's",
+        kernel: SINGLE,
+        change: |text| {
+            let store = text.line(STORE, 1, 4)?;
+            let barrier = text.before(store, "bar.sync", 12)?;
+            text.drop(barrier)
+        },
+        found: &["ProxyFence", "Uninitialised", WRONG],
+    },
+    Mutant {
+        words: "no wait for TMA to read what the epilogue then overwrites",
+        kernel: SINGLE,
+        change: |text| drop(text, "cp.async.bulk.wait_group.read", 1, 4),
+        found: &[WRONG],
+    },
+    Mutant {
+        words: "one store more may be unread",
+        kernel: SINGLE,
+        change: |text| {
+            for place in 0..4 {
+                let wait = text.line("cp.async.bulk.wait_group.read", place, 4)?;
+                text.replace(wait, "read 1", "read 2")?;
+            }
+            Ok(())
+        },
+        found: &[WRONG],
+    },
+    Mutant {
+        words: "tensor memory is not given back",
+        kernel: SINGLE,
+        change: |text| drop(text, "tcgen05.dealloc", 0, 1),
+        found: &["InFlightAtExit", "TensorMemory"],
+    },
+    Mutant {
+        words: "half of the tensor memory is allocated",
+        kernel: SINGLE,
+        change: |text| {
+            let alloc = text.line("tcgen05.alloc", 0, 1)?;
+            let columns = text.register(alloc, 1)?;
+            text.alter(alloc, &columns, "shr.u32", 1)
+        },
+        found: &["TensorMemory"],
+    },
+    Mutant {
+        words: "a stage counts as free after two arrivals",
+        kernel: SINGLE,
+        change: |text| alter(text, "mbarrier.init", 1, 32, 1, 1),
+        found: &["Deadlock"],
+    },
+    Mutant {
+        words: "scales of B go to one of the pair only",
+        kernel: PAIR,
+        change: |text| alter_with(text, "multicast::cluster.L2", 0, 2, "%rs", "and.b16", 1),
+        found: &["Deadlock"],
+    },
+    Mutant {
+        words: "the commit that frees a stage tells one of the pair only",
+        kernel: PAIR,
+        change: |text| alter_with(text, COMMIT, 0, 2, "%rs", "and.b16", 1),
+        found: &["Deadlock"],
+    },
+    Mutant {
+        words: "TMA tells the barrier of its own thread block, not that of the first of the pair",
+        kernel: PAIR,
+        change: |text| {
+            let mask = text.line("-16777224", 0, 3)?;
+            text.replace(mask, "-16777224", "-8")
+        },
+        found: &["Deadlock", "TransactionBytes"],
+    },
 ];
 
-fn edited(text: &str, (from, times, which, to): Edit) -> Outcome<String> {
-    let parts: Vec<&str> = text.split(from).collect();
-    if parts.len() != times + 1 {
-        return Err(format!("\"{from}\" is there {} times, not {times}", parts.len() - 1).into());
-    }
-    let mut new = String::new();
-    for (at, part) in parts.iter().enumerate() {
-        new += part;
-        if at < times {
-            new += if which.is_none_or(|which| which == at) { to } else { from };
-        }
-    }
-    Ok(new)
+/// Adds to the value of a register of a statement.
+fn alter(
+    text: &mut Text,
+    words: &str,
+    place: usize,
+    of: usize,
+    operand: usize,
+    number: i64,
+) -> Change {
+    let line = text.line(words, place, of)?;
+    let register = text.register(line, operand)?;
+    text.alter(line, &register, "add.s32", number)
 }
 
-/// The PTX in a program: its fat binaries begin with a magic number.
-fn ptx_of(program: &Path) -> Outcome<String> {
-    let bytes = std::fs::read(program)?;
-    for at in (0..bytes.len().saturating_sub(16)).step_by(8) {
-        if bytes[at..at + 4] != 0xBA55_ED50_u32.to_le_bytes() {
-            continue;
-        }
-        if let Ok(entries) = fatbin::ptx_texts(&bytes[at..])
-            && let Ok(text) = fatbin::choose(&entries, Model::B200)
-            && text.contains("tcgen05.mma")
-        {
-            return Ok(text.to_owned());
-        }
-    }
-    Err(format!("no PTX in {}", program.display()).into())
+/// Changes the value of the only register of a class in a statement.
+fn alter_with(
+    text: &mut Text,
+    words: &str,
+    place: usize,
+    of: usize,
+    class: &str,
+    operation: &str,
+    number: i64,
+) -> Change {
+    let line = text.line(words, place, of)?;
+    let mut registers = (0..).map_while(|operand| text.register(line, operand).ok());
+    let register = registers.find(|register| register.starts_with(class));
+    let register = register.ok_or_else(|| format!("no {class} in line {}", line + 1))?;
+    text.alter(line, &register, operation, number)
 }
 
-struct Case {
-    program: PathBuf,
-    library: PathBuf,
-    operands: Operands,
-    folder: PathBuf,
+fn drop(text: &mut Text, words: &str, place: usize, of: usize) -> Change {
+    let line = text.line(words, place, of)?;
+    text.drop(line)
 }
 
-impl Case {
-    /// What tells that something is wrong, if anything does.
-    fn run(&self, ptx: &Path, schedule: &str, seed: u32) -> Outcome<Option<String>> {
-        let Problem { m, n, k, alpha, beta, .. } = self.operands.problem;
-        let d = self.folder.join("d.bin");
-        let _ = std::fs::remove_file(&d);
-        let output = Command::new(&self.program)
-            .args([m, n, k].map(|extent| extent.to_string()))
-            .args([alpha, beta].map(|factor| factor.to_string()))
-            .arg(&self.folder)
-            .env("LD_LIBRARY_PATH", &self.library)
-            .env("EMULATOR_SMS", "4")
-            .env("EMULATOR_PTX", ptx)
-            .env("EMULATOR_SCHEDULE", schedule)
-            .env("EMULATOR_SEED", seed.to_string())
-            .output()?;
-        if !output.status.success() {
-            return Ok(Some(String::from_utf8_lossy(&output.stderr).into_owned()));
-        }
-        Ok(self
-            .operands
-            .check(&std::fs::read(&d)?, 64)
-            .err()
-            .map(|words| format!("wrong: {words}")))
-    }
+/// Turns around the parity of the last wait before a line.
+fn parity_before(text: &mut Text, line: usize, within: usize) -> Change {
+    let wait = text.before(line, WAIT, within)?;
+    let parity = text.register(wait, 1)?;
+    text.other_parity(&parity)
+}
 
-    /// The first schedule that tells, and what.
-    fn first(&self, ptx: &Path) -> Outcome<Option<(String, String)>> {
-        let fixed = [("eager", 0), ("lazy", 0)];
-        for (schedule, seed) in fixed.into_iter().chain((0..20).map(|seed| ("random", seed))) {
-            if let Some(words) = self.run(ptx, schedule, seed)? {
-                let name =
-                    if schedule == "random" { format!("seed {seed}") } else { schedule.into() };
-                return Ok(Some((name, words)));
-            }
+/// In this order: the cheapest first.
+fn schedules() -> Vec<(String, Variables)> {
+    let schedule = |word: &str| vec![("EMULATOR_SCHEDULE", word.to_owned())];
+    let mut all =
+        vec![("eager".to_owned(), schedule("eager")), ("lazy".to_owned(), schedule("lazy"))];
+    for seed in 0..SEEDS {
+        let mut settings = schedule("random");
+        settings.push(("EMULATOR_SEED", seed.to_string()));
+        all.push((format!("random, seed {seed}"), settings));
+    }
+    for (_, settings) in &mut all {
+        settings.push(("EMULATOR_STEPS", STEPS.to_string()));
+    }
+    all
+}
+
+/// What is wrong with a run with other PTX, if anything is: what found it, and in words.
+fn run(subject: &Prepared, ptx: &Path, settings: &Variables) -> Option<(String, String)> {
+    let mut settings = settings.clone();
+    settings.push(("EMULATOR_PTX", ptx.display().to_string()));
+    match subject.run(&settings) {
+        Ok(d) => {
+            let wrong = subject.operands.check(&d, K_OF_MMA).err()?;
+            Some((WRONG.to_owned(), wrong))
         }
-        Ok(None)
+        Err(said) => {
+            let kind = said.lines().find_map(|line| {
+                let (kind, _) = line.strip_prefix("emulator: ")?.split_once(": ")?;
+                kind.chars().all(char::is_alphanumeric).then(|| kind.to_owned())
+            });
+            Some((kind.unwrap_or_else(|| "error".to_owned()), said))
+        }
     }
 }
+
+/// What finds a mutant: the row of the table, or why it fails the test.
+fn find(mutant: &Mutant, texts: &[String], subject: &Prepared) -> Result<String, String> {
+    let words = mutant.words;
+    let mut text = Text::new(&texts[mutant.kernel]);
+    (mutant.change)(&mut text).map_err(|why| format!("{words}: {why}"))?;
+    let file = subject.folder.join("mutant.ptx");
+    std::fs::write(&file, text.to_text()).map_err(|error| error.to_string())?;
+    for (schedule, settings) in schedules() {
+        let Some((found, said)) = run(subject, &file, &settings) else { continue };
+        if !mutant.found.contains(&found.as_str()) {
+            return Err(format!("{words}: {schedule}: {found}, not {:?}: {said}", mutant.found));
+        }
+        let kernel = SOURCES[mutant.kernel].name;
+        return Ok(format!("| {words} | `{kernel}` | {found} | {schedule} |"));
+    }
+    Err(format!("{words}: nothing finds it"))
+}
+
+fn subject<'a>(
+    kernel: usize,
+    programs: &'a [PathBuf],
+    library: &'a Path,
+    name: &str,
+) -> Outcome<Prepared<'a>> {
+    let kind = Kind::Nvf4;
+    let d = FORMATS[kernel];
+    let layout = Layout { kind, along_mn: false, by_columns: false, has_c: false, d };
+    let operands = Operands::new(layout, PROBLEMS[kernel], 4);
+    let folder = scratch(&format!("mutants/{name}"))?;
+    // One cluster at a time.
+    Prepared::new(&programs[kernel], library, operands, folder, kernel + 1)
+}
+
+/// Does the work of all numbers below `count` on all CPUs; gives the results in order.
+fn side_by_side<R: Send>(count: usize, work: impl Fn(usize) -> R + Sync) -> Outcome<Vec<R>> {
+    let next = AtomicUsize::new(0);
+    let results: Mutex<Vec<(usize, R)>> = Mutex::default();
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= count {
+                        return;
+                    }
+                    let result = work(number);
+                    if let Ok(mut results) = results.lock() {
+                        results.push((number, result));
+                    }
+                }
+            });
+        }
+    });
+    let mut results = results.into_inner().map_err(|_| "a worker ended early")?;
+    results.sort_by_key(|(number, _)| *number);
+    Ok(results.into_iter().map(|(_, result)| result).collect())
+}
+
+const BEGIN: &str = "<!-- mutations -->\n";
+const END: &str = "<!-- end of mutations -->";
 
 #[test]
-fn every_mutation_is_found() -> Outcome<()> {
-    let source = Source { name: "nvf4_1sm_128x128", plain: true };
-    let Some(programs) = programs("every_mutation_is_found", &[source])? else { return Ok(()) };
-    let program = programs.into_iter().next().ok_or("no program")?;
-    let output = Command::new(env!("CARGO_BIN_EXE_emulator")).arg("path").output()?;
-    let library = PathBuf::from(String::from_utf8(output.stdout)?.trim());
-    let layout = Layout {
-        kind: Kind::Nvf4,
-        along_mn: false,
-        by_columns: false,
-        has_c: false,
-        d: Format::F16,
+fn every_mutant_is_found() -> Outcome<()> {
+    let Some(programs) = programs("every_mutant_is_found", &SOURCES)? else { return Ok(()) };
+    let library = library()?;
+    let texts = programs
+        .iter()
+        .map(|program| text::of_program(program))
+        .collect::<Outcome<Vec<String>>>()?;
+
+    let rows = side_by_side(MUTANTS.len(), |number| {
+        let mutant = &MUTANTS[number];
+        subject(mutant.kernel, &programs, &library, &number.to_string())
+            .map_err(|error| error.to_string())
+            .and_then(|subject| find(mutant, &texts, &subject))
+    })?;
+    let failures: Vec<&String> = rows.iter().filter_map(|row| row.as_ref().err()).collect();
+    assert!(failures.is_empty(), "{failures:#?}");
+
+    let mut table = "| change | kernel | found as | schedule |\n|---|---|---|---|\n".to_owned();
+    for row in rows.iter().flatten() {
+        writeln!(table, "{row}")?;
+    }
+    let readme = package().join("README.md");
+    let text = std::fs::read_to_string(&readme)?;
+    let (before, rest) = text.split_once(BEGIN).ok_or("the README has no place for the table")?;
+    let (old, after) = rest.split_once(END).ok_or("the table of the README has no end")?;
+    if std::env::var_os("EMULATOR_WRITE_TABLE").is_some_and(|value| value == "1") {
+        std::fs::write(&readme, format!("{before}{BEGIN}{table}{END}{after}"))?;
+    } else {
+        assert!(old == table, "EMULATOR_WRITE_TABLE=1 writes this one into the README:\n{table}");
+    }
+    Ok(())
+}
+
+/// The same texts unchanged, by the same way, and with a change that breaks no rule: what finds a mutant finds nothing
+/// in them.
+#[test]
+fn nothing_is_found_in_the_kernels_themselves() -> Outcome<()> {
+    let Some(programs) = programs("nothing_is_found_in_the_kernels_themselves", &SOURCES)? else {
+        return Ok(());
     };
-    // 12 tiles on 4 multiprocessors, 7 K blocks in 5 stages.
-    let numbers = Numbers::Exact;
-    let problem = Problem { m: 393, n: 264, k: 1568, alpha: 0.5, beta: 0.0, numbers };
-    let operands = Operands::new(layout, problem, 1);
-    let folder = scratch("mutants")?;
-    for (name, bytes) in &operands.files {
-        std::fs::write(folder.join(name), bytes)?;
-    }
-    let text = ptx_of(&program)?;
-    let case = Case { program, library, operands, folder };
-    let file = case.folder.join("mutant.ptx");
-    // A thread block that ends gives its tensor memory's permit back.
-    let fine: Edit = ("tcgen05.relinquish_alloc_permit", 1, None, "//");
-    for text in [text.clone(), edited(&text, fine)?] {
-        std::fs::write(&file, text)?;
-        let found = case.first(&file)?;
-        assert!(found.is_none(), "a correct kernel: {found:?}");
-    }
-    let mut missed = Vec::new();
-    println!("| broken | found as | first schedule |\n|---|---|---|");
-    for (name, edit, expected) in MUTATIONS {
-        std::fs::write(&file, edited(&text, edit)?)?;
-        match case.first(&file)? {
-            Some((schedule, words)) => match expected.iter().find(|kind| words.contains(**kind)) {
-                Some(kind) => println!("| {name} | {kind} | {schedule} |"),
-                None => missed.push(format!("{name}, {schedule}: {words}")),
-            },
-            None => missed.push(format!("{name}: nothing told")),
+    let library = library()?;
+    let schedules = schedules();
+    let outcomes = side_by_side(2 * SOURCES.len() * schedules.len(), |number| {
+        let (kernel, rest) = (number % SOURCES.len(), number / SOURCES.len());
+        let (schedule, settings) = &schedules[rest / 2];
+        let found = || -> Outcome<Option<(String, String)>> {
+            let subject = subject(kernel, &programs, &library, &format!("unchanged-{number}"))?;
+            let mut text = Text::new(&text::of_program(&programs[kernel])?);
+            if rest % 2 == 1 {
+                // A thread block that ends gives up its right to allocate, too.
+                drop(&mut text, "tcgen05.relinquish", 0, 1)?;
+            }
+            let file = subject.folder.join("unchanged.ptx");
+            std::fs::write(&file, text.to_text())?;
+            Ok(run(&subject, &file, settings))
+        };
+        match found() {
+            Ok(None) => None,
+            other => Some(format!("{} {schedule}: {other:?}", SOURCES[kernel].name)),
         }
-    }
-    assert!(missed.is_empty(), "{}", missed.join("\n"));
+    })?;
+    let found: Vec<&String> = outcomes.iter().flatten().collect();
+    assert!(found.is_empty(), "{found:#?}");
     Ok(())
 }

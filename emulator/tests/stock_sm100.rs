@@ -7,13 +7,13 @@ mod support;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use stock::build::{Source, programs};
 use stock::numbers::{Format, Random, e2m1, e4m3, f16};
 use stock::operands::{Kind, Layout, Numbers, Operands, Problem};
+use stock::run::{Prepared, Variables};
 use support::{Outcome, package, scratch};
 
 /// A program, and what is known of its kernel.
@@ -139,9 +139,6 @@ impl Kernel {
     }
 }
 
-/// Variables of a run.
-type Variables = Vec<(&'static str, String)>;
-
 /// Columns of the table: a name, and the settings of its runs.
 fn columns(numbers: Numbers) -> Vec<(&'static str, Vec<Variables>)> {
     let schedule = |word: &str| vec![("EMULATOR_SCHEDULE", word.to_owned())];
@@ -166,44 +163,19 @@ fn columns(numbers: Numbers) -> Vec<(&'static str, Vec<Variables>)> {
     columns
 }
 
-/// A problem with its operands in a folder.
+/// A problem of a kernel.
 struct Case<'a> {
     kernel: &'a Kernel,
-    program: &'a Path,
-    library: &'a Path,
-    operands: Operands,
-    folder: PathBuf,
+    prepared: Prepared<'a>,
 }
 
 impl Case<'_> {
-    /// D, or all that the program said.
     fn run(&self, settings: &[(&str, String)]) -> Result<Vec<u8>, String> {
-        let Problem { m, n, k, alpha, beta, .. } = self.operands.problem;
-        let d = self.folder.join("d.bin");
-        // Not that of the run before.
-        let _ = std::fs::remove_file(&d);
-        let mut command = Command::new(self.program);
-        command.args([m, n, k].map(|extent| extent.to_string()));
-        command.args([alpha, beta].map(|factor| factor.to_string())).arg(&self.folder);
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("EMULATOR_") {
-                command.env_remove(name);
-            }
-        }
-        command.env("LD_LIBRARY_PATH", self.library).env("EMULATOR_SMS", SMS.to_string());
-        // Two cases run side by side.
-        command.env("EMULATOR_THREADS", "1");
-        command.envs(settings.iter().map(|(name, value)| (name, value)));
-        let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
-        if !output.status.success() {
-            let words = String::from_utf8_lossy(&output.stderr);
-            return Err(format!("{}\n{words}", output.status));
-        }
-        std::fs::read(&d).map_err(|error| format!("{}: {error}", d.display()))
+        self.prepared.run(settings)
     }
 
     fn check(&self, d: &[u8]) -> Result<(), String> {
-        self.operands.check(d, self.kernel.k_of_mma)
+        self.prepared.operands.check(d, self.kernel.k_of_mma)
     }
 
     /// A check that passes everything would show nothing: D with its largest value a little off has to fail.
@@ -215,7 +187,7 @@ impl Case<'_> {
         };
         let largest = worse.chunks_exact_mut(format.bytes()).max_by_key(|pair| magnitude(pair));
         if let Some(byte) = largest.and_then(<[u8]>::first_mut) {
-            *byte ^= if self.operands.problem.numbers == Numbers::Exact { 1 } else { 8 };
+            *byte ^= if self.prepared.operands.problem.numbers == Numbers::Exact { 1 } else { 8 };
         }
         match self.check(&worse) {
             Err(_) => Ok(()),
@@ -226,7 +198,7 @@ impl Case<'_> {
 
 /// A row of the table, or what went wrong.
 fn row(case: &Case) -> Result<String, String> {
-    let problem = case.operands.problem;
+    let problem = case.prepared.operands.problem;
     let Problem { m, n, k, numbers, .. } = problem;
     let name = case.kernel.source.name;
     let (kind, passed) = match numbers {
@@ -268,11 +240,8 @@ fn case<'a>(
     folder: PathBuf,
 ) -> Outcome<Case<'a>> {
     let operands = Operands::new(kernel.layout, problem, problem.k as u64);
-    std::fs::create_dir_all(&folder)?;
-    for (name, bytes) in &operands.files {
-        std::fs::write(folder.join(name), bytes)?;
-    }
-    Ok(Case { kernel, program, library, operands, folder })
+    let prepared = Prepared::new(program, library, operands, folder, SMS)?;
+    Ok(Case { kernel, prepared })
 }
 
 const BEGIN: &str = "<!-- stock kernels -->\n";

@@ -6,6 +6,8 @@
 pub mod build;
 pub mod numbers;
 pub mod operands;
+pub mod run;
+pub mod text;
 
 use std::path::PathBuf;
 use std::process::Command;
