@@ -153,7 +153,7 @@ impl Case {
 
 #[test]
 fn every_mutation_is_found() -> Outcome<()> {
-    let source = Source { name: "nvf4_1sm_128x128", plain: true };
+    let source = Source { name: "nvf4_1sm_128x128", plain: true, hopper: false };
     let Some(programs) = programs("every_mutation_is_found", &[source])? else { return Ok(()) };
     let program = programs.into_iter().next().ok_or("no program")?;
     let output = Command::new(env!("CARGO_BIN_EXE_emulator")).arg("path").output()?;
