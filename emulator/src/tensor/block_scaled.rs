@@ -31,7 +31,7 @@ pub fn decode(row: &[u8; 32]) -> [i16; K] {
     values
 }
 
-/// B, made ready: for each [`WIDTH`] columns the rows of K.
+/// B, made ready: for each `WIDTH` columns the rows of K.
 #[derive(Debug)]
 pub struct Right {
     tiles: Vec<[[i16; WIDTH]; K]>,

@@ -53,7 +53,7 @@ impl Left {
     }
 }
 
-/// B, made ready: for each [`WIDTH`] columns the rows of K.
+/// B, made ready: for each `WIDTH` columns the rows of K.
 #[derive(Debug)]
 pub struct Right {
     columns: usize,
