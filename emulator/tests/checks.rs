@@ -252,6 +252,13 @@ fn endless_loops_end_with_the_limit_of_steps() {
 }
 
 #[test]
+fn what_is_not_implemented_is_named() {
+    let body = "mov.u32 %r2, dynamic;\nmov.u32 %r3, bars;\n\
+        st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.b32 [%r2], %r1, [%r3];";
+    Case::default().fault(body, FaultKind::Unsupported, "st.async");
+}
+
+#[test]
 fn launches_that_cannot_be_are_refused() {
     let case = Case { grid: 3, cluster: 2, ..Case::default() };
     case.fault("", FaultKind::Launch, "is not made of clusters");

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use stock::build::{Source, programs};
+use stock::run::on_the_emulator;
 use support::{Numbers, Outcome, package, scratch};
 
 /// A GEMM of CUTLASS's Hopper kernel: M, N, K, and whether all sums are exact.
@@ -70,13 +71,8 @@ fn program(test: &str, name: &'static str) -> Outcome<Option<(PathBuf, PathBuf)>
 }
 
 fn command(program: &Path, library: &Path, schedule: (&str, &str)) -> Command {
-    let mut command = Command::new(program);
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("EMULATOR_") {
-            command.env_remove(name);
-        }
-    }
-    command.env("LD_LIBRARY_PATH", library).env("EMULATOR_DEVICE", "h100");
+    let mut command = on_the_emulator(program, library);
+    command.env("EMULATOR_DEVICE", "h100");
     command.env("EMULATOR_SCHEDULE", schedule.0).env("EMULATOR_SEED", schedule.1);
     command
 }

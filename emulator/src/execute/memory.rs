@@ -121,6 +121,10 @@ fn elements(operand: &Operand, bytes: u32, scope: &Scope<'_>) -> Result<Box<[Ele
 pub fn lower(statement: &Statement, scope: &Scope<'_>) -> Lowered {
     let unsupported = || Fault::unsupported("operands or type");
     let space = space_of(statement)?;
+    // `st.async` and `red.async` also count bytes at an mbarrier.
+    if statement.has("async") {
+        return Err(Fault::unsupported(statement.opcode()));
+    }
     let word = statement.suffixes.last().map_or("", String::as_str);
     let op = match (statement.family.as_str(), statement.operands.as_slice()) {
         ("ld" | "ldu", [into, from, ..]) => {

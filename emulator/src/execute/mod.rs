@@ -31,8 +31,6 @@ pub enum Flow {
     Retry(Wait),
     /// The lanes wait, then go on with the next instruction.
     Advance(Wait),
-    /// The lanes let others run first, then execute this instruction again: a poll that failed.
-    Yield,
 }
 
 /// An instruction in execution.
@@ -93,18 +91,13 @@ impl Step<'_> {
     pub fn place(&self) -> Place {
         let program = &self.launch.program;
         let instruction = program.instructions.get(self.pc as usize);
-        let source =
-            instruction.and_then(|instruction| instruction.source).and_then(|(file, line)| {
-                let (_, name) = program.files.iter().find(|(number, _)| *number == file)?;
-                Some((name.clone(), line))
-            });
         Place {
             kernel: self.launch.kernel.name.clone(),
             cta: self.cluster.ctas[self.rank as usize].id,
             warp: self.warp,
             lanes: self.lanes,
             line: instruction.map_or(0, |instruction| instruction.line),
-            source,
+            source: program.source(self.pc).map(|(file, line)| (file.to_owned(), line)),
         }
     }
 

@@ -53,7 +53,7 @@ pub struct Cta {
     pub mbarriers: BTreeMap<u32, MBarrier>,
     /// The 16 named barriers.
     pub named: [NamedBarrier; 16],
-    /// Empty until the first allocation.
+    /// Cells and allocations.
     pub tmem: TensorMemory,
     /// All warps.
     pub warps: Vec<Warp>,

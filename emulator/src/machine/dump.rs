@@ -23,15 +23,8 @@ pub fn deadlock(cluster: &Cluster, launch: &Launch) -> Fault {
 fn parked(cluster: &Cluster, launch: &Launch, rank: u32, warp: &Warp, group: &Group) -> String {
     let program = &launch.program;
     let line = program.instructions.get(group.pc as usize).map_or(0, |at| at.line);
-    let source = program
-        .instructions
-        .get(group.pc as usize)
-        .and_then(|at| at.source)
-        .and_then(|(file, line)| {
-            let (_, name) = program.files.iter().find(|(number, _)| *number == file)?;
-            Some(format!(" ({name}:{line})"))
-        })
-        .unwrap_or_default();
+    let source = program.source(group.pc);
+    let source = source.map_or_else(String::new, |(file, line)| format!(" ({file}:{line})"));
     let [x, y, z] = cluster.ctas[rank as usize].id;
     let what = match &group.state {
         State::Ready => "can run".to_owned(),

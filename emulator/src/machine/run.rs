@@ -26,23 +26,12 @@ pub enum Progress {
     Turn,
 }
 
-/// How a warp's turn ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Turn {
-    /// No group of lanes could execute.
-    Blocked,
-    /// It executed something.
-    Ran,
-}
-
 /// What becomes of a group after an instruction.
 enum After {
     /// It goes on at this instruction.
     At(u32),
     /// It waits, or there is nothing left of it.
     Stopped,
-    /// Others get their turn.
-    Yield,
 }
 
 impl Cluster {
@@ -93,7 +82,7 @@ impl Cluster {
         let mut ran = false;
         for (rank, warp) in order {
             let turn = if random { 1 << self.random.below(10) } else { WARP_TURN };
-            ran |= self.run_warp(machine, launch, rank, warp, turn)? == Turn::Ran;
+            ran |= self.run_warp(machine, launch, rank, warp, turn)?;
         }
         Ok(ran)
     }
@@ -139,6 +128,7 @@ impl Cluster {
         Ok(())
     }
 
+    /// Gives a warp its turn; false when no group of its lanes could execute.
     fn run_warp(
         &mut self,
         machine: &Machine,
@@ -146,17 +136,15 @@ impl Cluster {
         rank: u32,
         warp: u32,
         turn: u64,
-    ) -> Result<Turn> {
+    ) -> Result<bool> {
         let mut left = turn;
-        let mut ran = Turn::Blocked;
+        let mut ran = false;
         while left > 0 {
             self.wake(rank, warp)?;
             let Some(group) = self.choose(rank, warp) else { break };
             let before = left;
             let yielded = self.run_group(machine, launch, rank, warp, group, &mut left)?;
-            if before != left {
-                ran = Turn::Ran;
-            }
+            ran |= before != left;
             if self.ctas[rank as usize].warps[warp as usize].groups.is_empty() {
                 self.end_warp(machine, launch, rank)?;
                 break;
@@ -292,7 +280,6 @@ impl Cluster {
                     }
                 }
                 After::Stopped => return Ok(yields),
-                After::Yield => return Ok(true),
             }
         }
     }
@@ -395,7 +382,6 @@ impl Step<'_> {
         let flow = execute(&instruction.op, self)?;
         let waits = match flow {
             Flow::Next => return Ok(After::At(pc + 1)),
-            Flow::Yield => return Ok(After::Yield),
             Flow::Retry(wait) => State::Retry(wait),
             Flow::Advance(wait) => State::Advance(wait),
         };

@@ -131,3 +131,12 @@ pub struct Program {
     /// Names of variables in shared memory by offset, for messages.
     pub shared_names: Vec<(u32, String)>,
 }
+
+impl Program {
+    /// File and line of the source of an instruction, where the program has `-lineinfo`.
+    pub fn source(&self, pc: u32) -> Option<(&str, u32)> {
+        let (file, line) = self.instructions.get(pc as usize)?.source?;
+        let (_, name) = self.files.iter().find(|(number, _)| *number == file)?;
+        Some((name, line))
+    }
+}

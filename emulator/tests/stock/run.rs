@@ -9,6 +9,18 @@ use crate::support::Outcome;
 /// Variables of a run.
 pub type Variables = Vec<(&'static str, String)>;
 
+/// A program that finds the emulator, with none of the settings of the caller.
+pub fn on_the_emulator(program: &Path, library: &Path) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("EMULATOR_") {
+            command.env_remove(name);
+        }
+    }
+    command.env("LD_LIBRARY_PATH", library);
+    command
+}
+
 /// A program with the operands of a problem in a folder.
 pub struct Prepared<'a> {
     pub program: &'a Path,
@@ -41,15 +53,10 @@ impl<'a> Prepared<'a> {
         let d = self.folder.join("d.bin");
         // Not that of the run before.
         let _ = std::fs::remove_file(&d);
-        let mut command = Command::new(self.program);
+        let mut command = on_the_emulator(self.program, self.library);
         command.args([m, n, k].map(|extent| extent.to_string()));
         command.args([alpha, beta].map(|factor| factor.to_string())).arg(&self.folder);
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("EMULATOR_") {
-                command.env_remove(name);
-            }
-        }
-        command.env("LD_LIBRARY_PATH", self.library).env("EMULATOR_SMS", self.sms.to_string());
+        command.env("EMULATOR_SMS", self.sms.to_string());
         // Tests run several programs side by side.
         command.env("EMULATOR_THREADS", "1");
         command.envs(settings.iter().map(|(name, value)| (name, value)));
