@@ -1,0 +1,164 @@
+// A warpgroup that widens its 64 rows of weights in registers and multiplies them by the tokens.
+#pragma once
+
+#include <cstdint>
+
+#include "cute/arch/cluster_sm90.hpp"
+#include "cute/atom/mma_atom.hpp"
+#include "cute/atom/mma_traits_sm90_gmma.hpp"
+#include "cute/tensor.hpp"
+#include "sm90/params.hpp"
+#include "sm90/tile.hpp"
+#include "sm90/widening.hpp"
+
+namespace nvfp4::sm90 {
+
+template <int kTokens>
+struct WeightsByTokens;
+#define NVFP4_WEIGHTS_BY_TOKENS(tokens)                                                       \
+  template <>                                                                                 \
+  struct WeightsByTokens<tokens> {                                                            \
+    using Op = cute::SM90_64x##tokens##x16_F32F16F16_RS<cute::SM90::GMMA::Major::K,           \
+                                                        cute::SM90::GMMA::Major::K>;          \
+  };
+NVFP4_WEIGHTS_BY_TOKENS(8)
+NVFP4_WEIGHTS_BY_TOKENS(16)
+NVFP4_WEIGHTS_BY_TOKENS(32)
+NVFP4_WEIGHTS_BY_TOKENS(64)
+NVFP4_WEIGHTS_BY_TOKENS(128)
+NVFP4_WEIGHTS_BY_TOKENS(256)
+#undef NVFP4_WEIGHTS_BY_TOKENS
+
+// Weights are the M operand, from registers; tokens are N, from shared memory. Rows j and j + 8 of a warp's sixteen are
+// column j of the gate and of the up projection, so that a thread gets both sums of an element: accumulator registers
+// 4u..4u+3 are tokens 8u + 2c and 8u + 2c + 1 of the gate, then of the up projection.
+template <class Tile>
+class Consumer {
+  using SharedStorage = typename Tile::SharedStorage;
+  using TiledMma = decltype(cute::make_tiled_mma(typename WeightsByTokens<Tile::kTokens>::Op{}));
+  using TokenAtom = cute::SM90::GMMA::Layout_K_SW128_Atom<cute::half_t>;
+  using TokenLayout = decltype(cute::tile_to_shape(
+      TokenAtom{},
+      cute::Shape<cute::Int<Tile::kTokens>, cute::Int<kGroupK>, cute::Int<Tile::kStages * Tile::kGroups>>{}));
+  static constexpr int kInstructions = kGroupK / 16;
+
+ public:
+  static constexpr int kAccumulators = Tile::kTokens / 2;  // of a thread
+
+  CUTLASS_DEVICE Consumer(Params const& params, Place const& place, SharedStorage& shared, int warpgroup)
+      : params_(params), shared_(shared), lane_(static_cast<int>(threadIdx.x) % 32),
+        k_tiles_(place.k_end - place.k_begin), stage_(0), phase_(0) {
+    int const owner = lane_ % 4;
+    int const warp = static_cast<int>(threadIdx.x) / 32 % 4;
+    int const column = warpgroup * kWarpgroupColumns + warp * 8 + lane_ / 4;
+    // Rows of 64 bytes are swizzled: bits 4 and 5 of an address are exclusive-ored with bits 7 and 8.
+    int const swizzle = Tile::kTileK == 128 ? column / 2 % 4 : 0;
+    CUTLASS_PRAGMA_UNROLL
+    for (int group = 0; group < Tile::kGroups; ++group) {
+      code_offset_[group] =
+          column * (Tile::kTileK / 2) + ((group * 2 + owner / 2) ^ swizzle) * 16 + owner % 2 * 8;
+    }
+    int const first = place.column_tile * Tile::kColumns % NVFP4_SCALE_ATOM_ROWS;
+    int const row = first + column;
+    scale_offset_ = row / NVFP4_SCALE_ATOM_ROWS * (Tile::kGroups * NVFP4_SCALE_ATOM_BYTES) + row % 32 * 16 +
+                    row % NVFP4_SCALE_ATOM_ROWS / 32 * 4 + owner;
+    // Lane i of a warp tells the i-th CTA that shares these tokens.
+    peer_ = lane_ < params.multicast ? place.split + lane_ * params.splits : -1;
+  }
+
+  // The sums of all K of this CTA, in units of kWidenedUnit^2.
+  CUTLASS_DEVICE void run(float (&sums)[kAccumulators]) {
+    using namespace cute;
+    TiledMma mma;
+    Tensor tokens = make_tensor(make_smem_ptr(reinterpret_cast<half_t*>(shared_.stages.tokens)), TokenLayout{});
+    Tensor token_fragments = mma.get_slice(0).partition_fragment_B(tokens);  // descriptors: (N, 1, k, slot)
+    Tensor accumulator = make_tensor(make_rmem_ptr(&sums[0]),
+                                     partition_shape_C(mma, Shape<_64, Int<Tile::kTokens>>{}));
+    static_assert(decltype(size(accumulator))::value == kAccumulators, "another accumulator than expected");
+    using Fragment = decltype(make_tensor<half_t>(Shape<Shape<_2, _2, _2>, _1, Int<kInstructions>>{}));
+    Fragment fragments[2];
+    mma.accumulate_ = GMMA::ScaleOut::Zero;
+
+    // Instructions of one group run while the next group is widened into the other fragment.
+    auto const step = [&](Fragment& fragment, int group, bool first) {
+      if (group == 0) {
+        shared_.full[stage_].wait(phase_);
+      }
+      load(recast<std::uint32_t>(fragment), group);
+      warpgroup_fence_operand(accumulator);
+      warpgroup_fence_operand(fragment);
+      warpgroup_arrive();
+      CUTLASS_PRAGMA_UNROLL
+      for (int i = 0; i < kInstructions; ++i) {
+        gemm(mma, fragment(_, _, i), token_fragments(_, _, i, stage_ * Tile::kGroups + group), accumulator);
+        mma.accumulate_ = GMMA::ScaleOut::One;
+      }
+      warpgroup_commit_batch();
+      warpgroup_wait<1>();
+      warpgroup_fence_operand(accumulator);
+      if (group == 0 && !first) {
+        release(previous(stage_));
+      }
+      if (group == Tile::kGroups - 1 && ++stage_ == Tile::kStages) {
+        stage_ = 0;
+        phase_ ^= 1;
+      }
+    };
+    constexpr int kTilesPerTurn = 2 / Tile::kGroups;
+    int tile = 0;
+    for (; tile + kTilesPerTurn <= k_tiles_; tile += kTilesPerTurn) {
+      step(fragments[0], 0, tile == 0);
+      step(fragments[1], Tile::kGroups - 1, false);
+    }
+    if (tile < k_tiles_) {
+      step(fragments[0], 0, tile == 0);
+    }
+    warpgroup_wait<0>();
+    warpgroup_fence_operand(accumulator);
+  }
+
+ private:
+  static CUTLASS_DEVICE int previous(int stage) { return stage == 0 ? Tile::kStages - 1 : stage - 1; }
+
+  // All reads of the stage by this warp are over.
+  CUTLASS_DEVICE void release(int stage) {
+    if (peer_ >= 0) {
+      shared_.empty[stage].arrive(static_cast<std::uint32_t>(peer_));
+    }
+  }
+
+  template <class Words>
+  CUTLASS_DEVICE void load(Words&& words, int group) {
+    std::uint8_t const(&codes)[2][Tile::kCodeBytes] = shared_.stages.codes[stage_];
+    std::uint8_t const(&scales)[2][Tile::kScaleBytes] = shared_.stages.scales[stage_];
+    uint2 const gate = *reinterpret_cast<uint2 const*>(&codes[0][code_offset_[group]]);
+    uint2 const up = *reinterpret_cast<uint2 const*>(&codes[1][code_offset_[group]]);
+    int const scale_offset = scale_offset_ + group * NVFP4_SCALE_ATOM_BYTES;
+    std::uint32_t const both = scales[0][scale_offset] | std::uint32_t{scales[1][scale_offset]} << 16;
+    __half2 const scale = widen_scales(both);
+    widen_rows(words, 0, gate.x, __low2half2(scale));
+    widen_rows(words, 1, up.x, __high2half2(scale));
+    widen_rows(words, 8, gate.y, __low2half2(scale));
+    widen_rows(words, 9, up.y, __high2half2(scale));
+  }
+
+  // A word of one row: registers r and r + 2 of two instructions of four registers each.
+  template <class Words>
+  static CUTLASS_DEVICE void widen_rows(Words&& words, int first, std::uint32_t codes, __half2 scale) {
+    Pairs const pairs = widen(codes, scale);
+    CUTLASS_PRAGMA_UNROLL
+    for (int i = 0; i < 4; ++i) {
+      words(first + i * 2) = pairs.pair[i];
+    }
+  }
+
+  Params const& params_;
+  SharedStorage& shared_;
+  int lane_, k_tiles_, stage_;
+  std::uint32_t phase_;
+  int code_offset_[Tile::kGroups];
+  int scale_offset_;
+  int peer_;
+};
+
+}  // namespace nvfp4::sm90

@@ -1,0 +1,211 @@
+// From the sums in registers to C: the parts of K added up over the cluster, alphas, gate, and rows of C.
+//
+// The unit of work is 8 tokens by 32 columns: of each thread of a warpgroup four sums, a uint4 wide. Unit u is tokens
+// 8 * (u / warpgroups) and the columns of warpgroup u % warpgroups.
+#pragma once
+
+#include <cstdint>
+
+#include "cute/arch/cluster_sm90.hpp"
+#include "cutlass/arch/barrier.h"
+#include "sm90/params.hpp"
+#include "sm90/tile.hpp"
+#include "sm90/widening.hpp"
+
+namespace nvfp4::sm90 {
+
+template <class Tile>
+class Epilogue {
+  static constexpr int kWarpgroups = Tile::kWarpgroups;
+  static constexpr int kUnits = Tile::kUnits;
+  static constexpr int kPartBytes = 128 * 16;  // of a unit, from one CTA
+  // A row of a unit is 32 floats; the padding keeps the warps' transposed writes off each other's banks.
+  static constexpr int kPitch = 32 + 4;
+  static constexpr int kUnitFloats = 8 * kPitch;
+  static constexpr std::uint32_t kWarpgroupBarrier = 2;  // and the following, one for each warpgroup
+  static constexpr std::uint32_t kConsumerBarrier = 1;
+
+  struct Range {
+    int begin, end;
+  };
+
+ public:
+  CUTLASS_DEVICE Epilogue(Params const& params, Place const& place, std::uint8_t* memory, int warpgroup)
+      : params_(params), place_(place), memory_(memory), warpgroup_(warpgroup),
+        thread_(static_cast<int>(threadIdx.x) % 128) {
+    float const unit = kWidenedUnit * kWidenedUnit;
+    // Powers of two, so that nothing is rounded here; the alphas may be anything.
+    unscale_ = 1.0f / unit;
+    alpha1_ = params.alpha1 * (params.alpha1_ptr != nullptr ? __ldg(params.alpha1_ptr) : 1.0f);
+    alpha2_ = params.alpha2 * (params.alpha2_ptr != nullptr ? __ldg(params.alpha2_ptr) : 1.0f);
+  }
+
+  // The whole of K is in this CTA.
+  CUTLASS_DEVICE void store(float const (&sums)[Tile::kTokens / 2]) {
+    cutlass::arch::NamedBarrier::sync(Tile::kConsumers, kConsumerBarrier);  // the stages are read
+    float* const staged = reinterpret_cast<float*>(memory_) + warpgroup_ * (Tile::kTokens / 8) * kUnitFloats;
+    with_gate([&](auto kind) {
+      CUTLASS_PRAGMA_UNROLL
+      for (int i = 0; i < Tile::kTokens / 8; ++i) {
+        stage<decltype(kind)::value>(staged + i * kUnitFloats,
+                                     make_float4(sums[4 * i], sums[4 * i + 1], sums[4 * i + 2], sums[4 * i + 3]));
+      }
+    });
+    write(staged, {warpgroup_, kUnits});
+  }
+
+  // K is split: each CTA of the cluster gets all parts of its share of the units. Between `send` and `store_shared`,
+  // and before `send`, stands a barrier of the cluster.
+  CUTLASS_DEVICE void send(float const (&sums)[Tile::kTokens / 2]) {
+    std::uint32_t const base = cute::cast_smem_ptr_to_uint(memory_) + thread_ * 16;
+    int owner = 0;
+    CUTLASS_PRAGMA_UNROLL
+    for (int i = 0; i < Tile::kTokens / 8; ++i) {
+      int const unit = i * kWarpgroups + warpgroup_;
+      while (unit >= share(owner).end) {
+        ++owner;
+      }
+      int const slot = (unit - share(owner).begin) * params_.splits + place_.split;
+      std::uint32_t const rank = static_cast<std::uint32_t>(owner + place_.column_of_cluster * params_.splits);
+      std::uint32_t const target = cute::set_block_rank(base + slot * kPartBytes, rank);
+      asm volatile("st.shared::cluster.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(target), "f"(sums[4 * i]),
+                   "f"(sums[4 * i + 1]), "f"(sums[4 * i + 2]), "f"(sums[4 * i + 3])
+                   : "memory");
+    }
+  }
+
+  CUTLASS_DEVICE void store_shared() {
+    Range const own = share(place_.split);
+    int const slots = (own.end - own.begin) * params_.splits;
+    int const most = (own.end - own.begin + kWarpgroups - 1) / kWarpgroups;  // units of a warpgroup
+    float* const staged =
+        reinterpret_cast<float*>(memory_ + slots * kPartBytes) + warpgroup_ * most * kUnitFloats;
+    with_gate([&](auto kind) {
+      float* target = staged;
+      for (int unit = own.begin + warpgroup_; unit < own.end; unit += kWarpgroups) {
+        float4 sum = make_float4(0, 0, 0, 0);
+        // In the order of K, whichever CTA was first.
+        for (int split = 0; split < params_.splits; ++split) {
+          auto const* const part = reinterpret_cast<float4 const*>(
+              memory_ + ((unit - own.begin) * params_.splits + split) * kPartBytes);
+          float4 const value = part[thread_];
+          sum.x += value.x;
+          sum.y += value.y;
+          sum.z += value.z;
+          sum.w += value.w;
+        }
+        stage<decltype(kind)::value>(target, sum);
+        target += kUnitFloats;
+      }
+    });
+    write(staged, {own.begin + warpgroup_, own.end});
+  }
+
+ private:
+  // The units that a CTA finishes.
+  CUTLASS_DEVICE Range share(int split) const {
+    return {kUnits * split / params_.splits, kUnits * (split + 1) / params_.splits};
+  }
+
+  // The kind is the same for the whole launch: it is decided outside of the elements.
+  template <class Body>
+  CUTLASS_DEVICE void with_gate(Body&& body) const {
+    switch (params_.gate.kind) {
+      case NVFP4_GATE_SILU:
+        body(cute::C<NVFP4_GATE_SILU>{});
+        break;
+      case NVFP4_GATE_CLAMPED_SWIGLU:
+        body(cute::C<NVFP4_GATE_CLAMPED_SWIGLU>{});
+        break;
+      case NVFP4_GATE_GELU_TANH:
+        body(cute::C<NVFP4_GATE_GELU_TANH>{});
+        break;
+    }
+  }
+
+  // Two elements of C: one column of tokens 2c and 2c + 1, transposed into rows of tokens.
+  template <nvfp4_gate_kind kKind>
+  CUTLASS_DEVICE void stage(float* unit, float4 const& sums) const {
+    int const column = thread_ / 32 * 8 + thread_ % 32 / 4;
+    float* const target = unit + thread_ % 4 * 2 * kPitch + column;
+    auto const element = [&](float gate, float up) {
+      return detail::apply_gate<kKind, detail::DeviceMath>(params_.gate, alpha1_ * (gate * unscale_),
+                                                           alpha2_ * (up * unscale_));
+    };
+    target[0] = element(sums.x, sums.z);
+    target[kPitch] = element(sums.y, sums.w);
+  }
+
+  // Units units.begin, units.begin + kWarpgroups, ... of this warpgroup, 8 columns of a token at a time.
+  CUTLASS_DEVICE void write(float const* staged, Range units) const {
+    cutlass::arch::NamedBarrier::sync(128, kWarpgroupBarrier + static_cast<std::uint32_t>(warpgroup_));
+    constexpr int kPieces = 8 * (kWarpgroupColumns / 8);  // of a unit
+    int const count = (units.end - units.begin + kWarpgroups - 1) / kWarpgroups;
+    for (int i = thread_; i < count * kPieces; i += 128) {
+      int const unit = units.begin + i / kPieces * kWarpgroups;
+      int const row = i % kPieces / 4;
+      int const token = place_.token_tile * Tile::kTokens + unit / kWarpgroups * 8 + row;
+      int const column = place_.column_tile * Tile::kColumns + unit % kWarpgroups * kWarpgroupColumns + i % 4 * 8;
+      int const valid = params_.n - column;
+      if (token < params_.m && valid > 0) {
+        float const* const from = staged + i / kPieces * kUnitFloats + row * kPitch + i % 4 * 8;
+        std::int64_t const at = (std::int64_t{place_.batch} * params_.m + token) * params_.n + column;
+        write_piece(from, at, valid);
+      }
+    }
+  }
+
+  CUTLASS_DEVICE void write_piece(float const* from, std::int64_t at, int valid) const {
+    float4 const low = reinterpret_cast<float4 const*>(from)[0];
+    float4 const high = reinterpret_cast<float4 const*>(from)[1];
+    if (params_.output == NVFP4_OUTPUT_F32) {
+      auto* const target = reinterpret_cast<float*>(params_.c) + at;
+      if (params_.whole_rows) {
+        reinterpret_cast<float4*>(target)[0] = low;
+        if (valid > 4) {
+          reinterpret_cast<float4*>(target)[1] = high;
+        }
+      } else {
+        for (int i = 0; i < valid && i < 8; ++i) {
+          target[i] = from[i];
+        }
+      }
+      return;
+    }
+    uint4 const words = params_.output == NVFP4_OUTPUT_F16
+                            ? make_uint4(f16(low.x, low.y), f16(low.z, low.w), f16(high.x, high.y), f16(high.z, high.w))
+                            : make_uint4(bf16(low.x, low.y), bf16(low.z, low.w), bf16(high.x, high.y),
+                                         bf16(high.z, high.w));
+    auto* const target = reinterpret_cast<std::uint16_t*>(params_.c) + at;
+    if (params_.whole_rows) {
+      *reinterpret_cast<uint4*>(target) = words;
+    } else {
+      std::uint32_t const halves[] = {words.x, words.y, words.z, words.w};
+      CUTLASS_PRAGMA_UNROLL
+      for (int i = 0; i < 8; ++i) {
+        if (i < valid) {
+          target[i] = static_cast<std::uint16_t>(halves[i / 2] >> (i % 2 * 16));
+        }
+      }
+    }
+  }
+
+  static CUTLASS_DEVICE std::uint32_t f16(float low, float high) {
+    std::uint32_t word;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
+    return word;
+  }
+  static CUTLASS_DEVICE std::uint32_t bf16(float low, float high) {
+    std::uint32_t word;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
+    return word;
+  }
+
+  Params const& params_;
+  Place const& place_;
+  std::uint8_t* memory_;
+  int warpgroup_, thread_;
+  float unscale_, alpha1_, alpha2_;
+};
+
+}  // namespace nvfp4::sm90

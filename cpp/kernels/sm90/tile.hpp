@@ -1,0 +1,76 @@
+// The tile of one CTA: what is in shared memory, and who works on it.
+#pragma once
+
+#include <cstdint>
+
+#include "cutlass/arch/barrier.h"
+#include "cutlass/cutlass.h"
+#include "nvfp4_dual_gemm/abi.h"
+
+namespace nvfp4::sm90 {
+
+// K that four threads of a fragment's row hold between them: 8 bytes of codes, one scale block each. A row of widened
+// tokens is one 128-byte swizzled row long.
+inline constexpr int kGroupK = 64;
+inline constexpr int kGroupCodeBytes = kGroupK / 2;
+inline constexpr int kGroupTokenBytes = kGroupK * 2;
+static_assert(kGroupK == NVFP4_SCALE_ATOM_BLOCKS * NVFP4_SCALE_BLOCK, "a group of K is one atom of scale factors");
+
+// A warpgroup's fragment has 64 rows: these columns of the gate, and the same of the up projection.
+inline constexpr int kWarpgroupColumns = 32;
+
+// Registers of a thread after setmaxnreg, by the number of consumer warpgroups. Their sum over the CTA must not exceed
+// what it was launched with.
+struct Registers {
+  int producer, consumer;
+};
+constexpr Registers registers(int warpgroups) {
+  return warpgroups <= 2 ? Registers{40, 232} : warpgroups == 3 ? Registers{32, 160} : Registers{32, 112};
+}
+
+// kTokens rows of C by kColumns columns, and kTileK of K in a stage.
+template <int kTokens_, int kColumns_, int kTileK_>
+struct Tile {
+  static constexpr int kTokens = kTokens_;
+  static constexpr int kColumns = kColumns_;
+  static constexpr int kTileK = kTileK_;
+  static constexpr int kGroups = kTileK / kGroupK;
+  static constexpr int kWarpgroups = kColumns / kWarpgroupColumns;
+  static constexpr int kConsumers = kWarpgroups * 128;
+  static constexpr int kThreads = kConsumers + 128;
+  static_assert(kTokens % 8 == 0 && kTokens <= 256, "N of a wgmma");
+  static_assert(kColumns % kWarpgroupColumns == 0 && kWarpgroups >= 1 && kWarpgroups <= 4, "one to four warpgroups");
+  static_assert(kTileK == 64 || kTileK == 128, "rows of codes are 32 bytes, or 64 with a swizzle");
+
+  // Rows of atoms that columns [i * kColumns, (i + 1) * kColumns) touch, at most.
+  static constexpr int kScaleAtoms = NVFP4_SCALE_ATOM_ROWS % kColumns == 0 ? 1 : 2;
+
+  static constexpr int kTokenBytes = kTokens * kTileK * 2;
+  static constexpr int kCodeBytes = kColumns * kTileK / 2;  // of one matrix
+  static constexpr int kScaleBytes = kScaleAtoms * kGroups * NVFP4_SCALE_ATOM_BYTES;
+  static constexpr int kStageBytes = kTokenBytes + 2 * kCodeBytes + 2 * kScaleBytes;
+  static constexpr int kBarrierBytes = 1024;
+  static constexpr int kStages = (NVFP4_SM90_SMEM_BYTES - kBarrierBytes) / kStageBytes;
+  static_assert(kStages >= 4, "fewer stages do not hide the latency of global memory");
+
+  struct Stages {
+    alignas(1024) std::uint8_t tokens[kStages][kGroups][kTokens * kGroupTokenBytes];
+    alignas(1024) std::uint8_t codes[kStages][2][kCodeBytes];  // gate, up
+    alignas(128) std::uint8_t scales[kStages][2][kScaleBytes];
+  };
+
+  // What the epilogue does with the stages' memory, see Epilogue: units of 8 tokens by 32 columns.
+  static constexpr int kUnits = kTokens / 8 * kWarpgroups;
+
+  struct SharedStorage {
+    union {
+      Stages stages;
+      alignas(1024) std::uint8_t epilogue[sizeof(Stages)];
+    };
+    cutlass::arch::ClusterTransactionBarrier full[kStages];
+    cutlass::arch::ClusterBarrier empty[kStages];
+  };
+  static_assert(sizeof(SharedStorage) <= NVFP4_SM90_SMEM_BYTES, "more shared memory than a CTA may have");
+};
+
+}  // namespace nvfp4::sm90

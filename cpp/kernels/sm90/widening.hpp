@@ -1,0 +1,50 @@
+// E2M1 codes times their scale factor, exactly, as fp16; and the order of K in which that leaves them.
+//
+// A word holds the codes n0..n7 of consecutive k, n0 lowest. Sign and magnitude of a code go to bits 15 and 11..9 of
+// an fp16: the number is then code * 2^-14, its subnormal included. Masks work on n_j and n_{j+4} at a time, which
+// makes pair j. A scale factor's bits go to 14..7 likewise: scale * 2^-8. It is multiplied by 2^15, for products not to
+// leave fp16: code * scale * 2^-7 is a multiple of 2^-17 up to 21, with at most six significant bits.
+//
+// K order. Of each 64 consecutive k, thread c = 0..3 of a fragment's row owns 16c..16c+15: one scale block, two words.
+// Instruction i = 0..3 of K = 16 takes pairs 2(i%2) and 2(i%2)+1 of word i/2, so that its k position
+//   2c + e      is k = 16c + 8(i/2) + 2(i%2) + 4e,
+//   2c + e + 8  is k = 16c + 8(i/2) + 2(i%2) + 1 + 4e.
+// Tokens are written in this order by `widen_tokens`; weights are in it as they are.
+#pragma once
+
+#include <cstdint>
+
+#include <cuda_fp16.h>
+
+#include "cutlass/cutlass.h"
+
+namespace nvfp4::sm90 {
+
+// Widened values are this much too small.
+inline constexpr float kWidenedUnit = 0.0078125f;
+
+struct Pairs {
+  std::uint32_t pair[4];  // fp16x2: codes j (low) and j + 4 (high)
+};
+
+CUTLASS_DEVICE std::uint32_t multiply(std::uint32_t pair, __half2 scale) {
+  __half2 const product = __hmul2(reinterpret_cast<__half2 const&>(pair), scale);
+  return reinterpret_cast<std::uint32_t const&>(product);
+}
+
+// Eight codes times `scale`, which comes from `widen_scales`.
+CUTLASS_DEVICE Pairs widen(std::uint32_t codes, __half2 scale) {
+  constexpr std::uint32_t kSign = 0x80008000, kMagnitude = 0x0e000e00;
+  return {{multiply(((codes << 9) & kMagnitude) | ((codes << 12) & kSign), scale),
+           multiply(((codes << 5) & kMagnitude) | ((codes << 8) & kSign), scale),
+           multiply(((codes << 1) & kMagnitude) | ((codes << 4) & kSign), scale),
+           multiply(((codes >> 3) & kMagnitude) | (codes & kSign), scale)}};
+}
+
+// Two UE4M3 bytes, in bits 7..0 and 23..16, as scale * 2^7.
+CUTLASS_DEVICE __half2 widen_scales(std::uint32_t scales) {
+  std::uint32_t const bits = scales << 7;
+  return __hmul2(reinterpret_cast<__half2 const&>(bits), __half2half2(__ushort_as_half(0x7800)));
+}
+
+}  // namespace nvfp4::sm90
