@@ -41,6 +41,7 @@ class Consumer {
       TokenAtom{},
       cute::Shape<cute::Int<Tile::kTokens>, cute::Int<kGroupK>, cute::Int<Tile::kStages * Tile::kGroups>>{}));
   static constexpr int kInstructions = kGroupK / 16;
+  static constexpr int kOwnGroups = Tile::kGroups / Tile::kSlices;  // of a stage
 
  public:
   static constexpr int kAccumulators = Tile::kTokens / 2;  // of a thread
@@ -50,18 +51,20 @@ class Consumer {
         k_tiles_(place.k_end - place.k_begin), stage_(0), phase_(0) {
     int const owner = lane_ % 4;
     int const warp = static_cast<int>(threadIdx.x) / 32 % 4;
-    int const column = warpgroup * kWarpgroupColumns + warp * 8 + lane_ / 4;
-    // Rows of 64 bytes are swizzled: bits 4 and 5 of an address are exclusive-ored with bits 7 and 8.
-    int const swizzle = Tile::kTileK == 128 ? column / 2 % 4 : 0;
+    int const column = warpgroup % Tile::kColumnWarpgroups * kWarpgroupColumns + warp * 8 + lane_ / 4;
+    slice_ = warpgroup / Tile::kColumnWarpgroups;
+    // In swizzled rows the number of a 16-byte piece is exclusive-ored with bits 7.. of the address: two bits where rows
+    // have 64 bytes, three where they have 128.
+    int const swizzle = Tile::kTileK == 64 ? 0 : Tile::kTileK == 128 ? column / 2 % 4 : column % 8;
     CUTLASS_PRAGMA_UNROLL
-    for (int group = 0; group < Tile::kGroups; ++group) {
-      code_offset_[group] =
-          column * (Tile::kTileK / 2) + ((group * 2 + owner / 2) ^ swizzle) * 16 + owner % 2 * 8;
+    for (int i = 0; i < kOwnGroups; ++i) {
+      int const group = i * Tile::kSlices + slice_;
+      code_offset_[i] = column * (Tile::kTileK / 2) + ((group * 2 + owner / 2) ^ swizzle) * 16 + owner % 2 * 8;
     }
     int const first = place.column_tile * Tile::kColumns % NVFP4_SCALE_ATOM_ROWS;
     int const row = first + column;
     scale_offset_ = row / NVFP4_SCALE_ATOM_ROWS * (Tile::kGroups * NVFP4_SCALE_ATOM_BYTES) + row % 32 * 16 +
-                    row % NVFP4_SCALE_ATOM_ROWS / 32 * 4 + owner;
+                    row % NVFP4_SCALE_ATOM_ROWS / 32 * 4 + owner + slice_ * NVFP4_SCALE_ATOM_BYTES;
     // Lane i of a warp tells the i-th CTA that shares these tokens.
     peer_ = lane_ < params.multicast ? place.split + lane_ * params.splits : -1;
   }
@@ -79,42 +82,89 @@ class Consumer {
     Fragment fragments[2];
     mma.accumulate_ = GMMA::ScaleOut::Zero;
 
-    // Instructions of one group run while the next group is widened into the other fragment.
-    auto const step = [&](Fragment& fragment, int group, bool first) {
-      if (group == 0) {
-        shared_.full[stage_].wait(phase_);
-      }
-      load(recast<std::uint32_t>(fragment), group);
+    // A warp that issues an instruction with operands in registers waits for the tensor cores to take it: the words of
+    // the next group are widened between the instructions of this one.
+    auto const multiply = [&](Fragment& fragment, int i, int slot) {
+      gemm(mma, fragment(_, _, i), token_fragments(_, _, i, slot), accumulator);
+      mma.accumulate_ = GMMA::ScaleOut::One;
+    };
+    auto const begin = [&](Fragment& fragment) {
       warpgroup_fence_operand(accumulator);
       warpgroup_fence_operand(fragment);
       warpgroup_arrive();
-      CUTLASS_PRAGMA_UNROLL
-      for (int i = 0; i < kInstructions; ++i) {
-        gemm(mma, fragment(_, _, i), token_fragments(_, _, i, stage_ * Tile::kGroups + group), accumulator);
-        mma.accumulate_ = GMMA::ScaleOut::One;
-      }
+    };
+    auto const slot_of = [&](int own_group) {
+      return stage_ * Tile::kGroups + own_group * Tile::kSlices + slice_;
+    };
+    auto const step = [&](Fragment& fragment, Fragment& next, auto own_group, bool first) {
+      constexpr int kGroup = decltype(own_group)::value;
+      constexpr int kNext = (kGroup + 1) % kOwnGroups;
+      int const slot = slot_of(kGroup);
+      begin(fragment);
+      multiply(fragment, 0, slot);
       warpgroup_commit_batch();
-      warpgroup_wait<1>();
-      warpgroup_fence_operand(accumulator);
-      if (group == 0 && !first) {
+      warpgroup_wait<1>();  // for the group before, whose fragment is `next`
+      if (kGroup == 0 && !first) {
         release(previous(stage_));
       }
-      if (group == Tile::kGroups - 1 && ++stage_ == Tile::kStages) {
-        stage_ = 0;
-        phase_ ^= 1;
+      if (kNext == 0) {
+        advance();
+        shared_.full[stage_].wait(phase_);
       }
+      Codes const codes = load(kNext);
+      auto words = recast<std::uint32_t>(next);
+      widen_rows(words, 0, codes.gate.x, __low2half2(codes.scale));
+      multiply(fragment, 1, slot);
+      widen_rows(words, 1, codes.up.x, __high2half2(codes.scale));
+      multiply(fragment, 2, slot);
+      widen_rows(words, 8, codes.gate.y, __low2half2(codes.scale));
+      multiply(fragment, 3, slot);
+      widen_rows(words, 9, codes.up.y, __high2half2(codes.scale));
+      warpgroup_commit_batch();
     };
-    constexpr int kTilesPerTurn = 2 / Tile::kGroups;
-    int tile = 0;
-    for (; tile + kTilesPerTurn <= k_tiles_; tile += kTilesPerTurn) {
-      step(fragments[0], 0, tile == 0);
-      step(fragments[1], Tile::kGroups - 1, false);
+
+    shared_.full[stage_].wait(phase_);
+    Codes const codes = load(0);
+    auto words = recast<std::uint32_t>(fragments[0]);
+    widen_rows(words, 0, codes.gate.x, __low2half2(codes.scale));
+    widen_rows(words, 1, codes.up.x, __high2half2(codes.scale));
+    widen_rows(words, 8, codes.gate.y, __low2half2(codes.scale));
+    widen_rows(words, 9, codes.up.y, __high2half2(codes.scale));
+
+    // An even number of groups a turn, so that each finds its fragment at compile time. The last group has no next.
+    constexpr int kStepsPerTurn = kOwnGroups == 1 ? 2 : kOwnGroups;
+    int const steps = k_tiles_ * kOwnGroups - 1;
+    int done = 0;
+    for (; done + kStepsPerTurn <= steps; done += kStepsPerTurn) {
+      for_each(make_seq<kStepsPerTurn>{}, [&](auto i) {
+        step(fragments[i % 2], fragments[(i + 1) % 2], Int<i % kOwnGroups>{}, done == 0 && i == 0);
+      });
     }
-    if (tile < k_tiles_) {
-      step(fragments[0], 0, tile == 0);
+    auto const finish = [&](Fragment& fragment) {
+      int const slot = slot_of(kOwnGroups - 1);
+      begin(fragment);
+      CUTLASS_PRAGMA_UNROLL
+      for (int i = 0; i < kInstructions; ++i) {
+        multiply(fragment, i, slot);
+      }
+      warpgroup_commit_batch();
+      warpgroup_wait<0>();
+      warpgroup_fence_operand(accumulator);
+    };
+    // As many steps as remain of a turn: all but its last.
+    if constexpr (kOwnGroups == 1) {
+      if (done < steps) {
+        step(fragments[0], fragments[1], Int<0>{}, done == 0);
+        finish(fragments[1]);
+      } else {
+        finish(fragments[0]);
+      }
+    } else {
+      for_each(make_seq<kStepsPerTurn - 1>{}, [&](auto i) {
+        step(fragments[i % 2], fragments[(i + 1) % 2], Int<i>{}, done == 0 && i == 0);
+      });
+      finish(fragments[(kStepsPerTurn - 1) % 2]);
     }
-    warpgroup_wait<0>();
-    warpgroup_fence_operand(accumulator);
   }
 
  private:
@@ -127,19 +177,26 @@ class Consumer {
     }
   }
 
-  template <class Words>
-  CUTLASS_DEVICE void load(Words&& words, int group) {
+  CUTLASS_DEVICE void advance() {
+    if (++stage_ == Tile::kStages) {
+      stage_ = 0;
+      phase_ ^= 1;
+    }
+  }
+
+  // A thread's part of a group: 16 codes and a scale factor of each of its two rows.
+  struct Codes {
+    uint2 gate, up;
+    __half2 scale;
+  };
+
+  CUTLASS_DEVICE Codes load(int own_group) const {
     std::uint8_t const(&codes)[2][Tile::kCodeBytes] = shared_.stages.codes[stage_];
     std::uint8_t const(&scales)[2][Tile::kScaleBytes] = shared_.stages.scales[stage_];
-    uint2 const gate = *reinterpret_cast<uint2 const*>(&codes[0][code_offset_[group]]);
-    uint2 const up = *reinterpret_cast<uint2 const*>(&codes[1][code_offset_[group]]);
-    int const scale_offset = scale_offset_ + group * NVFP4_SCALE_ATOM_BYTES;
-    std::uint32_t const both = scales[0][scale_offset] | std::uint32_t{scales[1][scale_offset]} << 16;
-    __half2 const scale = widen_scales(both);
-    widen_rows(words, 0, gate.x, __low2half2(scale));
-    widen_rows(words, 1, up.x, __high2half2(scale));
-    widen_rows(words, 8, gate.y, __low2half2(scale));
-    widen_rows(words, 9, up.y, __high2half2(scale));
+    int const scale_offset = scale_offset_ + own_group * Tile::kSlices * NVFP4_SCALE_ATOM_BYTES;
+    return {*reinterpret_cast<uint2 const*>(&codes[0][code_offset_[own_group]]),
+            *reinterpret_cast<uint2 const*>(&codes[1][code_offset_[own_group]]),
+            widen_scales(scales[0][scale_offset] | std::uint32_t{scales[1][scale_offset]} << 16)};
   }
 
   // A word of one row: registers r and r + 2 of two instructions of four registers each.
@@ -149,6 +206,7 @@ class Consumer {
     CUTLASS_PRAGMA_UNROLL
     for (int i = 0; i < 4; ++i) {
       words(first + i * 2) = pairs.pair[i];
+      cute::warpgroup_fence_operand(words(first + i * 2));  // here, not after the instructions that follow
     }
   }
 
@@ -156,8 +214,9 @@ class Consumer {
   SharedStorage& shared_;
   int lane_, k_tiles_, stage_;
   std::uint32_t phase_;
-  int code_offset_[Tile::kGroups];
+  int code_offset_[kOwnGroups];
   int scale_offset_;
+  int slice_;
   int peer_;
 };
 

@@ -67,11 +67,13 @@ void encode_maps(nvfp4_problem const& problem, nvfp4_operands const& operands, i
     encode_map(params.codes[i], names[i], codes[i],
                {CU_TENSOR_MAP_DATA_TYPE_UINT8, problem.k / 2, problem.n, problem.batch, problem.k / 2,
                 Tile::kTileK / 2, Tile::kColumns,
-                Tile::kTileK == 128 ? CU_TENSOR_MAP_SWIZZLE_64B : CU_TENSOR_MAP_SWIZZLE_NONE});
-    // As words: a box has at most 256 elements along a dimension.
-    constexpr int kAtomWords = NVFP4_SCALE_ATOM_BYTES / 4;
+                Tile::kTileK == 64    ? CU_TENSOR_MAP_SWIZZLE_NONE
+                : Tile::kTileK == 128 ? CU_TENSOR_MAP_SWIZZLE_64B
+                                      : CU_TENSOR_MAP_SWIZZLE_128B});
+    // As 8-byte words: a box has at most 256 elements along a dimension.
+    constexpr int kAtomWords = NVFP4_SCALE_ATOM_BYTES / 8;
     encode_map(params.scales[i], names[2 + i], scales[i],
-               {CU_TENSOR_MAP_DATA_TYPE_UINT32, groups * kAtomWords, ceil_div(problem.n, NVFP4_SCALE_ATOM_ROWS),
+               {CU_TENSOR_MAP_DATA_TYPE_INT64, groups * kAtomWords, ceil_div(problem.n, NVFP4_SCALE_ATOM_ROWS),
                 problem.batch, groups * NVFP4_SCALE_ATOM_BYTES, Tile::kGroups * kAtomWords, Tile::kScaleAtoms,
                 CU_TENSOR_MAP_SWIZZLE_NONE});
   }

@@ -17,13 +17,13 @@ namespace nvfp4::sm90 {
 template <class Tile>
 class Epilogue {
   static constexpr int kWarpgroups = Tile::kWarpgroups;
+  static constexpr int kColumnWarpgroups = Tile::kColumnWarpgroups;
   static constexpr int kUnits = Tile::kUnits;
-  static constexpr int kPartBytes = 128 * 16;  // of a unit, from one CTA
+  static constexpr int kPartBytes = 128 * 16;  // of a unit, from one warpgroup
   // A row of a unit is 32 floats; the padding keeps the warps' transposed writes off each other's banks.
   static constexpr int kPitch = 32 + 4;
   static constexpr int kUnitFloats = 8 * kPitch;
   static constexpr std::uint32_t kWarpgroupBarrier = 2;  // and the following, one for each warpgroup
-  static constexpr std::uint32_t kConsumerBarrier = 1;
 
   struct Range {
     int begin, end;
@@ -40,9 +40,11 @@ class Epilogue {
     alpha2_ = params.alpha2 * (params.alpha2_ptr != nullptr ? __ldg(params.alpha2_ptr) : 1.0f);
   }
 
-  // The whole of K is in this CTA.
+  // Whether a thread's sums are those of all K. Otherwise they have to be exchanged.
+  CUTLASS_DEVICE bool whole() const { return Tile::kSlices == 1 && params_.splits == 1; }
+
+  // Before any of the following, all stages of the CTA must have been read: of the cluster, where K is split.
   CUTLASS_DEVICE void store(float const (&sums)[Tile::kTokens / 2]) {
-    cutlass::arch::NamedBarrier::sync(Tile::kConsumers, kConsumerBarrier);  // the stages are read
     float* const staged = reinterpret_cast<float*>(memory_) + warpgroup_ * (Tile::kTokens / 8) * kUnitFloats;
     with_gate([&](auto kind) {
       CUTLASS_PRAGMA_UNROLL
@@ -54,41 +56,46 @@ class Epilogue {
     write(staged, {warpgroup_, kUnits});
   }
 
-  // K is split: each CTA of the cluster gets all parts of its share of the units. Between `send` and `store_shared`,
-  // and before `send`, stands a barrier of the cluster.
+  // Gives each CTA of the cluster all parts of its share of the units. A barrier of all threads that send to it, then
+  // `store_parts`.
   CUTLASS_DEVICE void send(float const (&sums)[Tile::kTokens / 2]) {
-    std::uint32_t const base = cute::cast_smem_ptr_to_uint(memory_) + thread_ * 16;
+    int const part = place_.split * Tile::kSlices + warpgroup_ / kColumnWarpgroups;
+    int const parts = params_.splits * Tile::kSlices;
     int owner = 0;
+    Range owned = share(owner);
     CUTLASS_PRAGMA_UNROLL
     for (int i = 0; i < Tile::kTokens / 8; ++i) {
-      int const unit = i * kWarpgroups + warpgroup_;
-      while (unit >= share(owner).end) {
-        ++owner;
+      int const unit = i * kColumnWarpgroups + warpgroup_ % kColumnWarpgroups;
+      while (unit >= owned.end) {
+        owned = share(++owner);
       }
-      int const slot = (unit - share(owner).begin) * params_.splits + place_.split;
-      std::uint32_t const rank = static_cast<std::uint32_t>(owner + place_.column_of_cluster * params_.splits);
-      std::uint32_t const target = cute::set_block_rank(base + slot * kPartBytes, rank);
-      asm volatile("st.shared::cluster.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(target), "f"(sums[4 * i]),
-                   "f"(sums[4 * i + 1]), "f"(sums[4 * i + 2]), "f"(sums[4 * i + 3])
-                   : "memory");
+      std::uint8_t* const target = memory_ + ((unit - owned.begin) * parts + part) * kPartBytes + thread_ * 16;
+      if (owner == place_.split) {
+        *reinterpret_cast<float4*>(target) = make_float4(sums[4 * i], sums[4 * i + 1], sums[4 * i + 2], sums[4 * i + 3]);
+      } else {
+        std::uint32_t const rank = static_cast<std::uint32_t>(owner + place_.column_of_cluster * params_.splits);
+        std::uint32_t const remote = cute::set_block_rank(cute::cast_smem_ptr_to_uint(target), rank);
+        asm volatile("st.shared::cluster.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(remote), "f"(sums[4 * i]),
+                     "f"(sums[4 * i + 1]), "f"(sums[4 * i + 2]), "f"(sums[4 * i + 3])
+                     : "memory");
+      }
     }
   }
 
-  CUTLASS_DEVICE void store_shared() {
+  CUTLASS_DEVICE void store_parts() {
     Range const own = share(place_.split);
-    int const slots = (own.end - own.begin) * params_.splits;
+    int const parts = params_.splits * Tile::kSlices;
     int const most = (own.end - own.begin + kWarpgroups - 1) / kWarpgroups;  // units of a warpgroup
     float* const staged =
-        reinterpret_cast<float*>(memory_ + slots * kPartBytes) + warpgroup_ * most * kUnitFloats;
+        reinterpret_cast<float*>(memory_ + (own.end - own.begin) * parts * kPartBytes) + warpgroup_ * most * kUnitFloats;
     with_gate([&](auto kind) {
       float* target = staged;
       for (int unit = own.begin + warpgroup_; unit < own.end; unit += kWarpgroups) {
-        float4 sum = make_float4(0, 0, 0, 0);
-        // In the order of K, whichever CTA was first.
-        for (int split = 0; split < params_.splits; ++split) {
-          auto const* const part = reinterpret_cast<float4 const*>(
-              memory_ + ((unit - own.begin) * params_.splits + split) * kPartBytes);
-          float4 const value = part[thread_];
+        std::uint8_t const* from = memory_ + (unit - own.begin) * parts * kPartBytes + thread_ * 16;
+        float4 sum = *reinterpret_cast<float4 const*>(from);
+        // In the order of the parts, whichever came first.
+        for (int part = 1; part < parts; ++part) {
+          float4 const value = *reinterpret_cast<float4 const*>(from + part * kPartBytes);
           sum.x += value.x;
           sum.y += value.y;
           sum.z += value.z;
@@ -144,8 +151,8 @@ class Epilogue {
     for (int i = thread_; i < count * kPieces; i += 128) {
       int const unit = units.begin + i / kPieces * kWarpgroups;
       int const row = i % kPieces / 4;
-      int const token = place_.token_tile * Tile::kTokens + unit / kWarpgroups * 8 + row;
-      int const column = place_.column_tile * Tile::kColumns + unit % kWarpgroups * kWarpgroupColumns + i % 4 * 8;
+      int const token = place_.token_tile * Tile::kTokens + unit / kColumnWarpgroups * 8 + row;
+      int const column = place_.column_tile * Tile::kColumns + unit % kColumnWarpgroups * kWarpgroupColumns + i % 4 * 8;
       int const valid = params_.n - column;
       if (token < params_.m && valid > 0) {
         float const* const from = staged + i / kPieces * kUnitFloats + row * kPitch + i % 4 * 8;

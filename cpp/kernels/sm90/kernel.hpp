@@ -12,6 +12,9 @@
 
 namespace nvfp4::sm90 {
 
+// Named barrier 0 is __syncthreads'; those after this one are the epilogue's.
+inline constexpr std::uint32_t kConsumersBarrier = 1;
+
 // All threads of the cluster: what they wrote before to shared memory, of any of its CTAs, is seen after.
 CUTLASS_DEVICE void cluster_barrier() {
   asm volatile("barrier.cluster.arrive.release.aligned;\n\tbarrier.cluster.wait.acquire.aligned;" ::: "memory");
@@ -60,16 +63,23 @@ CUTLASS_DEVICE void dual_gemm(Params const& params, char* memory) {
     consumer.run(sums);
     cutlass::arch::launch_dependent_grids();
     Epilogue<Tile> epilogue(params, place, shared.epilogue, warpgroup - 1);
+    auto const consumers_barrier = [] { cutlass::arch::NamedBarrier::sync(Tile::kConsumers, kConsumersBarrier); };
     if (joined) {
       cluster_barrier();
-    }
-    if (split) {
-      epilogue.send(sums);
-      cluster_barrier();
-      epilogue.store_shared();
     } else {
-      epilogue.store(sums);
+      consumers_barrier();
     }
+    if (epilogue.whole()) {
+      epilogue.store(sums);
+      return;
+    }
+    epilogue.send(sums);
+    if (split) {
+      cluster_barrier();
+    } else {
+      consumers_barrier();
+    }
+    epilogue.store_parts();
   }
 }
 

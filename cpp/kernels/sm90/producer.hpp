@@ -35,24 +35,27 @@ class Producer {
       cute::prefetch_tma_descriptor(&params_.codes[i]);
       cute::prefetch_tma_descriptor(&params_.scales[i]);
     }
-    // No earlier kernel of this launch writes weights: they may come before the tokens are widened.
     int const k_tiles = place_.k_end - place_.k_begin;
     int const ahead = k_tiles < Tile::kStages ? k_tiles : Tile::kStages;
-    for (int i = 0; i < ahead; ++i) {
+    // The kernel before this one only widens tokens: weights may come before it has finished. Few of them, or the
+    // tokens of the first stage would queue behind the weights of the last.
+    int const early = ahead < kEarlyStages ? ahead : kEarlyStages;
+    for (int i = 0; i < early; ++i) {
       shared_.full[i].arrive_and_expect_tx(Tile::kStageBytes);
       load_weights(i, place_.k_begin + i);
     }
     cutlass::arch::wait_on_dependent_grids();
-    for (int i = 0; i < ahead; ++i) {
+    for (int i = 0; i < early; ++i) {
       load_tokens(i, place_.k_begin + i);
+    }
+    for (int i = early; i < ahead; ++i) {
+      load(i, place_.k_begin + i);
     }
     int stage = 0;
     std::uint32_t phase = 0;
     for (int k_tile = place_.k_begin + ahead; k_tile < place_.k_end; ++k_tile) {
       shared_.empty[stage].wait(phase);
-      shared_.full[stage].arrive_and_expect_tx(Tile::kStageBytes);
-      load_weights(stage, k_tile);
-      load_tokens(stage, k_tile);
+      load(stage, k_tile);
       if (++stage == Tile::kStages) {
         stage = 0;
         phase ^= 1;
@@ -61,6 +64,14 @@ class Producer {
   }
 
  private:
+  static constexpr int kEarlyStages = 2;
+
+  CUTLASS_DEVICE void load(int stage, int k_tile) {
+    shared_.full[stage].arrive_and_expect_tx(Tile::kStageBytes);
+    load_tokens(stage, k_tile);
+    load_weights(stage, k_tile);
+  }
+
   CUTLASS_DEVICE std::uint64_t* full(int stage) {
     return reinterpret_cast<std::uint64_t*>(&shared_.full[stage]);
   }
@@ -74,7 +85,7 @@ class Producer {
                                    place_.batch);
       cute::SM90_TMA_LOAD_3D::copy(&params_.scales[matrix], full(stage), static_cast<std::uint64_t>(weights_hint_),
                                    shared_.stages.scales[stage][matrix],
-                                   k_tile * (Tile::kGroups * NVFP4_SCALE_ATOM_BYTES / 4),
+                                   k_tile * (Tile::kGroups * NVFP4_SCALE_ATOM_BYTES / 8),
                                    column / NVFP4_SCALE_ATOM_ROWS, place_.batch);
     }
   }

@@ -28,19 +28,23 @@ constexpr Registers registers(int warpgroups) {
   return warpgroups <= 2 ? Registers{40, 232} : warpgroups == 3 ? Registers{32, 160} : Registers{32, 112};
 }
 
-// kTokens rows of C by kColumns columns, and kTileK of K in a stage.
-template <int kTokens_, int kColumns_, int kTileK_>
+// kTokens rows of C by kColumns columns, and kTileK of K in a stage, whose groups kSlices warpgroups of the same columns
+// take in turns.
+template <int kTokens_, int kColumns_, int kTileK_, int kSlices_>
 struct Tile {
   static constexpr int kTokens = kTokens_;
   static constexpr int kColumns = kColumns_;
   static constexpr int kTileK = kTileK_;
+  static constexpr int kSlices = kSlices_;
   static constexpr int kGroups = kTileK / kGroupK;
-  static constexpr int kWarpgroups = kColumns / kWarpgroupColumns;
+  static constexpr int kColumnWarpgroups = kColumns / kWarpgroupColumns;
+  static constexpr int kWarpgroups = kColumnWarpgroups * kSlices;
   static constexpr int kConsumers = kWarpgroups * 128;
   static constexpr int kThreads = kConsumers + 128;
   static_assert(kTokens % 8 == 0 && kTokens <= 256, "N of a wgmma");
   static_assert(kColumns % kWarpgroupColumns == 0 && kWarpgroups >= 1 && kWarpgroups <= 4, "one to four warpgroups");
-  static_assert(kTileK == 64 || kTileK == 128, "rows of codes are 32 bytes, or 64 with a swizzle");
+  static_assert(kTileK == 64 || kTileK == 128 || kTileK == 256, "a row of codes is 32 bytes, or a swizzled row of more");
+  static_assert(kGroups % kSlices == 0, "each slice has the same groups of every stage");
 
   // Rows of atoms that columns [i * kColumns, (i + 1) * kColumns) touch, at most.
   static constexpr int kScaleAtoms = NVFP4_SCALE_ATOM_ROWS % kColumns == 0 ? 1 : 2;
@@ -60,7 +64,7 @@ struct Tile {
   };
 
   // What the epilogue does with the stages' memory, see Epilogue: units of 8 tokens by 32 columns.
-  static constexpr int kUnits = kTokens / 8 * kWarpgroups;
+  static constexpr int kUnits = kTokens / 8 * kColumnWarpgroups;
 
   struct SharedStorage {
     union {

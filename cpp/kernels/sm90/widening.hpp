@@ -1,8 +1,8 @@
 // E2M1 codes times their scale factor, exactly, as fp16; and the order of K in which that leaves them.
 //
 // A word holds the codes n0..n7 of consecutive k, n0 lowest. Sign and magnitude of a code go to bits 15 and 11..9 of
-// an fp16: the number is then code * 2^-14, its subnormal included. Masks work on n_j and n_{j+4} at a time, which
-// makes pair j. A scale factor's bits go to 14..7 likewise: scale * 2^-8. It is multiplied by 2^15, for products not to
+// an fp16: the number is then code * 2^-14, its subnormal included. That is within one byte, so that masks work on four
+// codes at a time; the bytes of n_j and n_{j+4} become the high ones of pair j. A scale factor's bits go to 14..7 likewise: scale * 2^-8. It is multiplied by 2^15, for products not to
 // leave fp16: code * scale * 2^-7 is a multiple of 2^-17 up to 21, with at most six significant bits.
 //
 // K order. Of each 64 consecutive k, thread c = 0..3 of a fragment's row owns 16c..16c+15: one scale block, two words.
@@ -34,11 +34,11 @@ CUTLASS_DEVICE std::uint32_t multiply(std::uint32_t pair, __half2 scale) {
 
 // Eight codes times `scale`, which comes from `widen_scales`.
 CUTLASS_DEVICE Pairs widen(std::uint32_t codes, __half2 scale) {
-  constexpr std::uint32_t kSign = 0x80008000, kMagnitude = 0x0e000e00;
-  return {{multiply(((codes << 9) & kMagnitude) | ((codes << 12) & kSign), scale),
-           multiply(((codes << 5) & kMagnitude) | ((codes << 8) & kSign), scale),
-           multiply(((codes << 1) & kMagnitude) | ((codes << 4) & kSign), scale),
-           multiply(((codes >> 3) & kMagnitude) | (codes & kSign), scale)}};
+  constexpr std::uint32_t kSign = 0x80808080, kMagnitude = 0x0e0e0e0e, kHigh = 0xff00ff00;
+  std::uint32_t const odd = ((codes >> 3) & kMagnitude) | (codes & kSign);
+  std::uint32_t const even = ((codes << 1) & kMagnitude) | ((codes << 4) & kSign);
+  return {{multiply(__byte_perm(even, 0, 0x2404), scale), multiply(__byte_perm(odd, 0, 0x2404), scale),
+           multiply(even & kHigh, scale), multiply(odd & kHigh, scale)}};
 }
 
 // Two UE4M3 bytes, in bits 7..0 and 23..16, as scale * 2^7.
