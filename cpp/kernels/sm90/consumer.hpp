@@ -7,6 +7,7 @@
 #include "cute/atom/mma_atom.hpp"
 #include "cute/atom/mma_traits_sm90_gmma.hpp"
 #include "cute/tensor.hpp"
+#include "cutlass/arch/barrier.h"
 #include "sm90/params.hpp"
 #include "sm90/tile.hpp"
 #include "sm90/widening.hpp"
@@ -29,6 +30,37 @@ NVFP4_WEIGHTS_BY_TOKENS(128)
 NVFP4_WEIGHTS_BY_TOKENS(256)
 #undef NVFP4_WEIGHTS_BY_TOKENS
 
+// Warpgroups take turns to issue the instructions of a group. The tensor cores take one instruction with operands in
+// registers at a time, and its warp waits for that: without turns the warpgroups' instructions would alternate, all would
+// wait together and then all widen together.
+template <int kWarpgroups>
+class Turns {
+  static constexpr std::uint32_t kFirstBarrier = 6;  // after those of the epilogue
+
+ public:
+  CUTLASS_DEVICE explicit Turns(int warpgroup) : own_(warpgroup), next_((warpgroup + 1) % kWarpgroups) {
+    if (next_ == 0) {
+      cutlass::arch::NamedBarrier::arrive(256, kFirstBarrier);
+    }
+  }
+  CUTLASS_DEVICE void wait() const { cutlass::arch::NamedBarrier::sync(256, kFirstBarrier + own_); }
+  CUTLASS_DEVICE void pass(bool last) const {
+    if (!(last && next_ == 0)) {
+      cutlass::arch::NamedBarrier::arrive(256, kFirstBarrier + next_);
+    }
+  }
+
+ private:
+  std::uint32_t own_, next_;
+};
+
+// Where instructions are short, or a warpgroup is alone.
+struct NoTurns {
+  CUTLASS_DEVICE explicit NoTurns(int) {}
+  CUTLASS_DEVICE void wait() const {}
+  CUTLASS_DEVICE void pass(bool) const {}
+};
+
 // Weights are the M operand, from registers; tokens are N, from shared memory. Rows j and j + 8 of a warp's sixteen are
 // column j of the gate and of the up projection, so that a thread gets both sums of an element: accumulator registers
 // 4u..4u+3 are tokens 8u + 2c and 8u + 2c + 1 of the gate, then of the up projection.
@@ -41,6 +73,7 @@ class Consumer {
       TokenAtom{},
       cute::Shape<cute::Int<Tile::kTokens>, cute::Int<kGroupK>, cute::Int<Tile::kStages * Tile::kGroups>>{}));
   static constexpr int kInstructions = kGroupK / 16;
+  using OrderOfTurns = cute::conditional_t<Tile::kTurns, Turns<Tile::kWarpgroups>, NoTurns>;
   static constexpr int kOwnGroups = Tile::kGroups / Tile::kSlices;  // of a stage
 
  public:
@@ -48,7 +81,7 @@ class Consumer {
 
   CUTLASS_DEVICE Consumer(Params const& params, Place const& place, SharedStorage& shared, int warpgroup)
       : params_(params), shared_(shared), lane_(static_cast<int>(threadIdx.x) % 32),
-        k_tiles_(place.k_end - place.k_begin), stage_(0), phase_(0) {
+        warpgroup_(warpgroup), k_tiles_(place.k_end - place.k_begin), stage_(0), phase_(0) {
     int const owner = lane_ % 4;
     int const warp = static_cast<int>(threadIdx.x) / 32 % 4;
     int const column = warpgroup % Tile::kColumnWarpgroups * kWarpgroupColumns + warp * 8 + lane_ / 4;
@@ -82,89 +115,51 @@ class Consumer {
     Fragment fragments[2];
     mma.accumulate_ = GMMA::ScaleOut::Zero;
 
-    // A warp that issues an instruction with operands in registers waits for the tensor cores to take it: the words of
-    // the next group are widened between the instructions of this one.
-    auto const multiply = [&](Fragment& fragment, int i, int slot) {
-      gemm(mma, fragment(_, _, i), token_fragments(_, _, i, slot), accumulator);
-      mma.accumulate_ = GMMA::ScaleOut::One;
-    };
-    auto const begin = [&](Fragment& fragment) {
+    auto const turn = OrderOfTurns(warpgroup_);
+
+    // The tensor cores multiply one group while the next is widened into the other fragment.
+    auto const step = [&](Fragment& fragment, int own_group, bool first, bool last) {
+      if (own_group == 0) {
+        shared_.full[stage_].wait(phase_);
+      }
+      widen_group(recast<std::uint32_t>(fragment), own_group);
+      int const slot = stage_ * Tile::kGroups + own_group * Tile::kSlices + slice_;
+      turn.wait();
       warpgroup_fence_operand(accumulator);
       warpgroup_fence_operand(fragment);
       warpgroup_arrive();
-    };
-    auto const slot_of = [&](int own_group) {
-      return stage_ * Tile::kGroups + own_group * Tile::kSlices + slice_;
-    };
-    auto const step = [&](Fragment& fragment, Fragment& next, auto own_group, bool first) {
-      constexpr int kGroup = decltype(own_group)::value;
-      constexpr int kNext = (kGroup + 1) % kOwnGroups;
-      int const slot = slot_of(kGroup);
-      begin(fragment);
-      multiply(fragment, 0, slot);
-      warpgroup_commit_batch();
-      warpgroup_wait<1>();  // for the group before, whose fragment is `next`
-      if (kGroup == 0 && !first) {
-        release(previous(stage_));
-      }
-      if (kNext == 0) {
-        advance();
-        shared_.full[stage_].wait(phase_);
-      }
-      Codes const codes = load(kNext);
-      auto words = recast<std::uint32_t>(next);
-      widen_rows(words, 0, codes.gate.x, __low2half2(codes.scale));
-      multiply(fragment, 1, slot);
-      widen_rows(words, 1, codes.up.x, __high2half2(codes.scale));
-      multiply(fragment, 2, slot);
-      widen_rows(words, 8, codes.gate.y, __low2half2(codes.scale));
-      multiply(fragment, 3, slot);
-      widen_rows(words, 9, codes.up.y, __high2half2(codes.scale));
-      warpgroup_commit_batch();
-    };
-
-    shared_.full[stage_].wait(phase_);
-    Codes const codes = load(0);
-    auto words = recast<std::uint32_t>(fragments[0]);
-    widen_rows(words, 0, codes.gate.x, __low2half2(codes.scale));
-    widen_rows(words, 1, codes.up.x, __high2half2(codes.scale));
-    widen_rows(words, 8, codes.gate.y, __low2half2(codes.scale));
-    widen_rows(words, 9, codes.up.y, __high2half2(codes.scale));
-
-    // An even number of groups a turn, so that each finds its fragment at compile time. The last group has no next.
-    constexpr int kStepsPerTurn = kOwnGroups == 1 ? 2 : kOwnGroups;
-    int const steps = k_tiles_ * kOwnGroups - 1;
-    int done = 0;
-    for (; done + kStepsPerTurn <= steps; done += kStepsPerTurn) {
-      for_each(make_seq<kStepsPerTurn>{}, [&](auto i) {
-        step(fragments[i % 2], fragments[(i + 1) % 2], Int<i % kOwnGroups>{}, done == 0 && i == 0);
-      });
-    }
-    auto const finish = [&](Fragment& fragment) {
-      int const slot = slot_of(kOwnGroups - 1);
-      begin(fragment);
       CUTLASS_PRAGMA_UNROLL
       for (int i = 0; i < kInstructions; ++i) {
-        multiply(fragment, i, slot);
+        gemm(mma, fragment(_, _, i), token_fragments(_, _, i, slot), accumulator);
+        mma.accumulate_ = GMMA::ScaleOut::One;
       }
       warpgroup_commit_batch();
-      warpgroup_wait<0>();
+      turn.pass(last);
+      warpgroup_wait<1>();  // for the group before
       warpgroup_fence_operand(accumulator);
-    };
-    // As many steps as remain of a turn: all but its last.
-    if constexpr (kOwnGroups == 1) {
-      if (done < steps) {
-        step(fragments[0], fragments[1], Int<0>{}, done == 0);
-        finish(fragments[1]);
-      } else {
-        finish(fragments[0]);
+      if (own_group == 0 && !first) {
+        release(previous(stage_));
       }
-    } else {
-      for_each(make_seq<kStepsPerTurn - 1>{}, [&](auto i) {
-        step(fragments[i % 2], fragments[(i + 1) % 2], Int<i>{}, done == 0 && i == 0);
+      if (own_group == kOwnGroups - 1 && ++stage_ == Tile::kStages) {
+        stage_ = 0;
+        phase_ ^= 1;
+      }
+    };
+    // An even number of groups a turn of the loop, so that each finds its fragment at compile time.
+    constexpr int kStepsPerTurn = kOwnGroups == 1 ? 2 : kOwnGroups;
+    constexpr int kTilesPerTurn = kStepsPerTurn / kOwnGroups;
+    int tile = 0;
+    for (; tile + kTilesPerTurn <= k_tiles_; tile += kTilesPerTurn) {
+      for_each(make_seq<kStepsPerTurn>{}, [&](auto i) {
+        step(fragments[i % 2], i % kOwnGroups, tile == 0 && i == 0,
+             tile + kTilesPerTurn == k_tiles_ && i == kStepsPerTurn - 1);
       });
-      finish(fragments[(kStepsPerTurn - 1) % 2]);
     }
+    if (kTilesPerTurn > 1 && tile < k_tiles_) {
+      step(fragments[0], 0, tile == 0, true);
+    }
+    warpgroup_wait<0>();
+    warpgroup_fence_operand(accumulator);
   }
 
  private:
@@ -177,42 +172,34 @@ class Consumer {
     }
   }
 
-  CUTLASS_DEVICE void advance() {
-    if (++stage_ == Tile::kStages) {
-      stage_ = 0;
-      phase_ ^= 1;
-    }
-  }
-
   // A thread's part of a group: 16 codes and a scale factor of each of its two rows.
-  struct Codes {
-    uint2 gate, up;
-    __half2 scale;
-  };
-
-  CUTLASS_DEVICE Codes load(int own_group) const {
+  template <class Words>
+  CUTLASS_DEVICE void widen_group(Words&& words, int own_group) const {
     std::uint8_t const(&codes)[2][Tile::kCodeBytes] = shared_.stages.codes[stage_];
     std::uint8_t const(&scales)[2][Tile::kScaleBytes] = shared_.stages.scales[stage_];
+    uint2 const gate = *reinterpret_cast<uint2 const*>(&codes[0][code_offset_[own_group]]);
+    uint2 const up = *reinterpret_cast<uint2 const*>(&codes[1][code_offset_[own_group]]);
     int const scale_offset = scale_offset_ + own_group * Tile::kSlices * NVFP4_SCALE_ATOM_BYTES;
-    return {*reinterpret_cast<uint2 const*>(&codes[0][code_offset_[own_group]]),
-            *reinterpret_cast<uint2 const*>(&codes[1][code_offset_[own_group]]),
-            widen_scales(scales[0][scale_offset] | std::uint32_t{scales[1][scale_offset]} << 16)};
+    __half2 const scale = widen_scales(scales[0][scale_offset] | std::uint32_t{scales[1][scale_offset]} << 16);
+    widen_row(words, 0, gate.x, __low2half2(scale));
+    widen_row(words, 1, up.x, __high2half2(scale));
+    widen_row(words, 8, gate.y, __low2half2(scale));
+    widen_row(words, 9, up.y, __high2half2(scale));
   }
 
   // A word of one row: registers r and r + 2 of two instructions of four registers each.
   template <class Words>
-  static CUTLASS_DEVICE void widen_rows(Words&& words, int first, std::uint32_t codes, __half2 scale) {
+  static CUTLASS_DEVICE void widen_row(Words&& words, int first, std::uint32_t codes, __half2 scale) {
     Pairs const pairs = widen(codes, scale);
     CUTLASS_PRAGMA_UNROLL
     for (int i = 0; i < 4; ++i) {
       words(first + i * 2) = pairs.pair[i];
-      cute::warpgroup_fence_operand(words(first + i * 2));  // here, not after the instructions that follow
     }
   }
 
   Params const& params_;
   SharedStorage& shared_;
-  int lane_, k_tiles_, stage_;
+  int lane_, warpgroup_, k_tiles_, stage_;
   std::uint32_t phase_;
   int code_offset_[kOwnGroups];
   int scale_offset_;

@@ -2,6 +2,7 @@
 // those of the kernel that widens A ahead of it.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -18,6 +19,12 @@
 #include "sm90/kernel.hpp"
 #include "sm90/widen_tokens.hpp"
 #include "tensor_map_encoder.hpp"
+#ifdef PROTO
+#include <cstdlib>
+#define PROMO (CUtensorMapL2promotion)(getenv("PROMO")?atoi(getenv("PROMO")):3)
+#else
+#define PROMO CU_TENSOR_MAP_L2_PROMOTION_L2_256B
+#endif
 
 namespace nvfp4::sm90 {
 
@@ -41,7 +48,7 @@ inline void encode_map(cute::TmaDescriptor& map, char const* operand, void const
   cuuint32_t const steps[] = {1, 1, 1};
   CUresult const result = detail::tensor_map_encoder()(
       &map, shape.type, 3, const_cast<void*>(address), extents, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
-      shape.swizzle, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+      shape.swizzle, PROMO, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   if (result != CUDA_SUCCESS) {
     throw Error(NVFP4_STATUS_CUDA, static_cast<int>(result),
                 std::string("cuTensorMapEncodeTiled refused the tensor map of ") + operand + " with CUresult " +
@@ -93,8 +100,7 @@ void encode(nvfp4_config const& config, nvfp4_operands const& operands, detail::
   static_assert(std::is_trivially_copyable_v<Params> && std::is_trivially_copyable_v<WidenParams>,
                 "the parameters are handed over as bytes");
   nvfp4_problem const& problem = config.problem;
-  Arrangement const arrangement =
-      arrange(problem, {Tile::kTokens, Tile::kColumns, Tile::kTileK}, residency.max_clusters);
+  Arrangement const arrangement = arrange(problem, {Tile::kTokens, Tile::kColumns, Tile::kTileK}, residency);
 
   Params params{};
   encode_maps<Tile>(problem, operands, arrangement.multicast, params);
@@ -128,12 +134,16 @@ void encode(nvfp4_config const& config, nvfp4_operands const& operands, detail::
   widen.codes = static_cast<std::uint8_t const*>(operands.a_codes);
   widen.scales = static_cast<std::uint8_t const*>(operands.a_scales);
   widen.tokens = static_cast<std::uint8_t*>(operands.workspace);
-  widen.halves = 2 * ceil_div(problem.k, kGroupK) * problem.m * problem.batch;
   widen.rows = problem.m;
   widen.k = problem.k;
   std::memcpy(plan.prologue_params, &widen, sizeof(widen));
-  plan.prologue_shape = {
-      {grid_of(ceil_div(widen.halves, kWidenThreads), "that widen A"), 1, 1}, {kWidenThreads, 1, 1}, {1, 1, 1}, 0};
+  // 65535 is the most of a grid along y, and of batches.
+  std::int64_t const pieces = ceil_div(2 * ceil_div(problem.k, kGroupK), kWidenThreads);
+  plan.prologue_shape = {{static_cast<std::uint32_t>(pieces), static_cast<std::uint32_t>(std::min(problem.m, 65535)),
+                          static_cast<std::uint32_t>(problem.batch)},
+                         {kWidenThreads, 1, 1},
+                         {1, 1, 1},
+                         0};
 }
 
 template <class Tile>

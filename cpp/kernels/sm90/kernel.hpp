@@ -37,6 +37,8 @@ CUTLASS_DEVICE void dual_gemm(Params const& params, char* memory) {
       shared.empty[i].init(releases);
     }
     cutlass::arch::fence_barrier_init();
+    // These complete barriers of this CTA only: no other has to be ready.
+    Producer<Tile>(params, place, shared).run_ahead();
   }
   cluster_barrier();
 

@@ -46,8 +46,8 @@ struct Place {
     cluster /= params.token_tiles;
     column_tile = cluster % params.column_groups * params.multicast + column_of_cluster;
     batch = cluster / params.column_groups;
-    k_begin = static_cast<int>(std::int64_t{params.k_tiles} * split / params.splits);
-    k_end = static_cast<int>(std::int64_t{params.k_tiles} * (split + 1) / params.splits);
+    k_begin = params.k_tiles * split / params.splits;
+    k_end = params.k_tiles * (split + 1) / params.splits;
   }
 };
 

@@ -29,26 +29,29 @@ class Producer {
                                            : cute::TMA::CacheHintSm90::EVICT_FIRST;
   }
 
-  CUTLASS_DEVICE void run() {
-    cute::prefetch_tma_descriptor(&params_.tokens);
+  // Weights of the first stages. The kernel before this one only widens tokens: weights may come before it has finished.
+  // Few of them, or the tokens of the first stage would queue behind the weights of the last.
+  CUTLASS_DEVICE void run_ahead() {
     for (int i = 0; i < 2; ++i) {
       cute::prefetch_tma_descriptor(&params_.codes[i]);
       cute::prefetch_tma_descriptor(&params_.scales[i]);
     }
-    int const k_tiles = place_.k_end - place_.k_begin;
-    int const ahead = k_tiles < Tile::kStages ? k_tiles : Tile::kStages;
-    // The kernel before this one only widens tokens: weights may come before it has finished. Few of them, or the
-    // tokens of the first stage would queue behind the weights of the last.
-    int const early = ahead < kEarlyStages ? ahead : kEarlyStages;
-    for (int i = 0; i < early; ++i) {
+    cute::prefetch_tma_descriptor(&params_.tokens);
+    for (int i = 0; i < early(); ++i) {
       shared_.full[i].arrive_and_expect_tx(Tile::kStageBytes);
       load_weights(i, place_.k_begin + i);
     }
+  }
+
+  // The rest, when all CTAs of the cluster are ready.
+  CUTLASS_DEVICE void run() {
+    int const k_tiles = place_.k_end - place_.k_begin;
+    int const ahead = k_tiles < Tile::kStages ? k_tiles : Tile::kStages;
     cutlass::arch::wait_on_dependent_grids();
-    for (int i = 0; i < early; ++i) {
+    for (int i = 0; i < early(); ++i) {
       load_tokens(i, place_.k_begin + i);
     }
-    for (int i = early; i < ahead; ++i) {
+    for (int i = early(); i < ahead; ++i) {
       load(i, place_.k_begin + i);
     }
     int stage = 0;
@@ -64,7 +67,12 @@ class Producer {
   }
 
  private:
-  static constexpr int kEarlyStages = 2;
+  CUTLASS_DEVICE int early() const {
+    constexpr int kEarlyStages = 3;
+    static_assert(kEarlyStages <= Tile::kStages);
+    int const k_tiles = place_.k_end - place_.k_begin;
+    return k_tiles < kEarlyStages ? k_tiles : kEarlyStages;
+  }
 
   CUTLASS_DEVICE void load(int stage, int k_tile) {
     shared_.full[stage].arrive_and_expect_tx(Tile::kStageBytes);

@@ -17,27 +17,16 @@ struct WidenParams {
   std::uint8_t const* codes;   // batch x rows x k / 2
   std::uint8_t const* scales;  // 128x4 atoms of each batch
   std::uint8_t* tokens;        // batch x rows x token_row_bytes(k)
-  std::int64_t halves;         // half groups of all rows: the threads that have work
   int rows, k;
 };
 
-inline constexpr int kWidenThreads = 128;
+inline constexpr int kWidenThreads = 256;
 
-// A thread widens half a group of one row: word h of each of its four owners.
-CUTLASS_DEVICE void widen_tokens(WidenParams const& params) {
-  cutlass::arch::wait_on_dependent_grids();
-  cutlass::arch::launch_dependent_grids();
-  std::int64_t const index = std::int64_t{blockIdx.x} * kWidenThreads + threadIdx.x;
-  if (index >= params.halves) {
-    return;
-  }
-  int const groups = (params.k + kGroupK - 1) / kGroupK;
-  int const half = static_cast<int>(index % 2);
-  int const group = static_cast<int>(index / 2 % groups);
-  std::int64_t const batch_row = index / 2 / groups;
-  int const row = static_cast<int>(batch_row % params.rows);
-  std::int64_t const batch = batch_row / params.rows;
-
+// Block (x, y, z) has the half groups of piece x of row y of batch z, and of the rows that are gridDim.y further. A
+// thread widens one of them: word `half` of each of its four owners.
+CUTLASS_DEVICE void widen_half_group(WidenParams const& params, int group, int half, int row, int groups) {
+  std::int64_t const batch = blockIdx.z;
+  std::int64_t const batch_row = batch * params.rows + row;
   std::int64_t const row_atoms = (params.rows + NVFP4_SCALE_ATOM_ROWS - 1) / NVFP4_SCALE_ATOM_ROWS;
   std::int64_t const atom = (batch * row_atoms + row / NVFP4_SCALE_ATOM_ROWS) * groups + group;
   int const row_of_atom = row % NVFP4_SCALE_ATOM_ROWS;
@@ -64,6 +53,19 @@ CUTLASS_DEVICE void widen_tokens(WidenParams const& params) {
   for (int i = 0; i < 4; ++i) {
     std::uint32_t const* const from = &words[i / 2][i % 2 * 4];
     target[i] = make_uint4(from[0], from[1], from[2], from[3]);
+  }
+}
+
+CUTLASS_DEVICE void widen_tokens(WidenParams const& params) {
+  cutlass::arch::wait_on_dependent_grids();
+  cutlass::arch::launch_dependent_grids();
+  int const groups = (params.k + kGroupK - 1) / kGroupK;
+  int const index = static_cast<int>(blockIdx.x * kWidenThreads + threadIdx.x);
+  if (index >= 2 * groups) {
+    return;
+  }
+  for (int row = static_cast<int>(blockIdx.y); row < params.rows; row += static_cast<int>(gridDim.y)) {
+    widen_half_group(params, index / 2, index % 2, row, groups);
   }
 }
 
