@@ -7,7 +7,6 @@
 #include "cute/atom/mma_atom.hpp"
 #include "cute/atom/mma_traits_sm90_gmma.hpp"
 #include "cute/tensor.hpp"
-#include "cutlass/arch/barrier.h"
 #include "sm90/params.hpp"
 #include "sm90/tile.hpp"
 #include "sm90/widening.hpp"
@@ -30,37 +29,6 @@ NVFP4_WEIGHTS_BY_TOKENS(128)
 NVFP4_WEIGHTS_BY_TOKENS(256)
 #undef NVFP4_WEIGHTS_BY_TOKENS
 
-// Warpgroups take turns to issue the instructions of a group. The tensor cores take one instruction with operands in
-// registers at a time, and its warp waits for that: without turns the warpgroups' instructions would alternate, all would
-// wait together and then all widen together.
-template <int kWarpgroups>
-class Turns {
-  static constexpr std::uint32_t kFirstBarrier = 6;  // after those of the epilogue
-
- public:
-  CUTLASS_DEVICE explicit Turns(int warpgroup) : own_(warpgroup), next_((warpgroup + 1) % kWarpgroups) {
-    if (next_ == 0) {
-      cutlass::arch::NamedBarrier::arrive(256, kFirstBarrier);
-    }
-  }
-  CUTLASS_DEVICE void wait() const { cutlass::arch::NamedBarrier::sync(256, kFirstBarrier + own_); }
-  CUTLASS_DEVICE void pass(bool last) const {
-    if (!(last && next_ == 0)) {
-      cutlass::arch::NamedBarrier::arrive(256, kFirstBarrier + next_);
-    }
-  }
-
- private:
-  std::uint32_t own_, next_;
-};
-
-// Where instructions are short, or a warpgroup is alone.
-struct NoTurns {
-  CUTLASS_DEVICE explicit NoTurns(int) {}
-  CUTLASS_DEVICE void wait() const {}
-  CUTLASS_DEVICE void pass(bool) const {}
-};
-
 // Weights are the M operand, from registers; tokens are N, from shared memory. Rows j and j + 8 of a warp's sixteen are
 // column j of the gate and of the up projection, so that a thread gets both sums of an element: accumulator registers
 // 4u..4u+3 are tokens 8u + 2c and 8u + 2c + 1 of the gate, then of the up projection.
@@ -73,7 +41,6 @@ class Consumer {
       TokenAtom{},
       cute::Shape<cute::Int<Tile::kTokens>, cute::Int<kGroupK>, cute::Int<Tile::kStages * Tile::kGroups>>{}));
   static constexpr int kInstructions = kGroupK / 16;
-  using OrderOfTurns = cute::conditional_t<Tile::kTurns, Turns<Tile::kWarpgroups>, NoTurns>;
   static constexpr int kOwnGroups = Tile::kGroups / Tile::kSlices;  // of a stage
 
  public:
@@ -81,7 +48,7 @@ class Consumer {
 
   CUTLASS_DEVICE Consumer(Params const& params, Place const& place, SharedStorage& shared, int warpgroup)
       : params_(params), shared_(shared), lane_(static_cast<int>(threadIdx.x) % 32),
-        warpgroup_(warpgroup), k_tiles_(place.k_end - place.k_begin), stage_(0), phase_(0) {
+        k_tiles_(place.k_end - place.k_begin), stage_(0), phase_(0) {
     int const owner = lane_ % 4;
     int const warp = static_cast<int>(threadIdx.x) / 32 % 4;
     int const column = warpgroup % Tile::kColumnWarpgroups * kWarpgroupColumns + warp * 8 + lane_ / 4;
@@ -115,16 +82,26 @@ class Consumer {
     Fragment fragments[2];
     mma.accumulate_ = GMMA::ScaleOut::Zero;
 
-    auto const turn = OrderOfTurns(warpgroup_);
-
-    // The tensor cores multiply one group while the next is widened into the other fragment.
-    auto const step = [&](Fragment& fragment, int own_group, bool first, bool last) {
-      if (own_group == 0) {
-        shared_.full[stage_].wait(phase_);
+    // The tensor cores multiply one group while the next is widened into the other fragment. A warp that issues an
+    // instruction with operands in registers waits until the tensor cores take it: codes of the next group are on their
+    // way from shared memory meanwhile.
+    shared_.full[stage_].wait(phase_);
+    Codes codes = load(0);
+    auto const step = [&](Fragment& fragment, auto own_group, bool first, bool last) {
+      constexpr int kGroup = decltype(own_group)::value;
+      constexpr int kNext = (kGroup + 1) % kOwnGroups;
+      widen_group(recast<std::uint32_t>(fragment), codes);
+      int const stage = stage_;
+      int const slot = stage * Tile::kGroups + kGroup * Tile::kSlices + slice_;
+      if (kNext == 0) {
+        advance();
       }
-      widen_group(recast<std::uint32_t>(fragment), own_group);
-      int const slot = stage_ * Tile::kGroups + own_group * Tile::kSlices + slice_;
-      turn.wait();
+      if (!last) {
+        if (kNext == 0) {
+          shared_.full[stage_].wait(phase_);
+        }
+        codes = load(kNext);
+      }
       warpgroup_fence_operand(accumulator);
       warpgroup_fence_operand(fragment);
       warpgroup_arrive();
@@ -134,15 +111,10 @@ class Consumer {
         mma.accumulate_ = GMMA::ScaleOut::One;
       }
       warpgroup_commit_batch();
-      turn.pass(last);
       warpgroup_wait<1>();  // for the group before
       warpgroup_fence_operand(accumulator);
-      if (own_group == 0 && !first) {
-        release(previous(stage_));
-      }
-      if (own_group == kOwnGroups - 1 && ++stage_ == Tile::kStages) {
-        stage_ = 0;
-        phase_ ^= 1;
+      if (kGroup == 0 && !first) {
+        release(previous(stage));
       }
     };
     // An even number of groups a turn of the loop, so that each finds its fragment at compile time.
@@ -151,12 +123,12 @@ class Consumer {
     int tile = 0;
     for (; tile + kTilesPerTurn <= k_tiles_; tile += kTilesPerTurn) {
       for_each(make_seq<kStepsPerTurn>{}, [&](auto i) {
-        step(fragments[i % 2], i % kOwnGroups, tile == 0 && i == 0,
+        step(fragments[i % 2], Int<i % kOwnGroups>{}, tile == 0 && i == 0,
              tile + kTilesPerTurn == k_tiles_ && i == kStepsPerTurn - 1);
       });
     }
     if (kTilesPerTurn > 1 && tile < k_tiles_) {
-      step(fragments[0], 0, tile == 0, true);
+      step(fragments[0], Int<0>{}, tile == 0, true);
     }
     warpgroup_wait<0>();
     warpgroup_fence_operand(accumulator);
@@ -172,19 +144,35 @@ class Consumer {
     }
   }
 
+  CUTLASS_DEVICE void advance() {
+    if (++stage_ == Tile::kStages) {
+      stage_ = 0;
+      phase_ ^= 1;
+    }
+  }
+
   // A thread's part of a group: 16 codes and a scale factor of each of its two rows.
-  template <class Words>
-  CUTLASS_DEVICE void widen_group(Words&& words, int own_group) const {
+  struct Codes {
+    uint2 gate, up;
+    std::uint32_t gate_scale, up_scale;
+  };
+
+  CUTLASS_DEVICE Codes load(int own_group) const {
     std::uint8_t const(&codes)[2][Tile::kCodeBytes] = shared_.stages.codes[stage_];
     std::uint8_t const(&scales)[2][Tile::kScaleBytes] = shared_.stages.scales[stage_];
-    uint2 const gate = *reinterpret_cast<uint2 const*>(&codes[0][code_offset_[own_group]]);
-    uint2 const up = *reinterpret_cast<uint2 const*>(&codes[1][code_offset_[own_group]]);
     int const scale_offset = scale_offset_ + own_group * Tile::kSlices * NVFP4_SCALE_ATOM_BYTES;
-    __half2 const scale = widen_scales(scales[0][scale_offset] | std::uint32_t{scales[1][scale_offset]} << 16);
-    widen_row(words, 0, gate.x, __low2half2(scale));
-    widen_row(words, 1, up.x, __high2half2(scale));
-    widen_row(words, 8, gate.y, __low2half2(scale));
-    widen_row(words, 9, up.y, __high2half2(scale));
+    return {*reinterpret_cast<uint2 const*>(&codes[0][code_offset_[own_group]]),
+            *reinterpret_cast<uint2 const*>(&codes[1][code_offset_[own_group]]), scales[0][scale_offset],
+            scales[1][scale_offset]};
+  }
+
+  template <class Words>
+  static CUTLASS_DEVICE void widen_group(Words&& words, Codes const& codes) {
+    __half2 const scale = widen_scales(codes.gate_scale | codes.up_scale << 16);
+    widen_row(words, 0, codes.gate.x, __low2half2(scale));
+    widen_row(words, 1, codes.up.x, __high2half2(scale));
+    widen_row(words, 8, codes.gate.y, __low2half2(scale));
+    widen_row(words, 9, codes.up.y, __high2half2(scale));
   }
 
   // A word of one row: registers r and r + 2 of two instructions of four registers each.
@@ -199,7 +187,7 @@ class Consumer {
 
   Params const& params_;
   SharedStorage& shared_;
-  int lane_, warpgroup_, k_tiles_, stage_;
+  int lane_, k_tiles_, stage_;
   std::uint32_t phase_;
   int code_offset_[kOwnGroups];
   int scale_offset_;

@@ -19,12 +19,6 @@
 #include "sm90/kernel.hpp"
 #include "sm90/widen_tokens.hpp"
 #include "tensor_map_encoder.hpp"
-#ifdef PROTO
-#include <cstdlib>
-#define PROMO (CUtensorMapL2promotion)(getenv("PROMO")?atoi(getenv("PROMO")):3)
-#else
-#define PROMO CU_TENSOR_MAP_L2_PROMOTION_L2_256B
-#endif
 
 namespace nvfp4::sm90 {
 
@@ -48,7 +42,7 @@ inline void encode_map(cute::TmaDescriptor& map, char const* operand, void const
   cuuint32_t const steps[] = {1, 1, 1};
   CUresult const result = detail::tensor_map_encoder()(
       &map, shape.type, 3, const_cast<void*>(address), extents, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
-      shape.swizzle, PROMO, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+      shape.swizzle, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   if (result != CUDA_SUCCESS) {
     throw Error(NVFP4_STATUS_CUDA, static_cast<int>(result),
                 std::string("cuTensorMapEncodeTiled refused the tensor map of ") + operand + " with CUresult " +

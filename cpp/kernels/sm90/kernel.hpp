@@ -15,9 +15,15 @@ namespace nvfp4::sm90 {
 // Named barrier 0 is __syncthreads'; those after this one are the epilogue's.
 inline constexpr std::uint32_t kConsumersBarrier = 1;
 
-// All threads of the cluster: what they wrote before to shared memory, of any of its CTAs, is seen after.
-CUTLASS_DEVICE void cluster_barrier() {
-  asm volatile("barrier.cluster.arrive.release.aligned;\n\tbarrier.cluster.wait.acquire.aligned;" ::: "memory");
+// All threads of the cluster. Relaxed: nobody reads what another thread has written before; a release would wait for
+// all memory, of the whole device.
+CUTLASS_DEVICE void cluster_arrive() { asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory"); }
+CUTLASS_DEVICE void cluster_wait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
+
+// What a thread wrote before to shared memory, of any CTA of the cluster, is seen by all after.
+CUTLASS_DEVICE void cluster_exchange() {
+  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+  cluster_wait();
 }
 
 template <class Tile>
@@ -33,14 +39,13 @@ CUTLASS_DEVICE void dual_gemm(Params const& params, char* memory) {
     // Each warp of consumers arrives once, at every CTA that shares its tokens.
     std::uint32_t const releases = static_cast<std::uint32_t>(Tile::kConsumers / 32 * params.multicast);
     for (int i = 0; i < Tile::kStages; ++i) {
-      shared.full[i].init(1);
+      shared.full[i].init(2);  // by both producers
       shared.empty[i].init(releases);
     }
     cutlass::arch::fence_barrier_init();
-    // These complete barriers of this CTA only: no other has to be ready.
-    Producer<Tile>(params, place, shared).run_ahead();
   }
-  cluster_barrier();
+  __syncwarp();
+  cluster_arrive();
 
   constexpr Registers kRegisters = registers(Tile::kWarpgroups);
   bool const split = params.splits > 1;
@@ -48,18 +53,26 @@ CUTLASS_DEVICE void dual_gemm(Params const& params, char* memory) {
   bool const joined = split || params.multicast > 1;
   if (warpgroup == 0) {
     cutlass::arch::warpgroup_reg_dealloc<kRegisters.producer>();
+    Producer<Tile> producer(params, place, shared);
     if (threadIdx.x == 0) {
-      Producer<Tile>(params, place, shared).run();
+      producer.weights();
+    }
+    __syncwarp();
+    cluster_wait();
+    if (threadIdx.x == 32) {
+      producer.tokens();
     }
     __syncwarp();
     if (joined) {
-      cluster_barrier();
+      cluster_arrive();
+      cluster_wait();
     }
     if (split) {
-      cluster_barrier();
+      cluster_exchange();
     }
   } else {
     cutlass::arch::warpgroup_reg_alloc<kRegisters.consumer>();
+    cluster_wait();
     Consumer<Tile> consumer(params, place, shared, warpgroup - 1);
     float sums[Consumer<Tile>::kAccumulators];
     consumer.run(sums);
@@ -67,7 +80,8 @@ CUTLASS_DEVICE void dual_gemm(Params const& params, char* memory) {
     Epilogue<Tile> epilogue(params, place, shared.epilogue, warpgroup - 1);
     auto const consumers_barrier = [] { cutlass::arch::NamedBarrier::sync(Tile::kConsumers, kConsumersBarrier); };
     if (joined) {
-      cluster_barrier();
+      cluster_arrive();
+      cluster_wait();
     } else {
       consumers_barrier();
     }
@@ -77,7 +91,7 @@ CUTLASS_DEVICE void dual_gemm(Params const& params, char* memory) {
     }
     epilogue.send(sums);
     if (split) {
-      cluster_barrier();
+      cluster_exchange();
     } else {
       consumers_barrier();
     }

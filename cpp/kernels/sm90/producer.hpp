@@ -1,4 +1,4 @@
-// One thread that keeps the stages full.
+// Two threads that keep the stages full.
 #pragma once
 
 #include <cstdint>
@@ -29,34 +29,35 @@ class Producer {
                                            : cute::TMA::CacheHintSm90::EVICT_FIRST;
   }
 
-  // Weights of the first stages. The kernel before this one only widens tokens: weights may come before it has finished.
-  // Few of them, or the tokens of the first stage would queue behind the weights of the last.
-  CUTLASS_DEVICE void run_ahead() {
+  // Weights complete barriers of this CTA only, and the kernel before this one only widens tokens: they wait for nothing.
+  CUTLASS_DEVICE void weights() {
     for (int i = 0; i < 2; ++i) {
       cute::prefetch_tma_descriptor(&params_.codes[i]);
       cute::prefetch_tma_descriptor(&params_.scales[i]);
     }
-    cute::prefetch_tma_descriptor(&params_.tokens);
-    for (int i = 0; i < early(); ++i) {
-      shared_.full[i].arrive_and_expect_tx(Tile::kStageBytes);
-      load_weights(i, place_.k_begin + i);
-    }
+    for_each_stage([&](int stage, int k_tile) {
+      shared_.full[stage].arrive_and_expect_tx(Tile::kWeightBytes);
+      load_weights(stage, k_tile);
+    });
   }
 
-  // The rest, when all CTAs of the cluster are ready.
-  CUTLASS_DEVICE void run() {
-    int const k_tiles = place_.k_end - place_.k_begin;
-    int const ahead = k_tiles < Tile::kStages ? k_tiles : Tile::kStages;
+  // Tokens, in a thread of their own so that they do not queue behind the weights of all stages. All CTAs of the cluster
+  // must be ready.
+  CUTLASS_DEVICE void tokens() {
+    cute::prefetch_tma_descriptor(&params_.tokens);
     cutlass::arch::wait_on_dependent_grids();
-    for (int i = 0; i < early(); ++i) {
-      load_tokens(i, place_.k_begin + i);
-    }
-    for (int i = early(); i < ahead; ++i) {
-      load(i, place_.k_begin + i);
-    }
+    for_each_stage([&](int stage, int k_tile) {
+      shared_.full[stage].arrive_and_expect_tx(Tile::kTokenBytes);
+      load_tokens(stage, k_tile);
+    });
+  }
+
+ private:
+  template <class Load>
+  CUTLASS_DEVICE void for_each_stage(Load&& load) {
     int stage = 0;
-    std::uint32_t phase = 0;
-    for (int k_tile = place_.k_begin + ahead; k_tile < place_.k_end; ++k_tile) {
+    std::uint32_t phase = 1;  // a barrier that was never completed counts as having been in its other phase
+    for (int k_tile = place_.k_begin; k_tile < place_.k_end; ++k_tile) {
       shared_.empty[stage].wait(phase);
       load(stage, k_tile);
       if (++stage == Tile::kStages) {
@@ -64,20 +65,6 @@ class Producer {
         phase ^= 1;
       }
     }
-  }
-
- private:
-  CUTLASS_DEVICE int early() const {
-    constexpr int kEarlyStages = 3;
-    static_assert(kEarlyStages <= Tile::kStages);
-    int const k_tiles = place_.k_end - place_.k_begin;
-    return k_tiles < kEarlyStages ? k_tiles : kEarlyStages;
-  }
-
-  CUTLASS_DEVICE void load(int stage, int k_tile) {
-    shared_.full[stage].arrive_and_expect_tx(Tile::kStageBytes);
-    load_tokens(stage, k_tile);
-    load_weights(stage, k_tile);
   }
 
   CUTLASS_DEVICE std::uint64_t* full(int stage) {

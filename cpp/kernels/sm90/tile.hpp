@@ -46,19 +46,14 @@ struct Tile {
   static_assert(kTileK == 64 || kTileK == 128 || kTileK == 256, "a row of codes is 32 bytes, or a swizzled row of more");
   static_assert(kGroups % kSlices == 0, "each slice has the same groups of every stage");
 
-  // See Turns. Two warpgroups of N = 256 have time to widen while the other multiplies.
-#ifndef NVFP4_TURNS
-#define NVFP4_TURNS (kTokens == 128)
-#endif
-  static constexpr bool kTurns = kSlices == 1 && kWarpgroups > 1 && NVFP4_TURNS;
-
   // Rows of atoms that columns [i * kColumns, (i + 1) * kColumns) touch, at most.
   static constexpr int kScaleAtoms = NVFP4_SCALE_ATOM_ROWS % kColumns == 0 ? 1 : 2;
 
   static constexpr int kTokenBytes = kTokens * kTileK * 2;
   static constexpr int kCodeBytes = kColumns * kTileK / 2;  // of one matrix
   static constexpr int kScaleBytes = kScaleAtoms * kGroups * NVFP4_SCALE_ATOM_BYTES;
-  static constexpr int kStageBytes = kTokenBytes + 2 * kCodeBytes + 2 * kScaleBytes;
+  static constexpr int kWeightBytes = 2 * kCodeBytes + 2 * kScaleBytes;
+  static constexpr int kStageBytes = kTokenBytes + kWeightBytes;
   static constexpr int kBarrierBytes = 1024;
   static constexpr int kStages = (NVFP4_SM90_SMEM_BYTES - kBarrierBytes) / kStageBytes;
   static_assert(kStages >= 4, "fewer stages do not hide the latency of global memory");
