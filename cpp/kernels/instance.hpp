@@ -8,20 +8,43 @@
 
 namespace nvfp4::detail {
 
+// Portable clusters have at most eight CTAs (CUDA programming guide, thread block clusters).
+inline constexpr int kMaxCluster = 8;
+
+// How much of a kernel a device holds at once.
+struct Residency {
+  int sm_count;
+  // Clusters by their CTAs. 0: none, or a size that the kernel never has.
+  int max_clusters[kMaxCluster + 1];
+};
+
+// Where a plan's parameters are, info.params_bytes and prologue_params_bytes of them, aligned to 64, and its launches.
+struct EncodedPlan {
+  void* params;
+  nvfp4_launch_shape shape;
+  void* prologue_params;
+  nvfp4_launch_shape prologue_shape;
+};
+
 struct KernelInstance {
   nvfp4_kernel_info info;
 
-  // Address of the kernel's host stub, for cudaLaunchKernelExC and cudaFuncSetAttribute.
+  // Addresses of host stubs, for cudaLaunchKernelExC and cudaFuncSetAttribute. The prologue is a kernel to launch right
+  // ahead; null: none.
   void const* function;
+  void const* prologue;
+  std::size_t prologue_params_bytes;
 
-  // Writes the kernel's parameter (info.params_bytes, aligned to 64) for these operands, tensor maps included, and the
-  // launch shape. Host only: calls nothing of CUDA but cuTensorMapEncodeTiled and attribute queries that `max_clusters`
-  // does not answer. `sm_count` and `max_clusters` size a persistent grid. Throws nvfp4::Error.
-  void (*encode)(nvfp4_config const& config, nvfp4_operands const& operands, int sm_count, int max_clusters,
-                 void* params, nvfp4_launch_shape& shape);
+  // Device memory that prologue and kernel share; null: none.
+  std::size_t (*workspace_bytes)(nvfp4_problem const& problem);
+
+  // Writes parameters for these operands, tensor maps included, and launch shapes. Host only: calls nothing of CUDA but
+  // cuTensorMapEncodeTiled. Throws nvfp4::Error.
+  void (*encode)(nvfp4_config const& config, nvfp4_operands const& operands, Residency const& residency,
+                 EncodedPlan& plan);
 };
 
-// In the order of NVFP4_SM100_KERNELS.
-KernelInstance const* const* sm100_instances() noexcept;
+// In the order of nvfp4_kernel.
+KernelInstance const* const* instances() noexcept;
 
 }  // namespace nvfp4::detail

@@ -1,8 +1,10 @@
 #include "device.hpp"
 
+#include <algorithm>
 #include <map>
 #include <mutex>
 #include <set>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -17,9 +19,6 @@ int attribute(cudaDeviceAttr which, int device, char const* call) {
   check_cuda(cudaDeviceGetAttribute(&value, which, device), call);
   return value;
 }
-
-// 100 -> 10.0
-std::string dotted(int compute_capability) { return words(compute_capability / 10, ".", compute_capability % 10); }
 
 std::string device_name(int device) {
   cudaDeviceProp properties{};
@@ -42,22 +41,27 @@ std::string built_for() {
   return text;
 }
 
-int max_active_clusters(KernelInstance const& kernel) {
-  KernelInfo const& info = kernel.info;
+// Clusters of this shape that the device holds at once.
+cudaError_t max_active_clusters(KernelInstance const& kernel, int cluster_m, int cluster_n, int& clusters) {
   cudaLaunchAttribute cluster{};
   cluster.id = cudaLaunchAttributeClusterDimension;
-  cluster.val.clusterDim.x = static_cast<unsigned>(info.cluster_m);
-  cluster.val.clusterDim.y = static_cast<unsigned>(info.cluster_n);
+  cluster.val.clusterDim.x = static_cast<unsigned>(cluster_m);
+  cluster.val.clusterDim.y = static_cast<unsigned>(cluster_n);
   cluster.val.clusterDim.z = 1;
   cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>(info.cluster_m), static_cast<unsigned>(info.cluster_n));
-  config.blockDim = dim3(static_cast<unsigned>(info.threads));
-  config.dynamicSmemBytes = static_cast<std::size_t>(info.smem_bytes);
+  config.gridDim = dim3(static_cast<unsigned>(cluster_m), static_cast<unsigned>(cluster_n));
+  config.blockDim = dim3(static_cast<unsigned>(kernel.info.threads));
+  config.dynamicSmemBytes = static_cast<std::size_t>(kernel.info.smem_bytes);
   config.attrs = &cluster;
   config.numAttrs = 1;
-  int clusters = 0;
-  check_cuda(cudaOccupancyMaxActiveClusters(&clusters, kernel.function, &config), "cudaOccupancyMaxActiveClusters");
-  return clusters;
+  return cudaOccupancyMaxActiveClusters(&clusters, kernel.function, &config);
+}
+
+[[noreturn]] void fail_architecture(Device const& device) {
+  throw Error(NVFP4_STATUS_ARCHITECTURE, 0,
+              words("device ", device.ordinal, " (", device_name(device.ordinal), ") has compute capability ",
+                    dotted(device.compute_capability), ", and the kernels of this build are for ", built_for(),
+                    " only"));
 }
 
 }  // namespace
@@ -80,36 +84,64 @@ Device current_device() {
   return {ordinal, sms, major * 10 + minor};
 }
 
-void require_architecture(Device const& device, KernelInfo const& kernel) {
-  // Code for sm_100a runs on no other device, not even on a later one.
-  if (device.compute_capability != kernel.compute_capability) {
-    throw Error(NVFP4_STATUS_ARCHITECTURE, 0,
-                words("device ", device.ordinal, " (", device_name(device.ordinal), ") has compute capability ",
-                      dotted(device.compute_capability), ", and the kernels of this build are for ", built_for(),
-                      " only"));
+std::string dotted(int compute_capability) { return words(compute_capability / 10, ".", compute_capability % 10); }
+
+void require_architecture(Device const& device) {
+  std::span<KernelInfo const> const table = kernels();
+  bool const any = std::any_of(table.begin(), table.end(), [&](KernelInfo const& kernel) {
+    return kernel.compute_capability == device.compute_capability;
+  });
+  if (!any) {
+    fail_architecture(device);
   }
 }
 
-int prepare_kernel(Device const& device, KernelInstance const& kernel) {
+void require_architecture(Device const& device, KernelInfo const& kernel) {
+  require_architecture(device);
+  // Code for sm_90a or sm_100a runs on no other device, not even on a later one.
+  if (device.compute_capability != kernel.compute_capability) {
+    throw Error(NVFP4_STATUS_ARCHITECTURE, 0,
+                words("kernel ", kernel.name, " is for compute capability ", dotted(kernel.compute_capability),
+                      ", device ", device.ordinal, " (", device_name(device.ordinal), ") has ",
+                      dotted(device.compute_capability)));
+  }
+}
+
+Residency prepare_kernel(Device const& device, KernelInstance const& kernel) {
   static std::mutex mutex;
-  static std::map<std::pair<int, void const*>, int> clusters;
+  static std::map<std::pair<int, void const*>, Residency> residencies;
   std::lock_guard const lock(mutex);
   auto const key = std::make_pair(device.ordinal, kernel.function);
-  auto const known = clusters.find(key);
-  if (known != clusters.end()) {
+  auto const known = residencies.find(key);
+  if (known != residencies.end()) {
     return known->second;
   }
-  check_cuda(cudaFuncSetAttribute(kernel.function, cudaFuncAttributeMaxDynamicSharedMemorySize, kernel.info.smem_bytes),
+  KernelInfo const& info = kernel.info;
+  check_cuda(cudaFuncSetAttribute(kernel.function, cudaFuncAttributeMaxDynamicSharedMemorySize, info.smem_bytes),
              "cudaFuncSetAttribute(cudaFuncAttributeMaxDynamicSharedMemorySize)");
-  int const active = max_active_clusters(kernel);
-  if (active < 1) {
+  Residency residency{device.sm_count, {}};
+  int const fixed = info.cluster_m * info.cluster_n;
+  if (fixed > 0) {
+    check_cuda(max_active_clusters(kernel, info.cluster_m, info.cluster_n, residency.max_clusters[fixed]),
+               "cudaOccupancyMaxActiveClusters");
+  } else {
+    // One CTA must run. A larger cluster that the device refuses is one that plans do without.
+    check_cuda(max_active_clusters(kernel, 1, 1, residency.max_clusters[1]), "cudaOccupancyMaxActiveClusters");
+    for (int size = 2; size <= kMaxCluster; ++size) {
+      if (max_active_clusters(kernel, size, 1, residency.max_clusters[size]) != cudaSuccess) {
+        static_cast<void>(cudaGetLastError());
+        residency.max_clusters[size] = 0;
+      }
+    }
+  }
+  if (residency.max_clusters[fixed > 0 ? fixed : 1] < 1) {
     throw Error(NVFP4_STATUS_CUDA, 0,
                 words("cudaOccupancyMaxActiveClusters: device ", device.ordinal, " cannot run one cluster of ",
-                      kernel.info.cluster_m, "x", kernel.info.cluster_n, " blocks of ", kernel.info.name,
-                      ", each with ", kernel.info.smem_bytes, " bytes of shared memory"));
+                      std::max(1, info.cluster_m), "x", std::max(1, info.cluster_n), " blocks of ", info.name,
+                      ", each with ", info.smem_bytes, " bytes of shared memory"));
   }
-  clusters.emplace(key, active);
-  return active;
+  residencies.emplace(key, residency);
+  return residency;
 }
 
 DeviceGuard::DeviceGuard(int device) : previous_(device), changed_(false) {

@@ -1,6 +1,8 @@
 // What a plan must know of the device it is made for.
 #pragma once
 
+#include <string>
+
 #include "instance.hpp"
 #include "nvfp4_dual_gemm/dual_gemm.hpp"
 
@@ -15,11 +17,15 @@ struct Device {
 // The current device. Throws Error: NO_DEVICE where there is no driver or no device.
 Device current_device();
 
-// Throws Error unless the kernel's code runs on the device.
+// 90 as "9.0".
+std::string dotted(int compute_capability);
+
+// Throws Error unless some kernel's code runs on the device, or this kernel's.
+void require_architecture(Device const& device);
 void require_architecture(Device const& device, KernelInfo const& kernel);
 
 // Lets the kernel have its shared memory on the current device, and returns how many of its clusters run at once.
-int prepare_kernel(Device const& device, KernelInstance const& kernel);
+Residency prepare_kernel(Device const& device, KernelInstance const& kernel);
 
 // Makes a device current as long as the guard lives.
 class DeviceGuard {

@@ -23,9 +23,7 @@ struct FreeParams {
 };
 using Params = std::unique_ptr<void, FreeParams>;
 
-Params allocate_params(KernelInfo const& kernel) {
-  return Params(::operator new(static_cast<std::size_t>(kernel.params_bytes), kParamsAlignment));
-}
+Params allocate_params(std::size_t bytes) { return Params(::operator new(bytes, kParamsAlignment)); }
 
 dim3 to_dim3(std::uint32_t const (&extent)[3]) { return dim3(extent[0], extent[1], extent[2]); }
 
@@ -35,91 +33,149 @@ struct DualGemm::Impl {
   Config config;  // with the kernel and the SMs that were picked
   detail::KernelInstance const* instance;
   int device;
-  int max_clusters;
-  Params params;
-  LaunchShape shape;
+  detail::Residency residency;
+  Params params, prologue_params;
+  detail::EncodedPlan encoded;  // points to both
+
+  // A failure leaves everything as it was.
+  void encode(Operands const& operands) {
+    Params new_params = allocate_params(static_cast<std::size_t>(instance->info.params_bytes));
+    Params new_prologue_params = allocate_params(instance->prologue_params_bytes);
+    detail::EncodedPlan plan{new_params.get(), {}, new_prologue_params.get(), {}};
+    instance->encode(config, operands, residency, plan);
+    params = std::move(new_params);
+    prologue_params = std::move(new_prologue_params);
+    encoded = plan;
+  }
 };
+
+namespace {
+
+struct Pick {
+  detail::Device device;
+  Config config;
+  detail::KernelInstance const* instance;
+};
+
+// The device and the kernel of a valid configuration.
+Pick pick(Config const& config) {
+  Pick pick{detail::current_device(), config, nullptr};
+  detail::Device const& device = pick.device;
+  if (config.sm_count == 0) {
+    pick.config.sm_count = device.sm_count;
+  } else if (config.sm_count > device.sm_count) {
+    detail::fail_argument("sm_count = ", config.sm_count, ": device ", device.ordinal, " has ", device.sm_count,
+                          " SMs");
+  }
+  if (config.kernel == NVFP4_KERNEL_AUTO) {
+    detail::require_architecture(device);
+    pick.config.kernel =
+        select_kernel(config.problem, config.weights, device.compute_capability, pick.config.sm_count);
+    if (pick.config.kernel == NVFP4_KERNEL_AUTO) {
+      detail::fail_argument("no kernel for device ", device.ordinal, " of compute capability ",
+                            detail::dotted(device.compute_capability), " takes ",
+                            config.weights == NVFP4_WEIGHTS_INTERLEAVED ? "interleaved" : "separate", " weights");
+    }
+  }
+  pick.instance = detail::instances()[pick.config.kernel];
+  detail::require_architecture(device, pick.instance->info);
+  return pick;
+}
+
+std::size_t workspace_bytes(detail::KernelInstance const& instance, Problem const& problem) {
+  return instance.workspace_bytes == nullptr ? 0 : instance.workspace_bytes(problem);
+}
+
+}  // namespace
 
 std::span<KernelInfo const> kernels() noexcept {
   static std::array<KernelInfo, NVFP4_KERNEL_COUNT> const table = [] {
     std::array<KernelInfo, NVFP4_KERNEL_COUNT> infos{};
     for (std::size_t i = 0; i < infos.size(); ++i) {
-      infos[i] = detail::sm100_instances()[i]->info;
+      infos[i] = detail::instances()[i]->info;
     }
     return infos;
   }();
   return table;
 }
 
+std::size_t workspace_size(Config const& config) {
+  validate(config);
+  return workspace_bytes(*pick(config).instance, config.problem);
+}
+
 DualGemm DualGemm::prepare(Config const& config, Operands const& operands) {
   validate(config);
   detail::validate_operands(config, operands);
-
-  detail::Device const device = detail::current_device();
+  Pick const picked = pick(config);
+  detail::validate_workspace(config, operands, workspace_bytes(*picked.instance, config.problem));
   auto impl = std::make_unique<Impl>();
-  impl->config = config;
-  if (config.sm_count == 0) {
-    impl->config.sm_count = device.sm_count;
-  } else if (config.sm_count > device.sm_count) {
-    detail::fail_argument("sm_count = ", config.sm_count, ": device ", device.ordinal, " has ", device.sm_count,
-                          " SMs");
-  }
-  if (config.kernel == NVFP4_KERNEL_AUTO) {
-    impl->config.kernel = select_kernel(config.problem, config.weights, impl->config.sm_count);
-  }
-  impl->instance = detail::sm100_instances()[impl->config.kernel];
-  detail::require_architecture(device, impl->instance->info);
-  impl->device = device.ordinal;
-  impl->max_clusters = detail::prepare_kernel(device, *impl->instance);
-  impl->params = allocate_params(impl->instance->info);
-  impl->shape = {};
-  impl->instance->encode(impl->config, operands, impl->config.sm_count, impl->max_clusters, impl->params.get(),
-                         impl->shape);
+  impl->config = picked.config;
+  impl->instance = picked.instance;
+  impl->device = picked.device.ordinal;
+  impl->residency = detail::prepare_kernel(picked.device, *picked.instance);
+  impl->residency.sm_count = picked.config.sm_count;
+  impl->encode(operands);
   return DualGemm(std::move(impl));
 }
 
 void DualGemm::rebind(Operands const& operands) {
   detail::validate_operands(impl_->config, operands);
+  detail::validate_workspace(impl_->config, operands, workspace_size());
   detail::DeviceGuard const guard(impl_->device);
-  // A failure leaves the plan as it was.
-  Params params = allocate_params(impl_->instance->info);
-  LaunchShape shape{};
-  impl_->instance->encode(impl_->config, operands, impl_->config.sm_count, impl_->max_clusters, params.get(), shape);
-  impl_->params = std::move(params);
-  impl_->shape = shape;
+  impl_->encode(operands);
 }
 
-void DualGemm::launch(cudaStream_t stream) const {
-  // Everything that a launch changes is on the stack: several threads may launch one plan.
-  Impl const& plan = *impl_;
-  detail::DeviceGuard const guard(plan.device);
+namespace {
+
+// Everything that a launch changes is on the stack: several threads may launch one plan.
+void launch_kernel(void const* function, void* params, LaunchShape const& shape, bool programmatic, char const* role,
+                   char const* name, cudaStream_t stream) {
   std::array<cudaLaunchAttribute, 2> attributes{};
   attributes[0].id = cudaLaunchAttributeClusterDimension;
-  attributes[0].val.clusterDim.x = plan.shape.cluster[0];
-  attributes[0].val.clusterDim.y = plan.shape.cluster[1];
-  attributes[0].val.clusterDim.z = plan.shape.cluster[2];
+  attributes[0].val.clusterDim.x = shape.cluster[0];
+  attributes[0].val.clusterDim.y = shape.cluster[1];
+  attributes[0].val.clusterDim.z = shape.cluster[2];
   attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
   attributes[1].val.programmaticStreamSerializationAllowed = 1;
 
   cudaLaunchConfig_t config{};
-  config.gridDim = to_dim3(plan.shape.grid);
-  config.blockDim = to_dim3(plan.shape.block);
-  config.dynamicSmemBytes = plan.shape.smem_bytes;
+  config.gridDim = to_dim3(shape.grid);
+  config.blockDim = to_dim3(shape.block);
+  config.dynamicSmemBytes = shape.smem_bytes;
   config.stream = stream;
   config.attrs = attributes.data();
-  config.numAttrs = plan.config.programmatic_launch != 0 ? 2 : 1;
-  void* arguments[] = {plan.params.get()};
-  cudaError_t const error = cudaLaunchKernelExC(&config, plan.instance->function, arguments);
+  config.numAttrs = programmatic ? 2 : 1;
+  void* arguments[] = {params};
+  cudaError_t const error = cudaLaunchKernelExC(&config, function, arguments);
   if (error != cudaSuccess) {
-    detail::fail_cuda(error, detail::words("cudaLaunchKernelExC(", plan.instance->info.name, ")"));
+    detail::fail_cuda(error, detail::words("cudaLaunchKernelExC(", role, name, ")"));
   }
 }
 
-std::size_t DualGemm::workspace_size() const noexcept { return 0; }
+}  // namespace
+
+void DualGemm::launch(cudaStream_t stream) const {
+  Impl const& plan = *impl_;
+  detail::KernelInstance const& instance = *plan.instance;
+  detail::DeviceGuard const guard(plan.device);
+  bool programmatic = plan.config.programmatic_launch != 0;
+  if (instance.prologue != nullptr) {
+    launch_kernel(instance.prologue, plan.prologue_params.get(), plan.encoded.prologue_shape, programmatic,
+                  "prologue of ", instance.info.name, stream);
+    programmatic = true;  // the kernel waits for the prologue itself, and that for what was before it
+  }
+  launch_kernel(instance.function, plan.params.get(), plan.encoded.shape, programmatic, "", instance.info.name,
+                stream);
+}
+
+std::size_t DualGemm::workspace_size() const noexcept {
+  return workspace_bytes(*impl_->instance, impl_->config.problem);
+}
 
 KernelInfo const& DualGemm::kernel() const noexcept { return impl_->instance->info; }
 
-LaunchShape const& DualGemm::launch_shape() const noexcept { return impl_->shape; }
+LaunchShape const& DualGemm::launch_shape() const noexcept { return impl_->encoded.shape; }
 
 int DualGemm::device() const noexcept { return impl_->device; }
 

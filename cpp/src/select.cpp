@@ -1,8 +1,9 @@
-// Which kernel a shape gets: a model of clocks with few constants, nothing measured. Pure.
+// Which kernel a shape gets on a B200: a model of clocks with few constants, nothing measured. Pure.
 #include <algorithm>
 #include <cmath>
 
 #include "nvfp4_dual_gemm/dual_gemm.hpp"
+#include "select_sm90.hpp"
 #include "table.hpp"
 
 namespace nvfp4 {
@@ -94,12 +95,16 @@ bool eligible(KernelRow const& kernel, Problem const& problem, double sm_count, 
 
 }  // namespace
 
-nvfp4_kernel select_kernel(Problem const& problem, nvfp4_weight_format weights, int sm_count) noexcept {
+nvfp4_kernel select_kernel(Problem const& problem, nvfp4_weight_format weights, int compute_capability,
+                           int sm_count) noexcept {
+  if (compute_capability == 90) {
+    return weights == NVFP4_WEIGHTS_SEPARATE ? sm90::select_kernel(problem, sm_count) : NVFP4_KERNEL_AUTO;
+  }
   int best = NVFP4_KERNEL_AUTO;
   Cost least{};
   for (int i = 0; i < NVFP4_KERNEL_COUNT; ++i) {
     KernelRow const& kernel = detail::kKernelTable[i];
-    if (kernel.weights() != weights) continue;
+    if (kernel.compute_capability != compute_capability || kernel.weights() != weights) continue;
     Cost const candidate = cost(kernel, problem, sm_count);
     if (!eligible(kernel, problem, sm_count, candidate.waves)) continue;
     // A dynamic schedule that is eligible wins against the same kernel with a static one.

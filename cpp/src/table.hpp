@@ -1,4 +1,5 @@
-// The rows of NVFP4_SM100_KERNELS as values, for what must know the kernels without linking them.
+// The rows of NVFP4_SM100_KERNELS and NVFP4_SM90_KERNELS as values, for what must know the kernels without linking
+// them.
 #pragma once
 
 #include <array>
@@ -8,8 +9,9 @@
 namespace nvfp4::detail {
 
 struct KernelRow {
+  int compute_capability;
   nvfp4_mainloop mainloop;
-  int sms, tile_m, tile_n, cluster_m, cluster_n;
+  int sms, tile_m, tile_n, tile_k, cluster_m, cluster_n;
   nvfp4_scheduler scheduler;
 
   constexpr nvfp4_weight_format weights() const {
@@ -21,14 +23,20 @@ struct KernelRow {
 
 inline constexpr std::array<KernelRow, NVFP4_KERNEL_COUNT> kKernelTable{{
 #define NVFP4_KERNEL_ROW(symbol, mainloop, sms, tile_m, tile_n, cluster_m, cluster_n, scheduler) \
-  {NVFP4_MAINLOOP_##mainloop, sms, tile_m, tile_n, cluster_m, cluster_n, NVFP4_SCHEDULER_##scheduler},
+  {100, NVFP4_MAINLOOP_##mainloop, sms, tile_m, tile_n, NVFP4_TILE_K, cluster_m, cluster_n, \
+   NVFP4_SCHEDULER_##scheduler},
     NVFP4_SM100_KERNELS(NVFP4_KERNEL_ROW)
+#undef NVFP4_KERNEL_ROW
+#define NVFP4_KERNEL_ROW(symbol, tile_m, tile_n, tile_k, slices) \
+  {90, NVFP4_MAINLOOP_WIDENED, 1, tile_m, tile_n, tile_k, 0, 0, NVFP4_SCHEDULER_GRID},
+    NVFP4_SM90_KERNELS(NVFP4_KERNEL_ROW)
 #undef NVFP4_KERNEL_ROW
 }};
 
 inline constexpr std::array<char const*, NVFP4_KERNEL_COUNT> kKernelNames{{
 #define NVFP4_KERNEL_NAME(symbol, ...) #symbol,
     NVFP4_SM100_KERNELS(NVFP4_KERNEL_NAME)
+    NVFP4_SM90_KERNELS(NVFP4_KERNEL_NAME)
 #undef NVFP4_KERNEL_NAME
 }};
 

@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <ios>
+#include <vector>
 
 #include "error.hpp"
 #include "table.hpp"
@@ -120,6 +121,44 @@ bool overlap(Region const& a, Region const& b) {
   return first < second + b.bytes && second < first + a.bytes;
 }
 
+void require_apart(Region const& a, Region const& b) {
+  if (overlap(a, b)) {
+    fail_argument(a.name, " overlaps ", b.name);
+  }
+}
+
+Region region_of_c(Config const& config, Operands const& operands) {
+  auto const [m, n, k, batch] = config.problem;
+  std::size_t const element = static_cast<std::size_t>(output_bytes(config.output));
+  std::size_t const bytes = static_cast<std::size_t>(m) * static_cast<std::size_t>(n) *
+                            static_cast<std::size_t>(batch) * element;
+  return {"c", operands.c, bytes, element};
+}
+
+std::vector<Region> inputs(Config const& config, Operands const& operands) {
+  auto const [m, n, k, batch] = config.problem;
+  bool const interleaved = config.weights == NVFP4_WEIGHTS_INTERLEAVED;
+  std::size_t const b_codes = interleaved ? interleaved_codes_bytes(n, k, batch) : codes_bytes(n, k, batch);
+  std::size_t const b_scales = interleaved ? interleaved_scales_bytes(n, k, batch) : scales_bytes(n, k, batch);
+  std::vector<Region> regions{
+      {"a.codes", operands.a_codes, codes_bytes(m, k, batch), NVFP4_POINTER_ALIGNMENT},
+      {"a.scales", operands.a_scales, scales_bytes(m, k, batch), NVFP4_POINTER_ALIGNMENT},
+      {"b1.codes", operands.b1_codes, b_codes, NVFP4_POINTER_ALIGNMENT},
+      {"b1.scales", operands.b1_scales, b_scales, NVFP4_POINTER_ALIGNMENT},
+  };
+  if (!interleaved) {
+    regions.push_back({"b2.codes", operands.b2_codes, b_codes, NVFP4_POINTER_ALIGNMENT});
+    regions.push_back({"b2.scales", operands.b2_scales, b_scales, NVFP4_POINTER_ALIGNMENT});
+  }
+  if (operands.alpha1_ptr != nullptr) {
+    regions.push_back({"alpha1_ptr", operands.alpha1_ptr, sizeof(float), alignof(float)});
+  }
+  if (operands.alpha2_ptr != nullptr) {
+    regions.push_back({"alpha2_ptr", operands.alpha2_ptr, sizeof(float), alignof(float)});
+  }
+  return regions;
+}
+
 }  // namespace
 
 void validate(Config const& config) {
@@ -141,47 +180,37 @@ void validate(Config const& config) {
 namespace detail {
 
 void validate_operands(Config const& config, Operands const& operands) {
-  auto const [m, n, k, batch] = config.problem;
   bool const interleaved = config.weights == NVFP4_WEIGHTS_INTERLEAVED;
-  std::size_t const b_codes = interleaved ? interleaved_codes_bytes(n, k, batch) : codes_bytes(n, k, batch);
-  std::size_t const b_scales = interleaved ? interleaved_scales_bytes(n, k, batch) : scales_bytes(n, k, batch);
-  std::size_t const element = static_cast<std::size_t>(output_bytes(config.output));
-  std::size_t const c_bytes = static_cast<std::size_t>(m) * static_cast<std::size_t>(n) *
-                              static_cast<std::size_t>(batch) * element;
-
+  Region const c = region_of_c(config, operands);
   // The epilogue writes element by element where C or its rows are not aligned for more.
-  Region const c{"c", operands.c, c_bytes, element};
   require_region(c);
-  auto const require_input = [&](Region const& input) {
+  for (Region const& input : inputs(config, operands)) {
     require_region(input);
-    if (overlap(c, input)) {
-      fail_argument("c overlaps ", input.name);
-    }
-  };
+    require_apart(c, input);
+  }
   auto const require_null = [](char const* name, void const* address) {
     if (address != nullptr) {
       fail_argument(name, ": must be null, interleaved weights are all in b1");
     }
   };
-  require_input({"a.codes", operands.a_codes, codes_bytes(m, k, batch), NVFP4_POINTER_ALIGNMENT});
-  require_input({"a.scales", operands.a_scales, scales_bytes(m, k, batch), NVFP4_POINTER_ALIGNMENT});
-  require_input({"b1.codes", operands.b1_codes, b_codes, NVFP4_POINTER_ALIGNMENT});
-  require_input({"b1.scales", operands.b1_scales, b_scales, NVFP4_POINTER_ALIGNMENT});
   if (interleaved) {
     require_null("b2.codes", operands.b2_codes);
     require_null("b2.scales", operands.b2_scales);
-  } else {
-    require_input({"b2.codes", operands.b2_codes, b_codes, NVFP4_POINTER_ALIGNMENT});
-    require_input({"b2.scales", operands.b2_scales, b_scales, NVFP4_POINTER_ALIGNMENT});
-  }
-  if (operands.alpha1_ptr != nullptr) {
-    require_input({"alpha1_ptr", operands.alpha1_ptr, sizeof(float), alignof(float)});
-  }
-  if (operands.alpha2_ptr != nullptr) {
-    require_input({"alpha2_ptr", operands.alpha2_ptr, sizeof(float), alignof(float)});
   }
   require_finite("alpha1", operands.alpha1);
   require_finite("alpha2", operands.alpha2);
+}
+
+void validate_workspace(Config const& config, Operands const& operands, std::size_t bytes) {
+  if (bytes == 0) {
+    return;
+  }
+  Region const workspace{"workspace", operands.workspace, bytes, NVFP4_WORKSPACE_ALIGNMENT};
+  require_region(workspace);
+  require_apart(workspace, region_of_c(config, operands));
+  for (Region const& input : inputs(config, operands)) {
+    require_apart(workspace, input);
+  }
 }
 
 }  // namespace detail

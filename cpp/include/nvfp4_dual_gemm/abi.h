@@ -20,12 +20,16 @@ extern "C" {
 #define NVFP4_K_MULTIPLE 32
 // TMA's rule for the address of every operand, in bytes.
 #define NVFP4_POINTER_ALIGNMENT 16
+// Of a workspace: whole cache lines.
+#define NVFP4_WORKSPACE_ALIGNMENT 128
 // K extent of a tile: one 128-byte swizzled row of codes.
 #define NVFP4_TILE_K 256
 // Columns of tensor memory of one SM.
 #define NVFP4_TMEM_COLUMNS 512
 // Shared memory that one CTA of an SM100 device may use, in bytes.
 #define NVFP4_SM100_SMEM_BYTES 232448
+// The same of an SM90 device.
+#define NVFP4_SM90_SMEM_BYTES 232448
 // Batches are a grid dimension.
 #define NVFP4_MAX_BATCH 65535
 // Columns of each matrix in one tile of interleaved weights: 96 gate rows, then 96 up rows.
@@ -54,11 +58,13 @@ typedef enum nvfp4_mainloop {
   NVFP4_MAINLOOP_STACKED = 0,          // B1 over B2 in one shared memory tile, one MMA of N = 2 * tile_n
   NVFP4_MAINLOOP_TWO_ACCUMULATORS = 1, // two MMAs that share A in the collector
   NVFP4_MAINLOOP_INTERLEAVED = 2,      // one MMA of N = 2 * tile_n over interleaved weights
+  NVFP4_MAINLOOP_WIDENED = 3,          // wgmma in fp16: weights widened in registers, A ahead by a kernel of its own
 } nvfp4_mainloop;
 
 typedef enum nvfp4_scheduler {
   NVFP4_SCHEDULER_STATIC = 0,      // persistent, tiles strided over the grid
   NVFP4_SCHEDULER_CLC = 1,         // persistent, next tile by cluster launch control
+  NVFP4_SCHEDULER_GRID = 2,        // one tile for each cluster of the grid
 } nvfp4_scheduler;
 
 // The kernels: X(symbol, mainloop, SMs per MMA, tile M, tile N, cluster M, cluster N, scheduler).
@@ -74,11 +80,23 @@ typedef enum nvfp4_scheduler {
   X(sm100_twoacc_1sm_128x64_c1x1_static, TWO_ACCUMULATORS, 1, 128, 64, 1, 1, STATIC) \
   X(sm100_interleaved_2sm_256x96_c2x2_static, INTERLEAVED, 2, 256, 96, 2, 2, STATIC)
 
-// Index of a kernel in the table; bindgen turns it into Rust constants.
+// Those of Hopper: X(symbol, tile M, tile N, tile K, slices). Slices: warpgroups that share the K of the same columns.
+// The symbol is sm90_<mainloop>_<tile M>x<tile N>_k<tile K>_s<slices>. The cluster is chosen for each plan.
+#define NVFP4_SM90_KERNELS(X)                        \
+  X(sm90_widened_256x64_k64_s1, 256, 64, 64, 1)      \
+  X(sm90_widened_128x96_k64_s1, 128, 96, 64, 1)      \
+  X(sm90_widened_128x64_k64_s1, 128, 64, 64, 1)      \
+  X(sm90_widened_64x64_k128_s2, 64, 64, 128, 2)      \
+  X(sm90_widened_32x64_k128_s2, 32, 64, 128, 2)      \
+  X(sm90_widened_16x64_k128_s2, 16, 64, 128, 2)      \
+  X(sm90_widened_8x64_k128_s2, 8, 64, 128, 2)
+
+// Index of a kernel in both tables; bindgen turns it into Rust constants.
 typedef enum nvfp4_kernel {
   NVFP4_KERNEL_AUTO = -1,
 #define NVFP4_KERNEL_ENUMERATOR(symbol, ...) NVFP4_KERNEL_##symbol,
   NVFP4_SM100_KERNELS(NVFP4_KERNEL_ENUMERATOR)
+  NVFP4_SM90_KERNELS(NVFP4_KERNEL_ENUMERATOR)
 #undef NVFP4_KERNEL_ENUMERATOR
   NVFP4_KERNEL_COUNT,
 } nvfp4_kernel;
@@ -112,6 +130,7 @@ typedef struct nvfp4_operands {
   void *c;
   float alpha1, alpha2;
   float const *alpha1_ptr, *alpha2_ptr; // device scalars that multiply alpha1 and alpha2; may be null
+  void *workspace;                   // of the kernel, workspace_size() bytes; null where that is 0
 } nvfp4_operands;
 
 typedef struct nvfp4_config {
@@ -130,10 +149,10 @@ typedef struct nvfp4_kernel_info {
   nvfp4_mainloop mainloop;
   nvfp4_scheduler scheduler;
   nvfp4_weight_format weights;
-  int32_t compute_capability;        // 100
+  int32_t compute_capability;        // 90 or 100
   int32_t sms;                       // SMs per MMA
   int32_t tile_m, tile_n, tile_k;
-  int32_t cluster_m, cluster_n;
+  int32_t cluster_m, cluster_n;      // 0: chosen for each plan
   int32_t threads;
   int32_t stages;                    // of the operand pipeline
   int32_t accumulator_stages;

@@ -40,8 +40,10 @@ class Error : public std::runtime_error {
 // The table of kernels, indexed by nvfp4_kernel.
 std::span<KernelInfo const> kernels() noexcept;
 
-// The kernel for a shape on a device of `sm_count` SMs: a pure function (src/select.cpp has the rule).
-nvfp4_kernel select_kernel(Problem const& problem, nvfp4_weight_format weights, int sm_count) noexcept;
+// The kernel for a shape on a device of this compute capability (90, 100) and `sm_count` SMs: a pure function
+// (src/select.cpp and src/select_sm90.cpp have the rules). NVFP4_KERNEL_AUTO where there is none.
+nvfp4_kernel select_kernel(Problem const& problem, nvfp4_weight_format weights, int compute_capability,
+                           int sm_count) noexcept;
 
 // Throws Error unless every rule of the kernels holds for the problem (not for any address).
 void validate(Config const& config);
@@ -59,10 +61,15 @@ void interleave_weights(int n, int k, int batch, std::span<std::uint8_t const> b
                         std::span<std::uint8_t const> b2_scales, std::span<std::uint8_t> codes,
                         std::span<std::uint8_t> scales);
 
+// Bytes of Operands::workspace for a plan on the current device: A widened to fp16 for kernels of compute capability
+// 9.0, 0 for others. Throws Error like DualGemm::prepare.
+std::size_t workspace_size(Config const& config);
+
 // A dual GEMM bound to its operands on one device. Movable; launch() may be called from several threads.
 class DualGemm {
  public:
-  // Prepares for the current device. Allocates no device memory.
+  // Prepares for the current device. Allocates no device memory. Launches of one plan share its workspace: they must
+  // follow each other.
   static DualGemm prepare(Config const& config, Operands const& operands);
 
   DualGemm(DualGemm&&) noexcept;
@@ -72,10 +79,11 @@ class DualGemm {
   // Other operands for the same problem: encodes tensor maps again, on the host.
   void rebind(Operands const& operands);
 
-  // Queues the kernel. The stream must belong to the plan's device. Safe inside a stream capture.
+  // Queues the kernel, after its prologue where it has one. The stream must belong to the plan's device. Safe inside a
+  // stream capture.
   void launch(cudaStream_t stream) const;
 
-  // Device memory that launch() needs beyond the operands, in bytes: none of today's kernels needs any.
+  // Bytes of the workspace that launch() uses.
   std::size_t workspace_size() const noexcept;
 
   KernelInfo const& kernel() const noexcept;

@@ -10,33 +10,12 @@
 #include <string>
 #include <type_traits>
 
-#include <cuda_runtime_api.h>
-
 #include "instance.hpp"
 #include "nvfp4_dual_gemm/dual_gemm.hpp"
 #include "sm100/kernel.hpp"
+#include "tensor_map_encoder.hpp"
 
 namespace nvfp4::sm100 {
-
-// CUTLASS gets cuTensorMapEncodeTiled from the runtime and, where that fails, prints and goes on.
-inline void require_tensor_map_encoder() {
-  void* function = nullptr;
-  cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
-#if CUDART_VERSION >= 13000
-  cudaError_t const error =
-      cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, &found);
-#else
-  cudaError_t const error = cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &function, cudaEnableDefault, &found);
-#endif
-  if (error != cudaSuccess) {
-    static_cast<void>(cudaGetLastError());  // reported here, not by the caller's next call
-    throw Error(NVFP4_STATUS_NO_DEVICE, error,
-                std::string("cannot ask the driver for cuTensorMapEncodeTiled: ") + cudaGetErrorString(error));
-  }
-  if (found != cudaDriverEntryPointSuccess || function == nullptr) {
-    throw Error(NVFP4_STATUS_NO_DEVICE, 0, "the driver has no cuTensorMapEncodeTiled: it is older than CUDA 12.0");
-  }
-}
 
 // A tensor map that could not be encoded stays zero.
 inline void require_encoded(cute::TmaDescriptor const& map, char const* operand) {
@@ -79,22 +58,22 @@ void require_countable_tiles(nvfp4_problem const& problem) {
 }
 
 template <class Config>
-void encode(nvfp4_config const& config, nvfp4_operands const& operands, int sm_count, int max_clusters, void* memory,
-            nvfp4_launch_shape& shape) {
+void encode(nvfp4_config const& config, nvfp4_operands const& operands, detail::Residency const& residency,
+            detail::EncodedPlan& plan) {
   using Kernel = typename Config::Kernel;
   using Params = typename Kernel::Params;
   static_assert(std::is_trivially_copyable_v<Params>, "the parameter is handed over as bytes");
 
   // Clusters that are resident at once; a device whose GPCs they do not divide holds fewer than it has SMs for.
   constexpr int kClusterSize = Config::kClusterM * Config::kClusterN;
-  int clusters = sm_count / kClusterSize;
-  if (max_clusters > 0) {
-    clusters = std::min(clusters, max_clusters);
+  int clusters = residency.sm_count / kClusterSize;
+  if (int const resident = residency.max_clusters[kClusterSize]; resident > 0) {
+    clusters = std::min(clusters, resident);
   }
   if (clusters < 1) {
     throw Error(NVFP4_STATUS_INVALID_ARGUMENT, 0,
-                "clusters of " + std::to_string(kClusterSize) + " CTAs do not run on " + std::to_string(sm_count) +
-                    " SMs");
+                "clusters of " + std::to_string(kClusterSize) + " CTAs do not run on " +
+                    std::to_string(residency.sm_count) + " SMs");
   }
   require_countable_tiles<Config>(config.problem);
 
@@ -114,17 +93,18 @@ void encode(nvfp4_config const& config, nvfp4_operands const& operands, int sm_c
                 std::string("CUTLASS: ") + cutlass::cutlassGetStatusString(cutlass::Status::kErrorInvalidProblem));
   }
 
-  require_tensor_map_encoder();
+  // CUTLASS asks the runtime for it as well and, where that fails, prints and goes on.
+  static_cast<void>(detail::tensor_map_encoder());
   Params const params = Kernel::to_underlying_arguments(args, nullptr);
   require_encoded(params.mainloop);
-  std::memcpy(memory, &params, sizeof(params));  // the type may want more alignment than the memory has
+  std::memcpy(plan.params, &params, sizeof(params));  // the type may want more alignment than the memory has
 
   dim3 const grid = Kernel::get_grid_shape(params);
   dim3 const block = Kernel::get_block_shape();
-  shape = {{grid.x, grid.y, grid.z},
-           {block.x, block.y, block.z},
-           {Config::kClusterM, Config::kClusterN, 1},
-           static_cast<std::uint32_t>(Kernel::SharedStorageSize)};
+  plan.shape = {{grid.x, grid.y, grid.z},
+                {block.x, block.y, block.z},
+                {Config::kClusterM, Config::kClusterN, 1},
+                static_cast<std::uint32_t>(Kernel::SharedStorageSize)};
 }
 
 template <class Config>
@@ -149,7 +129,7 @@ detail::KernelInstance instance(char const* name, void const* function) {
   info.smem_bytes = Kernel::SharedStorageSize;
   info.tmem_columns = Config::TmemColumns::kTotal;
   info.params_bytes = sizeof(typename Kernel::Params);
-  return {info, function, &encode<Config>};
+  return {info, function, nullptr, 0, nullptr, &encode<Config>};
 }
 
 }  // namespace nvfp4::sm100

@@ -4,12 +4,14 @@ namespace nvfp4::detail {
 
 #define NVFP4_KERNEL_DECLARATION(symbol, ...) extern KernelInstance const symbol##_instance;
 NVFP4_SM100_KERNELS(NVFP4_KERNEL_DECLARATION)
+NVFP4_SM90_KERNELS(NVFP4_KERNEL_DECLARATION)
 #undef NVFP4_KERNEL_DECLARATION
 
-KernelInstance const* const* sm100_instances() noexcept {
+KernelInstance const* const* instances() noexcept {
   static constexpr KernelInstance const* kInstances[] = {
 #define NVFP4_KERNEL_ADDRESS(symbol, ...) &symbol##_instance,
       NVFP4_SM100_KERNELS(NVFP4_KERNEL_ADDRESS)
+      NVFP4_SM90_KERNELS(NVFP4_KERNEL_ADDRESS)
 #undef NVFP4_KERNEL_ADDRESS
   };
   return kInstances;
