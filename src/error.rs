@@ -318,7 +318,8 @@ pub enum Error {
         count: usize,
     },
 
-    /// The kernel's machine code is not for this device: code for sm_100a runs on compute capability 10.0 alone.
+    /// The kernels' machine code is not for this device: code for sm_90a runs on compute capability 9.0 alone, code for
+    /// sm_100a on 10.0 alone.
     #[error(
         "CUDA device {device} ({name}) has compute capability {}, the kernels of this build are for {}",
         dotted(*compute_capability),

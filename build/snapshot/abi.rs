@@ -4,9 +4,11 @@ pub const NVFP4_SCALE_ATOM_BLOCKS: u32 = 4;
 pub const NVFP4_SCALE_ATOM_BYTES: u32 = 512;
 pub const NVFP4_K_MULTIPLE: u32 = 32;
 pub const NVFP4_POINTER_ALIGNMENT: u32 = 16;
+pub const NVFP4_WORKSPACE_ALIGNMENT: u32 = 128;
 pub const NVFP4_TILE_K: u32 = 256;
 pub const NVFP4_TMEM_COLUMNS: u32 = 512;
 pub const NVFP4_SM100_SMEM_BYTES: u32 = 232448;
+pub const NVFP4_SM90_SMEM_BYTES: u32 = 232448;
 pub const NVFP4_MAX_BATCH: u32 = 65535;
 pub const NVFP4_INTERLEAVE: u32 = 96;
 pub const NVFP4_INTERLEAVED_SCALE_ROWS: u32 = 256;
@@ -24,9 +26,11 @@ pub type nvfp4_weight_format = ::std::os::raw::c_uint;
 pub const NVFP4_MAINLOOP_STACKED: nvfp4_mainloop = 0;
 pub const NVFP4_MAINLOOP_TWO_ACCUMULATORS: nvfp4_mainloop = 1;
 pub const NVFP4_MAINLOOP_INTERLEAVED: nvfp4_mainloop = 2;
+pub const NVFP4_MAINLOOP_WIDENED: nvfp4_mainloop = 3;
 pub type nvfp4_mainloop = ::std::os::raw::c_uint;
 pub const NVFP4_SCHEDULER_STATIC: nvfp4_scheduler = 0;
 pub const NVFP4_SCHEDULER_CLC: nvfp4_scheduler = 1;
+pub const NVFP4_SCHEDULER_GRID: nvfp4_scheduler = 2;
 pub type nvfp4_scheduler = ::std::os::raw::c_uint;
 pub const NVFP4_KERNEL_AUTO: nvfp4_kernel = -1;
 pub const NVFP4_KERNEL_sm100_stacked_2sm_256x128_c2x1_static: nvfp4_kernel = 0;
@@ -37,7 +41,14 @@ pub const NVFP4_KERNEL_sm100_twoacc_2sm_256x64_c2x2_static: nvfp4_kernel = 4;
 pub const NVFP4_KERNEL_sm100_twoacc_2sm_256x64_c2x1_static: nvfp4_kernel = 5;
 pub const NVFP4_KERNEL_sm100_twoacc_1sm_128x64_c1x1_static: nvfp4_kernel = 6;
 pub const NVFP4_KERNEL_sm100_interleaved_2sm_256x96_c2x2_static: nvfp4_kernel = 7;
-pub const NVFP4_KERNEL_COUNT: nvfp4_kernel = 8;
+pub const NVFP4_KERNEL_sm90_widened_256x64_k64_s1: nvfp4_kernel = 8;
+pub const NVFP4_KERNEL_sm90_widened_128x96_k64_s1: nvfp4_kernel = 9;
+pub const NVFP4_KERNEL_sm90_widened_128x64_k64_s1: nvfp4_kernel = 10;
+pub const NVFP4_KERNEL_sm90_widened_64x64_k128_s2: nvfp4_kernel = 11;
+pub const NVFP4_KERNEL_sm90_widened_32x64_k128_s2: nvfp4_kernel = 12;
+pub const NVFP4_KERNEL_sm90_widened_16x64_k128_s2: nvfp4_kernel = 13;
+pub const NVFP4_KERNEL_sm90_widened_8x64_k128_s2: nvfp4_kernel = 14;
+pub const NVFP4_KERNEL_COUNT: nvfp4_kernel = 15;
 pub type nvfp4_kernel = ::std::os::raw::c_int;
 pub const NVFP4_STATUS_INVALID_ARGUMENT: nvfp4_status = 1;
 pub const NVFP4_STATUS_ARCHITECTURE: nvfp4_status = 2;
@@ -109,10 +120,11 @@ pub struct nvfp4_operands {
     pub alpha2: f32,
     pub alpha1_ptr: *const f32,
     pub alpha2_ptr: *const f32,
+    pub workspace: *mut ::std::os::raw::c_void,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of nvfp4_operands"][::std::mem::size_of::<nvfp4_operands>() - 80usize];
+    ["Size of nvfp4_operands"][::std::mem::size_of::<nvfp4_operands>() - 88usize];
     ["Alignment of nvfp4_operands"][::std::mem::align_of::<nvfp4_operands>() - 8usize];
     [
         "Offset of field: nvfp4_operands::a_codes",
@@ -147,6 +159,9 @@ const _: () = {
     [
         "Offset of field: nvfp4_operands::alpha2_ptr",
     ][::std::mem::offset_of!(nvfp4_operands, alpha2_ptr) - 72usize];
+    [
+        "Offset of field: nvfp4_operands::workspace",
+    ][::std::mem::offset_of!(nvfp4_operands, workspace) - 80usize];
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]

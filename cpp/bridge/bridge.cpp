@@ -22,8 +22,9 @@ rust::Slice<nvfp4_kernel_info const> kernels() noexcept {
   return {table.data(), table.size()};
 }
 
-std::int32_t select_kernel(nvfp4_problem const& problem, std::uint32_t weights, std::int32_t sm_count) noexcept {
-  return nvfp4::select_kernel(problem, static_cast<nvfp4_weight_format>(weights), sm_count);
+std::int32_t select_kernel(nvfp4_problem const& problem, std::uint32_t weights, std::int32_t compute_capability,
+                           std::int32_t sm_count) noexcept {
+  return nvfp4::select_kernel(problem, static_cast<nvfp4_weight_format>(weights), compute_capability, sm_count);
 }
 
 std::unique_ptr<DualGemm> prepare(nvfp4_config const& config, nvfp4_operands const& operands) {

@@ -39,7 +39,8 @@ struct DeviceProperties;
 
 rust::Slice<nvfp4_kernel_info const> kernels() noexcept;
 
-std::int32_t select_kernel(nvfp4_problem const& problem, std::uint32_t weights, std::int32_t sm_count) noexcept;
+std::int32_t select_kernel(nvfp4_problem const& problem, std::uint32_t weights, std::int32_t compute_capability,
+                           std::int32_t sm_count) noexcept;
 
 std::unique_ptr<DualGemm> prepare(nvfp4_config const& config, nvfp4_operands const& operands);
 

@@ -20,7 +20,6 @@ int attribute(cudaDeviceAttr which, int device, char const* call) {
   return value;
 }
 
-// 100 -> 10.0
 std::string device_name(int device) {
   cudaDeviceProp properties{};
   if (cudaGetDeviceProperties(&properties, device) != cudaSuccess) {
@@ -43,7 +42,7 @@ std::string built_for() {
 }
 
 // Clusters of this shape that the device holds at once.
-int max_active_clusters(KernelInstance const& kernel, int cluster_m, int cluster_n) {
+cudaError_t max_active_clusters(KernelInstance const& kernel, int cluster_m, int cluster_n, int& clusters) {
   cudaLaunchAttribute cluster{};
   cluster.id = cudaLaunchAttributeClusterDimension;
   cluster.val.clusterDim.x = static_cast<unsigned>(cluster_m);
@@ -55,9 +54,7 @@ int max_active_clusters(KernelInstance const& kernel, int cluster_m, int cluster
   config.dynamicSmemBytes = static_cast<std::size_t>(kernel.info.smem_bytes);
   config.attrs = &cluster;
   config.numAttrs = 1;
-  int clusters = 0;
-  check_cuda(cudaOccupancyMaxActiveClusters(&clusters, kernel.function, &config), "cudaOccupancyMaxActiveClusters");
-  return clusters;
+  return cudaOccupancyMaxActiveClusters(&clusters, kernel.function, &config);
 }
 
 [[noreturn]] void fail_architecture(Device const& device) {
@@ -125,10 +122,16 @@ Residency prepare_kernel(Device const& device, KernelInstance const& kernel) {
   Residency residency{device.sm_count, {}};
   int const fixed = info.cluster_m * info.cluster_n;
   if (fixed > 0) {
-    residency.max_clusters[fixed] = max_active_clusters(kernel, info.cluster_m, info.cluster_n);
+    check_cuda(max_active_clusters(kernel, info.cluster_m, info.cluster_n, residency.max_clusters[fixed]),
+               "cudaOccupancyMaxActiveClusters");
   } else {
-    for (int size = 1; size <= kMaxCluster; ++size) {
-      residency.max_clusters[size] = max_active_clusters(kernel, size, 1);
+    // One CTA must run. A larger cluster that the device refuses is one that plans do without.
+    check_cuda(max_active_clusters(kernel, 1, 1, residency.max_clusters[1]), "cudaOccupancyMaxActiveClusters");
+    for (int size = 2; size <= kMaxCluster; ++size) {
+      if (max_active_clusters(kernel, size, 1, residency.max_clusters[size]) != cudaSuccess) {
+        static_cast<void>(cudaGetLastError());
+        residency.max_clusters[size] = 0;
+      }
     }
   }
   if (residency.max_clusters[fixed > 0 ? fixed : 1] < 1) {

@@ -129,8 +129,8 @@ void DualGemm::rebind(Operands const& operands) {
 namespace {
 
 // Everything that a launch changes is on the stack: several threads may launch one plan.
-void launch_kernel(void const* function, void* params, LaunchShape const& shape, bool programmatic, char const* name,
-                   cudaStream_t stream) {
+void launch_kernel(void const* function, void* params, LaunchShape const& shape, bool programmatic, char const* role,
+                   char const* name, cudaStream_t stream) {
   std::array<cudaLaunchAttribute, 2> attributes{};
   attributes[0].id = cudaLaunchAttributeClusterDimension;
   attributes[0].val.clusterDim.x = shape.cluster[0];
@@ -149,7 +149,7 @@ void launch_kernel(void const* function, void* params, LaunchShape const& shape,
   void* arguments[] = {params};
   cudaError_t const error = cudaLaunchKernelExC(&config, function, arguments);
   if (error != cudaSuccess) {
-    detail::fail_cuda(error, detail::words("cudaLaunchKernelExC(", name, ")"));
+    detail::fail_cuda(error, detail::words("cudaLaunchKernelExC(", role, name, ")"));
   }
 }
 
@@ -162,10 +162,11 @@ void DualGemm::launch(cudaStream_t stream) const {
   bool programmatic = plan.config.programmatic_launch != 0;
   if (instance.prologue != nullptr) {
     launch_kernel(instance.prologue, plan.prologue_params.get(), plan.encoded.prologue_shape, programmatic,
-                  detail::words("prologue of ", instance.info.name).c_str(), stream);
+                  "prologue of ", instance.info.name, stream);
     programmatic = true;  // the kernel waits for the prologue itself, and that for what was before it
   }
-  launch_kernel(instance.function, plan.params.get(), plan.encoded.shape, programmatic, instance.info.name, stream);
+  launch_kernel(instance.function, plan.params.get(), plan.encoded.shape, programmatic, "", instance.info.name,
+                stream);
 }
 
 std::size_t DualGemm::workspace_size() const noexcept {

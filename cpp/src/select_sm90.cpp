@@ -1,3 +1,5 @@
+// Which kernel a shape gets on Hopper, and which cluster: the least time of a model whose constants were measured on an
+// H100 80GB HBM3 (docs/hopper-tuning.md). Pure.
 #include "select_sm90.hpp"
 
 #include <algorithm>
@@ -7,16 +9,90 @@
 
 namespace nvfp4::sm90 {
 
-Arrangement arrange(nvfp4_problem const& problem, TileShape const& tile, detail::Residency const&) {
-  return {problem.k > tile.k ? 2 : 1, 1};
+namespace {
+
+constexpr double kClocksPerMicrosecond = 1780;  // under load
+constexpr double kBytesPerMicrosecond = 2.5e6;  // of packed weights, from DRAM
+
+// Of a warpgroup and 64 of K. Two clocks a token multiply; widening takes a share of the tensor cores' time, and all of
+// it where tokens are few.
+constexpr double kMultiplyClocksPerToken = 2;
+constexpr double kWidenClocks = 175;
+constexpr double kWidenClocksExposed = 45;  // with up to 128 tokens; behind 256 they are hidden
+
+// Of a tile, in microseconds: until the first stage is there, the exchange of sums between the CTAs that split K, and
+// the elements of C that are written in one.
+constexpr double kPrologue = 2.5;
+constexpr double kExchange = 0.9;
+constexpr double kExchangeBytesPerMicrosecond = 26e3;
+constexpr double kElementsPerMicrosecond = 5.8e3;
+
+// SMs that clusters of three and more can use: they do not divide the GPCs.
+constexpr double kShareOfSms = 0.89;
+
+double ceil_div(double a, double b) { return static_cast<double>(static_cast<std::int64_t>((a + b - 1) / b)); }
+
+double microseconds(nvfp4_problem const& problem, TileShape const& tile, int splits, int clusters_at_once) {
+  double const token_tiles = ceil_div(problem.m, tile.tokens);
+  double const column_tiles = ceil_div(problem.n, tile.columns);
+  double const waves = ceil_div(token_tiles * column_tiles * problem.batch, clusters_at_once);
+
+  double const warpgroups = tile.columns / 32;
+  double const multiply = kMultiplyClocksPerToken * tile.tokens + (tile.tokens < 256 ? kWidenClocksExposed : 0);
+  double const groups = ceil_div(ceil_div(problem.k, tile.k), splits) * tile.k / 64;
+  double const mainloop = groups * warpgroups * std::max(multiply, kWidenClocks) / kClocksPerMicrosecond;
+
+  double const elements = static_cast<double>(tile.tokens) * tile.columns;
+  double const exchange = splits == 1 ? 0 : kExchange + elements * 2 * sizeof(float) / kExchangeBytesPerMicrosecond;
+  double const epilogue = exchange + elements / splits / kElementsPerMicrosecond;
+
+  double const weights = 2.0 * problem.batch * problem.n * problem.k * (0.5 + 1.0 / NVFP4_SCALE_BLOCK);
+  return std::max(waves * (kPrologue + mainloop + epilogue), kPrologue + weights / kBytesPerMicrosecond + epilogue);
 }
 
-nvfp4_kernel select_kernel(Problem const& problem, int) noexcept {
+struct Choice {
+  Arrangement arrangement;
+  double microseconds;
+};
+
+Choice choose(nvfp4_problem const& problem, TileShape const& tile, int const (&max_clusters)[detail::kMaxCluster + 1]) {
+  Choice best{{1, 1}, microseconds(problem, tile, 1, std::max(1, max_clusters[1]))};
+  double const k_tiles = ceil_div(problem.k, tile.k);
+  for (int splits = 2; splits <= detail::kMaxCluster && splits <= k_tiles; ++splits) {
+    if (max_clusters[splits] == 0) continue;
+    double const time = microseconds(problem, tile, splits, max_clusters[splits]);
+    if (time < best.microseconds) best = {{splits, 1}, time};
+  }
+  return best;
+}
+
+}  // namespace
+
+Arrangement arrange(nvfp4_problem const& problem, TileShape const& tile, detail::Residency const& residency) {
+  // A plan for part of the device.
+  int max_clusters[detail::kMaxCluster + 1]{};
+  for (int size = 1; size <= detail::kMaxCluster; ++size) {
+    max_clusters[size] = std::min(residency.max_clusters[size], residency.sm_count / size);
+  }
+  return choose(problem, tile, max_clusters).arrangement;
+}
+
+nvfp4_kernel select_kernel(Problem const& problem, int sm_count) noexcept {
+  int max_clusters[detail::kMaxCluster + 1]{};
+  for (int size = 1; size <= detail::kMaxCluster; ++size) {
+    max_clusters[size] = static_cast<int>((size > 2 ? kShareOfSms : 1.0) * sm_count / size);
+  }
   int best = NVFP4_KERNEL_AUTO;
+  double least = 0;
   for (int i = 0; i < NVFP4_KERNEL_COUNT; ++i) {
     detail::KernelRow const& row = detail::kKernelTable[i];
     if (row.compute_capability != 90) continue;
-    if (best == NVFP4_KERNEL_AUTO || row.tile_m >= std::min(problem.m, 256)) best = i;
+    double const time = choose(problem, {row.tile_m, row.tile_n, row.tile_k}, max_clusters).microseconds;
+    // Larger tiles come first in the table: of equal times the smaller one loads less.
+    if (best == NVFP4_KERNEL_AUTO || time <= least) {
+      best = i;
+      least = time;
+    }
   }
   return static_cast<nvfp4_kernel>(best);
 }

@@ -1,4 +1,5 @@
-// The rows of NVFP4_SM100_KERNELS and NVFP4_SM90_KERNELS as values, for what must know the kernels without linking them.
+// The rows of NVFP4_SM100_KERNELS and NVFP4_SM90_KERNELS as values, for what must know the kernels without linking
+// them.
 #pragma once
 
 #include <array>
@@ -22,7 +23,8 @@ struct KernelRow {
 
 inline constexpr std::array<KernelRow, NVFP4_KERNEL_COUNT> kKernelTable{{
 #define NVFP4_KERNEL_ROW(symbol, mainloop, sms, tile_m, tile_n, cluster_m, cluster_n, scheduler) \
-  {100, NVFP4_MAINLOOP_##mainloop, sms, tile_m, tile_n, NVFP4_TILE_K, cluster_m, cluster_n, NVFP4_SCHEDULER_##scheduler},
+  {100, NVFP4_MAINLOOP_##mainloop, sms, tile_m, tile_n, NVFP4_TILE_K, cluster_m, cluster_n, \
+   NVFP4_SCHEDULER_##scheduler},
     NVFP4_SM100_KERNELS(NVFP4_KERNEL_ROW)
 #undef NVFP4_KERNEL_ROW
 #define NVFP4_KERNEL_ROW(symbol, tile_m, tile_n, tile_k, slices) \

@@ -179,6 +179,7 @@ fn suits(target: &str, model: Model) -> Option<(u32, u8)> {
     let device = match model {
         Model::B200 => 100,
         Model::H100 => 90,
+        Model::A100 => 80,
     };
     let name = target.strip_prefix("sm_")?;
     let digits = name.find(|c: char| !c.is_ascii_digit()).unwrap_or(name.len());
@@ -206,6 +207,7 @@ pub fn choose(entries: &[Entry], model: Model) -> Result<&str> {
             let device = match model {
                 Model::B200 => "a B200 (sm_100a)",
                 Model::H100 => "an H100 (sm_90a)",
+                Model::A100 => "an A100 (sm_80)",
             };
             let names: Vec<String> = entries.iter().map(Entry::to_string).collect();
             let held = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };

@@ -9,6 +9,8 @@ pub enum Model {
     B200,
     /// Compute capability 9.0, sm_90a.
     H100,
+    /// Compute capability 8.0, for programs that look at devices; no kernel is interpreted for it.
+    A100,
 }
 
 /// When asynchronous operations complete. All are legal; a correct program gives the same result under each.
@@ -54,9 +56,9 @@ pub enum Mufu {
 /// Everything that is set from outside.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// EMULATOR_DEVICE=b200|h100
+    /// EMULATOR_DEVICE=b200|h100|a100
     pub model: Model,
-    /// EMULATOR_SMS: multiprocessors; 148 and 132 are the real numbers.
+    /// EMULATOR_SMS: multiprocessors; 148, 132 and 108 are the real numbers.
     pub sms: u32,
     /// EMULATOR_THREADS: threads of the host that interpret; all CPUs by default.
     pub threads: usize,
@@ -90,6 +92,7 @@ impl Settings {
             sms: match model {
                 Model::B200 => 148,
                 Model::H100 => 132,
+                Model::A100 => 108,
             },
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             schedule: Schedule::Eager,
@@ -107,8 +110,8 @@ impl Settings {
 
     /// Reads the variables through `get`. A value that means nothing is an error that names the choices.
     pub fn read(get: impl Fn(&str) -> Option<String>) -> Result<Self> {
-        let model =
-            choice(&get, "EMULATOR_DEVICE", &[("b200", Model::B200), ("h100", Model::H100)])?;
+        let models = [("b200", Model::B200), ("h100", Model::H100), ("a100", Model::A100)];
+        let model = choice(&get, "EMULATOR_DEVICE", &models)?;
         let mut settings = Self::new(model.unwrap_or(Model::B200));
         set(&mut settings.sms, number(&get, "EMULATOR_SMS", 1, 1024)?.map(|sms| sms as u32));
         set(&mut settings.threads, number(&get, "EMULATOR_THREADS", 1, 1024)?.map(|n| n as usize));
@@ -185,6 +188,7 @@ mod tests {
             Settings::read(|asked| (asked == name).then(|| value.to_owned()))
         };
         assert_eq!(read("EMULATOR_DEVICE", "h100").map(|settings| settings.sms), Ok(132));
+        assert_eq!(read("EMULATOR_DEVICE", "a100").map(|settings| settings.sms), Ok(108));
         assert_eq!(read("EMULATOR_SMS", "4").map(|settings| settings.sms), Ok(4));
         let message = |result: Result<Settings>| result.err().map(|fault| fault.message);
         assert_eq!(

@@ -2,6 +2,7 @@
 
 use std::process::{Command, Output};
 
+use nvfp4_dual_gemm::cuda::Kernel;
 use serde_json::Value;
 
 use crate::harness::{Needs, Test, device, tests};
@@ -28,7 +29,8 @@ fn json(arguments: &[&str]) -> Value {
 
 fn verify_and_run_take_the_device() {
     let on_device = ["--backend", "cuda", "--shape", "70x100x288x2"];
-    let kernel = ["--kernel", "0", "--check", "all"];
+    let first = Kernel::all().find(|kernel| kernel.runs_on(&device())).unwrap();
+    let kernel = ["--kernel", first.name(), "--check", "all"];
     let verify = json(&[&["verify"], &on_device[..], &kernel[..]].concat());
     assert_eq!(verify["results"][0]["pass"], true);
     assert_eq!(verify["results"][0]["rows"], 140);

@@ -16,6 +16,8 @@ use nvfp4_dual_gemm::cuda::{self, Device};
 const CHOICE: &str = "NVFP4_TEST_DEVICE";
 /// Set in a process that was started for one test on the emulator: the name of the test.
 const CHILD: &str = "NVFP4_TEST_CHILD";
+/// What the emulator shows.
+const EMULATED: &str = "an emulated H100 and B200 (functional only)";
 const LIBRARY: &str = "libemulator.so";
 
 /// What a test runs on.
@@ -37,10 +39,42 @@ pub enum Needs {
     Emulator,
 }
 
+/// An architecture with kernels of its own, by the device that the emulator shows for it.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Arch {
+    /// Compute capability 9.0.
+    H100,
+    /// Compute capability 10.0.
+    B200,
+}
+
+impl Arch {
+    pub const ALL: [Arch; 2] = [Arch::H100, Arch::B200];
+
+    /// As in `EMULATOR_DEVICE`, and in the names of tests.
+    pub fn name(self) -> &'static str {
+        match self {
+            Arch::H100 => "h100",
+            Arch::B200 => "b200",
+        }
+    }
+
+    pub fn compute_capability(self) -> (u32, u32) {
+        match self {
+            Arch::H100 => (9, 0),
+            Arch::B200 => (10, 0),
+        }
+    }
+}
+
 /// A test by name.
 pub struct Test {
     name: String,
     needs: Needs,
+    /// Whose kernels; any where `None`.
+    arch: Option<Arch>,
+    /// Too long for the emulator.
+    gpu_only: bool,
     variables: BTreeMap<&'static str, String>,
     /// Why it cannot run, whatever there is.
     not_here: Option<String>,
@@ -54,7 +88,28 @@ impl Test {
         run: impl Fn() + Send + Sync + 'static,
     ) -> Self {
         let variables = BTreeMap::new();
-        Test { name: name.into(), needs, variables, not_here: None, run: Box::new(run) }
+        Test {
+            name: name.into(),
+            needs,
+            arch: None,
+            gpu_only: false,
+            variables,
+            not_here: None,
+            run: Box::new(run),
+        }
+    }
+
+    /// Of the kernels of one architecture: on the GPU if it is one, else on the emulator.
+    pub fn on(mut self, arch: Arch) -> Self {
+        self.name = format!("{}::{}", arch.name(), self.name);
+        self.arch = Some(arch);
+        self
+    }
+
+    /// Leaves it out on the emulator.
+    pub fn on_gpu_only(mut self) -> Self {
+        self.gpu_only = true;
+        self
     }
 
     /// Leaves it out, with a reason.
@@ -140,8 +195,8 @@ enum Place {
 }
 
 enum Found {
-    /// A device that kernels are built for, by name.
-    Supported(String),
+    /// A device that kernels are built for, by name and compute capability.
+    Supported(String, (u32, u32)),
     /// Another device, by name.
     Other(String),
     /// Why there is none.
@@ -160,14 +215,13 @@ struct Machine {
 impl Machine {
     fn look() -> Self {
         let found = match Device::first_supported() {
-            Ok(device) => Found::Supported(device.name().to_owned()),
+            Ok(device) => Found::Supported(device.name().to_owned(), device.compute_capability()),
             Err(Error::CudaArchitecture { name, .. }) => Found::Other(name),
             Err(error) => Found::Nothing(error.to_string()),
         };
         let choice = std::env::var(CHOICE).unwrap_or_default();
         let emulator = match choice.as_str() {
             "gpu" => Err(format!("{CHOICE} is gpu")),
-            "" if matches!(found, Found::Supported(_)) => Err("there is a GPU".to_owned()),
             "" | "emulator" => emulator(),
             other => panic!("{CHOICE} is \"{other}\"; it is gpu, emulator or unset"),
         };
@@ -179,16 +233,15 @@ impl Machine {
 
     fn in_words(&self) -> String {
         let on = match (&self.found, &self.emulator) {
-            (Found::Supported(name), Err(_)) => format!("on {name}"),
-            (Found::Supported(_), Ok(_)) => "on an emulated B200 (functional only)".to_owned(),
+            _ if self.emulator_only => format!("on {EMULATED}"),
+            (Found::Supported(name, _), Ok(_)) => {
+                format!("on {name}; kernels of another architecture on {EMULATED}")
+            }
+            (Found::Supported(name, _), Err(_)) => format!("on {name}"),
             (Found::Other(name), Ok(_)) => {
-                format!(
-                    "no kernel is built for {name}: kernels on an emulated B200 (functional only)"
-                )
+                format!("no kernel is built for {name}: kernels on {EMULATED}")
             }
-            (Found::Nothing(_), Ok(_)) => {
-                "no GPU here: on an emulated B200 (functional only)".to_owned()
-            }
+            (Found::Nothing(_), Ok(_)) => format!("no GPU here: on {EMULATED}"),
             (Found::Other(name), Err(reason)) => {
                 format!("no kernel is built for {name}, and no emulator: {reason}")
             }
@@ -203,9 +256,19 @@ impl Machine {
         }
         let needs = test.needs;
         let (supported, other) =
-            (matches!(self.found, Found::Supported(_)), matches!(self.found, Found::Other(_)));
+            (matches!(self.found, Found::Supported(..)), matches!(self.found, Found::Other(_)));
+        // The GPU has no kernels of that architecture.
+        let foreign = match (&self.found, test.arch) {
+            (Found::Supported(_, capability), Some(arch)) => {
+                *capability != arch.compute_capability()
+            }
+            _ => false,
+        };
         let without = match (&self.found, &self.emulator) {
-            (Found::Supported(name), _) => format!("there is {name}"),
+            (Found::Supported(name, _), Err(reason)) if foreign => {
+                format!("the device is {name}, and {reason}")
+            }
+            (Found::Supported(name, _), _) => format!("there is {name}"),
             (Found::Other(name), Ok(_)) => format!("the device is {name}"),
             (Found::Other(name), Err(reason)) => format!("the device is {name}, and {reason}"),
             (Found::Nothing(nothing), Ok(_)) => nothing.clone(),
@@ -219,11 +282,16 @@ impl Machine {
             }
             Needs::AnyDevice => supported || other,
             Needs::OtherDevice => other,
-            Needs::Kernels => supported,
+            Needs::Kernels => supported && !foreign,
             Needs::Emulator => false,
         };
+        if test.gpu_only && (!here || self.emulator_only) {
+            return Place::Nowhere("it takes too long on the emulator".to_owned());
+        }
+        // Where there is a GPU with kernels, the emulator has only those of other architectures.
+        let emulate = self.emulator_only || !supported || foreign;
         match &self.emulator {
-            Ok(_) if !here || self.emulator_only => Place::Emulator,
+            Ok(_) if emulate && (!here || self.emulator_only) => Place::Emulator,
             _ if here => Place::Here,
             _ => Place::Nowhere(without),
         }
@@ -238,7 +306,9 @@ impl Machine {
         command.env(CHILD, &test.name).env("LD_LIBRARY_PATH", std::env::join_paths(paths)?);
         command.envs(&test.variables);
         if test.needs == Needs::OtherDevice {
-            command.env("EMULATOR_DEVICE", "h100");
+            command.env("EMULATOR_DEVICE", "a100");
+        } else if let Some(arch) = test.arch {
+            command.env("EMULATOR_DEVICE", arch.name());
         }
         let output = command.output()?;
         let text =

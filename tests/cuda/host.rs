@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use nvfp4_dual_gemm::cuda::{
     self, Device, DeviceBuffer, DeviceMatrix, DeviceView, DualGemm, Event, Graph, Kernel, Mainloop,
-    Options, Stream, WeightFormat, Weights, sys::abi,
+    Options, Scheduler, Stream, WeightFormat, Weights, sys::abi,
 };
 use nvfp4_dual_gemm::synth::{Data, Operands};
 use nvfp4_dual_gemm::{Backend, Error, f16, reference};
@@ -104,6 +104,21 @@ fn kernels_are_as_the_header_says() {
     );
     for kernel in &kernels {
         let info = kernel.info();
+        assert_eq!(info.name.parse::<Kernel>().unwrap(), *kernel);
+        assert_eq!(kernel.id().to_string().parse::<Kernel>().unwrap(), *kernel);
+        assert!(info.stages >= 1 && info.accumulator_stages >= 1 && info.threads >= 128);
+        if info.mainloop == Mainloop::Widened {
+            let (m, n, k) = info.tile;
+            assert!(
+                info.name.starts_with(&format!("sm90_widened_{m}x{n}_k{k}_s")),
+                "{}",
+                info.name
+            );
+            assert_eq!((info.compute_capability, info.scheduler), ((9, 0), Scheduler::Grid));
+            assert_eq!((info.cluster, info.weights), ((0, 0), WeightFormat::Separate));
+            assert!(info.smem_bytes <= abi::NVFP4_SM90_SMEM_BYTES as i32);
+            continue;
+        }
         let (mainloop, columns) = match info.mainloop {
             Mainloop::Stacked => ("stacked", 2 * info.tile.1),
             Mainloop::TwoAccumulators => ("twoacc", 2 * info.tile.1),
@@ -122,15 +137,13 @@ fn kernels_are_as_the_header_says() {
         assert!(info.smem_bytes > 0 && info.smem_bytes <= abi::NVFP4_SM100_SMEM_BYTES as i32);
         assert!(info.tmem_columns >= columns, "{name}: {} columns", info.tmem_columns);
         assert!(info.tmem_columns <= abi::NVFP4_TMEM_COLUMNS as i32);
-        assert!(info.stages >= 2 && info.accumulator_stages >= 1 && info.threads >= 128);
+        assert!(info.stages >= 2);
         let interleaved = info.mainloop == Mainloop::Interleaved;
         assert_eq!(info.weights == WeightFormat::Interleaved, interleaved);
-        assert_eq!(name.parse::<Kernel>().unwrap(), *kernel);
-        assert_eq!(kernel.id().to_string().parse::<Kernel>().unwrap(), *kernel);
     }
     let names: BTreeSet<_> = kernels.iter().map(|kernel| kernel.name()).collect();
     assert_eq!(names.len(), kernels.len());
-    for text in ["", "x", "8", "-1", "sm100"] {
+    for text in ["", "x", "15", "-1", "sm100"] {
         assert!(text.parse::<Kernel>().unwrap_err().contains(names.first().unwrap()), "{text}");
     }
     assert_eq!(Kernel::from_id(kernels.len()), None);
@@ -141,10 +154,19 @@ fn a_kernel_is_selected_without_a_device() {
         for shape in
             [problem(1, 1, 32, 1), problem(256, 4096, 7168, 1), problem(8192, 28672, 8192, 2)]
         {
-            let kernel = Kernel::select(shape, weights, 148).unwrap();
+            let kernel = Kernel::select(shape, weights, (10, 0), 148).unwrap();
             assert_eq!(kernel.info().weights, weights, "{shape:?}");
         }
     }
-    let error = Kernel::select(problem(1, usize::MAX, 32, 1), WeightFormat::Separate, 148);
+    let error = Kernel::select(problem(1, usize::MAX, 32, 1), WeightFormat::Separate, (10, 0), 148);
     assert!(matches!(error.unwrap_err(), Error::SizeOverflow { .. }));
+    let hopper = |weights| Kernel::select(problem(1, 96, 64, 1), weights, (9, 0), 132);
+    let kernel = hopper(WeightFormat::Separate).unwrap();
+    assert_eq!(kernel.info().compute_capability, (9, 0));
+    let interleaved = hopper(WeightFormat::Interleaved).unwrap_err().to_string();
+    assert!(interleaved.contains("9.0 takes interleaved"), "{interleaved}");
+    for capability in [(0, 0), (8, 0), (8, 10), (10, 3), (12, 0), (u32::MAX, 9), (9, u32::MAX)] {
+        let error = Kernel::select(problem(1, 96, 64, 1), WeightFormat::Separate, capability, 132);
+        assert!(matches!(error.unwrap_err(), Error::CudaRefused { .. }), "{capability:?}");
+    }
 }

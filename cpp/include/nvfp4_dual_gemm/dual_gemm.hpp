@@ -79,7 +79,8 @@ class DualGemm {
   // Other operands for the same problem: encodes tensor maps again, on the host.
   void rebind(Operands const& operands);
 
-  // Queues the kernel, after its prologue where it has one. The stream must belong to the plan's device. Safe inside a stream capture.
+  // Queues the kernel, after its prologue where it has one. The stream must belong to the plan's device. Safe inside a
+  // stream capture.
   void launch(cudaStream_t stream) const;
 
   // Bytes of the workspace that launch() uses.

@@ -72,8 +72,8 @@ void encode(nvfp4_config const& config, nvfp4_operands const& operands, detail::
   }
   if (clusters < 1) {
     throw Error(NVFP4_STATUS_INVALID_ARGUMENT, 0,
-                "clusters of " + std::to_string(kClusterSize) + " CTAs do not run on " + std::to_string(residency.sm_count) +
-                    " SMs");
+                "clusters of " + std::to_string(kClusterSize) + " CTAs do not run on " +
+                    std::to_string(residency.sm_count) + " SMs");
   }
   require_countable_tiles<Config>(config.problem);
 

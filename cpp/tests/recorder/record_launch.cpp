@@ -79,6 +79,7 @@ char const* mainloop_name(nvfp4_mainloop mainloop) {
     case NVFP4_MAINLOOP_STACKED: return "stacked";
     case NVFP4_MAINLOOP_TWO_ACCUMULATORS: return "two_accumulators";
     case NVFP4_MAINLOOP_INTERLEAVED: return "interleaved";
+    case NVFP4_MAINLOOP_WIDENED: return "widened";
   }
   return "unknown";
 }

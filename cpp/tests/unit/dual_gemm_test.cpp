@@ -37,7 +37,7 @@ nvfp4::Operands operands() {
   constexpr std::uintptr_t kGiB = std::uintptr_t{1} << 30;
   return {at<void>(1 * kGiB), at<void>(2 * kGiB), at<void>(3 * kGiB), at<void>(4 * kGiB), at<void>(5 * kGiB),
           at<void>(6 * kGiB), at<void>(7 * kGiB), 1.0f,               1.0f,               nullptr,
-          nullptr};
+          nullptr,           nullptr};
 }
 
 struct Fresh {
@@ -67,8 +67,8 @@ TEST_CASE_FIXTURE(Fresh, "prepare picks a kernel, encodes once and launches noth
   CHECK(plan.workspace_size() == 0);
   CHECK(fake::encoded().count == 1);
   CHECK(fake::encoded().config.kernel == NVFP4_KERNEL_sm100_twoacc_2sm_256x64_c2x2_static);
-  CHECK(fake::encoded().sm_count == 148);
-  CHECK(fake::encoded().max_clusters == 64);
+  CHECK(fake::encoded().residency.sm_count == 148);
+  CHECK(fake::encoded().residency.max_clusters[4] == 64);
   CHECK(cuda().smem.at({device, fake::function(NVFP4_KERNEL_sm100_twoacc_2sm_256x64_c2x2_static)}) == 200000);
   CHECK(cuda().occupancy_cluster.x == 2);
   CHECK(cuda().occupancy_cluster.y == 2);
@@ -206,7 +206,7 @@ TEST_CASE_FIXTURE(Fresh, "no driver, no device") {
 }
 
 TEST_CASE_FIXTURE(Fresh, "another architecture") {
-  for (auto const& [major, minor] : {std::pair{9, 0}, {10, 3}, {12, 0}}) {
+  for (auto const& [major, minor] : {std::pair{8, 0}, {10, 3}, {12, 0}}) {
     cuda().major = major;
     cuda().minor = minor;
     nvfp4::Error const error = failure(config());
@@ -214,7 +214,7 @@ TEST_CASE_FIXTURE(Fresh, "another architecture") {
     CHECK(std::string(error.what()) ==
           "device " + std::to_string(cuda().current) + " (Fake Device) has compute capability " +
               std::to_string(major) + "." + std::to_string(minor) +
-              ", and the kernels of this build are for 10.0 (sm_100a) only");
+              ", and the kernels of this build are for 9.0 (sm_90a), 10.0 (sm_100a) only");
   }
   CHECK(cuda().count("cudaFuncSetAttribute") == 0);
   cuda().major = 10;
@@ -269,11 +269,140 @@ TEST_CASE_FIXTURE(Fresh, "SMs to plan for") {
   nvfp4::Config some = config();
   some.sm_count = 40;
   DualGemm::prepare(some, operands());
-  CHECK(fake::encoded().sm_count == 40);
+  CHECK(fake::encoded().residency.sm_count == 40);
   some.sm_count = 149;
   nvfp4::Error const error = failure(some);
   CHECK(error.status() == NVFP4_STATUS_INVALID_ARGUMENT);
   CHECK(std::string(error.what()).find("sm_count = 149") == 0);
+}
+
+namespace {
+
+constexpr std::uintptr_t kWorkspace = std::uintptr_t{10} << 30;
+
+// Of a Hopper, with a workspace.
+struct Hopper : Fresh {
+  Hopper() {
+    cuda().major = 9;
+    cuda().sm_count = 132;
+  }
+};
+
+nvfp4::Operands with_workspace(std::uintptr_t address = kWorkspace) {
+  nvfp4::Operands all = operands();
+  all.workspace = at<void>(address);
+  return all;
+}
+
+std::string refusal(nvfp4::Operands const& operands) {
+  try {
+    DualGemm::prepare(config(), operands);
+  } catch (nvfp4::Error const& error) {
+    CHECK(error.status() == NVFP4_STATUS_INVALID_ARGUMENT);
+    return error.what();
+  }
+  return "";
+}
+
+}  // namespace
+
+TEST_CASE_FIXTURE(Hopper, "a prologue is launched first, and the kernel may begin under it") {
+  for (int const programmatic : {0, 1}) {
+    cuda().launches.clear();
+    nvfp4::Config with = config();
+    with.programmatic_launch = programmatic;
+    DualGemm const plan = DualGemm::prepare(with, with_workspace());
+    int const kernel = fake::encoded().config.kernel;
+    CHECK(plan.kernel().compute_capability == 90);
+    CHECK(plan.workspace_size() == fake::kWorkspaceBytes);
+    CHECK(nvfp4::workspace_size(with) == fake::kWorkspaceBytes);
+    auto const stream = at<CUstream_st>(0x1230);
+    plan.launch(stream);
+    REQUIRE(cuda().launches.size() == 2);
+    fake::Launch const& first = cuda().launches[0];
+    CHECK(first.function == fake::prologue(kernel));
+    CHECK(first.grid.x == 77);
+    CHECK(first.block.x == 128);
+    CHECK(first.cluster.x == 1);
+    CHECK(first.smem_bytes == 0);
+    CHECK(first.stream == stream);
+    CHECK(first.programmatic == (programmatic == 1));
+    CHECK(first.params == fake::encoded().prologue_params);
+    CHECK(*static_cast<void* const*>(first.params) == at<void>(kWorkspace));
+    fake::Launch const& second = cuda().launches[1];
+    CHECK(second.function == fake::function(kernel));
+    CHECK(second.grid.x == 8);
+    CHECK(second.cluster.x == 4);
+    CHECK(second.smem_bytes == 200000);
+    CHECK(second.stream == stream);
+    CHECK(second.programmatic);
+    CHECK(second.params == fake::encoded().params);
+    CHECK(static_cast<nvfp4::Operands const*>(second.params)->workspace == at<void>(kWorkspace));
+  }
+}
+
+TEST_CASE_FIXTURE(Hopper, "without its prologue a kernel is not launched") {
+  DualGemm const plan = DualGemm::prepare(config(), with_workspace());
+  cuda().failures["cudaLaunchKernelExC"] = cudaErrorInvalidValue;
+  std::string const name = plan.kernel().name;
+  CHECK_THROWS_WITH_AS(
+      plan.launch(nullptr),
+      ("cudaLaunchKernelExC(prologue of " + name + "): cudaErrorInvalidValue: invalid argument").c_str(),
+      nvfp4::Error);
+  CHECK(cuda().count("cudaLaunchKernelExC") == 1);
+}
+
+TEST_CASE_FIXTURE(Hopper, "a workspace that does not fit is refused by name") {
+  CHECK(refusal(with_workspace(0)) == "workspace: the address is null");
+  CHECK(refusal(with_workspace(kWorkspace + 64)) == "workspace: address 0x280000040 is not a multiple of 128");
+  constexpr std::uintptr_t kGiB = std::uintptr_t{1} << 30;
+  char const* const names[] = {"a.codes", "a.scales", "b1.codes", "b1.scales", "b2.codes", "b2.scales", "c"};
+  for (std::uintptr_t i = 0; i < 7; ++i) {
+    CHECK(refusal(with_workspace((i + 1) * kGiB)) == std::string("workspace overlaps ") + names[i]);
+    // Its last byte is before the operand, or the operand's first.
+    CHECK(refusal(with_workspace((i + 1) * kGiB - fake::kWorkspaceBytes)) == "");
+    CHECK(refusal(with_workspace((i + 1) * kGiB - fake::kWorkspaceBytes + 128)) ==
+          std::string("workspace overlaps ") + names[i]);
+  }
+  DualGemm plan = DualGemm::prepare(config(), with_workspace());
+  CHECK_THROWS_WITH_AS(plan.rebind(operands()), "workspace: the address is null", nvfp4::Error);
+  plan.launch(nullptr);
+  CHECK(static_cast<nvfp4::Operands const*>(cuda().launches.back().params)->workspace == at<void>(kWorkspace));
+}
+
+TEST_CASE_FIXTURE(Hopper, "every size of cluster is asked for; what the device refuses is none") {
+  cuda().largest_cluster = 5;
+  DualGemm::prepare(config(), with_workspace());
+  CHECK(cuda().count("cudaOccupancyMaxActiveClusters") == 8);
+  nvfp4::detail::Residency const& residency = fake::encoded().residency;
+  CHECK(residency.sm_count == 132);
+  for (int size = 0; size <= 8; ++size) {
+    CAPTURE(size);
+    CHECK(residency.max_clusters[size] == (size >= 1 && size <= 5 ? 64 : 0));
+  }
+  CHECK(cuda().last_error == cudaSuccess);
+}
+
+TEST_CASE_FIXTURE(Hopper, "interleaved weights have no kernel there, nor has a kernel of another architecture code") {
+  nvfp4::Config interleaved = config();
+  interleaved.weights = NVFP4_WEIGHTS_INTERLEAVED;
+  nvfp4::Operands all = with_workspace();
+  all.b2_codes = all.b2_scales = nullptr;
+  auto const what = [&](nvfp4::Config const& config, nvfp4::Operands const& operands, nvfp4_status status) {
+    try {
+      DualGemm::prepare(config, operands);
+    } catch (nvfp4::Error const& error) {
+      CHECK(error.status() == status);
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  CHECK(what(interleaved, all, NVFP4_STATUS_INVALID_ARGUMENT).find("9.0 takes interleaved weights") !=
+        std::string::npos);
+  nvfp4::Config other = config();
+  other.kernel = NVFP4_KERNEL_sm100_stacked_1sm_128x128_c1x1_static;
+  CHECK(what(other, with_workspace(), NVFP4_STATUS_ARCHITECTURE).find("is for compute capability 10.0") !=
+        std::string::npos);
 }
 
 TEST_CASE("the table of kernels is that of the instances") {
@@ -282,4 +411,10 @@ TEST_CASE("the table of kernels is that of the instances") {
   CHECK(std::string(table[NVFP4_KERNEL_sm100_interleaved_2sm_256x96_c2x2_static].name) ==
         "sm100_interleaved_2sm_256x96_c2x2_static");
   CHECK(table[NVFP4_KERNEL_sm100_interleaved_2sm_256x96_c2x2_static].weights == NVFP4_WEIGHTS_INTERLEAVED);
+  for (nvfp4::KernelInfo const& info : table) {
+    bool const hopper = std::string(info.name).find("sm90_") == 0;
+    CHECK(info.compute_capability == (hopper ? 90 : 100));
+    CHECK((info.cluster_m == 0) == hopper);
+    CHECK((info.cluster_n == 0) == hopper);
+  }
 }

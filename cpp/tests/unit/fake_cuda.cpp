@@ -95,6 +95,12 @@ cudaError_t cudaFuncSetAttribute(void const* function, cudaFuncAttribute attribu
 cudaError_t cudaOccupancyMaxActiveClusters(int* clusters, void const*, cudaLaunchConfig_t const* config) {
   *clusters = cuda().max_clusters;
   cuda().occupancy_cluster = fake::cluster_of(*config);
+  dim3 const cluster = cuda().occupancy_cluster;
+  if (cluster.x * cluster.y * cluster.z > cuda().largest_cluster) {
+    static_cast<void>(outcome("cudaOccupancyMaxActiveClusters"));
+    cuda().last_error = cudaErrorInvalidValue;
+    return cudaErrorInvalidValue;
+  }
   return outcome("cudaOccupancyMaxActiveClusters");
 }
 

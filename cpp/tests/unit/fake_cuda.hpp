@@ -27,6 +27,7 @@ struct Cuda {
   int major = 10, minor = 0;
   int sm_count = 148;
   int max_clusters = 64;
+  unsigned largest_cluster = 16;  // of more CTAs, cudaOccupancyMaxActiveClusters fails
   std::map<std::string, cudaError_t> failures;  // by the name of the call
   cudaError_t last_error = cudaSuccess;
   std::vector<std::string> calls;

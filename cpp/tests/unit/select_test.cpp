@@ -14,7 +14,7 @@ namespace {
 constexpr int kB200 = 148;
 
 std::string separate(int m, int n, int k, int batch = 1, int sms = kB200) {
-  nvfp4_kernel const kernel = select_kernel({m, n, k, batch}, NVFP4_WEIGHTS_SEPARATE, sms);
+  nvfp4_kernel const kernel = select_kernel({m, n, k, batch}, NVFP4_WEIGHTS_SEPARATE, 100, sms);
   REQUIRE(kernel >= 0);
   REQUIRE(kernel < NVFP4_KERNEL_COUNT);
   return nvfp4::detail::kKernelNames[kernel];
@@ -88,7 +88,7 @@ TEST_CASE("select: small devices") {
   CHECK(separate(512, 4096, 7168, 1, 132) == "sm100_stacked_2sm_256x128_c2x1_static");
   for (int sms = 1; sms <= kB200; ++sms) {
     for (int const m : {1, 128, 129, 512, 4096}) {
-      nvfp4_kernel const kernel = select_kernel({m, 4096, 4096, 1}, NVFP4_WEIGHTS_SEPARATE, sms);
+      nvfp4_kernel const kernel = select_kernel({m, 4096, 4096, 1}, NVFP4_WEIGHTS_SEPARATE, 100, sms);
       REQUIRE(kernel >= 0);
       CHECK(nvfp4::detail::kKernelTable[kernel].cluster_size() <= sms);
     }
@@ -98,26 +98,44 @@ TEST_CASE("select: small devices") {
 TEST_CASE("select: interleaved weights have their own kernel") {
   for (int const m : {1, 128, 512, 100000}) {
     for (int const n : {1, 96, 3072, 100000}) {
-      CHECK(select_kernel({m, n, 7168, 1}, NVFP4_WEIGHTS_INTERLEAVED, kB200) ==
+      CHECK(select_kernel({m, n, 7168, 1}, NVFP4_WEIGHTS_INTERLEAVED, 100, kB200) ==
             NVFP4_KERNEL_sm100_interleaved_2sm_256x96_c2x2_static);
     }
   }
 }
 
-TEST_CASE("select: always some kernel for those weights, at any size") {
+TEST_CASE("select: on a B200 always some kernel for those weights, at any size") {
   for (int const m : {1, 255, 65536, INT32_MAX}) {
     for (int const n : {1, 96, 65536, INT32_MAX}) {
       for (int const k : {32, 7168, INT32_MAX}) {
         for (int const batch : {1, 65535}) {
           for (nvfp4_weight_format const weights : {NVFP4_WEIGHTS_SEPARATE, NVFP4_WEIGHTS_INTERLEAVED}) {
             for (int const sms : {0, 1, 3, 148, INT32_MAX}) {
-              nvfp4_kernel const kernel = select_kernel({m, n, k, batch}, weights, sms);
+              nvfp4_kernel const kernel = select_kernel({m, n, k, batch}, weights, 100, sms);
               REQUIRE(kernel >= 0);
               CHECK(nvfp4::detail::kKernelTable[kernel].weights() == weights);
             }
           }
         }
       }
+    }
+  }
+}
+
+TEST_CASE("select: Hopper has kernels of its own, for separate weights") {
+  for (int const m : {1, 8, 9, 100, 256, 257, 100000}) {
+    nvfp4_kernel const kernel = select_kernel({m, 4096, 7168, 1}, NVFP4_WEIGHTS_SEPARATE, 90, 132);
+    REQUIRE(kernel >= 0);
+    CHECK(nvfp4::detail::kKernelTable[kernel].compute_capability == 90);
+    CHECK(select_kernel({m, 4096, 7168, 1}, NVFP4_WEIGHTS_INTERLEAVED, 90, 132) == NVFP4_KERNEL_AUTO);
+  }
+}
+
+TEST_CASE("select: no kernel for other architectures") {
+  for (int const capability : {-1, 0, 80, 89, 91, 99, 101, 103, 120, INT32_MAX}) {
+    CAPTURE(capability);
+    for (nvfp4_weight_format const weights : {NVFP4_WEIGHTS_SEPARATE, NVFP4_WEIGHTS_INTERLEAVED}) {
+      CHECK(select_kernel({256, 4096, 7168, 1}, weights, capability, 132) == NVFP4_KERNEL_AUTO);
     }
   }
 }

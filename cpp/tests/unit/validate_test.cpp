@@ -29,7 +29,7 @@ nvfp4::Config valid_config() {
 nvfp4::Operands valid_operands() {
   return {at<void>(0x10000), at<void>(0x20000), at<void>(0x30000),  at<void>(0x50000),
           at<void>(0x60000), at<void>(0x80000), at<void>(0x90000),  1.0f,
-          -0.5f,             at<float>(0xf0000), at<float>(0xf0004)};
+          -0.5f,             at<float>(0xf0000), at<float>(0xf0004), nullptr};
 }
 
 std::string message(std::function<void()> const& call) {
@@ -108,8 +108,8 @@ TEST_CASE("validate: configuration") {
   CHECK(with_config([](auto& c) { c.weights = static_cast<nvfp4_weight_format>(2); }) == "weights = 2 is not in 0..=1");
   CHECK(with_config([](auto& c) { c.programmatic_launch = 2; }) == "programmatic_launch = 2 is not in 0..=1");
   CHECK(with_config([](auto& c) { c.sm_count = -1; }) == "sm_count = -1 is not in 0..=2147483647");
-  CHECK(with_config([](auto& c) { c.kernel = NVFP4_KERNEL_COUNT; }) == "kernel = 8 is not in -1..=7");
-  CHECK(with_config([](auto& c) { c.kernel = -2; }) == "kernel = -2 is not in -1..=7");
+  CHECK(with_config([](auto& c) { c.kernel = NVFP4_KERNEL_COUNT; }) == "kernel = 15 is not in -1..=14");
+  CHECK(with_config([](auto& c) { c.kernel = -2; }) == "kernel = -2 is not in -1..=14");
   CHECK(with_config([](auto& c) { c.kernel = NVFP4_KERNEL_sm100_interleaved_2sm_256x96_c2x2_static; }) ==
         "kernel = 7 (sm100_interleaved_2sm_256x96_c2x2_static) takes interleaved weights, the operands are separate");
   CHECK(with_config([](auto& c) {

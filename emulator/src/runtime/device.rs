@@ -76,6 +76,16 @@ impl Device {
                 memory_clock: 2_619_000,
                 memory_bus: 5120,
             },
+            Model::A100 => Self {
+                name: "NVIDIA A100 (emulated, functional only)",
+                memory: 80_000_000_000,
+                capability: [8, 0],
+                sms,
+                l2: 41_943_040,
+                clock: 1_410_000,
+                memory_clock: 1_593_000,
+                memory_bus: 5120,
+            },
         }
     }
 

@@ -36,7 +36,12 @@ pub(super) mod ffi {
         type DualGemm;
 
         fn kernels() -> &'static [nvfp4_kernel_info];
-        fn select_kernel(problem: &nvfp4_problem, weights: u32, sm_count: i32) -> i32;
+        fn select_kernel(
+            problem: &nvfp4_problem,
+            weights: u32,
+            compute_capability: i32,
+            sm_count: i32,
+        ) -> i32;
 
         #[namespace = "nvfp4"]
         fn codes_bytes(rows: i32, k: i32, batch: i32) -> usize;
@@ -56,6 +61,11 @@ pub(super) mod ffi {
             codes: &mut [u8],
             scales: &mut [u8],
         ) -> Result<()>;
+
+        /// Of a plan on the current device.
+        #[namespace = "nvfp4"]
+        #[cxx_name = "workspace_size"]
+        fn workspace_bytes(config: &nvfp4_config) -> Result<usize>;
 
         /// # Safety
         /// Until the last launch of the plan has finished, the addresses must be device memory of the current

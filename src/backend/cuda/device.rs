@@ -94,7 +94,7 @@ impl Device {
         self.ordinal as usize
     }
 
-    /// Name, such as `NVIDIA B200`.
+    /// Name, such as `NVIDIA H100 80GB HBM3`.
     pub fn name(&self) -> &str {
         &self.properties.name
     }
@@ -105,7 +105,7 @@ impl Device {
         self.name().contains("(emulated")
     }
 
-    /// Major and minor: (10, 0) for a B200.
+    /// Major and minor: (9, 0) for an H100 or H200, (10, 0) for a B200.
     pub fn compute_capability(&self) -> (u32, u32) {
         self.properties.compute_capability
     }

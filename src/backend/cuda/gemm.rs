@@ -6,7 +6,7 @@ use std::fmt;
 use cxx::UniquePtr;
 
 use super::bridge::{self, ffi};
-use super::buffer::{DeviceView, Owner};
+use super::buffer::{DeviceBuffer, DeviceView, Owner};
 use super::device::{Current, Device};
 use super::kernel::{self, Kernel, KernelInfo};
 use super::matrix::DeviceMatrix;
@@ -65,7 +65,9 @@ pub struct DualGemm {
     output: DType,
     weights: WeightFormat,
     options: Options,
-    /// What the addresses in `plan` belong to.
+    /// Memory that launches write before they read it; `None` where the kernel needs none.
+    workspace: Option<DeviceBuffer<u8>>,
+    /// What the addresses in `plan` belong to, the workspace among it.
     owners: Vec<Owner>,
 }
 
@@ -87,13 +89,15 @@ impl fmt::Debug for DualGemm {
 }
 
 impl DualGemm {
-    /// Checks everything, picks the kernel, and encodes tensor maps; allocates no device memory. `c` is
-    /// \[batch, M, N\], row-major.
+    /// Checks everything, picks the kernel, allocates its workspace, and encodes tensor maps. `c` is
+    /// \[batch, M, N\], row-major. Kernels of compute capability 9.0 have a workspace, A widened to fp16 in device
+    /// memory ([`DualGemm::workspace_size`]); those of 10.0 allocate nothing.
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`], [`Error::Alpha`], [`Error::Length`] of `c`, [`Error::GateParameter`],
     /// [`Error::CudaWrongDevice`] when operands are on different devices, [`Error::CudaArchitecture`] when no kernel
-    /// runs there, [`Error::CudaRefused`] for what a kernel cannot do, such as weights in another format.
+    /// runs there, [`Error::CudaRefused`] for what a kernel cannot do, such as weights in another format,
+    /// [`Error::CudaOutOfMemory`] for the workspace.
     pub fn prepare<T: Element>(
         weights: &Weights,
         a: &DeviceMatrix,
@@ -102,7 +106,7 @@ impl DualGemm {
     ) -> Result<Self> {
         options.gate.validate()?;
         let device = weights.device().clone();
-        let bound = Bound::new(weights, a, c, options)?;
+        let mut bound = Bound::new(weights, a, c, options)?;
         if !options
             .kernel
             .map_or_else(|| device.supports_kernels(), |kernel| kernel.runs_on(&device))
@@ -122,6 +126,11 @@ impl DualGemm {
             sm_count: i32::try_from(sm_count).unwrap_or(i32::MAX),
         };
         let _current = Current::enter(&device)?;
+        let workspace = match bridge::check(ffi::workspace_bytes(&config), &device)? {
+            0 => None,
+            bytes => Some(DeviceBuffer::<u8>::alloc(bytes, &device)?),
+        };
+        bound.take_workspace(workspace.as_ref());
         // SAFETY: `Bound` has looked at the lengths, and `owners` keeps the memory.
         let plan = unsafe { ffi::prepare(&config, &bound.operands) };
         Ok(DualGemm {
@@ -131,12 +140,13 @@ impl DualGemm {
             output: T::DTYPE,
             weights: weights.format(),
             options: options.clone(),
+            workspace,
             owners: bound.owners,
         })
     }
 
-    /// Other operands of the same sizes, formats and type: encodes tensor maps again, on the host. A failure leaves
-    /// the plan as it was.
+    /// Other operands of the same sizes, formats and type: encodes tensor maps again, on the host, and keeps the
+    /// workspace. A failure leaves the plan as it was.
     ///
     /// # Errors
     /// Those of [`DualGemm::prepare`].
@@ -147,7 +157,8 @@ impl DualGemm {
         c: &DeviceView<T>,
     ) -> Result<()> {
         weights.device().require("weights", &self.device)?;
-        let bound = Bound::new(weights, a, c, &self.options)?;
+        let mut bound = Bound::new(weights, a, c, &self.options)?;
+        bound.take_workspace(self.workspace.as_ref());
         let same = bound.problem == self.problem
             && T::DTYPE == self.output
             && weights.format() == self.weights;
@@ -171,7 +182,9 @@ impl DualGemm {
         Ok(())
     }
 
-    /// Queues the kernel. Allocates nothing; may be captured by [`Graph::capture`](super::Graph::capture).
+    /// Queues the kernel, and ahead of it the one that widens A where it has one. Allocates nothing; may be captured by
+    /// [`Graph::capture`](super::Graph::capture). Launches of one plan share its C and its workspace: on several
+    /// streams, events must let them follow each other, or C is not defined. A plan for each stream needs none.
     ///
     /// # Errors
     /// [`Error::CudaWrongDevice`] for a stream of another device, [`Error::CudaCapture`] when somebody else captures
@@ -197,7 +210,8 @@ impl DualGemm {
         bridge::check(unsafe { self.plan.launch(stream.cast()) }, &self.device)
     }
 
-    /// Bytes of device memory that a launch needs beyond the operands.
+    /// Bytes of device memory that the plan holds beyond the operands: A as fp16 for kernels of compute capability 9.0,
+    /// 0 for those of 10.0.
     pub fn workspace_size(&self) -> usize {
         self.plan.workspace_size()
     }
@@ -303,8 +317,15 @@ impl Bound {
             alpha2,
             alpha1_ptr,
             alpha2_ptr,
+            workspace: std::ptr::null_mut(),
         };
         Ok(Bound { problem, operands, owners })
+    }
+
+    fn take_workspace(&mut self, workspace: Option<&DeviceBuffer<u8>>) {
+        let Some(workspace) = workspace else { return };
+        self.operands.workspace = workspace.as_ptr();
+        self.owners.push(workspace.owner().clone());
     }
 
     /// The kernels' own account of what they read, against what is there.

@@ -25,6 +25,8 @@ pub enum Mainloop {
     TwoAccumulators,
     /// One MMA over interleaved weights.
     Interleaved,
+    /// Hopper's MMA in fp16: weights widened in registers, A by a small kernel ahead, into the plan's workspace.
+    Widened,
 }
 
 /// How a kernel gets its tiles.
@@ -35,13 +37,17 @@ pub enum Scheduler {
     Static,
     /// The next tile by cluster launch control.
     Clc,
+    /// A tile for each cluster of the grid.
+    Grid,
 }
 
 /// A kernel as compiled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct KernelInfo {
-    /// `<arch>_<mainloop>_<SMs>sm_<tile M>x<tile N>_c<cluster M>x<cluster N>_<scheduler>`.
+    /// `sm100_<mainloop>_<SMs>sm_<tile M>x<tile N>_c<cluster M>x<cluster N>_<scheduler>`, or
+    /// `sm90_<mainloop>_<tile M>x<tile N>_k<tile K>_s<slices>`, whose slices are the warpgroups that share the K of a
+    /// tile.
     pub name: &'static str,
     /// How it forms both products.
     pub mainloop: Mainloop,
@@ -55,7 +61,7 @@ pub struct KernelInfo {
     pub sms: i32,
     /// Rows and columns of C in one tile, and the K of a stage.
     pub tile: (i32, i32, i32),
-    /// Thread blocks of a cluster along M and N.
+    /// Thread blocks of a cluster along M and N; (0, 0) where each plan has a size of its own.
     pub cluster: (i32, i32),
     /// Threads of a block.
     pub threads: i32,
@@ -65,7 +71,7 @@ pub struct KernelInfo {
     pub accumulator_stages: i32,
     /// Dynamic shared memory of a block, in bytes.
     pub smem_bytes: i32,
-    /// Columns of tensor memory, of 512.
+    /// Columns of tensor memory, of 512; 0 where the device has none.
     pub tmem_columns: i32,
 }
 
@@ -85,15 +91,30 @@ impl Kernel {
         self.0
     }
 
-    /// The kernel that is taken for `problem` on a device of `sm_count` SMs where none is asked for.
+    /// The kernel that is taken for `problem` where none is asked for, on a device of `compute_capability`, major and
+    /// minor, with `sm_count` SMs.
     ///
     /// # Errors
-    /// [`Error::SizeOverflow`] for sizes that a kernel cannot have.
-    pub fn select(problem: Problem, weights: WeightFormat, sm_count: usize) -> Result<Kernel> {
+    /// [`Error::SizeOverflow`] for sizes that a kernel cannot have, [`Error::CudaRefused`] where no kernel of that
+    /// compute capability takes such weights.
+    pub fn select(
+        problem: Problem,
+        weights: WeightFormat,
+        compute_capability: (u32, u32),
+        sm_count: usize,
+    ) -> Result<Kernel> {
         let sm_count = i32::try_from(sm_count).unwrap_or(i32::MAX);
-        let selected = ffi::select_kernel(&sizes(problem)?, weights.to_abi(), sm_count);
+        let (major, minor) = compute_capability;
+        // Of two numbers, the second of one digit, as the table has them; 0 is none.
+        let capability = (minor < 10)
+            .then(|| major.checked_mul(10)?.checked_add(minor)?.try_into().ok())
+            .flatten()
+            .unwrap_or(0);
+        let selected = ffi::select_kernel(&sizes(problem)?, weights.to_abi(), capability, sm_count);
         usize::try_from(selected).ok().and_then(Kernel::from_id).ok_or_else(|| Error::CudaRefused {
-            reason: format!("no kernel for {problem:?} with {weights} weights"),
+            reason: format!(
+                "no kernel of compute capability {major}.{minor} takes {weights} weights, for {problem:?}"
+            ),
         })
     }
 
@@ -127,10 +148,12 @@ impl KernelInfo {
             mainloop: match raw.mainloop {
                 abi::NVFP4_MAINLOOP_TWO_ACCUMULATORS => Mainloop::TwoAccumulators,
                 abi::NVFP4_MAINLOOP_INTERLEAVED => Mainloop::Interleaved,
+                abi::NVFP4_MAINLOOP_WIDENED => Mainloop::Widened,
                 _ => Mainloop::Stacked,
             },
             scheduler: match raw.scheduler {
                 abi::NVFP4_SCHEDULER_CLC => Scheduler::Clc,
+                abi::NVFP4_SCHEDULER_GRID => Scheduler::Grid,
                 _ => Scheduler::Static,
             },
             weights: WeightFormat::from_abi(raw.weights),

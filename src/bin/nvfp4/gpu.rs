@@ -127,7 +127,12 @@ impl Report {
                     kernel.name.to_owned(),
                     kernel.compute_capability.clone(),
                     format!("{m}x{n}x{k}"),
-                    format!("{cluster_m}x{cluster_n}"),
+                    // Where each plan has its own.
+                    if cluster_m == 0 {
+                        "by plan".to_owned()
+                    } else {
+                        format!("{cluster_m}x{cluster_n}")
+                    },
                     kernel.stages.to_string(),
                     kernel.smem_bytes.to_string(),
                     kernel.tmem_columns.to_string(),
