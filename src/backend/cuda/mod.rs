@@ -24,6 +24,8 @@ mod host;
 mod interop;
 mod kernel;
 mod matrix;
+mod quantize;
+mod scales;
 mod stream;
 pub mod sys;
 mod weights;
@@ -39,6 +41,8 @@ pub use host::{OnDevice, run};
 pub use interop::cudarc_context;
 pub use kernel::{Kernel, KernelInfo, Mainloop, Scheduler};
 pub use matrix::DeviceMatrix;
+pub use quantize::Quantizer;
+pub use scales::{swizzle_scales, unswizzle_scales};
 pub use stream::Stream;
 pub use weights::{WeightFormat, Weights};
 
