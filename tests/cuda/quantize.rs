@@ -175,7 +175,7 @@ fn every_16_bit_value_is_quantised_as_on_the_cpu() {
         let mixed: Vec<T> = (0..finite.len()).map(|i| finite[i * 40_503 % finite.len()]).collect();
         let globals =
             [1.0, 1.0 / 2688.0, 0.37, 2f32.powi(-24) / 1e4, 1e-38, f32::from_bits(1), 3e37];
-        let k = 1024;
+        let k = 256;
         let rows = finite.len() / k;
         assert_eq!(finite.len() % k, 0);
         for global in globals {
