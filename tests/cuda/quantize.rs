@@ -93,7 +93,7 @@ fn check_with_global<T: Element>(
     )
     .unwrap();
     let device_values = DeviceBuffer::from_host(values, stream).unwrap();
-    let quantizer = Quantizer::into_matrix(&actual, k, stream).unwrap();
+    let quantizer = Quantizer::for_matrix(&actual, k, stream).unwrap();
     quantizer.quantize(&device_values, stream).unwrap();
     quantizer.check(stream).unwrap();
     let what = format!("{} {batch}x{rows}x{k}, global {global:e}", T::DTYPE);
@@ -416,7 +416,7 @@ fn what_does_not_fit_is_refused() {
     let error = quantizer.quantize(&buffer, &stream).unwrap_err();
     assert!(matches!(error, Error::Length { .. }), "{error}");
     for k in [32, 80, 96] {
-        let error = Quantizer::into_matrix(quantizer.matrix(), k, &stream).unwrap_err();
+        let error = Quantizer::for_matrix(quantizer.matrix(), k, &stream).unwrap_err();
         assert!(matches!(error, Error::ShapeMismatch { .. }), "{error}");
     }
     let too_many = 1usize << 31;
@@ -433,7 +433,7 @@ fn what_does_not_fit_is_refused() {
     let codes = memory.slice(3 * 64, 3 * 32).unwrap();
     let scales = DeviceBuffer::<u8>::zeroed(512, &stream).unwrap();
     let matrix = DeviceMatrix::from_parts(1, 3, 64, codes, scales.view(), 1.0).unwrap();
-    let overlapping = Quantizer::into_matrix(&matrix, 64, &stream).unwrap();
+    let overlapping = Quantizer::for_matrix(&matrix, 64, &stream).unwrap();
     let error = overlapping.quantize(&inside, &stream).unwrap_err();
     assert!(error.to_string().contains("values overlaps codes"), "{error}");
     let error = swizzle_scales(&scales, 1, 128, 64, &scales, &stream).unwrap_err();

@@ -87,7 +87,7 @@ impl Quantizer {
     /// # Errors
     /// [`Error::ShapeMismatch`] unless `k`, padded to a multiple of 32, is that of the matrix; those of
     /// [`Quantizer::with_scale`].
-    pub fn into_matrix(matrix: &DeviceMatrix, k: usize, stream: &Stream) -> Result<Self> {
+    pub fn for_matrix(matrix: &DeviceMatrix, k: usize, stream: &Stream) -> Result<Self> {
         let (batch, rows) = (matrix.batch(), matrix.rows());
         Shape::new(batch, rows, k)?;
         if padded(k) != matrix.k() {
