@@ -12,9 +12,9 @@ namespace {
 
 // Blocks of a row that a thread has, and that a thread block has.
 constexpr unsigned kChunk = 16;
-constexpr unsigned kBlockChunks = 8;
+constexpr unsigned kBlockChunks = 4;
 constexpr unsigned kGroups = 4;
-constexpr unsigned kThreads = 256;
+constexpr unsigned kThreads = 128;
 
 template <class Row, class Swizzled>
 struct Scales {
@@ -35,12 +35,10 @@ struct Place {
 
   template <class Work>
   __device__ explicit Place(Work const& work) {
-    unsigned const lane = threadIdx.x % 32;
-    unsigned const warp = threadIdx.x / 32;
     unsigned const row_tile = blockIdx.x / work.column_tiles;
-    unsigned const of_tile = warp % 4 * 8 + lane / 4;
+    unsigned const of_tile = threadIdx.x / kBlockChunks;
     row = row_tile * NVFP4_SCALE_ATOM_ROWS + of_tile;
-    chunk = blockIdx.x % work.column_tiles * kBlockChunks + warp / 4 * 4 + lane % 4;
+    chunk = blockIdx.x % work.column_tiles * kBlockChunks + threadIdx.x % kBlockChunks;
     first_row = static_cast<std::size_t>(blockIdx.y) * work.row_count + row;
     std::size_t const tile = static_cast<std::size_t>(blockIdx.y) * work.row_tiles + row_tile;
     atoms = (tile * work.atom_columns + chunk * 4) * NVFP4_SCALE_ATOM_BYTES + of_tile * 16;

@@ -131,6 +131,15 @@ TEST_CASE("scale factors are rounded to nearest even and never 0 beside a value"
   }
 }
 
+TEST_CASE("blocks whose quotients or remainders leave the range of f32 are not plain") {
+  CHECK(block_scale(1.0f, 1.0f / 2688).plain);
+  CHECK(block_scale(2688.0f * 100, 1.0f).plain);
+  CHECK(!block_scale(0.0f, 1.0f).plain);
+  CHECK(!block_scale(1e38f, 1e-20f).plain);
+  CHECK(!block_scale(0x1p-110f, 0x1p-110f).plain);
+  CHECK(!block_scale(0x1p110f, 0x1p110f).plain);
+}
+
 TEST_CASE("the global scale is never 0") {
   CHECK(global_of_amax(0.0f) == 1.0f);
   CHECK(global_of_amax(2688.0f) == 1.0f);

@@ -2,7 +2,7 @@
 //!
 //! [`DualGemm::prepare`] binds [`Weights`], a [`DeviceMatrix`] and a [`DeviceBuffer`] for C to a kernel,
 //! [`DualGemm::launch`] queues it on a [`Stream`], and [`Graph::capture`] records launches. [`run`] does it all for
-//! operands on the host.
+//! operands on the host. A [`Quantizer`] makes a matrix of activations that are on the device already.
 //!
 //! Nothing here panics where there is no GPU: [`Device::open`] says what is missing. The device is always that of
 //! the stream; what is current on the calling thread neither matters nor changes.
