@@ -1,5 +1,5 @@
-// The largest magnitude of a tensor, and its quantisation. A thread has two blocks of 16; values are read once, codes are
-// written 256 consecutive bytes at a time, scale factors 32.
+// The largest magnitude of a tensor, and its quantisation. A thread has two blocks of 16; values are read once, codes
+// are written 256 consecutive bytes at a time, scale factors 32.
 #include "nvfp4_dual_gemm/quantize.hpp"
 
 #include <cmath>

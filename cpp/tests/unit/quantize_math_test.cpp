@@ -65,8 +65,8 @@ TEST_CASE("codes of quotients are rounded to nearest even") {
   CHECK(e2m1_code(kInf) == 7);
 }
 
-// One step of Newton's iteration does not always round correctly; near a tie it does. Both significands count alone, the
-// exponents do not: nothing under- or overflows in plain blocks. So all magnitudes of [1, 2), with the units around
+// One step of Newton's iteration does not always round correctly; near a tie it does. Both significands count alone,
+// the exponents do not: nothing under- or overflows in plain blocks. So all magnitudes of [1, 2), with the units around
 // magnitude / tie, are all there is.
 TEST_CASE("quotients of plain blocks fall on the right side of every tie") {
   for (float const tie : {1.0f, 1.5f, 1.25f, 1.75f}) {

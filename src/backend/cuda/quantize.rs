@@ -54,8 +54,8 @@ pub struct Quantizer {
 }
 
 impl Quantizer {
-    /// For `batch` matrices of `rows`×`k` values and a global scale that is known. Allocates the matrix on the stream's
-    /// device.
+    /// For `batch` matrices of `rows`×`k` values and a global scale that is known. Allocates the matrix on the
+    /// stream's device.
     ///
     /// # Errors
     /// The shape errors of [`crate::Nvfp4View::new`], [`Error::GlobalScale`], [`Error::SizeOverflow`] for sizes beyond
@@ -81,8 +81,8 @@ impl Quantizer {
         Self::new(allocate(shape, 1.0, stream.device())?, k, true, stream)
     }
 
-    /// Overwrites a matrix that is there already, with its own global scale. `k` is that of the values: the matrix's, or
-    /// 16 less where that is padded.
+    /// Overwrites a matrix that is there already, with its own global scale. `k` is that of the values: the matrix's,
+    /// or 16 less where that is padded.
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] unless `k`, padded to a multiple of 32, is that of the matrix; those of
