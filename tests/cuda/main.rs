@@ -12,6 +12,7 @@ mod host;
 #[cfg(feature = "cudarc")]
 mod interop;
 mod plan;
+mod quantize;
 mod runtime;
 
 use nvfp4_dual_gemm::Problem;
@@ -29,6 +30,7 @@ fn main() {
     tests.extend(command::all());
     tests.extend(examples::all());
     tests.extend(plan::all());
+    tests.extend(quantize::all());
     tests.extend(gemm::all());
     harness::main(tests);
 }

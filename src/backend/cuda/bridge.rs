@@ -17,8 +17,28 @@ pub(super) mod ffi {
         sm_count: u32,
     }
 
+    /// `nvfp4::Quantization`: the addresses are of the current device.
+    struct QuantizeWork {
+        values: usize,
+        value_type: u32,
+        rows: i32,
+        k: i32,
+        batch: i32,
+        codes: usize,
+        scales: usize,
+        state: usize,
+    }
+
+    struct QuantizeFindings {
+        non_finite: bool,
+        index: usize,
+        value: f32,
+        global_scale: f32,
+    }
+
     unsafe extern "C++" {
         include!("bridge.hpp");
+        include!("quantize_bridge.hpp");
 
         #[namespace = ""]
         type nvfp4_problem = super::abi::nvfp4_problem;
@@ -85,6 +105,46 @@ pub(super) mod ffi {
         fn launch_shape(self: &DualGemm) -> &nvfp4_launch_shape;
 
         fn device_properties(device: i32) -> Result<DeviceProperties>;
+
+        fn quantize_state_bytes() -> usize;
+        fn quantize_global_scale_offset() -> usize;
+        fn quantize_findings(state: &[u8]) -> Result<QuantizeFindings>;
+        /// # Safety
+        /// Until the work has run, the addresses must be memory of the current device, of the sizes that
+        /// quantize.hpp states, and `stream` a live stream of it.
+        unsafe fn find_amax(work: &QuantizeWork, stream: *mut CUstream_st) -> Result<()>;
+        /// # Safety
+        /// As for `find_amax`.
+        unsafe fn quantize_with(
+            work: &QuantizeWork,
+            global_scale: f32,
+            stream: *mut CUstream_st,
+        ) -> Result<()>;
+        /// # Safety
+        /// As for `find_amax`.
+        unsafe fn quantize_by_amax(work: &QuantizeWork, stream: *mut CUstream_st) -> Result<()>;
+        /// # Safety
+        /// As for `find_amax`.
+        #[namespace = "nvfp4"]
+        unsafe fn swizzle_scales(
+            row_major: *const u8,
+            swizzled: *mut u8,
+            rows: i32,
+            k: i32,
+            batch: i32,
+            stream: *mut CUstream_st,
+        ) -> Result<()>;
+        /// # Safety
+        /// As for `find_amax`.
+        #[namespace = "nvfp4"]
+        unsafe fn unswizzle_scales(
+            swizzled: *const u8,
+            row_major: *mut u8,
+            rows: i32,
+            k: i32,
+            batch: i32,
+            stream: *mut CUstream_st,
+        ) -> Result<()>;
     }
 }
 

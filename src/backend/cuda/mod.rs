@@ -2,7 +2,7 @@
 //!
 //! [`DualGemm::prepare`] binds [`Weights`], a [`DeviceMatrix`] and a [`DeviceBuffer`] for C to a kernel,
 //! [`DualGemm::launch`] queues it on a [`Stream`], and [`Graph::capture`] records launches. [`run`] does it all for
-//! operands on the host.
+//! operands on the host. A [`Quantizer`] makes a matrix of activations that are on the device already.
 //!
 //! Nothing here panics where there is no GPU: [`Device::open`] says what is missing. The device is always that of
 //! the stream; what is current on the calling thread neither matters nor changes.
@@ -24,6 +24,8 @@ mod host;
 mod interop;
 mod kernel;
 mod matrix;
+mod quantize;
+mod scales;
 mod stream;
 pub mod sys;
 mod weights;
@@ -39,6 +41,8 @@ pub use host::{OnDevice, run};
 pub use interop::cudarc_context;
 pub use kernel::{Kernel, KernelInfo, Mainloop, Scheduler};
 pub use matrix::DeviceMatrix;
+pub use quantize::Quantizer;
+pub use scales::{swizzle_scales, unswizzle_scales};
 pub use stream::Stream;
 pub use weights::{WeightFormat, Weights};
 

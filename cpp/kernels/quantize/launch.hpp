@@ -1,0 +1,83 @@
+// Checks and launches that quantiser and swizzle have in common.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <ios>
+
+#include <cuda_runtime_api.h>
+
+#include "error.hpp"
+#include "nvfp4_dual_gemm/dual_gemm.hpp"
+
+namespace nvfp4::detail {
+
+// Memory that a kernel reads or writes.
+struct Span {
+  char const* name;
+  void const* address;
+  std::size_t bytes;
+  std::size_t alignment;
+};
+
+inline void require_span(Span const& span) {
+  std::uintptr_t const address = reinterpret_cast<std::uintptr_t>(span.address);
+  if (address == 0) {
+    fail_argument(span.name, ": the address is null");
+  }
+  if (address % span.alignment != 0) {
+    fail_argument(span.name, ": address 0x", std::hex, address, std::dec, " is not a multiple of ", span.alignment);
+  }
+  if (span.bytes > UINTPTR_MAX - address) {
+    fail_argument(span.name, ": ", span.bytes, " bytes from address 0x", std::hex, address,
+                  " end beyond the address space");
+  }
+}
+
+inline void require_apart(Span const& a, Span const& b) {
+  std::uintptr_t const first = reinterpret_cast<std::uintptr_t>(a.address);
+  std::uintptr_t const second = reinterpret_cast<std::uintptr_t>(b.address);
+  if (first < second + b.bytes && second < first + a.bytes) {
+    fail_argument(a.name, " overlaps ", b.name);
+  }
+}
+
+// What one batch of scale factors is made of.
+struct Tiling {
+  unsigned blocks;        // scale factors of a row
+  unsigned atom_columns;  // atoms of a row
+  unsigned row_tiles;     // atoms of a column
+};
+
+inline Tiling tiling(int rows, int k, int batch) {
+  if (rows < 1) {
+    fail_argument("rows = ", rows, " is not positive");
+  }
+  if (k < NVFP4_SCALE_BLOCK || k % NVFP4_SCALE_BLOCK != 0) {
+    fail_argument("K = ", k, " is not a positive multiple of ", NVFP4_SCALE_BLOCK);
+  }
+  if (batch < 1 || batch > NVFP4_MAX_BATCH) {
+    fail_argument("batch = ", batch, " is not in 1..=", NVFP4_MAX_BATCH);
+  }
+  unsigned const blocks = static_cast<unsigned>(k) / NVFP4_SCALE_BLOCK;
+  unsigned const atom_columns = (blocks + NVFP4_SCALE_ATOM_BLOCKS - 1) / NVFP4_SCALE_ATOM_BLOCKS;
+  unsigned const row_tiles = (static_cast<unsigned>(rows) - 1) / NVFP4_SCALE_ATOM_ROWS + 1;
+  return {blocks, atom_columns, row_tiles};
+}
+
+inline unsigned grid_size(std::uint64_t thread_blocks, int rows, int k) {
+  if (thread_blocks > INT32_MAX) {
+    fail_argument("rows = ", rows, ", K = ", k, " need ", thread_blocks, " thread blocks, at most ", INT32_MAX,
+                  " can be launched");
+  }
+  return static_cast<unsigned>(thread_blocks);
+}
+
+template <class Parameters>
+void launch(void (*kernel)(Parameters), char const* name, dim3 grid, unsigned threads, Parameters parameters,
+            cudaStream_t stream) {
+  void* arguments[] = {&parameters};
+  check_cuda(cudaLaunchKernel(reinterpret_cast<void const*>(kernel), grid, dim3(threads), arguments, 0, stream), name);
+}
+
+}  // namespace nvfp4::detail
