@@ -335,7 +335,7 @@ const WRONG: &[(&[&str], &str)] = &[
     (&["quantize", "x.safetensors", "-o", "q", "--include", ""], "--include"),
     (&["quantize", "x.safetensors", "-o", "q.safetensors"], "no 2-D F32, F16 or BF16 tensor"),
     (&["quantize", "x.safetensors", "-o", "q", "--convention", "gguf"], "gguf"),
-    (&["verify", "--suite", "all"], "possible values: quick, contest, benchmark, decode"),
+    (&["verify", "--suite", "all"], "possible values: quick, contest, benchmark, decode, hopper"),
     (&["verify", "--isa", "neon"], "expected amx, avx512, avx2, portable or all"),
     (&["verify", "--backend", "exact", "--isa", "all"], "--isa picks a path of the cpu backend"),
     (&["verify", "--check", "0"], "would check nothing"),

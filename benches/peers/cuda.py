@@ -468,7 +468,7 @@ def serve(session):
         answers.write(json.dumps(message) + "\n")
         answers.flush()
 
-    say({"peers": PEERS, "versions": versions(), "tolerance": TOLERANCE, "rows": ROWS})
+    say({"peers": list(PEERS.items()), "versions": versions(), "tolerance": TOLERANCE, "rows": ROWS})
     for line in sys.stdin:
         request = json.loads(line)
         say(guarded(lambda: answer(session, request)))
