@@ -340,6 +340,8 @@ const WRONG: &[(&[&str], &str)] = &[
     (&["verify", "--backend", "exact", "--isa", "all"], "--isa picks a path of the cpu backend"),
     (&["verify", "--check", "0"], "would check nothing"),
     (&["bench", "--plot", "plot.png"], "must end in .svg"),
+    (&["bench", "--backend", "cpu", "--peers"], "--peers is for the cuda backend"),
+    (&["bench", "--peer", "cublas"], "--peers"),
     (&["bench", "--shpe", "1x1x16"], "a similar argument exists: '--shape'"),
     (&["doctor", "now"], "unexpected argument 'now'"),
 ];

@@ -17,6 +17,7 @@ Needs torch and triton; humming is looked for on PYTHONPATH.
 """
 
 import argparse
+import ctypes
 import gc
 import importlib
 import importlib.metadata
@@ -226,7 +227,7 @@ class Problem:
 
 def rotation(weight_bytes):
     """Copies that are more than four times the L2 cache."""
-    return 1 if arguments.warm else 4 * L2_BYTES // weight_bytes + 1
+    return 1 if arguments.warm else min(1024, 4 * L2_BYTES // weight_bytes + 1)
 
 
 # ---- Peers: each gives, by variant, what runs once on a copy of the weights, and the number of copies
@@ -352,17 +353,34 @@ class Graph:
                 run(copy)
         torch.cuda.synchronize()
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
+        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
             for node in range(self.nodes):
                 run(node % copies)
         torch.cuda.synchronize()
+        self.launch = self.plain_launch() or self.graph.replay
+
+    def plain_launch(self):
+        """cudaGraphLaunch alone, where torch gives the handle: its replay() sets random states by kernels, too."""
+        try:
+            handle = ctypes.c_void_p(self.graph.raw_cuda_graph_exec())
+            runtime = ctypes.CDLL(f"libcudart.so.{torch.version.cuda.split('.')[0]}")
+        except Exception as error:
+            note(f"graphs are launched by torch: {sentence(error)}")
+            return None
+
+        def launch():
+            code = runtime.cudaGraphLaunch(handle, ctypes.c_void_p(torch.cuda.current_stream().cuda_stream))
+            if code:
+                raise RuntimeError(f"cudaGraphLaunch: error {code}")
+
+        return launch
 
     def replays(self, count):
         """Microseconds a call of `count` replays, queued without a break."""
         events = [torch.cuda.Event(enable_timing=True) for _ in range(count + 1)]
         events[0].record()
         for event in events[1:]:
-            self.graph.replay()
+            self.launch()
             event.record()
         torch.cuda.synchronize()
         return [begin.elapsed_time(end) * 1e3 / self.nodes for begin, end in zip(events, events[1:])]
@@ -398,7 +416,7 @@ class Session:
         for variant, (run, copies) in variants.items():
             error = self.problem.error(run)
             graph = Graph(run, copies)
-            self.problem.error(lambda _, graph=graph: graph.graph.replay())
+            self.problem.error(lambda _, graph=graph: graph.launch())
             ready[variant] = (graph, run)
             answer[variant] = {"relative_error": error, "copies": copies, "nodes": graph.nodes}
         self.graphs[name] = ready

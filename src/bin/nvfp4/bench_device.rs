@@ -64,6 +64,8 @@ pub struct Row {
     pub cluster: [u32; 3],
     pub copies: usize,
     pub nodes: usize,
+    /// Whether weights come from DRAM: their copies are more than four times the L2.
+    pub cold: bool,
     #[serde(flatten)]
     pub timing: Timing,
     pub tflop_per_s: f64,
@@ -105,9 +107,10 @@ impl Report {
             "one copy of the weights, which may stay in L2"
         };
         format!(
-            "replays of CUDA graphs of at least {NODES} launches, timed by events, {caches}; {} in turns, times of \
-             all of them; {} data, seed {}, gate {}, C in {}{}",
+            "replays of CUDA graphs of at least {NODES} launches, timed by events, {caches}; {}{}; {} data, seed {}, \
+             gate {}, C in {}{}",
             output::count(self.rounds, "round"),
+            if self.peers.is_some() { ", each contender in turn" } else { "" },
             self.data,
             self.seed,
             self.gate,
@@ -149,7 +152,10 @@ pub fn run<T: Element>(
     };
     let (copy_rate, copy_bytes) = replay::copy_rate(&device, l2)?;
     let mut report = Report {
-        command: std::env::args().collect::<Vec<_>>().join(" "),
+        command: std::iter::once("nvfp4".to_owned())
+            .chain(std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()))
+            .collect::<Vec<_>>()
+            .join(" "),
         device: Hardware::of(&device, l2),
         state_after: None,
         data: args.data.to_string(),
@@ -247,6 +253,7 @@ impl Bench<'_> {
             cluster: plan.cluster(),
             copies: rotation.copies,
             nodes: rotation.nodes,
+            cold: rotation.cold,
             tflop_per_s: problem.flops() / timing.median / 1e12,
             gb_per_s,
             share_of_copy_rate: gb_per_s * 1e9 / self.copy_rate,
@@ -339,7 +346,7 @@ fn start_table(out: &Output, problems: &[Problem]) -> anyhow::Result<Table> {
             ("memory", 10, Align::Right),
             ("of copy rate", 12, Align::Right),
             ("replays", 7, Align::Right),
-            ("copies", 6, Align::Right),
+            ("copies", 9, Align::Right),
             ("grid", 9, Align::Left),
             ("cluster", 7, Align::Left),
             ("kernel", kernel_width, Align::Left),
@@ -360,7 +367,7 @@ fn print_row(out: &Output, table: &Table, row: &Row) -> anyhow::Result<()> {
             output::byte_rate(row.gb_per_s * 1e9),
             format!("{:.1} %", 100.0 * row.share_of_copy_rate),
             row.timing.runs.to_string(),
-            row.copies.to_string(),
+            format!("{} {}", row.copies, if row.cold { "cold" } else { "warm" }),
             times(row.grid),
             times(row.cluster),
             row.kernel.to_owned(),
@@ -413,6 +420,7 @@ pub mod tests {
                 cluster: [2, 1, 1],
                 copies: 7,
                 nodes: 49,
+                cold: true,
                 timing: timing(40e-6, 30e-6),
                 tflop_per_s: 750.0,
                 gb_per_s: 900.0,

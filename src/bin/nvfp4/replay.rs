@@ -14,6 +14,8 @@ use crate::measure::Repeat;
 
 /// Launches of a graph, at least: what a replay costs beside them is shared by all.
 pub const NODES: usize = 48;
+/// Weights that would take more copies than this are too small to be kept out of L2.
+const COPIES: usize = 1024;
 /// At most this many timed replays within a time budget, and at least so many.
 const REPLAYS: (usize, usize) = (5, 200);
 
@@ -23,13 +25,16 @@ pub struct Rotation {
     pub copies: usize,
     /// Launches of the graph: as many of each copy.
     pub nodes: usize,
+    /// Whether the copies together are more than four times the L2.
+    pub cold: bool,
 }
 
 impl Rotation {
     /// More than four times `l2` bytes of weights, each copy of `weight_bytes`; `warm`: one copy.
     pub fn new(l2: usize, weight_bytes: usize, warm: bool) -> Self {
-        let copies = if warm { 1 } else { 4 * l2 / weight_bytes.max(1) + 1 };
-        Rotation { copies, nodes: NODES.next_multiple_of(copies) }
+        let enough = 4 * l2 / weight_bytes.max(1) + 1;
+        let copies = if warm { 1 } else { enough.min(COPIES) };
+        Rotation { copies, nodes: NODES.next_multiple_of(copies), cold: copies >= enough }
     }
 }
 
@@ -136,7 +141,7 @@ fn replays_within(budget: Duration, seconds: f64) -> usize {
 /// size of what is copied.
 pub fn copy_rate(device: &Device, l2: usize) -> nvfp4_dual_gemm::Result<(f64, usize)> {
     let (free, _) = device.memory_now()?;
-    let bytes = (8 * l2).max(256 << 20).min(free / 8).max(1 << 20);
+    let bytes = (8 * l2).max(256 << 20).min(free / 8).next_multiple_of(1 << 20);
     let stream = Stream::new(device)?;
     let from = DeviceBuffer::<u8>::zeroed(bytes, &stream)?;
     let to = DeviceBuffer::<u8>::zeroed(bytes, &stream)?;
@@ -159,13 +164,17 @@ mod tests {
     #[test]
     fn copies_are_more_than_four_times_the_cache() {
         let l2 = 50 << 20;
-        for weights in [1, 14_155_776, 33_030_144, l2, 4 * l2, 5 * l2] {
-            let Rotation { copies, nodes } = Rotation::new(l2, weights, false);
+        for weights in [1 << 20, 14_155_776, 33_030_144, l2, 4 * l2, 5 * l2] {
+            let Rotation { copies, nodes, cold } = Rotation::new(l2, weights, false);
+            assert!(cold);
             assert!(copies * weights > 4 * l2, "{weights}: {copies} copies");
             assert!((copies - 1) * weights <= 4 * l2, "{weights}: {copies} copies");
             assert!(nodes >= NODES && nodes.is_multiple_of(copies), "{weights}: {nodes} nodes");
         }
-        assert_eq!(Rotation::new(l2, 33_030_144, true), Rotation { copies: 1, nodes: NODES });
+        let warm = Rotation { copies: 1, nodes: NODES, cold: false };
+        assert_eq!(Rotation::new(l2, 33_030_144, true), warm);
+        let small = Rotation { copies: COPIES, nodes: COPIES, cold: false };
+        assert_eq!(Rotation::new(l2, 1, false), small);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The device kernels and their peers as a page of Markdown, in the form of `benches/results`.
 
+use std::collections::BTreeMap;
+
 use crate::bench_device::{PeerRow, Report, Row};
 use crate::output;
 
@@ -13,6 +15,10 @@ pub fn page(report: &Report) -> String {
     for (title, least) in [("median", false), ("least", true)] {
         text += "\n";
         text += &table(report, title, least);
+    }
+    text += "\nVariants:\n";
+    for note in variants(report) {
+        text += &format!("- {note}\n");
     }
     let notes = left_out(report);
     if !notes.is_empty() {
@@ -102,6 +108,22 @@ fn cell(row: &Row, name: &str, ours: f64, least: bool) -> String {
     format!("{:.2} ({:.2}x)", time * 1e6, time / ours)
 }
 
+/// Our kernels and the peers' fastest variants, each with the shapes that they are for.
+fn variants(report: &Report) -> Vec<String> {
+    let mut shapes: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for row in &report.results {
+        let [m, n, k, _] = row.shape;
+        let mut note = |who: String| shapes.entry(who).or_default().push(format!("{m},{n},{k}"));
+        note(format!("ours, {}", row.kernel));
+        let mut names: Vec<&str> = row.peers.iter().map(|peer| peer.peer.as_str()).collect();
+        names.dedup();
+        for peer in names.into_iter().filter_map(|name| row.fastest(name)) {
+            note(format!("{}, {}", peer.peer, peer.variant));
+        }
+    }
+    shapes.into_iter().map(|(who, shapes)| format!("{who}: {}", shapes.join("; "))).collect()
+}
+
 fn left_out(report: &Report) -> Vec<String> {
     let mut notes: Vec<String> = Vec::new();
     for row in &report.results {
@@ -154,6 +176,7 @@ mod tests {
             page.contains("| 256,4096,7168 | 30.00 | 1000 | 1200 | 45.00 (1.50x) | – |"),
             "{page}"
         );
+        assert!(page.contains("- cublas, two GEMMs: 256,4096,7168\n"), "{page}");
         assert!(page.contains("- humming, 256,4096,7168: no module"), "{page}");
         assert!(page.starts_with("# The CUDA backend and its peers: A GPU\n"), "{page}");
     }
