@@ -132,6 +132,19 @@ impl Device {
         Ok((free, total))
     }
 
+    /// Bytes of the L2 cache.
+    ///
+    /// # Errors
+    /// [`Error::CudaCall`].
+    pub fn l2_cache(&self) -> Result<usize> {
+        let mut bytes = 0;
+        // SAFETY: writes one int; a wrong number of a device is an error.
+        check("cudaDeviceGetAttribute", unsafe {
+            cudart::cudaDeviceGetAttribute(&mut bytes, cudart::cudaDevAttrL2CacheSize, self.ordinal)
+        })?;
+        Ok(usize::try_from(bytes).unwrap_or(0))
+    }
+
     /// Whether a kernel of this build runs on the device: SASS for one architecture runs on no other.
     pub fn supports_kernels(&self) -> bool {
         kernel::Kernel::all().any(|kernel| kernel.runs_on(self))

@@ -229,6 +229,11 @@ impl DualGemm {
         self.plan.launch_shape().grid
     }
 
+    /// Thread blocks of a cluster of a launch.
+    pub fn cluster(&self) -> [u32; 3] {
+        self.plan.launch_shape().cluster
+    }
+
     /// The size; K as it is on the device.
     pub fn problem(&self) -> Problem {
         self.problem

@@ -125,6 +125,8 @@ pub enum Suite {
     Benchmark,
     /// M = 1, 2, 4, 8, 16 with N = 4096, K = 7168.
     Decode,
+    /// The four benchmark shapes, and M = 1, 8, 16, 32, 64 with N = 4096, K = 7168.
+    Hopper,
 }
 
 impl Suite {
@@ -146,6 +148,10 @@ impl Suite {
             Suite::Contest => CONTEST_TESTS.to_vec(),
             Suite::Benchmark => CONTEST_BENCHMARKS.to_vec(),
             Suite::Decode => [1, 2, 4, 8, 16].map(|m| problem((m, 4096, 7168, 1))).to_vec(),
+            Suite::Hopper => {
+                let decode = [1, 8, 16, 32, 64].map(|m| problem((m, 4096, 7168, 1)));
+                CONTEST_BENCHMARKS.into_iter().chain(decode).collect()
+            }
         }
     }
 }

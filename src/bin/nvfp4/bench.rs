@@ -3,13 +3,15 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use serde::Serialize;
 
 use nvfp4_dual_gemm::synth::{CONTEST_SEED, Data, Operands};
 use nvfp4_dual_gemm::{Backend, DType, Element, Gate, Problem, bf16, f16};
 
 use crate::args::{IsaArg, Suite, gate_text, shape_text};
+#[cfg(feature = "cuda")]
+use crate::bench_device;
 use crate::check::{Exact, Rows};
 use crate::engine::{self, Engine};
 use crate::measure::{Repeat, Timing, measure};
@@ -24,52 +26,72 @@ use crate::{args, machine};
 /// The roofline is the larger of packed bytes over DRAM read bandwidth and operations over the peak
 /// of the fastest unit of the instruction set, both measured on the spot. Caches are emptied before
 /// each run unless --warm is given. Two rows of each result are checked against the exact oracle.
+///
+/// A GPU is timed by its own clock, over replays of CUDA graphs of many launches, which read one of several copies of
+/// the weights in turn: together they are more than four times its L2 cache (--warm: one copy). --peers measures
+/// cuBLAS, Humming and Triton in the same run.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   nvfp4 bench                                   the contest's four benchmark shapes
   nvfp4 bench --suite decode --plot decode.svg
-  nvfp4 bench --shape 16x2880x2880 --isa all --threads 1")]
+  nvfp4 bench --shape 16x2880x2880 --isa all --threads 1
+  nvfp4 bench --backend cuda --suite hopper --peers --markdown hopper.md")]
 pub struct Args {
     /// Size to measure; may be given several times
     #[arg(long, value_name = "MxNxK[xL]", value_parser = args::shape)]
-    shape: Vec<Problem>,
+    pub shape: Vec<Problem>,
     /// Lists of sizes to measure [default: benchmark, without --shape]
     #[arg(long, value_delimiter = ',')]
-    suite: Vec<Suite>,
+    pub suite: Vec<Suite>,
     /// auto, cpu, exact or cuda
     #[arg(long, default_value = "auto")]
-    backend: Backend,
+    pub backend: Backend,
     /// Kernel of the cuda backend, by the name or the number that `nvfp4 doctor` shows [default: by the shape]
     #[arg(long, value_name = "NAME")]
-    kernel: Option<String>,
+    pub kernel: Option<String>,
     /// Instruction sets of the cpu backend: amx, avx512, avx2, portable, all [default: the fastest]
     #[arg(long, value_delimiter = ',', value_parser = args::isa)]
-    isa: Vec<IsaArg>,
+    pub isa: Vec<IsaArg>,
     /// Draw times over roofline into this SVG file
     #[arg(long, value_name = "FILE.svg")]
-    plot: Option<PathBuf>,
+    pub plot: Option<PathBuf>,
+    /// Measure the peers of this script, too, in turns and over the same operands; python3 (or $PYTHON) runs it
+    #[arg(long, value_name = "SCRIPT", num_args = 0..=1, default_missing_value = "benches/peers/cuda.py")]
+    pub peers: Option<PathBuf>,
+    /// Only these peers of the script: cublas, humming, dequantise, triton
+    #[arg(long, value_name = "NAME", value_delimiter = ',', requires = "peers")]
+    pub peer: Vec<String>,
+    /// Rounds of a GPU's times, in turns with the peers [default: 3 with --peers, else 1]
+    #[arg(long, value_name = "N", value_parser = args::repeat)]
+    pub rounds: Option<usize>,
+    /// Let a launch on a GPU begin under the end of the one before (programmatic dependent launch)
+    #[arg(long)]
+    pub programmatic: bool,
+    /// Write what was measured on a GPU into this file
+    #[arg(long, value_name = "FILE.md")]
+    pub markdown: Option<PathBuf>,
     /// Leave operands in the caches between runs
     #[arg(long)]
-    warm: bool,
+    pub warm: bool,
     /// contest: codes ±{0, .5, 1, 1.5}, scales in [0, 1); full: all codes and scale bytes
     #[arg(long, value_name = "KIND", default_value = "contest")]
-    data: Data,
+    pub data: Data,
     /// Same seed, same operands, on every machine
     #[arg(long, default_value_t = CONTEST_SEED)]
-    seed: u64,
+    pub seed: u64,
     /// silu, gpt-oss, gelu-tanh or clamped:LIMIT,ALPHA,BETA
     #[arg(long, default_value = "silu", value_parser = args::gate)]
-    gate: Gate,
+    pub gate: Gate,
     /// Type of C: f16, bf16 or f32
     #[arg(long, value_name = "TYPE", default_value = "f16")]
-    out_dtype: DType,
-    /// Timed runs of each, after one that does not count [default: as many as fit a second]
+    pub out_dtype: DType,
+    /// Timed runs of each, after one that does not count [default: as many as fit a second]; on a GPU, replays a round
     #[arg(long, value_name = "N", value_parser = args::repeat)]
-    repeat: Option<usize>,
+    pub repeat: Option<usize>,
     /// Threads to use [default: RAYON_NUM_THREADS, or else all CPUs]
     #[arg(long, value_name = "N", value_parser = args::threads)]
-    threads: Option<usize>,
+    pub threads: Option<usize>,
 }
 
 #[derive(Serialize)]
@@ -134,6 +156,19 @@ fn with_type<T: Element>(args: &Args, out: &Output) -> anyhow::Result<()> {
     }
     for problem in &problems {
         machine::ensure_fits(problem, T::DTYPE.size())?;
+    }
+    #[cfg(feature = "cuda")]
+    if let [Engine::Cuda(kernel)] = engines.chosen[..] {
+        return bench_device::run::<T>(args, kernel, &problems, out);
+    }
+    let of_a_device = [
+        ("--peers", args.peers.is_some()),
+        ("--rounds", args.rounds.is_some()),
+        ("--programmatic", args.programmatic),
+        ("--markdown", args.markdown.is_some()),
+    ];
+    if let Some((option, _)) = of_a_device.iter().find(|(_, given)| *given) {
+        bail!("{option} is for the cuda backend, not for {}", engines.chosen[0]);
     }
 
     let progress = Progress::spinner("measuring DRAM and peaks");

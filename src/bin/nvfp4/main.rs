@@ -4,6 +4,8 @@
 
 mod args;
 mod bench;
+#[cfg(feature = "cuda")]
+mod bench_device;
 mod check;
 mod doctor;
 mod engine;
@@ -14,12 +16,18 @@ mod machine;
 mod measure;
 mod mlp;
 mod output;
+#[cfg(feature = "cuda")]
+mod peers;
 mod plot;
 mod progress;
 mod quantize;
+#[cfg(feature = "cuda")]
+mod replay;
 mod roofline;
 mod run;
 mod verify;
+#[cfg(feature = "cuda")]
+mod versus;
 
 use std::io::{self, Write};
 use std::process::ExitCode;

@@ -16,6 +16,16 @@ pub struct Timing {
     pub warmed_up: bool,
 }
 
+impl Timing {
+    /// Of times in any order, after a run that does not count; `None` where there are none.
+    pub fn of(mut times: Vec<f64>) -> Option<Self> {
+        times.sort_by(f64::total_cmp);
+        let runs = times.len();
+        let median = (times.get(runs.checked_sub(1)? / 2)? + times.get(runs / 2)?) / 2.0;
+        Some(Timing { median, min: times[0], runs, warmed_up: true })
+    }
+}
+
 /// How often to run.
 #[derive(Debug, Clone, Copy)]
 pub enum Repeat {
@@ -47,11 +57,12 @@ pub fn measure<E>(
         Ok(start.elapsed())
     };
     let first = timed()?;
+    let seconds = first.as_secs_f64();
+    let single = Timing { median: seconds, min: seconds, runs: 1, warmed_up: false };
     if let Repeat::For(budget) = repeat
         && first > 5 * budget
     {
-        let seconds = first.as_secs_f64();
-        return Ok(Timing { median: seconds, min: seconds, runs: 1, warmed_up: false });
+        return Ok(single);
     }
     let mut times = Vec::new();
     let start = Instant::now();
@@ -65,15 +76,23 @@ pub fn measure<E>(
             break;
         }
     }
-    times.sort_by(f64::total_cmp);
-    let runs = times.len();
-    let median = (times[(runs - 1) / 2] + times[runs / 2]) / 2.0;
-    Ok(Timing { median, min: times[0], runs, warmed_up: true })
+    Ok(Timing::of(times).unwrap_or(single))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_median_is_in_the_middle_or_between_two() {
+        let median = |times: &[f64]| Timing::of(times.to_vec()).map(|timing| timing.median);
+        assert_eq!(median(&[]), None);
+        assert_eq!(median(&[3.0]), Some(3.0));
+        assert_eq!(median(&[9.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median(&[9.0, 4.0, 1.0, 2.0]), Some(3.0));
+        let timing = Timing::of(vec![9.0, 1.0, 2.0]).unwrap();
+        assert_eq!((timing.min, timing.runs), (1.0, 3));
+    }
 
     #[test]
     fn one_run_to_warm_up_and_n_to_count() {
