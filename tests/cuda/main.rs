@@ -7,6 +7,7 @@
 mod command;
 mod examples;
 mod gemm;
+mod hardware;
 mod harness;
 mod host;
 #[cfg(feature = "cudarc")]
@@ -30,6 +31,7 @@ fn main() {
     tests.extend(command::all());
     tests.extend(examples::all());
     tests.extend(plan::all());
+    tests.extend(hardware::all());
     tests.extend(quantize::all());
     tests.extend(gemm::all());
     harness::main(tests);

@@ -1,0 +1,200 @@
+//! Streams, long replays, several devices, and errors that a context does not survive.
+
+use std::process::Command;
+use std::sync::Arc;
+
+use nvfp4_dual_gemm::cuda::{
+    Device, DeviceBuffer, DeviceMatrix, DeviceView, DualGemm, Event, Graph, Options, Stream,
+    WeightFormat, Weights,
+};
+use nvfp4_dual_gemm::synth::{Data, Operands};
+use nvfp4_dual_gemm::{Error, Problem, f16, reference};
+
+use crate::harness::{Needs, Test, device, tests};
+use crate::problem;
+
+pub fn all() -> Vec<Test> {
+    let mut all = tests![Needs::Kernels;
+        a_graph_replays_a_thousand_times, one_plan_serves_two_streams_in_turn, two_streams_at_once,
+        a_sticky_error_stays_an_error];
+    let devices = supported();
+    let mut two = Test::new("plans_on_two_devices", Needs::Kernels, plans_on_two_devices);
+    if devices.len() < 2 {
+        two = two.not_here(format!(
+            "needs two devices that kernels are built for; there are {}",
+            devices.len()
+        ));
+    }
+    all.push(two);
+    all
+}
+
+fn supported() -> Vec<Device> {
+    let mut devices = Device::all().unwrap_or_default();
+    devices.retain(Device::supports_kernels);
+    devices
+}
+
+/// Operands on a device, and what comes of them.
+struct Layer {
+    a: DeviceMatrix,
+    weights: Weights,
+    c: DeviceBuffer<f16>,
+    exact: Vec<f16>,
+}
+
+impl Layer {
+    fn new(shape: Problem, seed: u64, stream: &Stream) -> Self {
+        let operands = Operands::generate(shape, Data::Full, seed).unwrap();
+        let format = WeightFormat::Separate;
+        Layer {
+            a: DeviceMatrix::upload(&operands.a, stream).unwrap(),
+            weights: Weights::prepare(&operands.b1, &operands.b2, format, stream).unwrap(),
+            c: DeviceBuffer::alloc(shape.m * shape.n, stream.device()).unwrap(),
+            exact: reference::exact(&operands.gemm().unwrap()),
+        }
+    }
+
+    fn plan(&self) -> DualGemm {
+        DualGemm::prepare(&self.weights, &self.a, &self.c, &Options::default()).unwrap()
+    }
+
+    fn check(&self, stream: &Stream) {
+        let comparison = reference::compare(&self.c.to_vec(stream).unwrap(), &self.exact);
+        assert!(comparison.passes(), "{comparison:?}");
+    }
+
+    fn poison(&self, stream: &Stream) {
+        self.c.fill_bytes(0xff, stream).unwrap();
+    }
+}
+
+/// Two plans in one graph. Fewer replays where each takes milliseconds.
+fn a_graph_replays_a_thousand_times() {
+    let device = device();
+    let stream = Stream::new(&device).unwrap();
+    let layers = [
+        Layer::new(problem(5, 96, 288, 1), 1, &stream),
+        Layer::new(problem(70, 40, 96, 1), 2, &stream),
+    ];
+    let plans = layers.each_ref().map(Layer::plan);
+    let graph =
+        Graph::capture(&stream, |stream| plans.iter().try_for_each(|plan| plan.launch(stream)))
+            .unwrap();
+    let replays = if device.is_emulated() { 20 } else { 1000 };
+    for replay in 1..=replays {
+        let checked = replay % (replays / 10) == 0;
+        if checked {
+            layers.iter().for_each(|layer| layer.poison(&stream));
+        }
+        graph.launch(&stream).unwrap();
+        if checked {
+            layers.iter().for_each(|layer| layer.check(&stream));
+        }
+    }
+}
+
+/// Launches of one plan follow each other, on whatever streams: they may share a workspace.
+fn one_plan_serves_two_streams_in_turn() {
+    let device = device();
+    let streams = [Stream::new(&device).unwrap(), Stream::new(&device).unwrap()];
+    let layer = Layer::new(problem(20, 128, 320, 1), 3, &streams[0]);
+    let plan = layer.plan();
+    streams[0].synchronize().unwrap();
+    for _ in 0..4 {
+        for (here, other) in [(&streams[0], &streams[1]), (&streams[1], &streams[0])] {
+            layer.poison(here);
+            plan.launch(here).unwrap();
+            let done = Event::new(&device).unwrap();
+            done.record(here).unwrap();
+            other.wait(&done).unwrap();
+        }
+    }
+    layer.check(&streams[0]);
+}
+
+/// Two plans, each on a stream of its own, both queued before either is waited for.
+fn two_streams_at_once() {
+    let device = device();
+    let streams = [Stream::new(&device).unwrap(), Stream::new(&device).unwrap()];
+    let layers = [
+        Layer::new(problem(33, 128, 512, 1), 4, &streams[0]),
+        Layer::new(problem(3, 200, 256, 1), 5, &streams[1]),
+    ];
+    let plans = layers.each_ref().map(Layer::plan);
+    for _ in 0..if device.is_emulated() { 2 } else { 200 } {
+        for (plan, stream) in plans.iter().zip(&streams) {
+            plan.launch(stream).unwrap();
+        }
+    }
+    for (layer, stream) in layers.iter().zip(&streams) {
+        layer.check(stream);
+    }
+}
+
+/// Set in the process whose context is lost.
+const VICTIM: &str = "NVFP4_TEST_STICKY";
+
+/// A kernel that reads memory that is none. CUDA refuses every later call of the process.
+fn a_sticky_error_stays_an_error() {
+    if std::env::var_os(VICTIM).is_none() {
+        // The same test in a process of its own: by the harness's name for it where it runs under the emulator.
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.env(VICTIM, "1").args(["--exact", "a_sticky_error_stays_an_error"]);
+        let output = command.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{}\n{text}", output.status);
+        return;
+    }
+    let device = device();
+    let stream = Stream::new(&device).unwrap();
+    let layer = Layer::new(problem(4, 96, 64, 1), 6, &stream);
+    let length = layer.a.codes().len();
+    let nowhere = (1usize << 46) as *mut std::ffi::c_void;
+    // SAFETY: none: this is the mistake.
+    let codes =
+        unsafe { DeviceView::<u8>::from_raw(nowhere, length, &device, Arc::new(())) }.unwrap();
+    let a = DeviceMatrix::from_parts(1, 4, 64, codes, layer.a.scales().clone(), 1.0).unwrap();
+    let plan = DualGemm::prepare(&layer.weights, &a, &layer.c, &Options::default()).unwrap();
+    // An emulator may notice at the launch already.
+    let first = plan.launch(&stream).and_then(|()| stream.synchronize()).unwrap_err();
+    let words = first.to_string();
+    assert!(matches!(first, Error::CudaCall { .. }), "{words}");
+    for error in [
+        stream.synchronize().unwrap_err(),
+        plan.launch(&stream).and_then(|()| stream.synchronize()).unwrap_err(),
+        layer.c.to_vec(&stream).unwrap_err(),
+        DeviceBuffer::<u8>::alloc(16, &device).unwrap_err(),
+    ] {
+        assert!(matches!(error, Error::CudaCall { .. }), "{error}");
+    }
+    // Buffers, plan and stream are dropped now, without a panic.
+}
+
+/// Whatever device is current, and operands of one device are not those of another.
+fn plans_on_two_devices() {
+    let devices = supported();
+    let mut made = Vec::new();
+    for (i, device) in devices.iter().enumerate() {
+        let stream = Stream::new(device).unwrap();
+        let layer = Layer::new(problem(40, 160, 544, 1), 10 + i as u64, &stream);
+        let plan = layer.plan();
+        made.push((stream, layer, plan));
+    }
+    // The first device is current; each plan goes to its own.
+    for (stream, layer, plan) in &made {
+        layer.poison(stream);
+        plan.launch(stream).unwrap();
+    }
+    for (stream, layer, _) in &made {
+        layer.check(stream);
+    }
+    let ((stream, first, _), (_, second, plan)) = (&made[0], &made[1]);
+    let wrong = |error: Error| {
+        assert!(matches!(error, Error::CudaWrongDevice { .. }), "{error}");
+    };
+    wrong(plan.launch(stream).unwrap_err());
+    let options = Options::default();
+    wrong(DualGemm::prepare(&second.weights, &first.a, &second.c, &options).unwrap_err());
+    wrong(DualGemm::prepare(&second.weights, &second.a, &first.c, &options).unwrap_err());
+}
