@@ -7,6 +7,7 @@
 #include "cute/atom/mma_atom.hpp"
 #include "cute/atom/mma_traits_sm90_gmma.hpp"
 #include "cute/tensor.hpp"
+#include "sm90/bulk.hpp"
 #include "sm90/params.hpp"
 #include "sm90/tile.hpp"
 #include "sm90/widening.hpp"
@@ -42,6 +43,7 @@ class Consumer {
       cute::Shape<cute::Int<Tile::kTokens>, cute::Int<kGroupK>, cute::Int<Tile::kStages * Tile::kGroups>>{}));
   static constexpr int kInstructions = kGroupK / 16;
   static constexpr int kOwnGroups = Tile::kGroups / Tile::kSlices;  // of a stage
+  static constexpr int kChainGroups = 16;                           // see Bulk
 
  public:
   static constexpr int kAccumulators = Tile::kTokens / 2;  // of a thread
@@ -120,18 +122,29 @@ class Consumer {
     // An even number of groups a turn of the loop, so that each finds its fragment at compile time.
     constexpr int kStepsPerTurn = kOwnGroups == 1 ? 2 : kOwnGroups;
     constexpr int kTilesPerTurn = kStepsPerTurn / kOwnGroups;
+    constexpr int kTilesPerChain = kChainGroups / kOwnGroups;
+    static_assert(kTilesPerChain % kTilesPerTurn == 0);
+    Bulk<kAccumulators> bulk;
     int tile = 0;
-    for (; tile + kTilesPerTurn <= k_tiles_; tile += kTilesPerTurn) {
-      for_each(make_seq<kStepsPerTurn>{}, [&](auto i) {
-        step(fragments[i % 2], Int<i % kOwnGroups>{}, tile == 0 && i == 0,
-             tile + kTilesPerTurn == k_tiles_ && i == kStepsPerTurn - 1);
-      });
+    while (true) {
+      int const end = k_tiles_ - tile < kTilesPerChain ? k_tiles_ : tile + kTilesPerChain;
+      for (; tile + kTilesPerTurn <= end; tile += kTilesPerTurn) {
+        for_each(make_seq<kStepsPerTurn>{}, [&](auto i) {
+          step(fragments[i % 2], Int<i % kOwnGroups>{}, tile == 0 && i == 0,
+               tile + kTilesPerTurn == k_tiles_ && i == kStepsPerTurn - 1);
+        });
+      }
+      if (kTilesPerTurn > 1 && tile < end) {
+        step(fragments[0], Int<0>{}, tile == 0, true);
+      }
+      warpgroup_wait<0>();
+      warpgroup_fence_operand(accumulator);
+      if (end == k_tiles_) {
+        break;
+      }
+      bulk.take(sums);
     }
-    if (kTilesPerTurn > 1 && tile < k_tiles_) {
-      step(fragments[0], Int<0>{}, tile == 0, true);
-    }
-    warpgroup_wait<0>();
-    warpgroup_fence_operand(accumulator);
+    bulk.give_back(sums);
   }
 
  private:
