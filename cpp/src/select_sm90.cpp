@@ -14,11 +14,11 @@ namespace {
 constexpr double kClocksPerMicrosecond = 1780;  // under load
 constexpr double kBytesPerMicrosecond = 2.5e6;  // of packed weights, from DRAM
 
-// Of a warpgroup and 64 of K. Two clocks a token multiply; widening takes a share of the tensor cores' time, and all of
-// it where tokens are few.
+// Of a warpgroup and 64 of K. Two clocks a token multiply; widening takes a share of the tensor cores' time, which the
+// warpgroups divide, and all of it where tokens are few.
 constexpr double kMultiplyClocksPerToken = 2;
 constexpr double kWidenClocks = 175;
-constexpr double kWidenClocksExposed = 45;  // with up to 128 tokens; behind 256 they are hidden
+constexpr double kWidenClocksExposed = 140;  // with up to 128 tokens; behind 256 they are hidden
 
 // Of a tile, in microseconds: until the first stage is there, the exchange of sums between the CTAs that split K, and
 // the elements of C that are written in one.
@@ -38,7 +38,7 @@ double microseconds(nvfp4_problem const& problem, TileShape const& tile, int spl
   double const waves = ceil_div(token_tiles * column_tiles * problem.batch, clusters_at_once);
 
   double const warpgroups = tile.columns / 32;
-  double const multiply = kMultiplyClocksPerToken * tile.tokens + (tile.tokens < 256 ? kWidenClocksExposed : 0);
+  double const multiply = kMultiplyClocksPerToken * tile.tokens + (tile.tokens < 256 ? kWidenClocksExposed / warpgroups : 0);
   double const groups = ceil_div(ceil_div(problem.k, tile.k), splits) * tile.k / 64;
   double const mainloop = groups * warpgroups * std::max(multiply, kWidenClocks) / kClocksPerMicrosecond;
 

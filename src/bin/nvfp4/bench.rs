@@ -57,7 +57,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE.svg")]
     pub plot: Option<PathBuf>,
     /// Measure the peers of this script, too, in turns and over the same operands; python3 (or $PYTHON) runs it
-    #[arg(long, value_name = "SCRIPT", num_args = 0..=1, default_missing_value = "benches/peers/cuda.py")]
+    #[arg(long, value_name = "SCRIPT", num_args = 0..=1, default_missing_value = "benches/peers/gpu.py")]
     pub peers: Option<PathBuf>,
     /// Only these peers of the script: cublas, humming, dequantise, triton
     #[arg(long, value_name = "NAME", value_delimiter = ',', requires = "peers")]

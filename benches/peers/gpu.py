@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What a user would otherwise run on a GPU: the SwiGLU dual GEMM over NVFP4 weights and fp16 activations.
 
-    python3 benches/peers/cuda.py [--peers NAME,...] [--rounds R] [--budget S] [--warm] [--json FILE] M,N,K [M,N,K ...]
+    python3 benches/peers/gpu.py [--peers NAME,...] [--rounds R] [--budget S] [--warm] [--json FILE] M,N,K [M,N,K ...]
 
 `nvfp4 bench --backend cuda --peers` starts it with --serve and takes turns with it, over the same operands. Every time
 is that of a node of a CUDA graph, by events around its replays. Weights rotate over so many copies that they hold four
