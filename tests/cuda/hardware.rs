@@ -142,7 +142,8 @@ fn a_sticky_error_stays_an_error() {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.env(VICTIM, "1").args(["--exact", "a_sticky_error_stays_an_error"]);
         let output = command.output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        let text =
+            String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{}\n{text}", output.status);
         return;
     }
