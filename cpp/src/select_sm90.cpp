@@ -38,7 +38,8 @@ double microseconds(nvfp4_problem const& problem, TileShape const& tile, int spl
   double const waves = ceil_div(token_tiles * column_tiles * problem.batch, clusters_at_once);
 
   double const warpgroups = tile.columns / 32;
-  double const multiply = kMultiplyClocksPerToken * tile.tokens + (tile.tokens < 256 ? kWidenClocksExposed / warpgroups : 0);
+  double const exposed = tile.tokens < 256 ? kWidenClocksExposed / warpgroups : 0;
+  double const multiply = kMultiplyClocksPerToken * tile.tokens + exposed;
   double const groups = ceil_div(ceil_div(problem.k, tile.k), splits) * tile.k / 64;
   double const mainloop = groups * warpgroups * std::max(multiply, kWidenClocks) / kClocksPerMicrosecond;
 

@@ -2,8 +2,9 @@
 //
 // A word holds the codes n0..n7 of consecutive k, n0 lowest. Sign and magnitude of a code go to bits 15 and 11..9 of
 // an fp16: the number is then code * 2^-14, its subnormal included. That is within one byte, so that masks work on four
-// codes at a time; the bytes of n_j and n_{j+4} become the high ones of pair j. A scale factor's bits go to 14..7 likewise: scale * 2^-8. It is multiplied by 2^15, for products not to
-// leave fp16: code * scale * 2^-7 is a multiple of 2^-17 up to 21, with at most six significant bits.
+// codes at a time; the bytes of n_j and n_{j+4} become the high ones of pair j. A scale factor's bits go to 14..7
+// likewise: scale * 2^-8. It is multiplied by 2^15, for products not to leave fp16: code * scale * 2^-7 is a multiple of
+// 2^-17 up to 21, with at most six significant bits.
 //
 // K order. Of each 64 consecutive k, thread c = 0..3 of a fragment's row owns 16c..16c+15: one scale block, two words.
 // Instruction i = 0..3 of K = 16 takes pairs 2(i%2) and 2(i%2)+1 of word i/2, so that its k position

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "nvfp4_dual_gemm/dual_gemm.hpp"
+#include "sm90/arrangement.hpp"
 #include "table.hpp"
 
 using nvfp4::Problem;
@@ -129,6 +130,45 @@ TEST_CASE("select: Hopper has kernels of its own, for separate weights") {
     CHECK(nvfp4::detail::kKernelTable[kernel].compute_capability == 90);
     CHECK(select_kernel({m, 4096, 7168, 1}, NVFP4_WEIGHTS_INTERLEAVED, 90, 132) == NVFP4_KERNEL_AUTO);
   }
+}
+
+// What was the fastest on an H100 (docs/hopper-tuning.md).
+TEST_CASE("select: Hopper's choice for measured shapes") {
+  struct Row {
+    Problem problem;
+    nvfp4_kernel kernel;
+    int splits;
+  };
+  constexpr Row kRows[] = {
+      {{256, 4096, 7168, 1}, NVFP4_KERNEL_sm90_widened_256x64_k64_s1, 2},
+      {{512, 4096, 7168, 1}, NVFP4_KERNEL_sm90_widened_256x64_k64_s1, 1},
+      {{256, 3072, 4096, 1}, NVFP4_KERNEL_sm90_widened_128x96_k64_s1, 2},
+      {{512, 3072, 7168, 1}, NVFP4_KERNEL_sm90_widened_128x96_k64_s1, 1},
+      {{1, 4096, 7168, 1}, NVFP4_KERNEL_sm90_widened_8x64_k128_s2, 2},
+      {{8, 4096, 7168, 1}, NVFP4_KERNEL_sm90_widened_8x64_k128_s2, 2},
+      {{16, 4096, 7168, 1}, NVFP4_KERNEL_sm90_widened_16x64_k128_s2, 2},
+      {{32, 4096, 7168, 1}, NVFP4_KERNEL_sm90_widened_32x64_k128_s2, 2},
+      {{64, 4096, 7168, 1}, NVFP4_KERNEL_sm90_widened_64x64_k128_s2, 2},
+  };
+  // As an H100 reports them.
+  nvfp4::detail::Residency const residency{132, {0, 132, 66, 39, 30, 22, 18, 16, 15}};
+  for (Row const& row : kRows) {
+    CAPTURE(row.problem.m);
+    CAPTURE(row.problem.n);
+    CHECK(select_kernel(row.problem, NVFP4_WEIGHTS_SEPARATE, 90, 132) == row.kernel);
+    nvfp4::detail::KernelRow const& kernel = nvfp4::detail::kKernelTable[row.kernel];
+    auto const arrangement = nvfp4::sm90::arrange(row.problem, {kernel.tile_m, kernel.tile_n, kernel.tile_k}, residency);
+    CHECK(arrangement.splits == row.splits);
+    CHECK(arrangement.multicast == 1);
+  }
+}
+
+TEST_CASE("select: Hopper splits no K that is not there, and no cluster that does not fit") {
+  nvfp4::detail::Residency const one{132, {0, 132}};
+  CHECK(nvfp4::sm90::arrange({8, 64, 7168, 1}, {8, 64, 128}, one).splits == 1);
+  nvfp4::detail::Residency const all{132, {0, 132, 66, 39, 30, 22, 18, 16, 15}};
+  CHECK(nvfp4::sm90::arrange({8, 64, 128, 1}, {8, 64, 128}, all).splits == 1);
+  CHECK(nvfp4::sm90::arrange({8, 64, 160, 1}, {8, 64, 128}, all).splits <= 2);
 }
 
 TEST_CASE("select: no kernel for other architectures") {
