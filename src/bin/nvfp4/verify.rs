@@ -24,14 +24,15 @@ use crate::{args, machine};
 Examples:
   nvfp4 verify                                   odd shapes, every instruction set: seconds
   nvfp4 verify --suite contest                   the contest's ten test shapes
+  nvfp4 verify --suite contest,hopper,quick --backend cuda --check all
   nvfp4 verify --shape 7x100x2880 --gate gpt-oss --isa avx2 --check all")]
 pub struct Args {
     /// Size to check; may be given several times
     #[arg(long, value_name = "MxNxK[xL]", value_parser = args::shape)]
     shape: Vec<Problem>,
-    /// List of sizes to check [default: quick, without --shape]
-    #[arg(long)]
-    suite: Option<Suite>,
+    /// Lists of sizes to check [default: quick, without --shape]
+    #[arg(long, value_delimiter = ',')]
+    suite: Vec<Suite>,
     /// auto, cpu, exact or cuda
     #[arg(long, default_value = "cpu")]
     backend: Backend,
@@ -108,10 +109,9 @@ fn with_type<T: Element>(args: &Args, out: &Output) -> anyhow::Result<()> {
     let isas = if all { &[IsaArg::All][..] } else { &args.isa };
     let engines = engine::choose(args.backend, isas, args.kernel.as_deref())?;
     let mut problems = args.shape.clone();
-    match args.suite {
-        Some(suite) => problems.extend(suite.problems()),
-        None if problems.is_empty() => problems = Suite::Quick.problems(),
-        None => {}
+    problems.extend(args.suite.iter().flat_map(|suite| suite.problems()));
+    if problems.is_empty() {
+        problems = Suite::Quick.problems();
     }
     for problem in &problems {
         machine::ensure_fits(problem, T::DTYPE.size())?;
