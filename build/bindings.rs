@@ -36,6 +36,7 @@ const FUNCTIONS: &[&str] = &[
     "cudaMallocHost",
     "cudaMemGetInfo",
     "cudaMemcpy",
+    "cudaMemcpy2DAsync",
     "cudaMemcpyAsync",
     "cudaMemset",
     "cudaMemsetAsync",

@@ -555,6 +555,18 @@ unsafe extern "C" {
     ) -> cudaError_t;
 }
 unsafe extern "C" {
+    pub fn cudaMemcpy2DAsync(
+        dst: *mut ::std::os::raw::c_void,
+        dpitch: usize,
+        src: *const ::std::os::raw::c_void,
+        spitch: usize,
+        width: usize,
+        height: usize,
+        kind: cudaMemcpyKind,
+        stream: cudaStream_t,
+    ) -> cudaError_t;
+}
+unsafe extern "C" {
     pub fn cudaMemset(
         devPtr: *mut ::std::os::raw::c_void,
         value: ::std::os::raw::c_int,

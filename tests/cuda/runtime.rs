@@ -15,7 +15,7 @@ use crate::problem;
 pub fn all() -> Vec<Test> {
     let mut all = tests![Needs::AnyDevice;
         a_graph_holds_memory, a_capture_ends_however_it_ends, too_much_memory_is_an_error_with_numbers,
-        a_raw_view_holds_its_owner, events_order_and_measure];
+        a_raw_view_holds_its_owner, events_order_and_measure, columns_come_together];
     all.extend(tests![Needs::OtherDevice; another_architecture_is_an_error_with_names]);
     all
 }
@@ -153,4 +153,23 @@ fn events_order_and_measure() {
     assert!(buffer.to_vec(&second).unwrap().iter().all(|&byte| byte == 3));
     assert!(end.is_done().unwrap());
     assert!(start.elapsed_ms(&end).unwrap() >= 0.0);
+}
+
+fn columns_come_together() {
+    let stream = Stream::new(&any_device()).unwrap();
+    let buffer = |host: &[f32]| DeviceBuffer::from_host(host, &stream).unwrap();
+    let (narrow, wide) = (buffer(&[1.0, 2.0]), buffer(&[3.0, 4.0, 5.0, 6.0]));
+    let whole = buffer(&[0.0; 8]);
+    whole.copy_columns_from(&wide, 2, 1, &stream).unwrap();
+    whole.copy_columns_from(&narrow, 2, 3, &stream).unwrap();
+    assert_eq!(whole.to_vec(&stream).unwrap(), [0.0, 3.0, 4.0, 1.0, 0.0, 5.0, 6.0, 2.0]);
+    let refused = |rows, first| match whole.copy_columns_from(&wide, rows, first, &stream) {
+        Err(Error::CudaLength { what, expected, actual }) => (what, expected, actual),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(refused(2, 3), ("columns", 5, 4));
+    assert_eq!(refused(2, usize::MAX), ("columns", usize::MAX, 4));
+    assert_eq!(refused(3, 0), ("rows", 3, 8));
+    assert_eq!(refused(0, 0), ("rows", 0, 8));
+    assert_eq!(whole.bytes().to_vec(&stream).unwrap()[4..8], 3.0f32.to_le_bytes());
 }

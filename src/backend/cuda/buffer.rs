@@ -147,6 +147,12 @@ impl<T: DeviceElement> DeviceView<T> {
         &self.owner
     }
 
+    /// The same memory as bytes.
+    pub fn bytes(&self) -> DeviceView<u8> {
+        let Self { address, len, device, owner, .. } = self.clone();
+        DeviceView { address, len: len * size_of::<T>(), device, owner, element: PhantomData }
+    }
+
     /// Elements `from..from + len`.
     ///
     /// # Errors
@@ -230,6 +236,53 @@ impl<T: DeviceElement> DeviceView<T> {
                 )
             })
         })
+    }
+
+    /// Queues a copy of `source`, a row-major matrix of `rows` rows, to the columns of `self` from `first` on; `self`
+    /// has as many rows. So the parts of a C whose columns several devices computed come together. May be captured.
+    ///
+    /// # Errors
+    /// [`Error::CudaLength`] when elements do not make `rows` rows or the columns are not all inside,
+    /// [`Error::CudaWrongDevice`], [`Error::CudaCall`].
+    pub fn copy_columns_from(
+        &self,
+        source: &DeviceView<T>,
+        rows: usize,
+        first: usize,
+        stream: &Stream,
+    ) -> Result<()> {
+        self.device.require("memory", stream.device())?;
+        source.device.require("source", stream.device())?;
+        let (columns, width) = (self.columns(rows)?, source.columns(rows)?);
+        if first.checked_add(width).is_none_or(|end| end > columns) {
+            let expected = first.saturating_add(width);
+            return Err(Error::CudaLength { what: "columns", expected, actual: columns });
+        }
+        let bytes = size_of::<T>();
+        stream.enqueue(&[self.owner.clone(), source.owner.clone()], |raw| {
+            // SAFETY: `rows` rows of `width` elements are inside of both, which are memory of the stream's device,
+            // alive as `buffer.rs` explains.
+            check("cudaMemcpy2DAsync", unsafe {
+                cudart::cudaMemcpy2DAsync(
+                    (self.address + first * bytes) as *mut c_void,
+                    columns * bytes,
+                    source.as_ptr(),
+                    width * bytes,
+                    width * bytes,
+                    rows,
+                    cudart::cudaMemcpyDeviceToDevice,
+                    raw,
+                )
+            })
+        })
+    }
+
+    /// Elements of a row, if there are `rows`.
+    fn columns(&self, rows: usize) -> Result<usize> {
+        match self.len.checked_div(rows) {
+            Some(columns) if columns * rows == self.len => Ok(columns),
+            _ => Err(Error::CudaLength { what: "rows", expected: rows, actual: self.len }),
+        }
     }
 
     /// Queues setting every byte to `byte`. May be captured.

@@ -6,7 +6,10 @@
 
 use std::sync::Arc;
 
-use ::cudarc::driver::{CudaContext, CudaSlice, CudaStream, DevicePtr};
+use ::cudarc::driver::{
+    CudaContext, CudaSlice, CudaStream, DevicePtr, DevicePtrMut, DeviceSlice, SyncOnDrop,
+    sys::CUdeviceptr,
+};
 
 use super::buffer::{DeviceElement, DeviceView};
 use super::device::Device;
@@ -64,6 +67,52 @@ impl<T: DeviceElement> DeviceView<T> {
         // SAFETY: the slice has that many elements of that size in memory of the device; `owner` holds it and waits
         // for the device before it lets go.
         unsafe { DeviceView::from_raw(address as usize as *mut _, slice.len(), &device, owner) }
+    }
+}
+
+/// Memory of this crate as an argument of cudarc's safe calls, such as those of NCCL and cuBLAS.
+///
+/// As everywhere here, streams are ordered by events only: a call waits for nothing but its own stream.
+#[derive(Clone, Debug)]
+pub struct CudarcView<T> {
+    view: DeviceView<T>,
+    stream: Arc<CudaStream>,
+}
+
+impl<T: DeviceElement> DeviceView<T> {
+    /// The memory for cudarc, as if allocated on `stream`.
+    ///
+    /// # Safety
+    /// No graph that cudarc captures may use the memory longer than a view, a plan or a graph of this crate keeps it.
+    /// (Work that cudarc queues may: the memory is freed after that.)
+    ///
+    /// # Errors
+    /// [`Error::CudaWrongDevice`]; those of [`Stream::from_cudarc`].
+    pub unsafe fn to_cudarc(&self, stream: &Arc<CudaStream>) -> Result<CudarcView<T>> {
+        self.device().require("memory", &device_of(stream.context())?)?;
+        Ok(CudarcView { view: self.clone(), stream: stream.clone() })
+    }
+}
+
+impl<T: DeviceElement> DeviceSlice<T> for CudarcView<T> {
+    fn len(&self) -> usize {
+        self.view.len()
+    }
+
+    fn stream(&self) -> &Arc<CudaStream> {
+        &self.stream
+    }
+}
+
+impl<T: DeviceElement> DevicePtr<T> for CudarcView<T> {
+    fn device_ptr<'a>(&'a self, _: &'a CudaStream) -> (CUdeviceptr, SyncOnDrop<'a>) {
+        (self.view.as_ptr() as CUdeviceptr, SyncOnDrop::Sync(None))
+    }
+}
+
+impl<T: DeviceElement> DevicePtrMut<T> for CudarcView<T> {
+    fn device_ptr_mut<'a>(&'a mut self, _: &'a CudaStream) -> (CUdeviceptr, SyncOnDrop<'a>) {
+        (self.view.as_ptr() as CUdeviceptr, SyncOnDrop::Sync(None))
     }
 }
 

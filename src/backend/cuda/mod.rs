@@ -38,7 +38,7 @@ pub use gemm::{DualGemm, Options};
 pub use graph::Graph;
 pub use host::{OnDevice, run};
 #[cfg(feature = "cudarc")]
-pub use interop::cudarc_context;
+pub use interop::{CudarcView, cudarc_context};
 pub use kernel::{Kernel, KernelInfo, Mainloop, Scheduler};
 pub use matrix::DeviceMatrix;
 pub use quantize::Quantizer;
