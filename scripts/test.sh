@@ -9,7 +9,7 @@ export NVFP4_CUDART=shared
 target="${CARGO_TARGET_DIR:-target}"
 
 third_party/fetch.sh --proof
-cargo test --workspace --locked --features cudarc
+cargo test --workspace --locked --features nccl
 # The folder that the build script and the tests have just used.
 native="$(ls -td "$target"/debug/build/nvfp4-dual-gemm-*/out/build | head -1)"
 scripts/static_proof.py --build "$native"

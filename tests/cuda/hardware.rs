@@ -4,35 +4,22 @@ use std::process::Command;
 use std::sync::Arc;
 
 use nvfp4_dual_gemm::cuda::{
-    Device, DeviceBuffer, DeviceMatrix, DeviceView, DualGemm, Event, Graph, Options, Stream,
-    WeightFormat, Weights,
+    DeviceBuffer, DeviceMatrix, DeviceView, DualGemm, Event, Graph, Options, Stream, WeightFormat,
+    Weights,
 };
 use nvfp4_dual_gemm::synth::{Data, Operands};
 use nvfp4_dual_gemm::{Error, Problem, f16, reference};
 
-use crate::harness::{Needs, Test, device, tests};
+use crate::harness::{Needs, Test, device, devices, tests};
 use crate::problem;
 
 pub fn all() -> Vec<Test> {
     let mut all = tests![Needs::Kernels;
         a_graph_replays_a_thousand_times, one_plan_serves_two_streams_in_turn, two_streams_at_once,
         a_sticky_error_stays_an_error];
-    let devices = supported();
-    let mut two = Test::new("plans_on_two_devices", Needs::Kernels, plans_on_two_devices);
-    if devices.len() < 2 {
-        two = two.not_here(format!(
-            "needs two devices that kernels are built for; there are {}",
-            devices.len()
-        ));
-    }
-    all.push(two);
+    let two = Test::new("plans_on_two_devices", Needs::Kernels, plans_on_two_devices);
+    all.push(two.on_devices(2));
     all
-}
-
-fn supported() -> Vec<Device> {
-    let mut devices = Device::all().unwrap_or_default();
-    devices.retain(Device::supports_kernels);
-    devices
 }
 
 /// Operands on a device, and what comes of them.
@@ -174,7 +161,7 @@ fn a_sticky_error_stays_an_error() {
 
 /// Whatever device is current, and operands of one device are not those of another.
 fn plans_on_two_devices() {
-    let devices = supported();
+    let devices = devices();
     let mut made = Vec::new();
     for (i, device) in devices.iter().enumerate() {
         let stream = Stream::new(device).unwrap();

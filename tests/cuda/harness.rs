@@ -73,6 +73,8 @@ pub struct Test {
     needs: Needs,
     /// Whose kernels; any where `None`.
     arch: Option<Arch>,
+    /// How many devices.
+    devices: usize,
     /// Too long for the emulator.
     gpu_only: bool,
     variables: BTreeMap<&'static str, String>,
@@ -92,6 +94,7 @@ impl Test {
             name: name.into(),
             needs,
             arch: None,
+            devices: 1,
             gpu_only: false,
             variables,
             not_here: None,
@@ -103,6 +106,12 @@ impl Test {
     pub fn on(mut self, arch: Arch) -> Self {
         self.name = format!("{}::{}", arch.name(), self.name);
         self.arch = Some(arch);
+        self
+    }
+
+    /// On that many devices, all with kernels; the emulator shows one.
+    pub fn on_devices(mut self, devices: usize) -> Self {
+        self.devices = devices;
         self
     }
 
@@ -136,6 +145,13 @@ pub(crate) use tests;
 /// The device to test on. There is one: the harness starts no test without what it needs.
 pub fn device() -> Device {
     Device::first_supported().unwrap()
+}
+
+/// All that kernels are built for.
+pub fn devices() -> Vec<Device> {
+    let mut devices = Device::all().unwrap_or_default();
+    devices.retain(Device::supports_kernels);
+    devices
 }
 
 /// The same for tests that need no kernel.
@@ -206,6 +222,8 @@ enum Found {
 /// What tests can run on here.
 struct Machine {
     found: Found,
+    /// Devices that kernels are built for.
+    supported: usize,
     /// The folder with its libcudart.so; or why not.
     emulator: Result<tempfile::TempDir, String>,
     /// The GPU is left alone where the emulator can do it.
@@ -228,7 +246,8 @@ impl Machine {
         if let (Err(reason), "emulator") = (&emulator, choice.as_str()) {
             panic!("{CHOICE} is emulator, but {reason}");
         }
-        Machine { found, emulator, emulator_only: choice == "emulator" }
+        let supported = devices().len();
+        Machine { found, supported, emulator, emulator_only: choice == "emulator" }
     }
 
     fn in_words(&self) -> String {
@@ -257,6 +276,13 @@ impl Machine {
         let needs = test.needs;
         let (supported, other) =
             (matches!(self.found, Found::Supported(..)), matches!(self.found, Found::Other(_)));
+        let enough = test.devices <= self.supported && !self.emulator_only;
+        if test.devices > 1 && !enough {
+            return Place::Nowhere(format!(
+                "it needs {} devices that kernels are built for; there are {}",
+                test.devices, self.supported
+            ));
+        }
         // The GPU has no kernels of that architecture.
         let foreign = match (&self.found, test.arch) {
             (Found::Supported(_, capability), Some(arch)) => {
