@@ -81,18 +81,24 @@ fn said(NcclError(code): NcclError) -> String {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let mut devices = Device::all().unwrap_or_default();
-    devices.retain(Device::supports_kernels);
+    let mut devices = match Device::all_supported() {
+        Ok(devices) => devices,
+        Err(error) => {
+            println!("nothing to run on: {error}");
+            return Ok(());
+        }
+    };
     // As many as can have equal parts, which all_gather needs.
     while !PROBLEM.n.is_multiple_of(devices.len().max(1)) {
         devices.pop();
     }
-    // SAFETY: looks for the library, and loads it if it is there.
-    let nccl = unsafe { is_culib_present() };
-    if devices.len() < 2 || !nccl {
-        let library = if nccl { "" } else { " and libnccl.so is not found" };
-        println!("nothing to run on: {} GPUs that kernels are built for{library}", devices.len());
+    if devices.len() < 2 {
+        println!("nothing to run on: {} GPUs that kernels are built for", devices.len());
         return Ok(());
+    }
+    // SAFETY: looks for the library, and loads it if it is there.
+    if !unsafe { is_culib_present() } {
+        return Err("libnccl.so is not among the shared libraries".into());
     }
 
     let operands = Operands::generate(PROBLEM, Data::Full, 1)?;

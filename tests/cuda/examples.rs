@@ -13,26 +13,24 @@ pub fn all() -> Vec<Test> {
     // Built by the tests in C++, which cargo runs first.
     let cpp = option_env!("NVFP4_CMAKE_BUILD")
         .map(|build| PathBuf::from(build).join("examples/dual_gemm/dual_gemm"));
-    [
-        ("04_dual_gemm_cuda", rust("04_dual_gemm_cuda"), Needs::Kernels, "of them more than 1"),
-        (
+    vec![
+        example("04_dual_gemm_cuda", rust("04_dual_gemm_cuda"), "of them more than 1"),
+        example(
             "05_cuda_graph",
             rust("05_cuda_graph"),
-            Needs::Kernels,
             "two replays of two layers agree with the oracle",
         ),
-        ("06_tensor_parallel", rust("06_tensor_parallel"), Needs::Driver, "rank 1: 131072 values"),
-        ("cpp_dual_gemm", cpp, Needs::Kernels, "C[0] = 0.731"),
+        example("06_tensor_parallel", rust("06_tensor_parallel"), "rank 1: 131072 values")
+            .on_devices(2),
+        example("cpp_dual_gemm", cpp, "C[0] = 0.731"),
     ]
-    .map(|(name, path, needs, says)| {
-        let path = path.unwrap_or_default();
-        let built = path.is_file();
-        let test = Test::new(format!("example_{name}"), needs, move || run(&path, says));
-        // NCCL calls the driver, and is for several GPUs.
-        let test = if needs == Needs::Driver { test.on_devices(2) } else { test };
-        if built { test } else { test.not_here("the example was not built".to_owned()) }
-    })
-    .into()
+}
+
+fn example(name: &str, path: Option<PathBuf>, says: &'static str) -> Test {
+    let path = path.unwrap_or_default();
+    let built = path.is_file();
+    let test = Test::new(format!("example_{name}"), Needs::Kernels, move || run(&path, says));
+    if built { test } else { test.not_here("the example was not built".to_owned()) }
 }
 
 fn run(path: &Path, says: &str) {

@@ -38,8 +38,10 @@ fn slices_and_streams_of_cudarc_are_operands() {
     // Memory of ours is an argument of theirs.
     let ours = DeviceBuffer::from_host(&[7.0f32, 8.0], &stream).unwrap();
     // SAFETY: cudarc captures nothing of it.
-    let seen = unsafe { ours.to_cudarc(&theirs) }.unwrap();
+    let mut seen = unsafe { ours.to_cudarc(&theirs) }.unwrap();
     assert_eq!(theirs.clone_dtoh(&seen).unwrap(), [7.0, 8.0]);
+    theirs.memcpy_htod(&[9.0f32, 10.0], &mut seen).unwrap();
+    assert_eq!(ours.to_vec(&stream).unwrap(), [9.0, 10.0]);
 
     // Captured by cudarc, the stream takes none of our work: its graph would not keep our memory.
     use cudarc::driver::sys;

@@ -77,6 +77,16 @@ impl Device {
         (0..Self::count()?).map(Self::open).collect()
     }
 
+    /// All devices that a kernel of this build runs on; there may be none.
+    ///
+    /// # Errors
+    /// Those of [`Device::count`].
+    pub fn all_supported() -> Result<Vec<Self>> {
+        let mut devices = Self::all()?;
+        devices.retain(Self::supports_kernels);
+        Ok(devices)
+    }
+
     /// The first device that a kernel of this build runs on.
     ///
     /// # Errors

@@ -83,8 +83,9 @@ impl<T: DeviceElement> DeviceView<T> {
     /// The memory for cudarc, as if allocated on `stream`.
     ///
     /// # Safety
-    /// No graph that cudarc captures may use the memory longer than a view, a plan or a graph of this crate keeps it.
-    /// (Work that cudarc queues may: the memory is freed after that.)
+    /// A graph that holds work of cudarc on the memory, whoever captured it, must not be launched after the last view,
+    /// plan or graph of this crate that keeps the memory: such work is not among what a graph of this crate keeps.
+    /// (Work that runs at once is no danger: the memory is freed after it.)
     ///
     /// # Errors
     /// [`Error::CudaWrongDevice`]; those of [`Stream::from_cudarc`].
