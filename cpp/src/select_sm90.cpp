@@ -24,7 +24,7 @@ constexpr double kWidenClocksExposed = 140;  // with up to 128 tokens; behind 25
 // the elements of C that are written in one.
 constexpr double kPrologue = 2.5;
 constexpr double kExchange = 0.9;
-constexpr double kExchangeBytesPerMicrosecond = 26e3;
+constexpr double kExchangeBytesPerMicrosecond = 50e3;
 constexpr double kElementsPerMicrosecond = 5.8e3;
 
 // SMs that clusters of three and more can use: they do not divide the GPCs.
@@ -52,30 +52,32 @@ double microseconds(nvfp4_problem const& problem, TileShape const& tile, int spl
 }
 
 struct Choice {
-  Arrangement arrangement;
+  int splits;  // 0: none
   double microseconds;
 };
 
 Choice choose(nvfp4_problem const& problem, TileShape const& tile, int const (&max_clusters)[detail::kMaxCluster + 1]) {
-  Choice best{{1, 1}, microseconds(problem, tile, 1, std::max(1, max_clusters[1]))};
+  Choice best{0, 0};
   double const k_tiles = ceil_div(problem.k, tile.k);
-  for (int splits = 2; splits <= detail::kMaxCluster && splits <= k_tiles; ++splits) {
-    if (max_clusters[splits] == 0) continue;
-    double const time = microseconds(problem, tile, splits, max_clusters[splits]);
-    if (time < best.microseconds) best = {{splits, 1}, time};
+  for (int splits = 1; splits <= detail::kMaxCluster && splits <= k_tiles; ++splits) {
+    if (ceil_div(k_tiles, splits) * tile.k > tile.most_k()) continue;
+    // The fewest that K allows are taken even where the plan's SMs hold no such cluster.
+    if (max_clusters[splits] == 0 && best.splits != 0) continue;
+    double const time = microseconds(problem, tile, splits, std::max(1, max_clusters[splits]));
+    if (best.splits == 0 || time < best.microseconds) best = {splits, time};
   }
   return best;
 }
 
 }  // namespace
 
-Arrangement arrange(nvfp4_problem const& problem, TileShape const& tile, detail::Residency const& residency) {
+int splits(nvfp4_problem const& problem, TileShape const& tile, detail::Residency const& residency) {
   // A plan for part of the device.
   int max_clusters[detail::kMaxCluster + 1]{};
   for (int size = 1; size <= detail::kMaxCluster; ++size) {
     max_clusters[size] = std::min(residency.max_clusters[size], residency.sm_count / size);
   }
-  return choose(problem, tile, max_clusters).arrangement;
+  return choose(problem, tile, max_clusters).splits;
 }
 
 nvfp4_kernel select_kernel(Problem const& problem, int sm_count) noexcept {
@@ -88,7 +90,9 @@ nvfp4_kernel select_kernel(Problem const& problem, int sm_count) noexcept {
   for (int i = 0; i < NVFP4_KERNEL_COUNT; ++i) {
     detail::KernelRow const& row = detail::kKernelTable[i];
     if (row.compute_capability != 90) continue;
-    double const time = choose(problem, {row.tile_m, row.tile_n, row.tile_k}, max_clusters).microseconds;
+    Choice const choice = choose(problem, {row.tile_m, row.tile_n, row.tile_k}, max_clusters);
+    if (choice.splits == 0) continue;
+    double const time = choice.microseconds;
     // Larger tiles come first in the table: of equal times the smaller one loads less.
     if (best == NVFP4_KERNEL_AUTO || time <= least) {
       best = i;

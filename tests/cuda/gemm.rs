@@ -15,7 +15,7 @@ pub fn all() -> Vec<Test> {
     for arch in Arch::ALL {
         let mut of_arch = tests![Needs::Kernels;
             every_gate_and_output_agrees_with_the_oracle, alphas_of_any_value_agree_with_the_oracle,
-            a_launch_may_begin_under_the_one_before];
+            a_launch_may_begin_under_the_one_before, few_rows_of_any_k_agree_with_the_oracle];
         let kernels = Kernel::all()
             .filter(|kernel| kernel.info().compute_capability == arch.compute_capability());
         of_arch.extend(kernels.flat_map(of_kernel));
@@ -79,10 +79,10 @@ impl Case {
         let c = whole.slice(64, len).unwrap();
         let options = Options { gate, kernel, ..Options::default() };
         let plan = DualGemm::prepare(&weights, &a, &c, &options).unwrap();
-        // A as fp16, K in whole atoms of scale factors; none on a B200.
+        // A as fp16, K in whole atoms of scale factors; none on a B200, nor where a block widens its tokens itself.
         let widened = 2 * shape.batch * shape.m * shape.k.next_multiple_of(64);
-        let hopper = device.compute_capability() == (9, 0);
-        assert_eq!(plan.workspace_size(), if hopper { widened } else { 0 });
+        let ahead = device.compute_capability() == (9, 0) && plan.kernel().tile.0 > 8;
+        assert_eq!(plan.workspace_size(), if ahead { widened } else { 0 });
         let name = plan.kernel().name;
         plan.launch(&stream).unwrap_or_else(|error| panic!("{name} {shape:?}: {error}"));
         let all = whole.to_vec(&stream).unwrap_or_else(|error| panic!("{name} {shape:?}: {error}"));
@@ -117,8 +117,8 @@ fn first_difference<T: Element>(actual: &[T], exact: &[T], n: usize) -> String {
     })
 }
 
-/// Shapes with tails in M, N and K, odd numbers of tiles, more K than the stages hold, batches.
-fn shapes(kernel: Kernel) -> [Problem; 7] {
+/// Shapes with tails in M, N and K, odd numbers of tiles, more K than the stages hold, K that blocks share, batches.
+fn shapes(kernel: Kernel) -> [Problem; 8] {
     let info = kernel.info();
     let (m, n) = (info.tile.0 as usize, info.tile.1 as usize);
     let stages = info.stages as usize * info.tile.2 as usize;
@@ -129,6 +129,7 @@ fn shapes(kernel: Kernel) -> [Problem; 7] {
         problem(5, n - 1, 80, 2),
         problem(m / 2 + 7, 3 * n, stages + 544, 1),
         problem(3, 3 * n + 17, 1056, 3),
+        problem(m / 2 + 1, n + 3, 3104, 1),
         problem(2 * m - 1, 5 * n - 9, 32, 1),
     ]
 }
@@ -146,7 +147,7 @@ fn of_kernel(kernel: Kernel) -> Vec<Test> {
         let variant =
             if seed == 0 { format!("::{schedule}") } else { format!("::{schedule}{seed}") };
         let test = Test::new(name(agrees, &variant), Needs::Emulator, move || {
-            for shape in &shapes(kernel)[1..6] {
+            for shape in &shapes(kernel)[1..7] {
                 Case::of(kernel, *shape).check::<f16>(&device());
             }
         });
@@ -236,18 +237,42 @@ fn alphas_of_any_value_agree_with_the_oracle() {
 fn a_launch_may_begin_under_the_one_before() {
     let device = device();
     let stream = Stream::new(&device).unwrap();
-    let operands = Operands::generate(problem(70, 130, 320, 1), Data::Full, 9).unwrap();
+    for m in [5, 70] {
+        let operands = Operands::generate(problem(m, 130, 320, 1), Data::Full, 9).unwrap();
+        let a = DeviceMatrix::upload(&operands.a, &stream).unwrap();
+        let weights =
+            Weights::prepare(&operands.b1, &operands.b2, WeightFormat::Separate, &stream).unwrap();
+        let c = DeviceBuffer::<bf16>::zeroed(m * 130, &stream).unwrap();
+        let options = Options { programmatic_launch: true, ..Options::default() };
+        let plan = DualGemm::prepare(&weights, &a, &c, &options).unwrap();
+        for _ in 0..3 {
+            plan.launch(&stream).unwrap();
+        }
+        let exact = reference::exact::<bf16>(&operands.gemm().unwrap());
+        assert!(reference::compare(&c.to_vec(&stream).unwrap(), &exact).passes(), "M = {m}");
+    }
+}
+
+/// Where a block keeps the tokens of all its K, the K of a tile is shared by up to eight of them.
+fn few_rows_of_any_k_agree_with_the_oracle() {
+    let device = device();
+    for k in [4096, 4128, 8224, 14336, 8 * 4096, 8 * 4096 + 32] {
+        Case::new(problem(3, 70, k, 1)).check::<f16>(&device);
+    }
+    let name = "sm90_widened_8x64_k128_s2";
+    let kernel = Kernel::all().find(|kernel| kernel.info().name == name).unwrap();
+    if !kernel.runs_on(&device) {
+        return;
+    }
+    let stream = Stream::new(&device).unwrap();
+    let operands = Operands::generate(problem(3, 70, 8 * 4096 + 32, 1), Data::Full, 1).unwrap();
     let a = DeviceMatrix::upload(&operands.a, &stream).unwrap();
     let weights =
         Weights::prepare(&operands.b1, &operands.b2, WeightFormat::Separate, &stream).unwrap();
-    let c = DeviceBuffer::<bf16>::zeroed(70 * 130, &stream).unwrap();
-    let options = Options { programmatic_launch: true, ..Options::default() };
-    let plan = DualGemm::prepare(&weights, &a, &c, &options).unwrap();
-    for _ in 0..3 {
-        plan.launch(&stream).unwrap();
-    }
-    let exact = reference::exact::<bf16>(&operands.gemm().unwrap());
-    assert!(reference::compare(&c.to_vec(&stream).unwrap(), &exact).passes());
+    let c = DeviceBuffer::<f16>::alloc(3 * 70, &device).unwrap();
+    let options = Options { kernel: Some(kernel), ..Options::default() };
+    let refused = DualGemm::prepare(&weights, &a, &c, &options).unwrap_err().to_string();
+    assert!(refused.contains("k = 32800: at most 32768 for tiles of 8 tokens"), "{refused}");
 }
 
 /// At full size, every element.

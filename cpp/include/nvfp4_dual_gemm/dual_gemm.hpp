@@ -62,7 +62,7 @@ void interleave_weights(int n, int k, int batch, std::span<std::uint8_t const> b
                         std::span<std::uint8_t> scales);
 
 // Bytes of Operands::workspace for a plan on the current device: A widened to fp16 for kernels of compute capability
-// 9.0, 0 for others. Throws Error like DualGemm::prepare.
+// 9.0 with tiles of more than 8 rows, 0 for others. Throws Error like DualGemm::prepare.
 std::size_t workspace_size(Config const& config);
 
 // A dual GEMM bound to its operands on one device. Movable; launch() may be called from several threads.

@@ -1,22 +1,24 @@
-// How the CTAs of a cluster share the work.
+// How CTAs share the work.
 #pragma once
 
 #include "instance.hpp"
 
 namespace nvfp4::sm90 {
 
+// Where tokens are so few, a CTA widens those of all its K before the first stage and keeps them: up to this K. Other
+// tiles get them a stage at a time, from a kernel that widens A ahead.
+inline constexpr int kResidentTokens = 8;
+inline constexpr int kResidentK = 4096;
+
 struct TileShape {
   int tokens, columns, k;
+
+  // The most of K that a CTA takes.
+  constexpr int most_k() const { return tokens <= kResidentTokens ? kResidentK : 0x7fffffff; }
 };
 
-struct Arrangement {
-  int splits;     // CTAs that share the K of a tile of C
-  int multicast;  // neighbouring tiles of columns that share their tokens
-
-  constexpr int cluster_size() const { return splits * multicast; }
-};
-
-// The arrangement with the least modelled time. Pure; src/select_sm90.cpp has the model.
-Arrangement arrange(nvfp4_problem const& problem, TileShape const& tile, detail::Residency const& residency);
+// How many CTAs, a cluster, share the K of a tile of C: as the least modelled time has it, at most `kMaxCluster`; 0 where
+// K is more than so many may take. Pure; src/select_sm90.cpp has the model.
+int splits(nvfp4_problem const& problem, TileShape const& tile, detail::Residency const& residency);
 
 }  // namespace nvfp4::sm90

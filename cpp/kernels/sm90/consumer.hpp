@@ -3,7 +3,6 @@
 
 #include <cstdint>
 
-#include "cute/arch/cluster_sm90.hpp"
 #include "cute/atom/mma_atom.hpp"
 #include "cute/atom/mma_traits_sm90_gmma.hpp"
 #include "cute/tensor.hpp"
@@ -40,17 +39,18 @@ class Consumer {
   using TokenAtom = cute::SM90::GMMA::Layout_K_SW128_Atom<cute::half_t>;
   using TokenLayout = decltype(cute::tile_to_shape(
       TokenAtom{},
-      cute::Shape<cute::Int<Tile::kTokens>, cute::Int<kGroupK>, cute::Int<Tile::kStages * Tile::kGroups>>{}));
+      cute::Shape<cute::Int<Tile::kTokens>, cute::Int<kGroupK>, cute::Int<Tile::kTokenGroups>>{}));
   static constexpr int kInstructions = kGroupK / 16;
   static constexpr int kOwnGroups = Tile::kGroups / Tile::kSlices;  // of a stage
-  static constexpr int kChainGroups = 16;                           // see Bulk
+  // See Bulk. Where tokens are few, longer chains save nothing.
+  static constexpr int kChainGroups = Tile::kTokens < 128 ? 16 : 20;
 
  public:
   static constexpr int kAccumulators = Tile::kTokens / 2;  // of a thread
 
   CUTLASS_DEVICE Consumer(Params const& params, Place const& place, SharedStorage& shared, int warpgroup)
       : params_(params), shared_(shared), lane_(static_cast<int>(threadIdx.x) % 32),
-        k_tiles_(place.k_end - place.k_begin), stage_(0), phase_(0) {
+        k_tiles_(place.k_end - place.k_begin), tile_(0), stage_(0), phase_(0) {
     int const owner = lane_ % 4;
     int const warp = static_cast<int>(threadIdx.x) / 32 % 4;
     int const column = warpgroup % Tile::kColumnWarpgroups * kWarpgroupColumns + warp * 8 + lane_ / 4;
@@ -67,8 +67,6 @@ class Consumer {
     int const row = first + column;
     scale_offset_ = row / NVFP4_SCALE_ATOM_ROWS * (Tile::kGroups * NVFP4_SCALE_ATOM_BYTES) + row % 32 * 16 +
                     row % NVFP4_SCALE_ATOM_ROWS / 32 * 4 + owner + slice_ * NVFP4_SCALE_ATOM_BYTES;
-    // Lane i of a warp tells the i-th CTA that shares these tokens.
-    peer_ = lane_ < params.multicast ? place.split + lane_ * params.splits : -1;
   }
 
   // The sums of all K of this CTA, in units of kWidenedUnit^2.
@@ -94,7 +92,7 @@ class Consumer {
       constexpr int kNext = (kGroup + 1) % kOwnGroups;
       widen_group(recast<std::uint32_t>(fragment), codes);
       int const stage = stage_;
-      int const slot = stage * Tile::kGroups + kGroup * Tile::kSlices + slice_;
+      int const slot = (Tile::kResident ? tile_ : stage) * Tile::kGroups + kGroup * Tile::kSlices + slice_;
       if (kNext == 0) {
         advance();
       }
@@ -152,12 +150,15 @@ class Consumer {
 
   // All reads of the stage by this warp are over.
   CUTLASS_DEVICE void release(int stage) {
-    if (peer_ >= 0) {
-      shared_.empty[stage].arrive(static_cast<std::uint32_t>(peer_));
+    if (lane_ == 0) {
+      shared_.empty[stage].arrive();
     }
   }
 
   CUTLASS_DEVICE void advance() {
+    if (Tile::kResident) {
+      ++tile_;
+    }
     if (++stage_ == Tile::kStages) {
       stage_ = 0;
       phase_ ^= 1;
@@ -200,12 +201,11 @@ class Consumer {
 
   Params const& params_;
   SharedStorage& shared_;
-  int lane_, k_tiles_, stage_;
+  int lane_, k_tiles_, tile_, stage_;
   std::uint32_t phase_;
   int code_offset_[kOwnGroups];
   int scale_offset_;
   int slice_;
-  int peer_;
 };
 
 }  // namespace nvfp4::sm90

@@ -56,11 +56,13 @@ inline std::size_t workspace_bytes(nvfp4_problem const& problem) {
 }
 
 template <class Tile>
-void encode_maps(nvfp4_problem const& problem, nvfp4_operands const& operands, int multicast, Params& params) {
+void encode_maps(nvfp4_problem const& problem, nvfp4_operands const& operands, Params& params) {
   std::int64_t const groups = ceil_div(problem.k, kGroupK);
-  encode_map(params.tokens, "the widened A", operands.workspace,
-             {CU_TENSOR_MAP_DATA_TYPE_FLOAT16, groups * kGroupK, problem.m, problem.batch, groups * kGroupTokenBytes,
-              kGroupK, Tile::kTokens / multicast, CU_TENSOR_MAP_SWIZZLE_128B});
+  if (!Tile::kResident) {
+    encode_map(params.tokens, "the widened A", operands.workspace,
+               {CU_TENSOR_MAP_DATA_TYPE_FLOAT16, groups * kGroupK, problem.m, problem.batch, groups * kGroupTokenBytes,
+                kGroupK, Tile::kTokens, CU_TENSOR_MAP_SWIZZLE_128B});
+  }
   char const* const names[] = {"B1", "B2", "the scales of B1", "the scales of B2"};
   void const* const codes[] = {operands.b1_codes, operands.b2_codes};
   void const* const scales[] = {operands.b1_scales, operands.b2_scales};
@@ -94,17 +96,22 @@ void encode(nvfp4_config const& config, nvfp4_operands const& operands, detail::
   static_assert(std::is_trivially_copyable_v<Params> && std::is_trivially_copyable_v<WidenParams>,
                 "the parameters are handed over as bytes");
   nvfp4_problem const& problem = config.problem;
-  Arrangement const arrangement = arrange(problem, {Tile::kTokens, Tile::kColumns, Tile::kTileK}, residency);
+  int const splits = sm90::splits(problem, {Tile::kTokens, Tile::kColumns, Tile::kTileK}, residency);
+  if (splits == 0) {
+    throw Error(NVFP4_STATUS_INVALID_ARGUMENT, 0,
+                "k = " + std::to_string(problem.k) + ": at most " +
+                    std::to_string(detail::kMaxCluster * kResidentK) + " for tiles of " +
+                    std::to_string(Tile::kTokens) + " tokens");
+  }
 
   Params params{};
-  encode_maps<Tile>(problem, operands, arrangement.multicast, params);
+  encode_maps<Tile>(problem, operands, params);
   params.m = problem.m;
   params.n = problem.n;
   params.k_tiles = static_cast<int>(ceil_div(problem.k, Tile::kTileK));
   params.token_tiles = static_cast<int>(ceil_div(problem.m, Tile::kTokens));
-  params.column_groups = static_cast<int>(ceil_div(ceil_div(problem.n, Tile::kColumns), arrangement.multicast));
-  params.splits = arrangement.splits;
-  params.multicast = arrangement.multicast;
+  params.column_tiles = static_cast<int>(ceil_div(problem.n, Tile::kColumns));
+  params.splits = splits;
   params.gate = detail::gate_constants(config.gate);
   params.output = config.output;
   int const element = config.output == NVFP4_OUTPUT_F32 ? 4 : 2;
@@ -114,16 +121,21 @@ void encode(nvfp4_config const& config, nvfp4_operands const& operands, detail::
   params.alpha2 = operands.alpha2;
   params.alpha1_ptr = operands.alpha1_ptr;
   params.alpha2_ptr = operands.alpha2_ptr;
+  params.a = {static_cast<std::uint8_t const*>(operands.a_codes), static_cast<std::uint8_t const*>(operands.a_scales),
+              problem.k / 2, static_cast<int>(ceil_div(problem.k, kGroupK))};
   params.c = static_cast<char*>(operands.c);
   std::memcpy(plan.params, &params, sizeof(params));
 
-  auto const cluster = static_cast<std::uint32_t>(arrangement.cluster_size());
-  std::int64_t const clusters = std::int64_t{params.token_tiles} * params.column_groups * problem.batch;
+  auto const cluster = static_cast<std::uint32_t>(splits);
+  std::int64_t const clusters = std::int64_t{params.token_tiles} * params.column_tiles * problem.batch;
   plan.shape = {{grid_of(clusters * cluster, "of the GEMM"), 1, 1},
                 {Tile::kThreads, 1, 1},
                 {cluster, 1, 1},
                 static_cast<std::uint32_t>(sizeof(typename Tile::SharedStorage))};
 
+  if (Tile::kResident) {
+    return;
+  }
   WidenParams widen{};
   widen.codes = static_cast<std::uint8_t const*>(operands.a_codes);
   widen.scales = static_cast<std::uint8_t const*>(operands.a_scales);
@@ -132,7 +144,7 @@ void encode(nvfp4_config const& config, nvfp4_operands const& operands, detail::
   widen.k = problem.k;
   std::memcpy(plan.prologue_params, &widen, sizeof(widen));
   // 65535 is the most of a grid along y, and of batches.
-  std::int64_t const pieces = ceil_div(2 * ceil_div(problem.k, kGroupK), kWidenThreads);
+  std::int64_t const pieces = ceil_div(4 * ceil_div(problem.k, kGroupK), kWidenThreads);
   plan.prologue_shape = {{static_cast<std::uint32_t>(pieces), static_cast<std::uint32_t>(std::min(problem.m, 65535)),
                           static_cast<std::uint32_t>(problem.batch)},
                          {kWidenThreads, 1, 1},
@@ -157,6 +169,9 @@ detail::KernelInstance instance(char const* name, void const* function, void con
   info.accumulator_stages = 1;
   info.smem_bytes = sizeof(typename Tile::SharedStorage);
   info.params_bytes = sizeof(Params);
+  if (Tile::kResident) {
+    return {info, function, nullptr, 0, nullptr, &encode<Tile>};
+  }
   return {info, function, widening, sizeof(WidenParams), &workspace_bytes, &encode<Tile>};
 }
 

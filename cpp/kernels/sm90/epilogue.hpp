@@ -25,6 +25,20 @@ class Epilogue {
   static constexpr int kUnitFloats = 8 * kPitch;
   static constexpr std::uint32_t kWarpgroupBarrier = 2;  // and the following, one for each warpgroup
 
+  static constexpr int kPartsBytes = kUnits * Tile::kSlices * kPartBytes;
+  static constexpr int kStagedBytes = kUnits * kUnitFloats * 4;
+  // Sums of two CTAs and more are exchanged, so that none stages more than half of the units.
+  static_assert(Tile::kResident || kPartsBytes + kStagedBytes / (Tile::kSlices > 1 ? 1 : 2) <=
+                                       static_cast<int>(sizeof(typename Tile::Stages)),
+                "more than the memory of the stages");
+  static_assert(!Tile::kResident ||
+                    (kUnits == 2 && detail::kMaxCluster * Tile::kSlices * kPartBytes + kStagedBytes / 2 <=
+                                        Tile::kEpilogueBytes),
+                "one unit with its parts from all CTAs of a cluster, or both from this one");
+
+  static constexpr int kPairUnits = Tile::kTokens / 16;  // of a warpgroup, for one of two CTAs
+  static constexpr int kPairBytes = kWarpgroups * kPairUnits * kPartBytes;
+
   struct Range {
     int begin, end;
   };
@@ -43,8 +57,8 @@ class Epilogue {
   // Whether a thread's sums are those of all K. Otherwise they have to be exchanged.
   CUTLASS_DEVICE bool whole() const { return Tile::kSlices == 1 && params_.splits == 1; }
 
-  // Before any of the following, all stages of the CTA must have been read: of the cluster, where K is split.
-  CUTLASS_DEVICE void store(float const (&sums)[Tile::kTokens / 2]) {
+  // Where the memory is that of the stages, all of them must have been read before any of the following.
+  CUTLASS_DEVICE void store(float const (&sums)[Tile::kTokens / 2]) const {
     float* const staged = reinterpret_cast<float*>(memory_) + warpgroup_ * (Tile::kTokens / 8) * kUnitFloats;
     with_gate([&](auto kind) {
       CUTLASS_PRAGMA_UNROLL
@@ -56,11 +70,9 @@ class Epilogue {
     write(staged, {warpgroup_, kUnits});
   }
 
-  // Gives each CTA of the cluster all parts of its share of the units. A barrier of all threads that send to it, then
-  // `store_parts`.
-  CUTLASS_DEVICE void send(float const (&sums)[Tile::kTokens / 2]) {
-    int const part = place_.split * Tile::kSlices + warpgroup_ / kColumnWarpgroups;
-    int const parts = params_.splits * Tile::kSlices;
+  // With memory of its own. Gives each CTA of the cluster all parts of its share of the units. A barrier of all threads
+  // that send to it, then `store_sent`.
+  CUTLASS_DEVICE void send(float const (&sums)[Tile::kTokens / 2]) const {
     int owner = 0;
     Range owned = share(owner);
     CUTLASS_PRAGMA_UNROLL
@@ -69,49 +81,166 @@ class Epilogue {
       while (unit >= owned.end) {
         owned = share(++owner);
       }
-      std::uint8_t* const target = memory_ + ((unit - owned.begin) * parts + part) * kPartBytes + thread_ * 16;
+      std::uint8_t* const target =
+          memory_ + sent_offset(unit - owned.begin, place_.split, warpgroup_ / kColumnWarpgroups);
       if (owner == place_.split) {
-        *reinterpret_cast<float4*>(target) = make_float4(sums[4 * i], sums[4 * i + 1], sums[4 * i + 2], sums[4 * i + 3]);
+        *reinterpret_cast<float4*>(target) =
+            make_float4(sums[4 * i], sums[4 * i + 1], sums[4 * i + 2], sums[4 * i + 3]);
       } else {
-        std::uint32_t const rank = static_cast<std::uint32_t>(owner + place_.column_of_cluster * params_.splits);
-        std::uint32_t const remote = cute::set_block_rank(cute::cast_smem_ptr_to_uint(target), rank);
-        asm volatile("st.shared::cluster.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(remote), "f"(sums[4 * i]),
-                     "f"(sums[4 * i + 1]), "f"(sums[4 * i + 2]), "f"(sums[4 * i + 3])
+        asm volatile("st.shared::cluster.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(address_of(target, owner)),
+                     "f"(sums[4 * i]), "f"(sums[4 * i + 1]), "f"(sums[4 * i + 2]), "f"(sums[4 * i + 3])
                      : "memory");
       }
     }
   }
 
-  CUTLASS_DEVICE void store_parts() {
+  CUTLASS_DEVICE void store_sent() const {
     Range const own = share(place_.split);
-    int const parts = params_.splits * Tile::kSlices;
-    int const most = (own.end - own.begin + kWarpgroups - 1) / kWarpgroups;  // units of a warpgroup
-    float* const staged =
-        reinterpret_cast<float*>(memory_ + (own.end - own.begin) * parts * kPartBytes) + warpgroup_ * most * kUnitFloats;
+    std::uint8_t* const after = memory_ + (own.end - own.begin) * params_.splits * Tile::kSlices * kPartBytes;
+    float* const staged = add_up(own, after, [&](int unit, int split, int slice) {
+      return *reinterpret_cast<float4 const*>(memory_ + sent_offset(unit - own.begin, split, slice));
+    });
+    write(staged, {own.begin + warpgroup_, own.end});
+  }
+
+  // With the stages' memory, which another CTA may not write to before this one is done. Leaves a warpgroup's sums where
+  // the CTA that finishes them looks for them. A barrier of all threads of the cluster, then `store_kept`.
+  CUTLASS_DEVICE void keep(float const (&sums)[Tile::kTokens / 2]) const {
+    int const slice = warpgroup_ / kColumnWarpgroups;
+    CUTLASS_PRAGMA_UNROLL
+    for (int i = 0; i < Tile::kTokens / 8; ++i) {
+      int const unit = i * kColumnWarpgroups + warpgroup_ % kColumnWarpgroups;
+      *reinterpret_cast<float4*>(memory_ + kept_offset(unit, slice)) =
+          make_float4(sums[4 * i], sums[4 * i + 1], sums[4 * i + 2], sums[4 * i + 3]);
+    }
+  }
+
+  // Two CTAs with half of K each finish half of the tokens each. A thread of one has the same units as its counterpart:
+  // what the other needs goes over in one copy a warpgroup.
+  CUTLASS_DEVICE void stage_for_peer(float const (&sums)[Tile::kTokens / 2]) const {
+    bool const second = place_.split == 1;
+    float4* const target = reinterpret_cast<float4*>(memory_ + kPairBytes) + warpgroup_ * kPairUnits * 128 + thread_;
+    CUTLASS_PRAGMA_UNROLL
+    for (int i = 0; i < kPairUnits; ++i) {
+      target[i * 128] = half(sums, i, !second);
+    }
+    cutlass::arch::fence_view_async_shared();
+    cutlass::arch::NamedBarrier::sync(128, kWarpgroupBarrier + static_cast<std::uint32_t>(warpgroup_));
+  }
+
+  CUTLASS_DEVICE void send_to_peer(cutlass::arch::ClusterTransactionBarrier& exchanged) const {
+    if (thread_ != 0) {
+      return;
+    }
+    constexpr std::uint32_t kBytes = kPairUnits * kPartBytes;
+    if (warpgroup_ == 0) {
+      exchanged.arrive_and_expect_tx(kPairBytes);
+    }
+    std::uint32_t const peer = static_cast<std::uint32_t>(1 - place_.split);
+    std::uint32_t const target = cute::cast_smem_ptr_to_uint(memory_ + warpgroup_ * kBytes);
+    std::uint32_t const barrier = cute::cast_smem_ptr_to_uint(&exchanged);
+    asm volatile("cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
+                     cute::set_block_rank(target, peer)),
+                 "r"(target + kPairBytes), "r"(kBytes), "r"(cute::set_block_rank(barrier, peer))
+                 : "memory");
+  }
+
+  CUTLASS_DEVICE void store_pair(float const (&sums)[Tile::kTokens / 2]) const {
+    bool const second = place_.split == 1;
+    float4 const* const from = reinterpret_cast<float4 const*>(memory_) + warpgroup_ * kPairUnits * 128 + thread_;
+    float* const staged = reinterpret_cast<float*>(memory_ + 2 * kPairBytes) + warpgroup_ * kPairUnits * kUnitFloats;
     with_gate([&](auto kind) {
-      float* target = staged;
+      CUTLASS_PRAGMA_UNROLL
+      for (int i = 0; i < kPairUnits; ++i) {
+        float4 sum = half(sums, i, second);
+        float4 const value = from[i * 128];
+        sum.x += value.x;
+        sum.y += value.y;
+        sum.z += value.z;
+        sum.w += value.w;
+        stage<decltype(kind)::value>(staged + i * kUnitFloats, sum);
+      }
+    });
+    int const begin = place_.split * kPairUnits * kWarpgroups + warpgroup_;
+    write(staged, {begin, begin + kPairUnits * kWarpgroups - warpgroup_});
+  }
+
+  // `fetched` is called when nothing is read from other CTAs any more.
+  template <class Fetched>
+  CUTLASS_DEVICE void store_kept(Fetched&& fetched) const {
+    Range const own = share(place_.split);
+    float* const staged = add_up(own, memory_ + kPartsBytes,
+                                 [&](int unit, int split, int slice) { return kept(unit, split, slice); });
+    fetched();
+    write(staged, {own.begin + warpgroup_, own.end});
+  }
+
+ private:
+  CUTLASS_DEVICE int sent_offset(int owned_unit, int split, int slice) const {
+    return ((owned_unit * params_.splits + split) * Tile::kSlices + slice) * kPartBytes + thread_ * 16;
+  }
+
+  CUTLASS_DEVICE int kept_offset(int unit, int slice) const {
+    return (unit * Tile::kSlices + slice) * kPartBytes + thread_ * 16;
+  }
+
+  // The shared memory of the CTA that has part `split` of K.
+  static CUTLASS_DEVICE std::uint32_t address_of(void const* here, int split) {
+    return cute::set_block_rank(cute::cast_smem_ptr_to_uint(here), static_cast<std::uint32_t>(split));
+  }
+
+  CUTLASS_DEVICE float4 kept(int unit, int split, int slice) const {
+    std::uint8_t const* const here = memory_ + kept_offset(unit, slice);
+    if (split == place_.split) {
+      return *reinterpret_cast<float4 const*>(here);
+    }
+    float4 value;
+    asm volatile("ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [%4];"
+                 : "=f"(value.x), "=f"(value.y), "=f"(value.z), "=f"(value.w)
+                 : "r"(address_of(here, split))
+                 : "memory");
+    return value;
+  }
+
+  // Stages this warpgroup's units of `own`, in memory from `staged` on: their parts in the order of K, whichever came
+  // first.
+  template <class Part>
+  CUTLASS_DEVICE float* add_up(Range own, std::uint8_t* staged, Part&& part) const {
+    int const most = (own.end - own.begin + kWarpgroups - 1) / kWarpgroups;  // units of a warpgroup
+    float* const first = reinterpret_cast<float*>(staged) + warpgroup_ * most * kUnitFloats;
+    with_gate([&](auto kind) {
+      float* target = first;
       for (int unit = own.begin + warpgroup_; unit < own.end; unit += kWarpgroups) {
-        std::uint8_t const* from = memory_ + (unit - own.begin) * parts * kPartBytes + thread_ * 16;
-        float4 sum = *reinterpret_cast<float4 const*>(from);
-        // In the order of the parts, whichever came first.
-        for (int part = 1; part < parts; ++part) {
-          float4 const value = *reinterpret_cast<float4 const*>(from + part * kPartBytes);
-          sum.x += value.x;
-          sum.y += value.y;
-          sum.z += value.z;
-          sum.w += value.w;
+        float4 sum = part(unit, 0, 0);
+        for (int split = 0; split < params_.splits; ++split) {
+          CUTLASS_PRAGMA_UNROLL
+          for (int slice = 0; slice < Tile::kSlices; ++slice) {
+            if (split == 0 && slice == 0) continue;
+            float4 const value = part(unit, split, slice);
+            sum.x += value.x;
+            sum.y += value.y;
+            sum.z += value.z;
+            sum.w += value.w;
+          }
         }
         stage<decltype(kind)::value>(target, sum);
         target += kUnitFloats;
       }
     });
-    write(staged, {own.begin + warpgroup_, own.end});
+    return first;
   }
 
- private:
   // The units that a CTA finishes.
   CUTLASS_DEVICE Range share(int split) const {
     return {kUnits * split / params_.splits, kUnits * (split + 1) / params_.splits};
+  }
+
+  // Unit i of the first or the second half of the tokens.
+  static CUTLASS_DEVICE float4 half(float const (&sums)[Tile::kTokens / 2], int i, bool second) {
+    float const* const first = &sums[4 * i];
+    float const* const other = &sums[4 * (i + kPairUnits)];
+    return second ? make_float4(other[0], other[1], other[2], other[3])
+                  : make_float4(first[0], first[1], first[2], first[3]);
   }
 
   // The kind is the same for the whole launch: it is decided outside of the elements.

@@ -8,6 +8,7 @@
 #include "sm90/epilogue.hpp"
 #include "sm90/params.hpp"
 #include "sm90/producer.hpp"
+#include "sm90/resident_tokens.hpp"
 #include "sm90/tile.hpp"
 
 namespace nvfp4::sm90 {
@@ -20,9 +21,10 @@ inline constexpr std::uint32_t kConsumersBarrier = 1;
 CUTLASS_DEVICE void cluster_arrive() { asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory"); }
 CUTLASS_DEVICE void cluster_wait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
 
-// What a thread wrote before to shared memory, of any CTA of the cluster, is seen by all after.
+// What a thread read or wrote before, of any CTA's shared memory, is seen by all after.
+CUTLASS_DEVICE void cluster_arrive_release() { asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory"); }
 CUTLASS_DEVICE void cluster_exchange() {
-  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+  cluster_arrive_release();
   cluster_wait();
 }
 
@@ -36,12 +38,11 @@ CUTLASS_DEVICE void dual_gemm(Params const& params, char* memory) {
   Place const place(params);
 
   if (threadIdx.x == 0) {
-    // Each warp of consumers arrives once, at every CTA that shares its tokens.
-    std::uint32_t const releases = static_cast<std::uint32_t>(Tile::kConsumers / 32 * params.multicast);
     for (int i = 0; i < Tile::kStages; ++i) {
-      shared.full[i].init(2);  // by both producers
-      shared.empty[i].init(releases);
+      shared.full[i].init(Tile::kFullBarrierArrivals);
+      shared.empty[i].init(Tile::kConsumers / 32);  // each warp of consumers arrives once
     }
+    shared.exchanged.init(1);
     cutlass::arch::fence_barrier_init();
   }
   __syncwarp();
@@ -49,8 +50,6 @@ CUTLASS_DEVICE void dual_gemm(Params const& params, char* memory) {
 
   constexpr Registers kRegisters = registers(Tile::kWarpgroups);
   bool const split = params.splits > 1;
-  // Nothing may reach the shared memory of a CTA that has ended.
-  bool const joined = split || params.multicast > 1;
   if (warpgroup == 0) {
     cutlass::arch::warpgroup_reg_dealloc<kRegisters.producer>();
     Producer<Tile> producer(params, place, shared);
@@ -59,43 +58,65 @@ CUTLASS_DEVICE void dual_gemm(Params const& params, char* memory) {
     }
     __syncwarp();
     cluster_wait();
-    if (threadIdx.x == 32) {
+    if (!Tile::kResident && threadIdx.x == 32) {
       producer.tokens();
     }
     __syncwarp();
-    if (joined) {
-      cluster_arrive();
-      cluster_wait();
-    }
     if (split) {
-      cluster_exchange();
+      for (int i = 0; i < (Tile::kResident ? 1 : 2); ++i) {  // as the consumers below
+        cluster_arrive();
+        cluster_wait();
+      }
     }
   } else {
-    cutlass::arch::warpgroup_reg_alloc<kRegisters.consumer>();
+    auto const consumers_barrier = [] { cutlass::arch::NamedBarrier::sync(Tile::kConsumers, kConsumersBarrier); };
+    if constexpr (Tile::kResident) {
+      cutlass::arch::wait_on_dependent_grids();
+      ResidentTokens<Tile> const tokens(params, place);
+      cutlass::arch::warpgroup_reg_alloc<kRegisters.consumer>();
+      tokens.store(shared.stages.tokens);
+      consumers_barrier();
+    } else {
+      cutlass::arch::warpgroup_reg_alloc<kRegisters.consumer>();
+    }
     cluster_wait();
     Consumer<Tile> consumer(params, place, shared, warpgroup - 1);
     float sums[Consumer<Tile>::kAccumulators];
     consumer.run(sums);
     cutlass::arch::launch_dependent_grids();
-    Epilogue<Tile> epilogue(params, place, shared.epilogue, warpgroup - 1);
-    auto const consumers_barrier = [] { cutlass::arch::NamedBarrier::sync(Tile::kConsumers, kConsumersBarrier); };
-    if (joined) {
-      cluster_arrive();
-      cluster_wait();
+    Epilogue<Tile> const epilogue(params, place, shared.epilogue(), warpgroup - 1);
+    if constexpr (Tile::kResident) {
+      epilogue.send(sums);
+      if (split) {
+        cluster_exchange();
+      } else {
+        consumers_barrier();
+      }
+      epilogue.store_sent();
     } else {
-      consumers_barrier();
+      consumers_barrier();  // all stages were read
+      if (epilogue.whole()) {
+        epilogue.store(sums);
+      } else if (Tile::kSlices == 1 && params.splits == 2) {
+        epilogue.stage_for_peer(sums);
+        cluster_arrive();
+        cluster_wait();
+        epilogue.send_to_peer(shared.exchanged);
+        shared.exchanged.wait(0);
+        cluster_arrive();
+        epilogue.store_pair(sums);
+        cluster_wait();  // the peer has what was sent to it
+      } else if (!split) {
+        epilogue.keep(sums);
+        consumers_barrier();
+        epilogue.store_kept([] {});
+      } else {
+        epilogue.keep(sums);
+        cluster_exchange();
+        epilogue.store_kept([] { cluster_arrive_release(); });
+        cluster_wait();  // nobody reads what was kept here
+      }
     }
-    if (epilogue.whole()) {
-      epilogue.store(sums);
-      return;
-    }
-    epilogue.send(sums);
-    if (split) {
-      cluster_exchange();
-    } else {
-      consumers_barrier();
-    }
-    epilogue.store_parts();
   }
 }
 

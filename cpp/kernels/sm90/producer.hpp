@@ -17,20 +17,17 @@ class Producer {
  public:
   CUTLASS_DEVICE Producer(Params const& params, Place const& place, SharedStorage& shared)
       : params_(params), place_(place), shared_(shared) {
-    int const slice_rows = Tile::kTokens / params.multicast;
-    token_row_ = place.token_tile * Tile::kTokens + place.column_of_cluster * slice_rows;
-    token_offset_ = place.column_of_cluster * slice_rows * kGroupTokenBytes;
-    peers_ = 0;
-    for (int i = 0; i < params.multicast; ++i) {
-      peers_ |= static_cast<std::uint16_t>(1u << (place.split + i * params.splits));
-    }
     // Weights that several tiles of tokens read should stay in L2 until the last of them has.
     weights_hint_ = params.token_tiles > 1 ? cute::TMA::CacheHintSm90::EVICT_NORMAL
                                            : cute::TMA::CacheHintSm90::EVICT_FIRST;
   }
 
-  // Weights complete barriers of this CTA only, and the kernel before this one only widens tokens: they wait for nothing.
+  // The kernel that widens tokens has nothing to do with weights; where there is none, the kernel before this one may
+  // have written them.
   CUTLASS_DEVICE void weights() {
+    if (Tile::kResident) {
+      cutlass::arch::wait_on_dependent_grids();
+    }
     for (int i = 0; i < 2; ++i) {
       cute::prefetch_tma_descriptor(&params_.codes[i]);
       cute::prefetch_tma_descriptor(&params_.scales[i]);
@@ -41,8 +38,7 @@ class Producer {
     });
   }
 
-  // Tokens, in a thread of their own so that they do not queue behind the weights of all stages. All CTAs of the cluster
-  // must be ready.
+  // Tokens, in a thread of their own so that they do not queue behind the weights of all stages.
   CUTLASS_DEVICE void tokens() {
     cute::prefetch_tma_descriptor(&params_.tokens);
     cutlass::arch::wait_on_dependent_grids();
@@ -89,22 +85,16 @@ class Producer {
     constexpr auto kHint = static_cast<std::uint64_t>(cute::TMA::CacheHintSm90::EVICT_LAST);
     CUTLASS_PRAGMA_UNROLL
     for (int group = 0; group < Tile::kGroups; ++group) {
-      std::uint8_t* const target = shared_.stages.tokens[stage][group] + token_offset_;
-      int const k = (k_tile * Tile::kGroups + group) * kGroupK;
-      if (params_.multicast == 1) {
-        cute::SM90_TMA_LOAD_3D::copy(&params_.tokens, full(stage), kHint, target, k, token_row_, place_.batch);
-      } else {
-        cute::SM90_TMA_LOAD_MULTICAST_3D::copy(&params_.tokens, full(stage), peers_, kHint, target, k, token_row_,
-                                               place_.batch);
-      }
+      cute::SM90_TMA_LOAD_3D::copy(&params_.tokens, full(stage), kHint,
+                                   shared_.stages.tokens[stage * Tile::kGroups + group],
+                                   (k_tile * Tile::kGroups + group) * kGroupK, place_.token_tile * Tile::kTokens,
+                                   place_.batch);
     }
   }
 
   Params const& params_;
   Place const& place_;
   SharedStorage& shared_;
-  int token_row_, token_offset_;
-  std::uint16_t peers_;
   cute::TMA::CacheHintSm90 weights_hint_;
 };
 

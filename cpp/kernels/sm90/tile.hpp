@@ -1,11 +1,13 @@
 // The tile of one CTA: what is in shared memory, and who works on it.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "cutlass/arch/barrier.h"
 #include "cutlass/cutlass.h"
 #include "nvfp4_dual_gemm/abi.h"
+#include "sm90/arrangement.hpp"
 
 namespace nvfp4::sm90 {
 
@@ -49,31 +51,46 @@ struct Tile {
   // Rows of atoms that columns [i * kColumns, (i + 1) * kColumns) touch, at most.
   static constexpr int kScaleAtoms = NVFP4_SCALE_ATOM_ROWS % kColumns == 0 ? 1 : 2;
 
-  static constexpr int kTokenBytes = kTokens * kTileK * 2;
+  static constexpr bool kResident = kTokens <= kResidentTokens;
+  static constexpr int kTokenBytes = kResident ? 0 : kTokens * kTileK * 2;  // of a stage
+  static constexpr int kResidentGroups = kResident ? kResidentK / kGroupK : 0;
+  static constexpr int kResidentBytes = kResidentGroups * kTokens * kGroupTokenBytes;
   static constexpr int kCodeBytes = kColumns * kTileK / 2;  // of one matrix
   static constexpr int kScaleBytes = kScaleAtoms * kGroups * NVFP4_SCALE_ATOM_BYTES;
   static constexpr int kWeightBytes = 2 * kCodeBytes + 2 * kScaleBytes;
   static constexpr int kStageBytes = kTokenBytes + kWeightBytes;
   static constexpr int kBarrierBytes = 1024;
-  static constexpr int kStages = (NVFP4_SM90_SMEM_BYTES - kBarrierBytes) / kStageBytes;
+  // Where resident tokens leave room, the epilogue has memory of its own: what other CTAs send then need not wait until
+  // this one has read its stages. Two units of 8 tokens by 32 columns, or parts of one from all slices of a cluster.
+  static constexpr int kEpilogueBytes = kResident ? 34 * 1024 : 0;
+  // More than ten stages ask global memory for so much at once that the first of them comes late.
+  static constexpr int kStages =
+      std::min(10, (NVFP4_SM90_SMEM_BYTES - kBarrierBytes - kResidentBytes - kEpilogueBytes) / kStageBytes);
   static_assert(kStages >= 4, "fewer stages do not hide the latency of global memory");
 
+  // Of tokens: `kGroups` of each stage, or of all K of the CTA.
+  static constexpr int kTokenGroups = kResident ? kResidentGroups : kStages * kGroups;
+
   struct Stages {
-    alignas(1024) std::uint8_t tokens[kStages][kGroups][kTokens * kGroupTokenBytes];
+    alignas(1024) std::uint8_t tokens[kTokenGroups][kTokens * kGroupTokenBytes];
     alignas(1024) std::uint8_t codes[kStages][2][kCodeBytes];  // gate, up
     alignas(128) std::uint8_t scales[kStages][2][kScaleBytes];
   };
 
-  // What the epilogue does with the stages' memory, see Epilogue: units of 8 tokens by 32 columns.
+  // What the epilogue does with its memory, see Epilogue: units of 8 tokens by 32 columns.
   static constexpr int kUnits = kTokens / 8 * kColumnWarpgroups;
+  static constexpr int kFullBarrierArrivals = kResident ? 1 : 2;  // with the weights, and with the tokens
 
   struct SharedStorage {
-    union {
-      Stages stages;
-      alignas(1024) std::uint8_t epilogue[sizeof(Stages)];
-    };
+    Stages stages;
+    alignas(128) std::uint8_t own_epilogue[kResident ? kEpilogueBytes : 16];
     cutlass::arch::ClusterTransactionBarrier full[kStages];
     cutlass::arch::ClusterBarrier empty[kStages];
+    cutlass::arch::ClusterTransactionBarrier exchanged;  // the other CTA's sums are here, see Epilogue::send_to_peer
+
+    CUTLASS_DEVICE std::uint8_t* epilogue() {
+      return kResident ? own_epilogue : reinterpret_cast<std::uint8_t*>(&stages);
+    }
   };
   static_assert(sizeof(SharedStorage) <= NVFP4_SM90_SMEM_BYTES, "more shared memory than a CTA may have");
 };

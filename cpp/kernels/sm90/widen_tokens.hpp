@@ -22,50 +22,53 @@ struct WidenParams {
 
 inline constexpr int kWidenThreads = 256;
 
-// Block (x, y, z) has the half groups of piece x of row y of batch z, and of the rows that are gridDim.y further. A
-// thread widens one of them: word `half` of each of its four owners.
-CUTLASS_DEVICE void widen_half_group(WidenParams const& params, int group, int half, int row, int groups) {
+// Four lanes have a value for each other: lane i of the four gets the i-th of each, in the order of the lanes.
+CUTLASS_DEVICE uint4 transpose_by_four(Pairs const& own) {
+  std::uint32_t const(&v)[4] = own.pair;
+  bool const odd = threadIdx.x % 2 != 0, upper = threadIdx.x % 4 >= 2;
+  std::uint32_t const low = __shfl_xor_sync(0xffffffffu, odd ? v[0] : v[1], 1);
+  std::uint32_t const high = __shfl_xor_sync(0xffffffffu, odd ? v[2] : v[3], 1);
+  // Of the even and the odd one of two lanes: for the first two lanes, and for the last two.
+  uint2 const first = odd ? make_uint2(low, v[1]) : make_uint2(v[0], low);
+  uint2 const last = odd ? make_uint2(high, v[3]) : make_uint2(v[2], high);
+  uint2 const kept = upper ? last : first, sent = upper ? first : last;
+  uint2 const got = {__shfl_xor_sync(0xffffffffu, sent.x, 2), __shfl_xor_sync(0xffffffffu, sent.y, 2)};
+  return upper ? make_uint4(got.x, got.y, kept.x, kept.y) : make_uint4(kept.x, kept.y, got.x, got.y);
+}
+
+// Four lanes widen a group of a row, each what one owner has of it. They read and write whole sectors.
+CUTLASS_DEVICE void widen_group(WidenParams const& params, int group, int row, int groups) {
+  int const owner = static_cast<int>(threadIdx.x % 4);
   std::int64_t const batch = blockIdx.z;
   std::int64_t const batch_row = batch * params.rows + row;
-  std::int64_t const row_atoms = (params.rows + NVFP4_SCALE_ATOM_ROWS - 1) / NVFP4_SCALE_ATOM_ROWS;
-  std::int64_t const atom = (batch * row_atoms + row / NVFP4_SCALE_ATOM_ROWS) * groups + group;
-  int const row_of_atom = row % NVFP4_SCALE_ATOM_ROWS;
-  std::uint32_t const scales = *reinterpret_cast<std::uint32_t const*>(
-      params.scales + atom * NVFP4_SCALE_ATOM_BYTES + row_of_atom % 32 * 16 + row_of_atom / 32 * 4);
-  std::uint8_t const* const codes = params.codes + batch_row * (params.k / 2) + group * kGroupCodeBytes + half * 4;
-  int const remaining = params.k / 2 - group * kGroupCodeBytes;  // 16 where k ends within the group
-
-  // [instruction of this half][k position / 2]: words, of which owner c has c and c + 4.
-  std::uint32_t words[2][8];
-  CUTLASS_PRAGMA_UNROLL
-  for (int c = 0; c < 4; ++c) {
-    std::uint32_t const word = c * 8 < remaining ? *reinterpret_cast<std::uint32_t const*>(codes + c * 8) : 0;
-    std::uint32_t const scale = scales >> (8 * c) & 0xff;
-    Pairs const pairs = widen(word, widen_scales(scale | scale << 16));
-    words[0][c] = pairs.pair[0];
-    words[0][c + 4] = pairs.pair[1];
-    words[1][c] = pairs.pair[2];
-    words[1][c + 4] = pairs.pair[3];
+  int const offset = group * kGroupCodeBytes + owner * 8;  // within the row
+  uint2 words = {0, 0};
+  std::uint32_t scale = 0;
+  if (offset < params.k / 2) {  // K may end within the group, after two owners
+    std::int64_t const row_atoms = (params.rows + NVFP4_SCALE_ATOM_ROWS - 1) / NVFP4_SCALE_ATOM_ROWS;
+    std::int64_t const atom = (batch * row_atoms + row / NVFP4_SCALE_ATOM_ROWS) * groups + group;
+    int const row_of_atom = row % NVFP4_SCALE_ATOM_ROWS;
+    words = *reinterpret_cast<uint2 const*>(params.codes + batch_row * (params.k / 2) + offset);
+    scale = params.scales[atom * NVFP4_SCALE_ATOM_BYTES + row_of_atom % 32 * 16 + row_of_atom / 32 * 4 + owner];
   }
-  auto* const target =
-      reinterpret_cast<uint4*>(params.tokens + (batch_row * groups + group) * kGroupTokenBytes + half * 64);
-  CUTLASS_PRAGMA_UNROLL
-  for (int i = 0; i < 4; ++i) {
-    std::uint32_t const* const from = &words[i / 2][i % 2 * 4];
-    target[i] = make_uint4(from[0], from[1], from[2], from[3]);
+  __half2 const factor = widen_scales(scale | scale << 16);
+  // Piece 4 * half + i of the row has pair i of word `half` of each owner.
+  uint4 const pieces[] = {transpose_by_four(widen(words.x, factor)), transpose_by_four(widen(words.y, factor))};
+  if (group < groups) {
+    auto* const target = reinterpret_cast<uint4*>(params.tokens + (batch_row * groups + group) * kGroupTokenBytes);
+    target[owner] = pieces[0];
+    target[4 + owner] = pieces[1];
   }
 }
 
+// Block (x, y, z) has kWidenThreads / 4 groups of row y of batch z, and of the rows that are gridDim.y further.
 CUTLASS_DEVICE void widen_tokens(WidenParams const& params) {
   cutlass::arch::wait_on_dependent_grids();
   cutlass::arch::launch_dependent_grids();
   int const groups = (params.k + kGroupK - 1) / kGroupK;
-  int const index = static_cast<int>(blockIdx.x * kWidenThreads + threadIdx.x);
-  if (index >= 2 * groups) {
-    return;
-  }
+  int const group = static_cast<int>(blockIdx.x * kWidenThreads + threadIdx.x) / 4;
   for (int row = static_cast<int>(blockIdx.y); row < params.rows; row += static_cast<int>(gridDim.y)) {
-    widen_half_group(params, index / 2, index % 2, row, groups);
+    widen_group(params, group, row, groups);
   }
 }
 

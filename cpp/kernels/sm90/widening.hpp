@@ -10,7 +10,7 @@
 // Instruction i = 0..3 of K = 16 takes pairs 2(i%2) and 2(i%2)+1 of word i/2, so that its k position
 //   2c + e      is k = 16c + 8(i/2) + 2(i%2) + 4e,
 //   2c + e + 8  is k = 16c + 8(i/2) + 2(i%2) + 1 + 4e.
-// Tokens are written in this order by `widen_tokens`; weights are in it as they are.
+// Tokens are written in this order by `widen_tokens` and `ResidentTokens`; weights are in it as they are.
 #pragma once
 
 #include <cstdint>
@@ -46,6 +46,32 @@ CUTLASS_DEVICE Pairs widen(std::uint32_t codes, __half2 scale) {
 CUTLASS_DEVICE __half2 widen_scales(std::uint32_t scales) {
   std::uint32_t const bits = scales << 7;
   return __hmul2(reinterpret_cast<__half2 const&>(bits), __half2half2(__ushort_as_half(0x7800)));
+}
+
+// Half a group of a token in K order, a row's 16-byte pieces 4 * half and the following: word `half` of each of the
+// four owners, and their scale factors.
+struct HalfGroup {
+  uint4 piece[4];
+};
+CUTLASS_DEVICE HalfGroup widen_half_group(std::uint32_t const (&words)[4], std::uint32_t scales) {
+  // [instruction of this half][k position / 2], of which owner c has c and c + 4.
+  std::uint32_t widened[2][8];
+  CUTLASS_PRAGMA_UNROLL
+  for (int c = 0; c < 4; ++c) {
+    std::uint32_t const scale = scales >> (8 * c) & 0xff;
+    Pairs const pairs = widen(words[c], widen_scales(scale | scale << 16));
+    widened[0][c] = pairs.pair[0];
+    widened[0][c + 4] = pairs.pair[1];
+    widened[1][c] = pairs.pair[2];
+    widened[1][c + 4] = pairs.pair[3];
+  }
+  HalfGroup half;
+  CUTLASS_PRAGMA_UNROLL
+  for (int i = 0; i < 4; ++i) {
+    std::uint32_t const* const from = &widened[i / 2][i % 2 * 4];
+    half.piece[i] = make_uint4(from[0], from[1], from[2], from[3]);
+  }
+  return half;
 }
 
 }  // namespace nvfp4::sm90

@@ -157,18 +157,41 @@ TEST_CASE("select: Hopper's choice for measured shapes") {
     CAPTURE(row.problem.n);
     CHECK(select_kernel(row.problem, NVFP4_WEIGHTS_SEPARATE, 90, 132) == row.kernel);
     nvfp4::detail::KernelRow const& kernel = nvfp4::detail::kKernelTable[row.kernel];
-    auto const arrangement = nvfp4::sm90::arrange(row.problem, {kernel.tile_m, kernel.tile_n, kernel.tile_k}, residency);
-    CHECK(arrangement.splits == row.splits);
-    CHECK(arrangement.multicast == 1);
+    CHECK(nvfp4::sm90::splits(row.problem, {kernel.tile_m, kernel.tile_n, kernel.tile_k}, residency) == row.splits);
   }
 }
 
 TEST_CASE("select: Hopper splits no K that is not there, and no cluster that does not fit") {
   nvfp4::detail::Residency const one{132, {0, 132}};
-  CHECK(nvfp4::sm90::arrange({8, 64, 7168, 1}, {8, 64, 128}, one).splits == 1);
+  CHECK(nvfp4::sm90::splits({16, 64, 7168, 1}, {16, 64, 128}, one) == 1);
   nvfp4::detail::Residency const all{132, {0, 132, 66, 39, 30, 22, 18, 16, 15}};
-  CHECK(nvfp4::sm90::arrange({8, 64, 128, 1}, {8, 64, 128}, all).splits == 1);
-  CHECK(nvfp4::sm90::arrange({8, 64, 160, 1}, {8, 64, 128}, all).splits <= 2);
+  CHECK(nvfp4::sm90::splits({8, 64, 128, 1}, {8, 64, 128}, all) == 1);
+  CHECK(nvfp4::sm90::splits({8, 64, 160, 1}, {8, 64, 128}, all) <= 2);
+}
+
+TEST_CASE("select: Hopper's CTA keeps the tokens of 4096 of K at most, where they are eight") {
+  nvfp4::detail::Residency const all{132, {0, 132, 66, 39, 30, 22, 18, 16, 15}};
+  // So many tiles that no split is worth it.
+  auto const splits = [&](int k) { return nvfp4::sm90::splits({8, 64 * 132 * 8, k, 1}, {8, 64, 128}, all); };
+  CHECK(splits(4096) == 1);
+  CHECK(splits(4096 + 32) == 2);
+  CHECK(splits(14336) == 4);
+  CHECK(splits(8 * 4096) == 8);
+  CHECK(splits(8 * 4096 + 32) == 0);
+  CHECK(nvfp4::sm90::splits({16, 64 * 132 * 8, 8 * 4096 + 32, 1}, {16, 64, 128}, all) == 1);
+  // A plan for one SM has to take two, one after the other.
+  nvfp4::detail::Residency const one{1, {0, 132, 66, 39, 30, 22, 18, 16, 15}};
+  CHECK(nvfp4::sm90::splits({8, 64, 7168, 1}, {8, 64, 128}, one) == 2);
+
+  CHECK(select_kernel({8, 4096, 2 * 4096, 1}, NVFP4_WEIGHTS_SEPARATE, 90, 132) ==
+        NVFP4_KERNEL_sm90_widened_8x64_k128_s2);
+  CHECK(select_kernel({8, 64, 8 * 4096, 1}, NVFP4_WEIGHTS_SEPARATE, 90, 132) ==
+        NVFP4_KERNEL_sm90_widened_8x64_k128_s2);
+  // Clusters of four and more leave SMs idle: a tile of 16 tokens needs only two.
+  CHECK(select_kernel({8, 4096, 14336, 1}, NVFP4_WEIGHTS_SEPARATE, 90, 132) ==
+        NVFP4_KERNEL_sm90_widened_16x64_k128_s2);
+  CHECK(select_kernel({8, 4096, 8 * 4096 + 32, 1}, NVFP4_WEIGHTS_SEPARATE, 90, 132) ==
+        NVFP4_KERNEL_sm90_widened_16x64_k128_s2);
 }
 
 TEST_CASE("select: no kernel for other architectures") {

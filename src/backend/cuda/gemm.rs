@@ -90,8 +90,8 @@ impl fmt::Debug for DualGemm {
 
 impl DualGemm {
     /// Checks everything, picks the kernel, allocates its workspace, and encodes tensor maps. `c` is
-    /// \[batch, M, N\], row-major. Kernels of compute capability 9.0 have a workspace, A widened to fp16 in device
-    /// memory ([`DualGemm::workspace_size`]); those of 10.0 allocate nothing.
+    /// \[batch, M, N\], row-major. Kernels of compute capability 9.0 for more than 8 rows have a workspace, A widened to fp16
+    /// in device memory ([`DualGemm::workspace_size`]); others allocate nothing.
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`], [`Error::Alpha`], [`Error::Length`] of `c`, [`Error::GateParameter`],
@@ -210,8 +210,8 @@ impl DualGemm {
         bridge::check(unsafe { self.plan.launch(stream.cast()) }, &self.device)
     }
 
-    /// Bytes of device memory that the plan holds beyond the operands: A as fp16 for kernels of compute capability 9.0,
-    /// 0 for those of 10.0.
+    /// Bytes of device memory that the plan holds beyond the operands: A as fp16 for kernels of compute capability 9.0
+    /// with tiles of more than 8 rows, 0 for others.
     pub fn workspace_size(&self) -> usize {
         self.plan.workspace_size()
     }

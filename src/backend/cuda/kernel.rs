@@ -25,7 +25,8 @@ pub enum Mainloop {
     TwoAccumulators,
     /// One MMA over interleaved weights.
     Interleaved,
-    /// Hopper's MMA in fp16: weights widened in registers, A by a small kernel ahead, into the plan's workspace.
+    /// Hopper's MMA in fp16: weights widened in registers, A by a small kernel ahead, into the plan's workspace; with
+    /// tiles of 8 rows by each block itself.
     Widened,
 }
 
