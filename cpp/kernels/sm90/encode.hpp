@@ -136,15 +136,10 @@ void encode(nvfp4_config const& config, nvfp4_operands const& operands, detail::
   if (Tile::kResident) {
     return;
   }
-  WidenParams widen{};
-  widen.codes = static_cast<std::uint8_t const*>(operands.a_codes);
-  widen.scales = static_cast<std::uint8_t const*>(operands.a_scales);
-  widen.tokens = static_cast<std::uint8_t*>(operands.workspace);
-  widen.rows = problem.m;
-  widen.k = problem.k;
+  WidenParams const widen{params.a, static_cast<std::uint8_t*>(operands.workspace), problem.m};
   std::memcpy(plan.prologue_params, &widen, sizeof(widen));
   // 65535 is the most of a grid along y, and of batches.
-  std::int64_t const pieces = ceil_div(4 * ceil_div(problem.k, kGroupK), kWidenThreads);
+  std::int64_t const pieces = ceil_div(4 * params.a.groups, kWidenThreads);
   plan.prologue_shape = {{static_cast<std::uint32_t>(pieces), static_cast<std::uint32_t>(std::min(problem.m, 65535)),
                           static_cast<std::uint32_t>(problem.batch)},
                          {kWidenThreads, 1, 1},
@@ -153,7 +148,7 @@ void encode(nvfp4_config const& config, nvfp4_operands const& operands, detail::
 }
 
 template <class Tile>
-detail::KernelInstance instance(char const* name, void const* function, void const* widening) {
+detail::KernelInstance instance(char const* name, void const* function) {
   nvfp4_kernel_info info{};
   info.name = name;
   info.mainloop = NVFP4_MAINLOOP_WIDENED;
@@ -169,10 +164,12 @@ detail::KernelInstance instance(char const* name, void const* function, void con
   info.accumulator_stages = 1;
   info.smem_bytes = sizeof(typename Tile::SharedStorage);
   info.params_bytes = sizeof(Params);
-  if (Tile::kResident) {
+  if constexpr (Tile::kResident) {
     return {info, function, nullptr, 0, nullptr, &encode<Tile>};
+  } else {
+    return {info, function, reinterpret_cast<void const*>(&widen_tokens<Tile>), sizeof(WidenParams), &workspace_bytes,
+            &encode<Tile>};
   }
-  return {info, function, widening, sizeof(WidenParams), &workspace_bytes, &encode<Tile>};
 }
 
 }  // namespace nvfp4::sm90

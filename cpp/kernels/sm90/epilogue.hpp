@@ -1,7 +1,7 @@
 // From the sums in registers to C: the parts of K added up over the cluster, alphas, gate, and rows of C.
 //
-// The unit of work is 8 tokens by 32 columns: of each thread of a warpgroup four sums, a uint4 wide. Unit u is tokens
-// 8 * (u / warpgroups) and the columns of warpgroup u % warpgroups.
+// The unit of work is 8 tokens by 32 columns: of each thread of a warpgroup four sums, a float4 wide. Of w warpgroups side
+// by side, unit u is tokens 8 * (u / w) and the columns of warpgroup u % w.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// One tile of C by a cluster: a producer warp and consumer warpgroups in each CTA.
+// One tile of C by a cluster: a producer and consumer warpgroups in each CTA.
 #pragma once
 
 #include "cutlass/arch/barrier.h"

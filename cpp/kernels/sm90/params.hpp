@@ -13,9 +13,17 @@ namespace nvfp4::sm90 {
 
 // A as it comes.
 struct PackedTokens {
-  std::uint8_t const* codes;   // batch x m x row_bytes
+  std::uint8_t const* codes;   // batch x rows x row_bytes
   std::uint8_t const* scales;  // 128x4 atoms of each batch
   int row_bytes, groups;       // of a row
+
+  // The scale factors of a group: one for each of its four owners.
+  CUTLASS_DEVICE std::uint8_t const* group_scales(std::int64_t batch, int rows, int row, int group) const {
+    std::int64_t const row_atoms = (rows + NVFP4_SCALE_ATOM_ROWS - 1) / NVFP4_SCALE_ATOM_ROWS;
+    std::int64_t const atom = (batch * row_atoms + row / NVFP4_SCALE_ATOM_ROWS) * groups + group;
+    int const row_of_atom = row % NVFP4_SCALE_ATOM_ROWS;
+    return scales + atom * NVFP4_SCALE_ATOM_BYTES + row_of_atom % 32 * 16 + row_of_atom / 32 * 4;
+  }
 };
 
 struct Params {

@@ -1,4 +1,4 @@
-// Two threads that keep the stages full.
+// The threads that keep the stages full: one for weights, and one for tokens where they come in stages.
 #pragma once
 
 #include <cstdint>

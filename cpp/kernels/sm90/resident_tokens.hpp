@@ -36,11 +36,7 @@ class ResidentTokens {
     if (group * kGroupCodeBytes + kGroupCodeBytes / 2 < a.row_bytes) {
       high_ = codes[1];
     }
-    std::int64_t const row_atoms = (params.m + NVFP4_SCALE_ATOM_ROWS - 1) / NVFP4_SCALE_ATOM_ROWS;
-    std::int64_t const atom = (place.batch * row_atoms + token / NVFP4_SCALE_ATOM_ROWS) * a.groups + group;
-    int const row_of_atom = token % NVFP4_SCALE_ATOM_ROWS;
-    scales_ = *reinterpret_cast<std::uint32_t const*>(a.scales + atom * NVFP4_SCALE_ATOM_BYTES + row_of_atom % 32 * 16 +
-                                                      row_of_atom / 32 * 4);
+    scales_ = *reinterpret_cast<std::uint32_t const*>(a.group_scales(place.batch, params.m, token, group));
   }
 
   // A barrier of the consumers, then tensor cores may read.

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "cutlass/arch/grid_dependency_control.h"
+#include "sm90/params.hpp"
 #include "sm90/tile.hpp"
 #include "sm90/widening.hpp"
 
@@ -14,10 +15,9 @@ namespace nvfp4::sm90 {
 constexpr std::int64_t token_row_bytes(int k) { return std::int64_t{(k + kGroupK - 1) / kGroupK} * kGroupTokenBytes; }
 
 struct WidenParams {
-  std::uint8_t const* codes;   // batch x rows x k / 2
-  std::uint8_t const* scales;  // 128x4 atoms of each batch
-  std::uint8_t* tokens;        // batch x rows x token_row_bytes(k)
-  int rows, k;
+  PackedTokens a;
+  std::uint8_t* tokens;  // batch x rows x groups of kGroupTokenBytes
+  int rows;
 };
 
 inline constexpr int kWidenThreads = 256;
@@ -37,38 +37,37 @@ CUTLASS_DEVICE uint4 transpose_by_four(Pairs const& own) {
 }
 
 // Four lanes widen a group of a row, each what one owner has of it. They read and write whole sectors.
-CUTLASS_DEVICE void widen_group(WidenParams const& params, int group, int row, int groups) {
+CUTLASS_DEVICE void widen_group(WidenParams const& params, int group, int row) {
+  PackedTokens const& a = params.a;
   int const owner = static_cast<int>(threadIdx.x % 4);
   std::int64_t const batch = blockIdx.z;
   std::int64_t const batch_row = batch * params.rows + row;
   int const offset = group * kGroupCodeBytes + owner * 8;  // within the row
   uint2 words = {0, 0};
   std::uint32_t scale = 0;
-  if (offset < params.k / 2) {  // K may end within the group, after two owners
-    std::int64_t const row_atoms = (params.rows + NVFP4_SCALE_ATOM_ROWS - 1) / NVFP4_SCALE_ATOM_ROWS;
-    std::int64_t const atom = (batch * row_atoms + row / NVFP4_SCALE_ATOM_ROWS) * groups + group;
-    int const row_of_atom = row % NVFP4_SCALE_ATOM_ROWS;
-    words = *reinterpret_cast<uint2 const*>(params.codes + batch_row * (params.k / 2) + offset);
-    scale = params.scales[atom * NVFP4_SCALE_ATOM_BYTES + row_of_atom % 32 * 16 + row_of_atom / 32 * 4 + owner];
+  if (offset < a.row_bytes) {  // K may end within the group, after two owners
+    words = *reinterpret_cast<uint2 const*>(a.codes + batch_row * a.row_bytes + offset);
+    scale = a.group_scales(batch, params.rows, row, group)[owner];
   }
   __half2 const factor = widen_scales(scale | scale << 16);
   // Piece 4 * half + i of the row has pair i of word `half` of each owner.
   uint4 const pieces[] = {transpose_by_four(widen(words.x, factor)), transpose_by_four(widen(words.y, factor))};
-  if (group < groups) {
-    auto* const target = reinterpret_cast<uint4*>(params.tokens + (batch_row * groups + group) * kGroupTokenBytes);
+  if (group < a.groups) {
+    auto* const target = reinterpret_cast<uint4*>(params.tokens + (batch_row * a.groups + group) * kGroupTokenBytes);
     target[owner] = pieces[0];
     target[4 + owner] = pieces[1];
   }
 }
 
-// Block (x, y, z) has kWidenThreads / 4 groups of row y of batch z, and of the rows that are gridDim.y further.
-CUTLASS_DEVICE void widen_tokens(WidenParams const& params) {
+// Block (x, y, z) has kWidenThreads / 4 groups of row y of batch z, and of the rows that are gridDim.y further. `Tile`
+// gives each instance a kernel of its own.
+template <class Tile>
+__global__ void __launch_bounds__(kWidenThreads) widen_tokens(__grid_constant__ WidenParams const params) {
   cutlass::arch::wait_on_dependent_grids();
   cutlass::arch::launch_dependent_grids();
-  int const groups = (params.k + kGroupK - 1) / kGroupK;
   int const group = static_cast<int>(blockIdx.x * kWidenThreads + threadIdx.x) / 4;
   for (int row = static_cast<int>(blockIdx.y); row < params.rows; row += static_cast<int>(gridDim.y)) {
-    widen_group(params, group, row, groups);
+    widen_group(params, group, row);
   }
 }
 

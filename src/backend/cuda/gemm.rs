@@ -90,8 +90,8 @@ impl fmt::Debug for DualGemm {
 
 impl DualGemm {
     /// Checks everything, picks the kernel, allocates its workspace, and encodes tensor maps. `c` is
-    /// \[batch, M, N\], row-major. Kernels of compute capability 9.0 for more than 8 rows have a workspace, A widened to fp16
-    /// in device memory ([`DualGemm::workspace_size`]); others allocate nothing.
+    /// \[batch, M, N\], row-major. Kernels of compute capability 9.0 with tiles of more than 8 rows have a workspace, A
+    /// widened to fp16 in device memory ([`DualGemm::workspace_size`]); others allocate nothing.
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`], [`Error::Alpha`], [`Error::Length`] of `c`, [`Error::GateParameter`],
