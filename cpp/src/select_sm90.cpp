@@ -56,11 +56,14 @@ struct Choice {
   double microseconds;
 };
 
+// Clusters that are resident at once, by their CTAs; negative: the device takes no such cluster.
+constexpr int kRefused = -1;
+
 Choice choose(nvfp4_problem const& problem, TileShape const& tile, int const (&max_clusters)[detail::kMaxCluster + 1]) {
   Choice best{0, 0};
   double const k_tiles = ceil_div(problem.k, tile.k);
   for (int splits = 1; splits <= detail::kMaxCluster && splits <= k_tiles; ++splits) {
-    if (ceil_div(k_tiles, splits) * tile.k > tile.most_k()) continue;
+    if (ceil_div(k_tiles, splits) * tile.k > tile.most_k() || max_clusters[splits] == kRefused) continue;
     // The fewest that K allows are taken even where the plan's SMs hold no such cluster.
     if (max_clusters[splits] == 0 && best.splits != 0) continue;
     double const time = microseconds(problem, tile, splits, std::max(1, max_clusters[splits]));
@@ -75,7 +78,8 @@ int splits(nvfp4_problem const& problem, TileShape const& tile, detail::Residenc
   // A plan for part of the device.
   int max_clusters[detail::kMaxCluster + 1]{};
   for (int size = 1; size <= detail::kMaxCluster; ++size) {
-    max_clusters[size] = std::min(residency.max_clusters[size], residency.sm_count / size);
+    int const on_device = residency.max_clusters[size];
+    max_clusters[size] = on_device == 0 ? kRefused : std::min(on_device, residency.sm_count / size);
   }
   return choose(problem, tile, max_clusters).splits;
 }

@@ -18,7 +18,8 @@ struct TileShape {
 };
 
 // How many CTAs, a cluster, share the K of a tile of C: as the least modelled time has it, at most `kMaxCluster`; 0 where
-// K is more than so many may take. Pure; src/select_sm90.cpp has the model.
+// K is more than so many may take, or the device takes no cluster that is large enough. Pure; src/select_sm90.cpp has the
+// model.
 int splits(nvfp4_problem const& problem, TileShape const& tile, detail::Residency const& residency);
 
 }  // namespace nvfp4::sm90

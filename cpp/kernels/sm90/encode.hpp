@@ -101,7 +101,8 @@ void encode(nvfp4_config const& config, nvfp4_operands const& operands, detail::
     throw Error(NVFP4_STATUS_INVALID_ARGUMENT, 0,
                 "k = " + std::to_string(problem.k) + ": at most " +
                     std::to_string(detail::kMaxCluster * kResidentK) + " for tiles of " +
-                    std::to_string(Tile::kTokens) + " tokens");
+                    std::to_string(Tile::kTokens) + " tokens, in clusters of CTAs with " + std::to_string(kResidentK) +
+                    " each, as large as the device takes them");
   }
 
   Params params{};

@@ -164,6 +164,8 @@ TEST_CASE("select: Hopper's choice for measured shapes") {
 TEST_CASE("select: Hopper splits no K that is not there, and no cluster that does not fit") {
   nvfp4::detail::Residency const one{132, {0, 132}};
   CHECK(nvfp4::sm90::splits({16, 64, 7168, 1}, {16, 64, 128}, one) == 1);
+  CHECK(nvfp4::sm90::splits({8, 64, 4096, 1}, {8, 64, 128}, one) == 1);
+  CHECK(nvfp4::sm90::splits({8, 64, 7168, 1}, {8, 64, 128}, one) == 0);  // would need two CTAs
   nvfp4::detail::Residency const all{132, {0, 132, 66, 39, 30, 22, 18, 16, 15}};
   CHECK(nvfp4::sm90::splits({8, 64, 128, 1}, {8, 64, 128}, all) == 1);
   CHECK(nvfp4::sm90::splits({8, 64, 160, 1}, {8, 64, 128}, all) <= 2);
