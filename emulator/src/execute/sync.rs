@@ -60,8 +60,11 @@ pub fn lower(statement: &Statement, scope: &Scope<'_>) -> Lowered {
     match (statement.family.as_str(), words.as_slice(), operands) {
         ("bar" | "barrier", ..) => barrier::lower(statement, scope),
         ("mbarrier", ..) => mbarrier::lower(statement, scope),
-        ("fence", ["proxy", "async" | "async::generic", ..], [])
-        | ("fence", ["proxy", "async.shared::cta"], _) => {
+        // A fence of global memory alone leaves shared memory as it is.
+        ("fence", ["proxy", "async", "global"], []) => {
+            Ok((crate::program::Op::Nothing, Convergence::None))
+        }
+        ("fence", ["proxy", "async" | "async::generic", ..], []) => {
             Ok((sync(Op::FenceProxyAsync), Convergence::None))
         }
         // All other memory is in order in this model; proxies of global memory see every store.

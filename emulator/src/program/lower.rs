@@ -1,5 +1,6 @@
 //! From [`Module`] to [`Program`]: places variables, sends each statement to its family.
 
+use super::grammar;
 use super::layout::{Layout, PlaceOf, is_dynamic};
 use super::registers::{Renumbering, for_each_register, renumber};
 use super::{Address, Convergence, Instruction, Kernel, Lowered, Op, Program, Value};
@@ -270,6 +271,7 @@ fn instruction(statement: &Statement, lowered: Lowered) -> Instruction {
 
 /// Sends a statement to its family.
 fn lower_statement(statement: &Statement, scope: &Scope<'_>) -> Lowered {
+    grammar::check(statement)?;
     match statement.family.as_str() {
         "tcgen05" => tcgen05::lower(statement, scope),
         "wgmma" => wgmma::lower(statement, scope),

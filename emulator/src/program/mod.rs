@@ -1,5 +1,6 @@
 //! A module made ready to run: every statement lowered to an [`Op`], every variable placed.
 
+mod grammar;
 pub(crate) mod layout;
 mod lower;
 pub(crate) mod registers;

@@ -8,6 +8,7 @@ use std::ffi::{CStr, c_char};
 
 use super::code::Code;
 use super::refusal::{Outcome, Refusal};
+use crate::fatbin;
 
 /// `T *` that a function writes to.
 #[derive(Clone, Copy)]
@@ -229,18 +230,6 @@ pub struct FatBinaryWrapper {
     pub other: u64,
 }
 
-/// The first bytes of a container.
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-struct ContainerHeader {
-    magic: u32,
-    version: u16,
-    header_bytes: u16,
-    bytes: u64,
-}
-
-/// Magic number of a container.
-const CONTAINER: u32 = 0xBA55_ED50;
 /// Magic number of a wrapper.
 const WRAPPER: u32 = 0x4662_43B1;
 
@@ -256,15 +245,10 @@ impl FatBinaryWrapper {
 
 /// The container at an address; its header says how long it is.
 pub fn container(address: u64) -> Result<HostBytes, String> {
-    let header = In(address as *const ContainerHeader);
-    match header.get() {
-        Ok(header) if header.magic == CONTAINER => {
-            let bytes = u64::from(header.header_bytes) + header.bytes;
-            Ok(HostBytes { address, bytes })
-        }
-        Ok(header) => Err(format!("a fat binary begins with {:#x}", header.magic)),
-        Err(_) => Err("a fat binary without data".to_owned()),
-    }
+    let header = In(address as *const [u8; 16]).get();
+    let header = header.map_err(|_| "a fat binary without data".to_owned())?;
+    let bytes = fatbin::container_len(&header).map_err(|fault| fault.to_string())?;
+    Ok(HostBytes { address, bytes })
 }
 
 // SAFETY: as stdlib.h declares it (C11, 7.22.4.2).
@@ -276,4 +260,28 @@ unsafe extern "C" {
 pub fn at_exit(function: extern "C" fn()) {
     // SAFETY: the library is never unloaded while a program's kernels can have run, and the function does not unwind.
     let _ = unsafe { atexit(function) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A header with these sizes of itself and of what follows it.
+    fn header(own: u16, rest: u64) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        bytes[..4].copy_from_slice(&fatbin::CONTAINER_MAGIC.to_le_bytes());
+        bytes[6..8].copy_from_slice(&own.to_le_bytes());
+        bytes[8..].copy_from_slice(&rest.to_le_bytes());
+        bytes
+    }
+
+    #[test]
+    fn a_container_whose_sizes_cannot_be_is_refused() {
+        let length = |bytes: [u8; 16]| container(bytes.as_ptr() as u64).map(|found| found.bytes);
+        assert_eq!(length(header(16, 48)), Ok(64));
+        assert!(length(header(16, u64::MAX)).is_err_and(|words| words.contains("sizes")));
+        assert!(length(header(8, 48)).is_err());
+        assert!(length([0; 16]).is_err_and(|words| words.contains("begins with")));
+        assert!(container(0).is_err());
+    }
 }

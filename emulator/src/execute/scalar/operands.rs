@@ -209,6 +209,14 @@ impl<'a> Build<'a> {
         self.statement.operands.get(index).ok_or_else(|| unsupported("too few operands"))
     }
 
+    /// Refuses another number of operands, of which some would not be looked at.
+    fn takes(&self, count: usize) -> Result<()> {
+        match self.count() == count {
+            true => Ok(()),
+            false => Err(unsupported("another number of operands")),
+        }
+    }
+
     /// How many operands there are.
     pub fn count(&self) -> usize {
         self.statement.operands.len()
@@ -275,6 +283,7 @@ impl<'a> Build<'a> {
         &self,
         f: impl Fn(A) -> D + Send + Sync + 'static,
     ) -> Result<Op> {
+        self.takes(2)?;
         let (into, a) = (self.result::<D>(0)?, self.source::<A>(1)?);
         Ok(code(move |lanes| {
             let a = a.get(lanes);
@@ -291,6 +300,7 @@ impl<'a> Build<'a> {
         &self,
         f: impl Fn(A, B) -> D + Send + Sync + 'static,
     ) -> Result<Op> {
+        self.takes(3)?;
         let (into, a, b) = (self.result::<D>(0)?, self.source::<A>(1)?, self.source::<B>(2)?);
         Ok(code(move |lanes| {
             let (a, b) = (a.get(lanes), b.get(lanes));
@@ -307,6 +317,8 @@ impl<'a> Build<'a> {
         &self,
         f: impl Fn(A, B, C) -> D + Send + Sync + 'static,
     ) -> Result<Op> {
+        // The table of lop3 is no source.
+        self.takes(if self.statement.family == "lop3" { 5 } else { 4 })?;
         let (into, a, b) = (self.result::<D>(0)?, self.source::<A>(1)?, self.source::<B>(2)?);
         let c = self.source::<C>(3)?;
         Ok(code(move |lanes| {
@@ -324,6 +336,7 @@ impl<'a> Build<'a> {
         &self,
         f: impl Fn(A, B, C, E) -> D + Send + Sync + 'static,
     ) -> Result<Op> {
+        self.takes(5)?;
         let (into, a, b) = (self.result::<D>(0)?, self.source::<A>(1)?, self.source::<B>(2)?);
         let (c, e) = (self.source::<C>(3)?, self.source::<E>(4)?);
         Ok(code(move |lanes| {
