@@ -21,6 +21,21 @@ pub const CMAKE: &str = "CMAKE";
 pub const CMAKE_GENERATOR: &str = "CMAKE_GENERATOR";
 /// Variables of this prefix become CMake cache entries, but for those that mean something to CMake as they are.
 const CMAKE_PREFIX: &str = "CMAKE_";
+/// Those that users set, watched also while they are unset: cargo takes names, no patterns.
+const CMAKE_WATCHED: [&str; 12] = [
+    "CMAKE_BUILD_TYPE",
+    "CMAKE_TOOLCHAIN_FILE",
+    "CMAKE_PREFIX_PATH",
+    "CMAKE_C_COMPILER",
+    "CMAKE_VERBOSE_MAKEFILE",
+    "CMAKE_CUDA_COMPILER",
+    "CMAKE_CUDA_COMPILER_LAUNCHER",
+    "CMAKE_CUDA_FLAGS",
+    "CMAKE_CUDA_HOST_COMPILER",
+    "CMAKE_CXX_COMPILER",
+    "CMAKE_CXX_COMPILER_LAUNCHER",
+    "CMAKE_CXX_FLAGS",
+];
 /// Folder of libclang.so, for bindgen.
 pub const LIBCLANG_PATH: &str = "LIBCLANG_PATH";
 /// `static` (default) or `shared`.
@@ -71,7 +86,10 @@ impl Env {
             })
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect();
-        self.read.borrow_mut().extend(found.iter().map(|(name, _)| name.clone()));
+        let mut read = self.read.borrow_mut();
+        read.extend(found.iter().map(|(name, _)| name.clone()));
+        read.extend(CMAKE_WATCHED.map(str::to_owned));
+        drop(read);
         found
     }
 

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use safetensors::SafeTensors;
 use std::path::{Path, PathBuf};
 
-#[path = "../fuzz/read_everything.rs"]
+#[path = "support/read_everything.rs"]
 mod read_everything;
 use read_everything::read_everything;
 
