@@ -299,16 +299,6 @@ TEST_CASE("Hopper: more K than a cluster keeps of eight tokens is refused") {
   }
 }
 
-TEST_CASE("Hopper: a plan for one SM shares K with nobody") {
-  Hopper const hopper;
-  for (Row const& row : kRows) {
-    INFO(std::string(info_of(row).name));
-    Config config = config_for(row.kernel, {20, 64, kResidentK, 1});
-    config.sm_count = 1;
-    CHECK(DualGemm::prepare(config, operands_for(row)).launch_shape().cluster[0] == 1);
-  }
-}
-
 TEST_CASE("Hopper: the kernel ahead widens all of A into the workspace") {
   // As kernels/sm90/widen_tokens.hpp takes it.
   struct Parameter {
