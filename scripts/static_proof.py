@@ -26,8 +26,8 @@ import threading
 import time
 from pathlib import Path
 
+from native.build import ROOT, Build, Failure
 from sm100 import mutants, ptx, verifier
-from sm100.build import ROOT, Build, Failure
 
 VERIFIER = "SentryWard 0.1.1"
 TILE_K = 256
@@ -163,7 +163,7 @@ def main():
         folder.mkdir(parents=True, exist_ok=True)
         texts = build.ptx(scratch)
         all_cases = []
-        for kernel in build.kernels():
+        for kernel in build.kernels(100):
             if options.only not in kernel["name"]:
                 continue
             if kernel["name"] not in texts:

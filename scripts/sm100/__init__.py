@@ -1,1 +1,1 @@
-"""What static_proof.py and machine_code.py share."""
+"""What static_proof.py and machine_code.py know of the SM100 kernels."""

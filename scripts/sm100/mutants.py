@@ -5,7 +5,7 @@ A place is found by what it is: a wait by the instruction that it guards, a barr
 
 import re
 
-from .build import Failure
+from native.build import Failure
 
 SPIN = re.compile(r"LAB_WAIT:\s*\n\s*mbarrier\.try_wait\.parity\.shared::cta\.b64 P1, [^;]*;")
 PROBE = re.compile(r"mbarrier\.try_wait\.parity\.shared::cta\.b64 P1, [^;]*;(?=\s*\n\s*selp)")

@@ -2,7 +2,7 @@
 
 import re
 
-from .build import Failure
+from native.build import Failure
 
 PARAMETER = re.compile(r"\.param\s+\.align\s+\d+\s+\.b8\s+(\w+)\[(\d+)\]")
 MMA = re.compile(

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 from . import ptx
-from .build import ROOT, Failure
+from native.build import ROOT, Failure
 
 # CUtensorMapDataType, CUtensorMapSwizzle, CUtensorMapFloatOOBfill in SentryWard's words.
 DATA_TYPES = {0: "u8", 1: "u16", 13: "16u4_align8b"}

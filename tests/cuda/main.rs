@@ -12,8 +12,10 @@ mod harness;
 mod host;
 #[cfg(feature = "cudarc")]
 mod interop;
+mod padding;
 mod plan;
 mod quantize;
+mod rounding;
 mod runtime;
 
 use nvfp4_dual_gemm::Problem;
@@ -34,5 +36,7 @@ fn main() {
     tests.extend(hardware::all());
     tests.extend(quantize::all());
     tests.extend(gemm::all());
+    tests.extend(rounding::all());
+    tests.extend(padding::all());
     harness::main(tests);
 }

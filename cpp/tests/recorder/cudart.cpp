@@ -24,7 +24,7 @@ struct State {
   std::vector<FunctionAttribute> attributes;
   std::map<void const*, std::string> functions;
   std::map<std::string, int> failures;
-  std::size_t parameter_bytes = 0;
+  std::size_t parameter_bytes = 0, prologue_parameter_bytes = 0;
   cudaError_t last_error = cudaSuccess;
   int current_device = 0;
   Device device;
@@ -152,6 +152,7 @@ std::vector<TensorMap> const& tensor_maps() noexcept { return state().maps; }
 std::vector<Launch> const& launches() noexcept { return state().launches; }
 std::vector<FunctionAttribute> const& function_attributes() noexcept { return state().attributes; }
 std::size_t& parameter_bytes() noexcept { return state().parameter_bytes; }
+std::size_t& prologue_parameter_bytes() noexcept { return state().prologue_parameter_bytes; }
 
 void reset() noexcept {
   State& s = state();
@@ -314,7 +315,8 @@ cudaError_t cudaLaunchKernelExC(cudaLaunchConfig_t const* config, void const* fu
   launch.stream = config->stream;
   launch.attributes.assign(config->attrs, config->attrs + config->numAttrs);
   auto const* const bytes = static_cast<std::uint8_t const*>(arguments[0]);
-  launch.parameter.assign(bytes, bytes + s.parameter_bytes);
+  bool const of_table = launch.function.starts_with("nvfp4_");
+  launch.parameter.assign(bytes, bytes + (of_table ? s.parameter_bytes : s.prologue_parameter_bytes));
   s.launches.push_back(std::move(launch));
   return cudaSuccess;
 }

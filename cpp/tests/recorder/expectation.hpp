@@ -12,7 +12,8 @@
 
 namespace nvfp4::test {
 
-// The SM100 kernels come first in nvfp4_kernel. What is expected here is theirs: the recorder pretends a B200.
+// The SM100 kernels come first in nvfp4_kernel. What is expected of TMA here is theirs, as the recorder pretends a B200;
+// sm90_test.cpp has what is expected of Hopper's.
 #define NVFP4_TEST_COUNT(...) +1
 inline constexpr int kAllKernels = 0 NVFP4_SM100_KERNELS(NVFP4_TEST_COUNT);
 #undef NVFP4_TEST_COUNT

@@ -75,8 +75,10 @@ std::vector<FunctionAttribute> const& function_attributes() noexcept;
 // Forgets the calls and what they recorded, not the device.
 void reset() noexcept;
 
-// Bytes to copy of a launched kernel's parameter: the runtime's interface does not say.
+// Bytes to copy of a launched kernel's parameter: the runtime's interface does not say. Those of the kernels of the
+// table, whose names begin with nvfp4_, and those of the kernels that are launched ahead of them.
 std::size_t& parameter_bytes() noexcept;
+std::size_t& prologue_parameter_bytes() noexcept;
 
 // From now on, the named function fails with this error (a CUresult for cuTensorMapEncodeTiled); 0 ends that.
 void fail(std::string const& function, int error);

@@ -52,9 +52,10 @@ class Build:
             raise Failure(f"there is no record_launch below {self.folder}: configure with -DNVFP4_BUILD_TESTS=ON")
         return found[0]
 
-    def kernels(self):
-        """The SM100 part of the table of kernels as compiled, in its order."""
-        return [kernel for kernel in json.loads(run([self.recorder(), "--list"])) if kernel["name"].startswith("sm100_")]
+    def kernels(self, compute_capability):
+        """An architecture's part of the table of kernels as compiled, in its order."""
+        table = json.loads(run([self.recorder(), "--list"]))
+        return [kernel for kernel in table if kernel["compute_capability"] == compute_capability]
 
     def launch(self, kernel, shape, *options, poison=0):
         """What the host code launches for (M, N, K, batch). `poison` is in all memory that it allocates."""

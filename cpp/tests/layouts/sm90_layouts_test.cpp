@@ -1,0 +1,246 @@
+// Shared memory and fragments of every Hopper kernel of the table: what TMA writes is what the tensor cores read, as
+// CuTe lays it out, and the conversion of codes, evaluated on the host, against the definitions.
+#include <cute/config.hpp>
+// gcc takes rotl and rotr, which call each other, for always_inline functions that it cannot inline.
+#undef CUTE_HOST_DEVICE
+#define CUTE_HOST_DEVICE inline
+
+#include <doctest/doctest.h>
+
+#include <array>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <string>
+
+#include <cuda_fp16.h>
+
+// Of the device alone; the PTX manual's prmt: nibble i of `selector` says which of the eight bytes becomes byte i.
+inline unsigned __byte_perm(unsigned x, unsigned y, unsigned selector) {
+  std::uint64_t const bytes = std::uint64_t{y} << 32 | x;
+  unsigned result = 0;
+  for (unsigned i = 0; i < 4; ++i) {
+    result |= static_cast<unsigned>(bytes >> (selector >> 4 * i & 7) * 8 & 0xff) << 8 * i;
+  }
+  return result;
+}
+
+#include "cute/atom/mma_atom.hpp"
+#include "cute/atom/mma_traits_sm90_gmma.hpp"
+#include "cute/tensor.hpp"
+#include "nvfp4_dual_gemm/dual_gemm.hpp"
+#include "sm90/tile.hpp"
+#include "sm90/widening.hpp"
+
+using namespace nvfp4;
+
+namespace {
+
+constexpr int kK = 64;  // of a group: an atom of scale factors, a row of 128 bytes of fp16
+constexpr int kRowBytes = 2 * kK;
+constexpr int kLanes = 4;  // that have a row of a fragment between them
+
+// Calls check(Tile{}, info, slices) for every kernel of the table.
+template <class Check>
+void for_all_tiles(Check const& check) {
+#define NVFP4_CHECK_TILE(symbol, tile_m, tile_n, tile_k, slices)                                \
+  {                                                                                             \
+    INFO(#symbol);                                                                              \
+    check(sm90::Tile<tile_m, tile_n, tile_k, slices>{}, kernels()[NVFP4_KERNEL_##symbol], slices); \
+  }
+  NVFP4_SM90_KERNELS(NVFP4_CHECK_TILE)
+#undef NVFP4_CHECK_TILE
+}
+
+// Byte of a row-major box of rows, with the 16-byte pieces of a row exclusive-ored with as many bits of the row's number
+// as a row has pieces (PTX manual, swizzling modes). Rows of 32 bytes are written without.
+int swizzled(int row, int byte, int row_bytes) {
+  int const pieces = row_bytes / 16;
+  int const mask = row_bytes == 128 ? row % 8 : row_bytes == 64 ? row / 2 % 4 : 0;
+  REQUIRE(byte / 16 < pieces);
+  return row * row_bytes + (byte / 16 ^ mask) * 16 + byte % 16;
+}
+
+double value(std::uint16_t bits) { return static_cast<double>(__half2float(__ushort_as_half(bits))); }
+
+// Of OCP's and NVIDIA's tables.
+double e2m1(unsigned code) {
+  constexpr double kMagnitudes[] = {0, 0.5, 1, 1.5, 2, 3, 4, 6};
+  return code & 8 ? -kMagnitudes[code & 7] : kMagnitudes[code];
+}
+double ue4m3(unsigned byte) {
+  unsigned const exponent = byte >> 3, mantissa = byte & 7;
+  return exponent == 0 ? mantissa * 0x1p-9 : (8 + mantissa) * 0x1p-10 * static_cast<double>(1u << exponent);
+}
+
+}  // namespace
+
+TEST_CASE("Hopper: the tensor cores find the tokens where TMA puts them") {
+  for_all_tiles([](auto tile, KernelInfo const&, int) {
+    using Tile = decltype(tile);
+    // As the consumer describes them to wgmma.
+    using Atom = cute::SM90::GMMA::Layout_K_SW128_Atom<cute::half_t>;
+    auto const layout = cute::tile_to_shape(
+        Atom{}, cute::Shape<cute::Int<Tile::kTokens>, cute::Int<kK>, cute::Int<Tile::kTokenGroups>>{});
+    static_assert(cute::is_same_v<cute::remove_cvref_t<decltype(layout.layout_a())>, cute::Swizzle<3, 4, 3>>,
+                  "TMA swizzles over 128 bytes");
+    std::int64_t wrong = 0;
+    for (int slot = 0; slot < Tile::kTokenGroups; ++slot) {
+      for (int token = 0; token < Tile::kTokens; ++token) {
+        for (int k = 0; k < kK; ++k) {
+          int const byte = 2 * static_cast<int>(layout.layout_b()(token, k, slot));
+          int const box = slot * Tile::kTokens * kRowBytes;
+          wrong += cute::Swizzle<3, 4, 3>{}(byte) != box + swizzled(token, 2 * k, kRowBytes);
+        }
+      }
+    }
+    CHECK(wrong == 0);
+    CHECK(2 * cute::cosize(layout.layout_b()) == sizeof(Tile::Stages::tokens));
+  });
+}
+
+TEST_CASE("Hopper: boxes begin where their swizzle does, and fill their slots") {
+  for_all_tiles([](auto tile, KernelInfo const& info, int) {
+    using Tile = decltype(tile);
+    using Storage = typename Tile::SharedStorage;
+    using Stages = typename Tile::Stages;
+    CHECK(offsetof(Storage, stages) == 0);
+    // A swizzle over 128, 64 bytes repeats after 1024, 512; without one TMA wants multiples of 128.
+    std::size_t const codes_atom = Tile::kTileK == 256 ? 1024 : Tile::kTileK == 128 ? 512 : 128;
+    CHECK(offsetof(Stages, tokens) % 1024 == 0);
+    CHECK(offsetof(Stages, codes) % codes_atom == 0);
+    CHECK(offsetof(Stages, scales) % 128 == 0);
+    CHECK(sizeof(Stages::tokens[0]) == Tile::kTokens * kRowBytes);
+    CHECK(sizeof(Stages::tokens[0]) % 1024 == 0);
+    CHECK(sizeof(Stages::codes[0][0]) == Tile::kColumns * Tile::kTileK / 2);
+    CHECK(sizeof(Stages::codes[0][0]) % codes_atom == 0);
+    CHECK(sizeof(Stages::scales[0][0]) ==
+          Tile::kScaleAtoms * NVFP4_SCALE_ATOM_ROWS * Tile::kTileK / NVFP4_SCALE_BLOCK);
+    CHECK(sizeof(Stages::scales[0][0]) % 128 == 0);
+    CHECK(offsetof(Stages, codes) >= offsetof(Stages, tokens) + sizeof(Stages::tokens));
+    CHECK(offsetof(Stages, scales) >= offsetof(Stages, codes) + sizeof(Stages::codes));
+    CHECK(sizeof(Storage) <= NVFP4_SM90_SMEM_BYTES);
+    CHECK(offsetof(Storage, full) % 8 == 0);
+    CHECK(offsetof(Storage, empty) % 8 == 0);
+    // All the stages that the shared memory has room for, up to ten.
+    CHECK(std::size(Stages{}.codes) == static_cast<std::size_t>(info.stages));
+    CHECK((info.stages == 10 || sizeof(Storage) + Tile::kStageBytes > NVFP4_SM90_SMEM_BYTES - Tile::kBarrierBytes));
+  });
+}
+
+TEST_CASE("Hopper: a tile of columns has its scales in the atoms that it loads") {
+  for_all_tiles([](auto tile, KernelInfo const&, int) {
+    using Tile = decltype(tile);
+    for (int first = 0; first < 100 * Tile::kColumns; first += Tile::kColumns) {
+      int const loaded = first / NVFP4_SCALE_ATOM_ROWS;
+      for (int column = first; column < first + Tile::kColumns; ++column) {
+        CHECK(column / NVFP4_SCALE_ATOM_ROWS - loaded < Tile::kScaleAtoms);
+      }
+    }
+  });
+}
+
+// What the consumer's registers rest on. Rows j and j + 8 of a warp's sixteen are column j of the gate and of the up
+// projection.
+TEST_CASE("Hopper: a thread has the codes of two rows, and both sums of an element") {
+  for_all_tiles([](auto tile, KernelInfo const&, int) {
+    using Tile = decltype(tile);
+    typename cute::SM90::GMMA::ALayout_64x16 const weights;
+    typename cute::SM90::GMMA::template CLayout_64xN<Tile::kTokens> const sums;
+    constexpr int kRows = 64;
+    std::int64_t wrong = 0;
+    for (int thread = 0; thread < 128; ++thread) {
+      int const warp = thread / 32, j = thread % 32 / kLanes, c = thread % kLanes;
+      for (int half = 0; half < 8; ++half) {
+        int const at = static_cast<int>(weights(thread, half));  // column-major
+        int const reg = half / 2, e = half % 2;
+        wrong += at % kRows != warp * 16 + j + reg % 2 * 8;
+        wrong += at / kRows != 2 * c + e + reg / 2 * 8;
+      }
+      for (int i = 0; i < Tile::kTokens / 2; ++i) {
+        int const at = static_cast<int>(sums(thread, i));
+        wrong += at % kRows != warp * 16 + j + i % 4 / 2 * 8;
+        wrong += at / kRows != i / 4 * 8 + 2 * c + i % 2;
+      }
+    }
+    CHECK(wrong == 0);
+  });
+}
+
+TEST_CASE("Hopper: codes times scale factors are exact, in the order of pairs") {
+  for (unsigned byte = 0; byte <= 0x7e; ++byte) {
+    __half2 const scale = sm90::widen_scales(byte | byte << 16);
+    for (unsigned code = 0; code < 16; ++code) {
+      for (unsigned place = 0; place < 8; ++place) {
+        // One code among others.
+        std::uint32_t const others = 0x53197531u & ~(0xfu << 4 * place);
+        sm90::Pairs const pairs = sm90::widen(others | code << 4 * place, scale);
+        for (unsigned j = 0; j < 8; ++j) {
+          unsigned const at = j == place ? code : others >> 4 * j & 0xf;
+          auto const bits = static_cast<std::uint16_t>(pairs.pair[j % 4] >> (j / 4 * 16));
+          if (value(bits) != e2m1(at) * ue4m3(byte) * static_cast<double>(sm90::kWidenedUnit)) {
+            FAIL("code " << at << " times " << byte << " at " << j << " is " << value(bits));
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("Hopper: tokens come in the order of K in which fragments have the weights") {
+  typename cute::SM90::GMMA::ALayout_64x16 const weights;
+  constexpr unsigned kOne = 0x2;      // the code of 1
+  constexpr unsigned kScale = 0x38;   // the byte of 1
+  for (int k = 0; k < kK; ++k) {
+    // Thread c owns 16 of K, a scale block, as two words of eight codes. Code p of a word and code p + 4 are pair p;
+    // instruction i has pairs 2 * (i % 2) and the next of word i / 2, as registers 0 and 2 of the gate's row.
+    int const owner = k / 16, word = k / 8 % 2, code = k % 8, pair = code % 4;
+    int const instruction = 2 * word + pair / 2, half = 4 * (pair % 2) + code / 4;
+    int const position = static_cast<int>(weights(owner, half)) / 64;
+
+    std::uint32_t words[4] = {};
+    words[owner] = kOne << 4 * code;
+    sm90::HalfGroup const widened = sm90::widen_half_group(words, kScale * 0x01010101u);
+    std::uint16_t row[kK] = {};
+    static_assert(sizeof(widened) == sizeof(row) / 2);
+    std::memcpy(row + word * kK / 2, &widened, sizeof(widened));
+    for (int at = 0; at < kK; ++at) {
+      bool const here = at == instruction * 16 + position;
+      CHECK(value(row[at]) == (here ? static_cast<double>(sm90::kWidenedUnit) : 0.0));
+    }
+  }
+}
+
+TEST_CASE("Hopper: registers of producers and consumers are those of the launch") {
+  for_all_tiles([](auto tile, KernelInfo const& info, int) {
+    using Tile = decltype(tile);
+    constexpr int kOfSm = 65536;
+    auto const registers = sm90::registers(Tile::kWarpgroups);
+    // A kernel gets multiples of eight for each thread.
+    int const launched = kOfSm / info.threads / 8 * 8 * info.threads;
+    CHECK(registers.producer * 128 + registers.consumer * Tile::kConsumers <= launched);
+    CHECK(registers.producer % 8 == 0);
+    CHECK(registers.consumer % 8 == 0);
+    CHECK(registers.producer >= 24);
+    CHECK(registers.consumer <= 256);
+    // Sums, and two fragments of sixteen registers, must have room.
+    CHECK(registers.consumer > Tile::kTokens / 2 + 32);
+  });
+}
+
+TEST_CASE("Hopper: the table of kernels says what was compiled") {
+  for_all_tiles([](auto tile, KernelInfo const& info, int slices) {
+    using Tile = decltype(tile);
+    CHECK(info.compute_capability == 90);
+    CHECK(info.tile_m == Tile::kTokens);
+    CHECK(info.tile_n == Tile::kColumns);
+    CHECK(info.tile_k == Tile::kTileK);
+    CHECK(info.stages == Tile::kStages);
+    CHECK(info.threads == 128 * (1 + Tile::kColumns / 32 * slices));
+    CHECK(info.smem_bytes == sizeof(typename Tile::SharedStorage));
+    CHECK(std::string(info.name) == "sm90_widened_" + std::to_string(Tile::kTokens) + "x" +
+                                        std::to_string(Tile::kColumns) + "_k" + std::to_string(Tile::kTileK) + "_s" +
+                                        std::to_string(slices));
+  });
+}

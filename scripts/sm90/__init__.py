@@ -1,0 +1,1 @@
+"""What machine_code.py knows of the Hopper kernels."""
