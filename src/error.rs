@@ -421,7 +421,7 @@ pub enum Error {
     },
 
     /// A part of device memory, or of its rows, is not inside.
-    #[error("{what} {from} to {from} + {len} are outside of the {of} of device memory")]
+    #[error("{len} {what} from {from} on are not all among the {of} of device memory")]
     CudaRange {
         /// Elements, or columns of a row.
         what: &'static str,

@@ -12,9 +12,12 @@ mod harness;
 mod host;
 #[cfg(feature = "cudarc")]
 mod interop;
+mod no_rows;
 mod plan;
+mod programmatic;
 mod quantize;
 mod runtime;
+mod streams;
 
 use nvfp4_dual_gemm::Problem;
 
@@ -27,6 +30,7 @@ fn main() {
     #[cfg(feature = "cudarc")]
     tests.extend(interop::all());
     tests.extend(runtime::all());
+    tests.extend(streams::all());
     #[cfg(feature = "cli")]
     tests.extend(command::all());
     tests.extend(examples::all());
@@ -34,5 +38,7 @@ fn main() {
     tests.extend(hardware::all());
     tests.extend(quantize::all());
     tests.extend(gemm::all());
+    tests.extend(programmatic::all());
+    tests.extend(no_rows::all());
     harness::main(tests);
 }

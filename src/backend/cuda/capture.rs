@@ -139,10 +139,10 @@ mod tests {
     fn a_log_takes_owners_until_it_is_closed() {
         let log = CaptureLog::open();
         let owner: Owner = Arc::new(1u8);
-        assert!(log.note(&[owner.clone()]) && log.is_open());
+        assert!(log.note(std::slice::from_ref(&owner)) && log.is_open());
         let kept = log.close();
         assert_eq!((kept.len(), Arc::strong_count(&owner)), (1, 2));
-        assert!(!log.note(&[owner.clone()]) && !log.is_open());
+        assert!(!log.note(std::slice::from_ref(&owner)) && !log.is_open());
         drop(kept);
         assert_eq!(Arc::strong_count(&owner), 1);
     }
