@@ -300,7 +300,8 @@ fn lent_memory_stays_with_a_graph() {
 /// Their graph keeps nothing: the memory is never given back, and the capture is not spoiled.
 fn lent_memory_is_kept_from_captures_of_others() {
     let (home, other) = (stream(), stream());
-    let uses: [&dyn Fn(&DeviceView<u8>); 3] = [
+    type Use<'a> = &'a dyn Fn(&DeviceView<u8>);
+    let uses: [Use; 3] = [
         &|lent| lent.fill_bytes(1, &other).unwrap(),
         &|lent| {
             // In a graph, whose launch is the use.
