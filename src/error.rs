@@ -409,8 +409,8 @@ pub enum Error {
         reason: String,
     },
 
-    /// Device memory is not as long as it must be.
-    #[error("{what}: {actual} elements of device memory, expected {expected}")]
+    /// Device memory, or what is copied to or from it, is not as long as it must be.
+    #[error("{what}: {actual} elements, expected {expected}")]
     CudaLength {
         /// What is at fault.
         what: &'static str,

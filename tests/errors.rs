@@ -136,7 +136,7 @@ fn cuda_errors() -> Vec<Error> {
         },
         Error::CudaWrongDevice { what: "c", expected: 0, actual: 1 },
         Error::CudaCapture { reason: "the stream is being captured already".to_owned() },
-        Error::CudaLength { what: "copy", expected: 4, actual: 5 },
+        Error::CudaLength { what: "source", expected: 4, actual: 5 },
         Error::CudaRange { what: "columns", from: 3, len: 2, of: 4 },
         Error::CudaRows { rows: 3, elements: 8 },
         Error::CudaElement { expected: 4, actual: 8 },

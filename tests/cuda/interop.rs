@@ -9,6 +9,7 @@ use crate::harness::{Needs, Test, tests};
 
 pub fn all() -> Vec<Test> {
     let mut all = tests![Needs::Nothing; cudarc_does_not_panic_without_a_driver];
+    all.extend(tests![Needs::Emulator; cudarc_does_not_panic_where_only_the_driver_is_missing]);
     all.extend(tests![Needs::Driver;
         slices_and_streams_of_cudarc_are_operands, slices_of_cudarc_go_back_beside_a_capture,
         slices_of_cudarc_wait_for_no_host, the_stream_of_each_thread_is_refused]);
@@ -19,6 +20,16 @@ fn cudarc_does_not_panic_without_a_driver() {
     match (cuda::cudarc_context(0), Device::open(0)) {
         (Err(error), Err(why)) => assert_eq!(error.to_string(), why.to_string()),
         (context, device) => assert!(context.is_ok() && device.is_ok()),
+    }
+}
+
+/// A device of the runtime, which is the emulator's, and no libcuda.
+fn cudarc_does_not_panic_where_only_the_driver_is_missing() {
+    Device::open(0).unwrap();
+    // SAFETY: looks for the library.
+    if !unsafe { cudarc::driver::sys::is_culib_present() } {
+        let error = cuda::cudarc_context(0).unwrap_err();
+        assert!(matches!(error, Error::CudaNoDriver { .. }), "{error}");
     }
 }
 

@@ -14,7 +14,8 @@ pub fn all() -> Vec<Test> {
     let mut all = tests![Needs::AnyDevice;
         streams_of_one_handle_are_one_stream, the_stream_of_each_thread_is_refused,
         the_default_stream_beside_a_capture_is_refused, waiting_spoils_no_capture_of_another_thread,
-        a_stream_that_others_capture_is_refused_and_not_spoiled, lent_memory_goes_back,
+        a_stream_that_others_capture_is_refused_and_not_spoiled,
+        a_capture_that_others_end_takes_nothing_more, lent_memory_goes_back,
         lent_memory_stays_with_a_graph, lent_memory_is_kept_from_captures_of_others,
         a_copy_within_one_buffer_is_refused, no_elements_are_no_work];
     // It is the emulator that notices work on freed memory.
@@ -221,6 +222,21 @@ fn a_stream_that_others_capture_is_refused_and_not_spoiled() {
     }
     capture.end().unwrap().launch(&owned);
     assert_eq!(buffer.to_vec(&borrowed).unwrap(), [0; 16]);
+}
+
+/// What is queued then would run at once, and the graph that never comes would be thought to keep its memory.
+fn a_capture_that_others_end_takes_nothing_more() {
+    let stream = stream();
+    let buffer = DeviceBuffer::<u8>::zeroed(16, &stream).unwrap();
+    let capture = Graph::capture(&stream, |stream| {
+        Theirs(stream.as_ptr() as usize).end().map(drop).unwrap();
+        let words = is_capture(buffer.fill_bytes(1, stream));
+        assert!(words.contains("was ended, but not by"), "{words}");
+        Ok(())
+    });
+    assert!(matches!(capture.unwrap_err(), Error::CudaCall { .. }));
+    buffer.fill_bytes(2, &stream).unwrap();
+    assert_eq!(buffer.to_vec(&stream).unwrap(), [2; 16]);
 }
 
 const LENT: usize = 1 << 12;

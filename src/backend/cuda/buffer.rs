@@ -6,9 +6,9 @@
 //!
 //! Nothing is freed while the device may still use it. Plans, graphs and views hold the memory by `Arc`; the last of
 //! them frees it by `cudaFree`, which waits for all work that is queued on the device. CUDA's documentation says that
-//! in the negative only: `cudaFreeAsync` is without that "implicit synchronization". The lifetimes of this module rest on it,
-//! so a test on hardware looks whether it holds. Memory that is freed without such a wait, that of pools, is lent in
-//! another way: [`DeviceView::from_stream_ordered`].
+//! in the negative only: `cudaFreeAsync` is without that implicit synchronisation. The lifetimes of this module rest
+//! on it, so a test on hardware looks whether it holds. Memory that is freed without such a wait, that of pools, is
+//! lent in another way: [`DeviceView::from_stream_ordered`].
 
 use std::any::Any;
 use std::ffi::c_void;
@@ -197,7 +197,7 @@ impl<T: DeviceElement> DeviceView<T> {
     /// [`Error::CudaLength`], [`Error::CudaWrongDevice`], [`Error::CudaCapture`] inside of a capture (the graph
     /// would read host memory at each replay), [`Error::CudaCall`].
     pub fn upload(&self, host: &[T], stream: &Stream) -> Result<()> {
-        self.check_copy(host.len(), stream)?;
+        self.check_copy("host memory", host.len(), stream)?;
         if self.is_empty() {
             return Ok(());
         }
@@ -222,7 +222,7 @@ impl<T: DeviceElement> DeviceView<T> {
     /// # Errors
     /// Those of [`DeviceView::upload`].
     pub fn download(&self, host: &mut [T], stream: &Stream) -> Result<()> {
-        self.check_copy(host.len(), stream)?;
+        self.check_copy("host memory", host.len(), stream)?;
         if self.is_empty() {
             return Ok(());
         }
@@ -257,7 +257,7 @@ impl<T: DeviceElement> DeviceView<T> {
     /// [`Error::CudaLength`]; [`Error::CudaOverlap`]: what CUDA copies within one piece of memory is not defined;
     /// [`Error::CudaWrongDevice`]; [`Error::CudaCall`].
     pub fn copy_from(&self, source: &DeviceView<T>, stream: &Stream) -> Result<()> {
-        self.check_copy(source.len, stream)?;
+        self.check_copy("source", source.len, stream)?;
         source.device.require("source", stream.device())?;
         if self.is_empty() {
             return Ok(());
@@ -302,8 +302,8 @@ impl<T: DeviceElement> DeviceView<T> {
         self.require_apart(source, rows, columns, first, width)?;
         let bytes = size_of::<T>();
         stream.enqueue(&[self.owner.clone(), source.owner.clone()], |raw| {
-            // SAFETY: `rows` rows of `width` elements are inside of both, which are memory of the stream's device, apart
-            // and alive as `buffer.rs` explains.
+            // SAFETY: `rows` rows of `width` elements are inside of both, which are memory of the stream's device,
+            // apart, and alive as `buffer.rs` explains.
             check("cudaMemcpy2DAsync", unsafe {
                 cudart::cudaMemcpy2DAsync(
                     (self.address + first * bytes) as *mut c_void,
@@ -371,10 +371,10 @@ impl<T: DeviceElement> DeviceView<T> {
         })
     }
 
-    fn check_copy(&self, other: usize, stream: &Stream) -> Result<()> {
+    fn check_copy(&self, what: &'static str, actual: usize, stream: &Stream) -> Result<()> {
         self.device.require("memory", stream.device())?;
-        if other != self.len {
-            return Err(Error::CudaLength { what: "copy", expected: self.len, actual: other });
+        if actual != self.len {
+            return Err(Error::CudaLength { what, expected: self.len, actual });
         }
         Ok(())
     }

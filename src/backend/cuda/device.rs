@@ -1,9 +1,11 @@
 //! Devices, and which of them is current on a thread.
 
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use super::call::{check, forget_last_error};
+use super::capture::lock;
 use super::sys::cudart;
 use super::{bridge, kernel};
 use crate::error::{Error, Result, UnsuitableDevice};
@@ -22,6 +24,9 @@ struct Properties {
     compute_capability: (u32, u32),
     sm_count: usize,
 }
+
+/// Devices that were opened already: CUDA takes long to tell their properties, which do not change.
+static OPENED: Mutex<BTreeMap<usize, Device>> = Mutex::new(BTreeMap::new());
 
 impl PartialEq for Device {
     fn eq(&self, other: &Self) -> bool {
@@ -56,8 +61,12 @@ impl Device {
         let Some(number) = i32::try_from(ordinal).ok().filter(|_| ordinal < count) else {
             return Err(missing);
         };
+        let mut opened = lock(&OPENED);
+        if let Some(device) = opened.get(&ordinal) {
+            return Ok(device.clone());
+        }
         let properties = bridge::check(bridge::ffi::device_properties(number))?;
-        Ok(Device {
+        let device = Device {
             ordinal: number,
             properties: Arc::new(Properties {
                 name: properties.name,
@@ -65,7 +74,9 @@ impl Device {
                 compute_capability: (properties.major, properties.minor),
                 sm_count: properties.sm_count as usize,
             }),
-        })
+        };
+        opened.insert(ordinal, device.clone());
+        Ok(device)
     }
 
     /// All devices.

@@ -99,9 +99,9 @@ impl DualGemm {
     /// # Errors
     /// [`Error::ShapeMismatch`], [`Error::Alpha`], [`Error::Length`] of `c`, [`Error::GateParameter`],
     /// [`Error::CudaSize`], [`Error::CudaWrongDevice`] when operands are on different devices,
-    /// [`Error::CudaArchitecture`] when no kernel runs there, [`Error::CudaKernelArchitecture`] when that of the options
-    /// does not, [`Error::CudaRefused`] for SMs that the device does not have and for what a kernel cannot do, such as
-    /// weights in another format, [`Error::CudaOutOfMemory`] for the workspace.
+    /// [`Error::CudaArchitecture`] when no kernel runs there, [`Error::CudaKernelArchitecture`] when that of the
+    /// options does not, [`Error::CudaRefused`] for SMs that the device does not have and for what a kernel cannot do,
+    /// such as weights in another format, [`Error::CudaOutOfMemory`] for the workspace.
     pub fn prepare<T: Element>(
         weights: &Weights,
         a: &DeviceMatrix,

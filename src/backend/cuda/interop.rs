@@ -1,8 +1,8 @@
 //! Device memory and streams of the `cudarc` crate.
 //!
 //! cudarc frees a slice in the order of a stream of its own, so views of it are those of
-//! [`DeviceView::from_stream_ordered`]. Its own events of a slice (`DevicePtr`, `SyncOnDrop`) would not do: there is one
-//! for all reads and one for all writes, so that readers on two streams lose one another, none where cudarc itself
+//! [`DeviceView::from_stream_ordered`]. Its own events of a slice (`DevicePtr`, `SyncOnDrop`) would not do: there is
+//! one for all reads and one for all writes, so that readers on two streams lose one another, none where cudarc itself
 //! has one stream, and what fails is noted, not told. A `&CudaSlice` would not do either: a borrow can end while the
 //! kernel runs.
 
@@ -143,8 +143,8 @@ impl<T: DeviceElement> DeviceView<T> {
     /// A graph that holds work of cudarc on the memory, whoever captured it, must not be launched after the last view,
     /// plan or graph of this crate that keeps the memory: such work is not among what a graph of this crate keeps.
     /// (Work that runs at once is no danger: the memory is freed after it. But of memory that came by
-    /// [`DeviceView::from_cudarc`] or [`DeviceView::from_stream_ordered`], only work on `stream` is known: work on other
-    /// streams of cudarc must be ordered before that, or waited for.)
+    /// [`DeviceView::from_cudarc`] or [`DeviceView::from_stream_ordered`], only work on `stream` is known: work on
+    /// other streams of cudarc must be ordered before that, or waited for.)
     ///
     /// # Errors
     /// [`Error::CudaWrongDevice`]; [`Error::CudaRefused`] for a context that is not the device's primary one; those of

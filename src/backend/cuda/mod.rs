@@ -9,9 +9,9 @@
 //! cudarc bind its context to the thread.)
 //!
 //! # Memory
-//! What the device uses, it keeps: a plan holds operands and C, a graph all that was captured. Memory of other libraries
-//! comes by [`DeviceView::from_raw`], or by [`DeviceView::from_stream_ordered`] where it is freed in the order of a
-//! stream; feature `cudarc` takes slices and streams of that crate.
+//! What the device uses, it keeps: a plan holds operands and C, a graph all that was captured. Memory of other
+//! libraries comes by [`DeviceView::from_raw`], or by [`DeviceView::from_stream_ordered`] where it is freed in the
+//! order of a stream; feature `cudarc` takes slices and streams of that crate.
 
 mod bridge;
 mod buffer;

@@ -112,8 +112,8 @@ impl Stream {
     pub unsafe fn from_raw(handle: *mut c_void, device: &Device, owner: Owner) -> Result<Self> {
         let handle = handle as usize;
         if handle == PER_THREAD {
-            let reason = "stream: handle 2 (cudaStreamPerThread) is another stream on each thread; a stream of its own, \
-                          or the default stream, can be borrowed";
+            let reason = "stream: handle 2 (cudaStreamPerThread) is another stream on each thread; \
+                          a stream of its own, or the default stream, can be borrowed";
             return Err(Error::CudaRefused { reason: reason.to_owned() });
         }
         let slot = slot_of(device.ordinal(), handle);
@@ -296,11 +296,19 @@ impl Stream {
         capture: &mut Option<Arc<CaptureLog>>,
         owners: &[Owner],
     ) -> Result<Option<Arc<CaptureLog>>> {
-        if let Some(log) = capture.as_ref().filter(|log| log.note(owners)) {
-            return Ok(Some(log.clone()));
+        let captured = self.captured()?;
+        if let Some(log) = capture.as_ref().filter(|log| log.is_open()) {
+            if captured != Captured::Yes {
+                // Work would run now, and not be known to run.
+                let reason = "the capture of the stream was ended, but not by Graph::capture, which began it";
+                return Err(Error::CudaCapture { reason: reason.to_owned() });
+            }
+            if log.note(owners) {
+                return Ok(Some(log.clone()));
+            }
         }
         *capture = None;
-        let reason = match self.captured()? {
+        let reason = match captured {
             Captured::No => return Ok(None),
             Captured::Yes => {
                 "the stream is being captured, but not by Graph::capture, whose graph keeps the memory of what it \
