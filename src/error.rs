@@ -84,6 +84,25 @@ impl fmt::Display for CudaVersion {
     }
 }
 
+/// A CUDA device that no kernel of a build runs on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnsuitableDevice {
+    /// Its ordinal.
+    pub device: usize,
+    /// Its name.
+    pub name: String,
+    /// Its compute capability, major and minor.
+    pub compute_capability: (u32, u32),
+}
+
+impl fmt::Display for UnsuitableDevice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let UnsuitableDevice { device, name, compute_capability } = self;
+        let capability = dotted(*compute_capability);
+        write!(f, "CUDA device {device} ({name}) has compute capability {capability}")
+    }
+}
+
 /// Everything that can be wrong with the input, the machine or a file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -109,7 +128,7 @@ pub enum Error {
         cols: usize,
     },
 
-    /// A dimension is zero.
+    /// A dimension is zero that must not be: any but the rows of activations.
     #[error("{operand}: shape {batch} x {rows} x {cols} has a zero dimension")]
     ZeroDimension {
         /// Operand at fault.
@@ -318,22 +337,32 @@ pub enum Error {
         count: usize,
     },
 
-    /// The kernels' machine code is not for this device: code for sm_90a runs on compute capability 9.0 alone, code for
-    /// sm_100a on 10.0 alone.
+    /// The kernels' machine code is not for any of these devices: code for sm_90a runs on compute capability 9.0 alone,
+    /// code for sm_100a on 10.0 alone.
     #[error(
-        "CUDA device {device} ({name}) has compute capability {}, the kernels of this build are for {}",
-        dotted(*compute_capability),
-        built_for.iter().map(|&one| dotted(one)).collect::<Vec<_>>().join(", ")
+        "{}, the kernels of this build are for {}{}",
+        listed(devices),
+        listed(built_for.iter().map(|&one| dotted(one))),
+        unreadable.iter().map(|(device, error)| format!("; CUDA device {device}: {error}")).collect::<String>()
     )]
     CudaArchitecture {
-        /// Ordinal of the device.
-        device: usize,
-        /// Its name.
-        name: String,
-        /// Its compute capability, major and minor.
-        compute_capability: (u32, u32),
+        /// The devices that were looked at.
+        devices: Vec<UnsuitableDevice>,
         /// Compute capabilities that there are kernels for.
         built_for: Vec<(u32, u32)>,
+        /// Devices that would not tell what they are, by ordinal, and their errors.
+        unreadable: Vec<(usize, String)>,
+    },
+
+    /// The kernel that was asked for is not for this device, which has others.
+    #[error("kernel {kernel} is for compute capability {}, {device}", dotted(*built_for))]
+    CudaKernelArchitecture {
+        /// Name of the kernel.
+        kernel: String,
+        /// The compute capability that it is for.
+        built_for: (u32, u32),
+        /// The device.
+        device: UnsuitableDevice,
     },
 
     /// Device memory could not be allocated.
@@ -380,8 +409,8 @@ pub enum Error {
         reason: String,
     },
 
-    /// A length of device memory does not fit.
-    #[error("{what}: {actual} elements of device memory, expected {expected}")]
+    /// Device memory, or what is copied to or from it, is not as long as it must be.
+    #[error("{what}: {actual} elements, expected {expected}")]
     CudaLength {
         /// What is at fault.
         what: &'static str,
@@ -389,6 +418,70 @@ pub enum Error {
         expected: usize,
         /// Elements given.
         actual: usize,
+    },
+
+    /// A part of device memory, or of its rows, is not inside.
+    #[error("{len} {what} from {from} on are not all among the {of} of device memory")]
+    CudaRange {
+        /// Elements, or columns of a row.
+        what: &'static str,
+        /// The first one.
+        from: usize,
+        /// How many.
+        len: usize,
+        /// How many there are.
+        of: usize,
+    },
+
+    /// Device memory is no matrix of that many rows.
+    #[error("{elements} elements of device memory do not make {rows} rows of one length")]
+    CudaRows {
+        /// Rows asked for.
+        rows: usize,
+        /// Elements that there are.
+        elements: usize,
+    },
+
+    /// Elements of another library's device memory are not of the size that is asked for.
+    #[error("elements of {actual} bytes in device memory, expected {expected} bytes")]
+    CudaElement {
+        /// Bytes of an element expected.
+        expected: usize,
+        /// Bytes of an element found.
+        actual: usize,
+    },
+
+    /// More device memory than can be addressed.
+    #[error("cannot allocate {elements} elements of {size} bytes: more than {} bytes", isize::MAX)]
+    CudaAllocation {
+        /// Elements asked for.
+        elements: usize,
+        /// Bytes of one.
+        size: usize,
+    },
+
+    /// A copy within one piece of device memory.
+    #[error(
+        "copy: the {bytes} bytes of the source at {from:#x} overlap what is written from {to:#x} on"
+    )]
+    CudaOverlap {
+        /// Address of the destination.
+        to: usize,
+        /// Address of the source.
+        from: usize,
+        /// Bytes of the source.
+        bytes: usize,
+    },
+
+    /// A size is beyond the 32 bits that the kernels count with.
+    #[error("{operand}: {dimension} = {value}, the CUDA kernels take at most {}", i32::MAX)]
+    CudaSize {
+        /// Operand at fault.
+        operand: Operand,
+        /// The name of the size: batch, M, N, K, or rows.
+        dimension: &'static str,
+        /// Its value.
+        value: usize,
     },
 
     /// A device address is null or not aligned.
@@ -424,6 +517,7 @@ impl Error {
             | KNotMultiple { operand, .. }
             | ShapeMismatch { operand, .. }
             | SizeOverflow { operand, .. }
+            | CudaSize { operand, .. }
             | ScaleByte { operand, .. }
             | Code { operand, .. }
             | GlobalScale { operand, .. }
@@ -441,11 +535,17 @@ impl Error {
             | CudaNoDevice
             | CudaNoSuchDevice { .. }
             | CudaArchitecture { .. }
+            | CudaKernelArchitecture { .. }
             | CudaOutOfMemory { .. }
             | CudaCall { .. }
             | CudaWrongDevice { .. }
             | CudaCapture { .. }
             | CudaLength { .. }
+            | CudaRange { .. }
+            | CudaRows { .. }
+            | CudaElement { .. }
+            | CudaAllocation { .. }
+            | CudaOverlap { .. }
             | CudaAddress { .. }
             | CudaRefused { .. } => {}
             #[cfg(feature = "checkpoint")]
@@ -453,6 +553,10 @@ impl Error {
         }
         self
     }
+}
+
+fn listed<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
+    items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(", ")
 }
 
 fn dotted((major, minor): (u32, u32)) -> String {

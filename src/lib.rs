@@ -21,7 +21,7 @@ pub use backend::Backend;
 #[cfg(feature = "cuda")]
 pub use backend::cuda;
 pub use element::{DType, Element};
-pub use error::{Buffer, CudaVersion, Error, Operand, Result};
+pub use error::{Buffer, CudaVersion, Error, Operand, Result, UnsuitableDevice};
 pub use gate::Gate;
 pub use half::{bf16, f16};
 pub use matrix::{Nvfp4Matrix, Nvfp4View};

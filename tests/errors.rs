@@ -1,8 +1,10 @@
 //! Every error that the library's own input can lead to, made through the public API, and its text.
 
 use nvfp4_dual_gemm::format::{nibble, scale_layout::ScaleLayout};
+use nvfp4_dual_gemm::synth::{Data, Operands};
 use nvfp4_dual_gemm::{
-    Backend, CudaVersion, DualGemm, Error, Gate, Nvfp4Matrix, Nvfp4View, Operand, f16, reference,
+    Backend, CudaVersion, DualGemm, Error, Gate, Nvfp4Matrix, Nvfp4View, Operand, Problem,
+    UnsuitableDevice, f16, reference,
 };
 
 /// Name of the variant of an error: the start of its `Debug` text.
@@ -48,7 +50,10 @@ fn errors() -> Vec<Error> {
             .unwrap()
             .run_into(Backend::Auto, &mut [f16::ZERO; 5])
             .unwrap_err(),
-        Nvfp4View::new(1, 0, 16, &[], &[], 1.0).unwrap_err(),
+        Nvfp4View::new(0, 1, 16, &[], &[], 1.0).unwrap_err(),
+        Nvfp4View::new(1, 2, 0, &[], &[], 1.0).unwrap_err(),
+        DualGemm::new(&a, &matrix(1, 0, 32), &matrix(1, 0, 32)).unwrap_err(),
+        Operands::generate(Problem { m: 2, n: 0, k: 32, batch: 1 }, Data::Full, 1).unwrap_err(),
         Nvfp4View::new(1, 1, 24, &[], &[], 1.0).unwrap_err(),
         DualGemm::new(&a, &matrix(1, 3, 48), &b).unwrap_err(),
         DualGemm::new(&a, &b, &matrix(1, 4, 32)).unwrap_err(),
@@ -94,6 +99,11 @@ fn errors() -> Vec<Error> {
     .collect()
 }
 
+fn h100() -> UnsuitableDevice {
+    let name = "NVIDIA H100".to_owned();
+    UnsuitableDevice { device: 0, name, compute_capability: (9, 0) }
+}
+
 /// Made by hand: what a machine without a GPU, or with another one, cannot bring about.
 fn cuda_errors() -> Vec<Error> {
     let version = CudaVersion::from_number;
@@ -103,10 +113,19 @@ fn cuda_errors() -> Vec<Error> {
         Error::CudaNoDevice,
         Error::CudaNoSuchDevice { ordinal: 3, count: 2 },
         Error::CudaArchitecture {
-            device: 0,
-            name: "NVIDIA H100".to_owned(),
-            compute_capability: (9, 0),
+            devices: vec![h100()],
             built_for: vec![(10, 0)],
+            unreadable: vec![],
+        },
+        Error::CudaArchitecture {
+            devices: vec![h100(), UnsuitableDevice { device: 2, ..h100() }],
+            built_for: vec![(8, 0), (10, 0)],
+            unreadable: vec![(1, "it fell off the bus".to_owned())],
+        },
+        Error::CudaKernelArchitecture {
+            kernel: "sm100_x".to_owned(),
+            built_for: (10, 0),
+            device: h100(),
         },
         Error::CudaOutOfMemory { device: 1, bytes: 1 << 40, free: 1 << 30, total: 1 << 37 },
         Error::CudaCall {
@@ -117,7 +136,14 @@ fn cuda_errors() -> Vec<Error> {
         },
         Error::CudaWrongDevice { what: "c", expected: 0, actual: 1 },
         Error::CudaCapture { reason: "the stream is being captured already".to_owned() },
-        Error::CudaLength { what: "copy", expected: 4, actual: 5 },
+        Error::CudaLength { what: "source", expected: 4, actual: 5 },
+        Error::CudaRange { what: "columns", from: 3, len: 2, of: 4 },
+        Error::CudaRows { rows: 3, elements: 8 },
+        Error::CudaElement { expected: 4, actual: 8 },
+        Error::CudaAllocation { elements: usize::MAX, size: 4 },
+        Error::CudaOverlap { to: 0x1000, from: 0x1008, bytes: 16 },
+        Error::CudaSize { operand: Operand::Matrix, dimension: "N", value: 1 << 31 }
+            .with_operand(Operand::B1),
         Error::CudaAddress { address: 0x1001, alignment: 16 },
         Error::CudaRefused { reason: "K = 33 is not a positive multiple of 32".to_owned() },
     ]

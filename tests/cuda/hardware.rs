@@ -1,4 +1,5 @@
-//! Streams, long replays, several devices, and errors that a context does not survive.
+//! Streams, long replays, memory that goes away under work, several devices, and errors that a context does not
+//! survive.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -17,6 +18,11 @@ pub fn all() -> Vec<Test> {
     let mut all = tests![Needs::Kernels;
         a_graph_replays_a_thousand_times, one_plan_serves_two_streams_in_turn, two_streams_at_once,
         a_sticky_error_stays_an_error];
+    let in_flight = tests![Needs::Kernels;
+        memory_is_freed_after_the_work_that_uses_it, lent_memory_goes_back_after_the_work_that_uses_it,
+        a_plan_is_rebound_under_its_launches];
+    let reason = "work runs at once on the emulator: nothing is ever in flight";
+    all.extend(in_flight.into_iter().map(|test| test.on_gpu_only(reason)));
     let two = Test::new("plans_on_two_devices", Needs::Kernels, plans_on_two_devices);
     all.push(two.on_devices(2));
     all
@@ -116,6 +122,141 @@ fn two_streams_at_once() {
     }
     for (layer, stream) in layers.iter().zip(&streams) {
         layer.check(stream);
+    }
+}
+
+/// Work that a device is busy with for many milliseconds, on one stream.
+struct Busy {
+    plan: DualGemm,
+    layer: Layer,
+}
+
+impl Busy {
+    fn new(stream: &Stream) -> Self {
+        let layer = Layer::new(problem(64, 2048, 2048, 1), 20, stream);
+        let plan = layer.plan();
+        plan.launch(stream).unwrap();
+        layer.check(stream);
+        Busy { plan, layer }
+    }
+
+    /// Enough that the calls of a test are made before it has run: some hundred milliseconds.
+    fn queue(&self, stream: &Stream) {
+        // A launch takes 10 us and more; CUDA lets the host run ahead by about a thousand.
+        for _ in 0..900 {
+            self.plan.launch(stream).unwrap();
+            self.layer.c.fill_bytes(0, stream).unwrap();
+        }
+    }
+}
+
+/// That cudaFree waits for queued work is what the lifetimes of the crate rest on.
+fn memory_is_freed_after_the_work_that_uses_it() {
+    const BYTES: usize = 64 << 20;
+    let device = device();
+    let (stream, other) = (Stream::new(&device).unwrap(), Stream::new(&device).unwrap());
+    let busy = Busy::new(&stream);
+    let out = DeviceBuffer::<u8>::zeroed(BYTES, &stream).unwrap();
+    let source = DeviceBuffer::from_host(&vec![7u8; BYTES], &stream).unwrap();
+    let end = Event::new(&device).unwrap();
+    busy.queue(&stream);
+    out.copy_from(&source, &stream).unwrap();
+    end.record(&stream).unwrap();
+    assert!(!end.is_done().unwrap(), "the queue is too short for this test");
+    drop(source);
+    assert!(end.is_done().unwrap(), "memory was freed before the work that reads it");
+    // Whoever gets it next does not write into what was read.
+    let next = DeviceBuffer::<u8>::alloc(BYTES, &device).unwrap();
+    next.fill_bytes(0xee, &other).unwrap();
+    other.synchronize().unwrap();
+    assert!(out.to_vec(&stream).unwrap().iter().all(|&byte| byte == 7));
+
+    // A plan, and all that it holds, while its launches are in the queue.
+    let layer = Layer::new(problem(40, 160, 544, 1), 21, &stream);
+    let (c, exact) = (layer.c.view(), layer.exact.clone());
+    let plan = layer.plan();
+    busy.queue(&stream);
+    plan.launch(&stream).unwrap();
+    end.record(&stream).unwrap();
+    assert!(!end.is_done().unwrap(), "the queue is too short for this test");
+    drop((plan, layer));
+    let others: Vec<_> = (0..16).map(|_| DeviceBuffer::<u8>::zeroed(1 << 20, &other)).collect();
+    assert!(reference::compare(&c.to_vec(&stream).unwrap(), &exact).passes());
+    drop(others);
+}
+
+/// Memory that its owner gives to the next user in the order of its own stream, as a pool does.
+struct Pooled {
+    memory: DeviceBuffer<u8>,
+    home: Stream,
+}
+
+impl Drop for Pooled {
+    fn drop(&mut self) {
+        self.memory.fill_bytes(0xee, &self.home).unwrap();
+        // A pool keeps the memory; cudaFree would wait for the device.
+        std::mem::forget(self.memory.view());
+    }
+}
+
+/// The stream of the owner waits for those that use the memory; the host waits for nothing.
+fn lent_memory_goes_back_after_the_work_that_uses_it() {
+    const BYTES: usize = 1 << 20;
+    let device = device();
+    let [home, stream] = [(); 2].map(|()| Stream::new(&device).unwrap());
+    let busy = Busy::new(&stream);
+    let end = Event::new(&device).unwrap();
+    for captured in [false, true] {
+        let out = DeviceBuffer::<u8>::zeroed(BYTES, &stream).unwrap();
+        stream.synchronize().unwrap();
+        let memory = DeviceBuffer::<u8>::alloc(BYTES, &device).unwrap();
+        // What the owner's stream has queued when the memory is lent is waited for, too.
+        let at_home = Busy::new(&home);
+        at_home.queue(&home);
+        memory.fill_bytes(7, &home).unwrap();
+        let address = memory.as_ptr();
+        let owner = Arc::new(Pooled { memory, home: home.clone() });
+        // SAFETY: the owner has so many bytes, and touches them in the order of `home` only.
+        let lent =
+            unsafe { DeviceView::<u8>::from_stream_ordered(address, BYTES, &home, owner) }.unwrap();
+        let copy = |stream: &Stream| out.copy_from(&lent, stream);
+        let graph = captured.then(|| Graph::capture(&stream, copy).unwrap());
+        busy.queue(&stream);
+        match &graph {
+            Some(graph) => graph.launch(&stream).unwrap(),
+            None => copy(&stream).unwrap(),
+        }
+        end.record(&stream).unwrap();
+        drop((graph, lent));
+        assert!(!end.is_done().unwrap(), "the host waited, or the queue is too short");
+        home.synchronize().unwrap();
+        assert!(out.to_vec(&stream).unwrap().iter().all(|&byte| byte == 7), "{captured}");
+    }
+}
+
+/// A launch that is queued has the operands that it had then, though the plan has let go of them.
+fn a_plan_is_rebound_under_its_launches() {
+    let device = device();
+    let stream = Stream::new(&device).unwrap();
+    let busy = Busy::new(&stream);
+    let shape = problem(20, 128, 320, 1);
+    let end = Event::new(&device).unwrap();
+    let layers: Vec<_> = (30..34).map(|seed| Layer::new(shape, seed, &stream)).collect();
+    let mut plan = layers[0].plan();
+    busy.queue(&stream);
+    let mut results = Vec::new();
+    for layer in layers {
+        let Layer { a, weights, c, exact } = layer;
+        plan.rebind(&weights, &a, &c).unwrap();
+        plan.launch(&stream).unwrap();
+        results.push((c, exact));
+        end.record(&stream).unwrap();
+        assert!(!end.is_done().unwrap(), "the queue is too short for this test");
+        // Kept by the plan until it is bound to others; from then on by cudaFree alone.
+        drop((a, weights));
+    }
+    for (c, exact) in results {
+        assert!(reference::compare(&c.to_vec(&stream).unwrap(), &exact).passes());
     }
 }
 

@@ -75,8 +75,8 @@ pub struct Test {
     arch: Option<Arch>,
     /// How many devices.
     devices: usize,
-    /// Too long for the emulator.
-    gpu_only: bool,
+    /// Why not on the emulator.
+    gpu_only: Option<&'static str>,
     variables: BTreeMap<&'static str, String>,
     /// Why it cannot run, whatever there is.
     not_here: Option<String>,
@@ -95,7 +95,7 @@ impl Test {
             needs,
             arch: None,
             devices: 1,
-            gpu_only: false,
+            gpu_only: None,
             variables,
             not_here: None,
             run: Box::new(run),
@@ -115,9 +115,9 @@ impl Test {
         self
     }
 
-    /// Leaves it out on the emulator.
-    pub fn on_gpu_only(mut self) -> Self {
-        self.gpu_only = true;
+    /// Leaves it out on the emulator, with a reason.
+    pub fn on_gpu_only(mut self, reason: &'static str) -> Self {
+        self.gpu_only = Some(reason);
         self
     }
 
@@ -225,7 +225,7 @@ impl Machine {
     fn look() -> Self {
         let found = match Device::first_supported() {
             Ok(device) => Found::Supported(device.name().to_owned(), device.compute_capability()),
-            Err(Error::CudaArchitecture { name, .. }) => Found::Other(name),
+            Err(Error::CudaArchitecture { devices, .. }) => Found::Other(devices[0].name.clone()),
             Err(error) => Found::Nothing(error.to_string()),
         };
         let choice = std::env::var(CHOICE).unwrap_or_default();
@@ -304,8 +304,8 @@ impl Machine {
             Needs::Kernels => supported && !foreign,
             Needs::Emulator => false,
         };
-        if test.gpu_only && (!here || self.emulator_only) {
-            return Place::Nowhere("it takes too long on the emulator".to_owned());
+        if let Some(reason) = test.gpu_only.filter(|_| !here || self.emulator_only) {
+            return Place::Nowhere(reason.to_owned());
         }
         // Where there is a GPU with kernels, the emulator has only those of other architectures.
         let emulate = self.emulator_only || !supported || foreign;

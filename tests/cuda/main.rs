@@ -13,10 +13,13 @@ mod host;
 #[cfg(feature = "cudarc")]
 mod interop;
 mod padding;
+mod no_rows;
 mod plan;
+mod programmatic;
 mod quantize;
 mod rounding;
 mod runtime;
+mod streams;
 
 use nvfp4_dual_gemm::Problem;
 
@@ -29,6 +32,7 @@ fn main() {
     #[cfg(feature = "cudarc")]
     tests.extend(interop::all());
     tests.extend(runtime::all());
+    tests.extend(streams::all());
     #[cfg(feature = "cli")]
     tests.extend(command::all());
     tests.extend(examples::all());
@@ -38,5 +42,7 @@ fn main() {
     tests.extend(gemm::all());
     tests.extend(rounding::all());
     tests.extend(padding::all());
+    tests.extend(programmatic::all());
+    tests.extend(no_rows::all());
     harness::main(tests);
 }

@@ -14,7 +14,8 @@ use crate::problem;
 pub fn all() -> Vec<Test> {
     tests![Needs::Kernels;
         a_graph_keeps_what_it_captured, a_plan_takes_other_operands_of_its_size_only, alphas_may_be_on_the_device,
-        two_plans_run_side_by_side]
+        two_plans_run_side_by_side, what_a_device_cannot_do_is_said_with_names_and_numbers,
+        many_threads_launch_on_one_stream]
 }
 
 /// Operands, weights and plan are dropped before the graph is replayed, and other memory is allocated.
@@ -82,7 +83,43 @@ fn a_plan_takes_other_operands_of_its_size_only() {
     // Where no kernel of the device takes interleaved weights, that one is of another architecture.
     let here = kernel.is_some_and(|kernel| kernel.runs_on(&device));
     let refused = matches!(format, Error::CudaRefused { .. });
-    assert!(refused || (!here && matches!(format, Error::CudaArchitecture { .. })), "{format}");
+    let foreign = matches!(format, Error::CudaKernelArchitecture { .. });
+    assert!(refused || (!here && foreign), "{format}");
+}
+
+/// The kernel, what it is for, and what the device is.
+fn what_a_device_cannot_do_is_said_with_names_and_numbers() {
+    let device = device();
+    let stream = Stream::new(&device).unwrap();
+    let operands = Operands::generate(problem(4, 96, 64, 1), Data::Full, 1).unwrap();
+    let a = DeviceMatrix::upload(&operands.a, &stream).unwrap();
+    let weights =
+        Weights::prepare(&operands.b1, &operands.b2, WeightFormat::Separate, &stream).unwrap();
+    let c = DeviceBuffer::<f16>::alloc(4 * 96, &device).unwrap();
+    let refused = |options| DualGemm::prepare(&weights, &a, &c, &options).unwrap_err().to_string();
+    let dotted = |(major, minor): (u32, u32)| format!("{major}.{minor}");
+    let foreign: Vec<Kernel> = Kernel::all().filter(|kernel| !kernel.runs_on(&device)).collect();
+    assert!(!foreign.is_empty());
+    for kernel in foreign {
+        let expected = format!(
+            "kernel {kernel} is for compute capability {}, \
+             CUDA device 0 ({}) has compute capability {}",
+            dotted(kernel.info().compute_capability),
+            device.name(),
+            dotted(device.compute_capability())
+        );
+        assert_eq!(refused(Options { kernel: Some(kernel), ..Options::default() }), expected);
+    }
+    let sms = device.sm_count();
+    for count in [0, sms + 1, usize::MAX] {
+        let words = refused(Options { sm_count: Some(count), ..Options::default() });
+        let expected = format!("sm_count = {count} is not in 1..={sms}, the SMs of device 0");
+        assert!(words.contains(&expected), "{words}");
+    }
+    for count in [1, sms] {
+        let options = Options { sm_count: Some(count), ..Options::default() };
+        DualGemm::prepare(&weights, &a, &c, &options).unwrap();
+    }
 }
 
 /// The scalars are read by each launch, not by `prepare`.
@@ -113,6 +150,32 @@ fn two_plans_run_side_by_side() {
         for (m, n) in [(3, 64), (130, 96)] {
             let device = &device;
             scope.spawn(move || Case::new(problem(m, n, 128, 1)).check::<f16>(device));
+        }
+    });
+}
+
+/// Plans that share weights, and a stream that all threads queue on.
+fn many_threads_launch_on_one_stream() {
+    let device = device();
+    let stream = Stream::new(&device).unwrap();
+    let operands = Operands::generate(problem(5, 96, 64, 1), Data::Full, 2).unwrap();
+    let a = DeviceMatrix::upload(&operands.a, &stream).unwrap();
+    let weights =
+        Weights::prepare(&operands.b1, &operands.b2, WeightFormat::Separate, &stream).unwrap();
+    let exact = reference::exact::<f16>(&operands.gemm().unwrap());
+    let rounds = if device.is_emulated() { 2 } else { 100 };
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let c = DeviceBuffer::<f16>::alloc(5 * 96, &device).unwrap();
+                let plan = DualGemm::prepare(&weights, &a, &c, &Options::default()).unwrap();
+                for _ in 0..rounds {
+                    c.fill_bytes(0xff, &stream).unwrap();
+                    plan.launch(&stream).unwrap();
+                    let comparison = reference::compare(&c.to_vec(&stream).unwrap(), &exact);
+                    assert!(comparison.passes(), "{comparison:?}");
+                }
+            });
         }
     });
 }

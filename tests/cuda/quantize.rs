@@ -1,5 +1,6 @@
 //! The device's quantiser and swizzle, bit for bit against those of the CPU.
 
+use nvfp4_dual_gemm::cuda::sys::cudart;
 use nvfp4_dual_gemm::cuda::{
     DeviceBuffer, DeviceMatrix, DeviceView, DualGemm, Graph, Options, Quantizer, Stream,
     WeightFormat, Weights, swizzle_scales, unswizzle_scales,
@@ -11,12 +12,14 @@ use nvfp4_dual_gemm::{Element, Error, Nvfp4Matrix, bf16, f16, reference};
 
 use crate::harness::{Needs, Test, device, tests};
 use crate::problem;
+use crate::streams::Theirs;
 
 pub fn all() -> Vec<Test> {
     let mut all = tests![Needs::Kernels;
         every_shape_is_quantised_as_on_the_cpu, every_16_bit_value_is_quantised_as_on_the_cpu,
         neighbours_of_ties_are_quantised_as_on_the_cpu, any_f32_is_quantised_as_on_the_cpu,
         nan_and_infinity_are_refused_as_on_the_cpu, a_graph_quantises_and_multiplies,
+        a_graph_of_others_quantises_and_multiplies,
         scales_are_swizzled_as_on_the_cpu, what_does_not_fit_is_refused];
     // The same source, compiled for the other architecture.
     let hopper: [(&str, fn()); 4] = [
@@ -360,6 +363,57 @@ fn a_graph_quantises_and_multiplies() {
     }
 }
 
+/// What others capture, the checked calls refuse and the unchecked ones take.
+fn a_graph_of_others_quantises_and_multiplies() {
+    let device = device();
+    let stream = Stream::new(&device).unwrap();
+    let (m, n, k) = (9, 80, 144);
+    let operands = Operands::generate(problem(m, n, k, 1), Data::Full, 3).unwrap();
+    let weights =
+        Weights::prepare(&operands.b1, &operands.b2, WeightFormat::Separate, &stream).unwrap();
+    let values = DeviceBuffer::<bf16>::zeroed(m * k, &stream).unwrap();
+    for quantizer in [
+        Quantizer::dynamic(1, m, k, &stream).unwrap(),
+        Quantizer::with_scale(1, m, k, 0.003, &stream).unwrap(),
+    ] {
+        let c = DeviceBuffer::<f16>::zeroed(m * n, &stream).unwrap();
+        let alpha = quantizer.alpha();
+        let options = Options { alpha1: alpha.clone(), alpha2: alpha, ..Options::default() };
+        let plan = DualGemm::prepare(&weights, quantizer.matrix(), &c, &options).unwrap();
+        let capture = Theirs::begin(&stream, cudart::cudaStreamCaptureModeThreadLocal);
+        for refused in [quantizer.quantize(&values, &stream), plan.launch(&stream)] {
+            let words = refused.unwrap_err().to_string();
+            assert!(words.contains("Quantizer::quantize_unchecked"), "{words}");
+        }
+        // SAFETY: the stream lives, and so does all memory until after the replays.
+        unsafe {
+            quantizer.quantize_unchecked(&values, stream.as_ptr()).unwrap();
+            plan.launch_unchecked(stream.as_ptr()).unwrap();
+        }
+        let graph = capture.end().unwrap();
+        let mut random = Random(8);
+        for _ in 0..2 {
+            let fresh: Vec<bf16> = random.values::<bf16>(m * k);
+            values.upload(&fresh, &stream).unwrap();
+            graph.launch(&stream);
+            let a = match quantizer.alpha() {
+                Some(_) => Nvfp4Matrix::quantize(&fresh, 1, m, k),
+                None => Nvfp4Matrix::quantize_with_global(&fresh, 1, m, k, 0.003),
+            }
+            .unwrap();
+            let gemm = nvfp4_dual_gemm::DualGemm::new(&a, &operands.b1, &operands.b2).unwrap();
+            let exact = reference::exact::<f16>(&gemm);
+            let comparison = reference::compare(&c.to_vec(&stream).unwrap(), &exact);
+            assert!(comparison.passes(), "{comparison:?}");
+        }
+    }
+    let short = values.slice(0, 16).unwrap();
+    let quantizer = Quantizer::with_scale(1, m, k, 1.0, &stream).unwrap();
+    // SAFETY: refused before anything is queued.
+    let error = unsafe { quantizer.quantize_unchecked(&short, stream.as_ptr()) }.unwrap_err();
+    assert!(matches!(error, Error::Length { .. }), "{error}");
+}
+
 fn scales_are_swizzled_as_on_the_cpu() {
     let stream = stream();
     let mut random = Random(6);
@@ -393,7 +447,7 @@ fn what_does_not_fit_is_refused() {
     let shapes = [
         (1, 3, 63),
         (0, 3, 64),
-        (1, 0, 64),
+        (1, 0, 64), // of which there are none
         (1, 3, 0),
         (1, 3, 48),
         (2, 3, 64),
@@ -421,7 +475,8 @@ fn what_does_not_fit_is_refused() {
     }
     let too_many = 1usize << 31;
     let error = Quantizer::with_scale(1, too_many, 16, 1.0, &stream).unwrap_err();
-    assert!(matches!(error, Error::SizeOverflow { .. }), "{error}");
+    let words = "matrix: rows = 2147483648, the CUDA kernels take at most 2147483647";
+    assert_eq!(error.to_string(), words);
 
     // Values in the memory of the matrix.
     let memory = DeviceBuffer::<u8>::zeroed(3 * 64 * 4, &stream).unwrap();

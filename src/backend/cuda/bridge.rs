@@ -1,8 +1,6 @@
 //! The bridge to the C++ library, and the way of its errors: status, CUDA's code and words.
 
 use super::call;
-use super::device::Device;
-use super::kernel;
 use super::sys::{abi, cudart};
 use crate::error::{Error, Result};
 
@@ -100,7 +98,6 @@ pub(super) mod ffi {
         /// # Safety
         /// `stream` must be a live stream.
         unsafe fn launch(self: &DualGemm, stream: *mut CUstream_st) -> Result<()>;
-        fn workspace_size(self: &DualGemm) -> usize;
         fn kernel(self: &DualGemm) -> &nvfp4_kernel_info;
         fn launch_shape(self: &DualGemm) -> &nvfp4_launch_shape;
 
@@ -189,28 +186,28 @@ fn parts(what: &str) -> Option<Parts<'_>> {
     Some(Parts { status: status.parse().ok()?, cuda_error: code.parse().ok()?, words })
 }
 
-/// The error of an exception that came out of a call about `device`.
-pub(super) fn error(exception: &cxx::Exception, device: Option<&Device>) -> Error {
-    from_words(exception.what(), device)
+/// The result of a call of the bridge.
+pub(super) fn check<T>(result: Result<T, cxx::Exception>) -> Result<T> {
+    result.map_err(|exception| from_words(exception.what()))
 }
 
-fn from_words(what: &str, device: Option<&Device>) -> Error {
+fn from_words(what: &str) -> Error {
     let Some(Parts { status, cuda_error, words }) = parts(what) else {
         return Error::CudaRefused { reason: what.to_owned() };
     };
-    match (status, device) {
+    if cuda_error != cudart::cudaSuccess {
         // Words of such a failure are "call: NAME: text"; the call alone is what is not known here already.
-        _ if cuda_error != cudart::cudaSuccess => {
-            call::failed(words.split(": ").next().unwrap_or(words), cuda_error)
-        }
-        (abi::NVFP4_STATUS_ARCHITECTURE, Some(device)) => kernel::wrong_architecture(device),
-        _ => Error::CudaRefused { reason: words.to_owned() },
+        return call::failed(words.split(": ").next().unwrap_or(words), cuda_error);
     }
-}
-
-/// The result of a call of the bridge.
-pub(super) fn check<T>(result: Result<T, cxx::Exception>, device: &Device) -> Result<T> {
-    result.map_err(|exception| error(&exception, Some(device)))
+    // The host code's words name the operand, or the kernel and the device, and the numbers.
+    match status {
+        abi::NVFP4_STATUS_INVALID_ARGUMENT
+        | abi::NVFP4_STATUS_ARCHITECTURE
+        | abi::NVFP4_STATUS_NO_DEVICE
+        | abi::NVFP4_STATUS_CUDA
+        | abi::NVFP4_STATUS_CUTLASS => Error::CudaRefused { reason: words.to_owned() },
+        unknown => Error::CudaRefused { reason: format!("status {unknown}: {words}") },
+    }
 }
 
 #[cfg(test)]
@@ -229,13 +226,18 @@ mod tests {
 
     #[test]
     fn each_status_is_an_error_of_its_own() {
-        let text = |what: &str| format!("{:?}", from_words(what, None));
+        let text = |what: &str| format!("{:?}", from_words(what));
         assert!(text("\x1f1 0\x1fa.codes: null").starts_with("CudaRefused"));
         assert!(text("\x1f5 0\x1fcannot implement").starts_with("CudaRefused"));
+        // What is wrong is in the words alone: the kernel, what it is for, and the device.
+        let words = "kernel x is for compute capability 10.0, device 0 (y) has 9.0";
+        let error = from_words(&format!("\x1f2 0\x1f{words}")).to_string();
+        assert!(error.contains(words), "{error}");
+        assert!(text("\x1f77 0\x1fnew").contains("status 77: new"));
         assert!(text("\x1f3 100\x1fcudaGetDeviceCount: x").starts_with("CudaNoDevice"));
         assert!(text("std::bad_alloc").contains("bad_alloc"));
         let Error::CudaCall { call, name, code, .. } =
-            from_words("\x1f4 1\x1fcudaFuncSetAttribute(x): cudaErrorInvalidValue: y", None)
+            from_words("\x1f4 1\x1fcudaFuncSetAttribute(x): cudaErrorInvalidValue: y")
         else {
             panic!("no CudaCall");
         };

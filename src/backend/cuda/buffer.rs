@@ -4,8 +4,11 @@
 //! reference, and streams say in which order. Two streams that are not ordered by an [`Event`](super::Event)
 //! may see each other's half-written values, but every bit pattern is a value of every [`DeviceElement`].
 //!
-//! Nothing is freed while the device may still use it: plans, graphs and views hold the memory by `Arc`, and
-//! `cudaFree` waits for the work that is queued on the device.
+//! Nothing is freed while the device may still use it. Plans, graphs and views hold the memory by `Arc`; the last of
+//! them frees it by `cudaFree`, which waits for all work that is queued on the device. CUDA's documentation says that
+//! in the negative only: `cudaFreeAsync` is without that implicit synchronisation. The lifetimes of this module rest
+//! on it, so a test on hardware looks whether it holds. Memory that is freed without such a wait, that of pools, is
+//! lent in another way: [`DeviceView::from_stream_ordered`].
 
 use std::any::Any;
 use std::ffi::c_void;
@@ -15,7 +18,9 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use super::call::{check, forget_last_error};
+use super::capture::Relaxed;
 use super::device::{Current, Device};
+use super::lent::Lent;
 use super::stream::Stream;
 use super::sys::cudart;
 use crate::element::Element;
@@ -60,18 +65,11 @@ impl Allocation {
 
 impl Drop for Allocation {
     fn drop(&mut self) {
-        // A stream of this thread may be in capture, where a plain cudaFree is an error that spoils the capture.
         // It is no part of what is captured: the graph holds all memory of its own.
-        let mut mode = cudart::cudaStreamCaptureModeRelaxed;
-        // SAFETY: swaps the thread's mode with `mode`.
-        let swapped = unsafe { cudart::cudaThreadExchangeStreamCaptureMode(&mut mode) };
+        let _relaxed = Relaxed::enter();
         if let Ok(_current) = Current::enter(&self.device) {
             // SAFETY: the address came from cudaMalloc, and this is the only owner. Waits for queued work.
             unsafe { cudart::cudaFree(self.address as *mut c_void) };
-        }
-        if swapped == cudart::cudaSuccess {
-            // SAFETY: as above.
-            unsafe { cudart::cudaThreadExchangeStreamCaptureMode(&mut mode) };
         }
         // Nobody to tell: after a failed kernel every call fails, and the memory goes with the process.
         forget_last_error();
@@ -108,7 +106,7 @@ impl<T: DeviceElement> DeviceView<T> {
     /// that uses them (as cudaFree does).
     ///
     /// # Errors
-    /// [`Error::CudaAddress`] when the address is null or not aligned to an element.
+    /// [`Error::CudaAddress`] when the address is not aligned to an element, or null where there are elements.
     pub unsafe fn from_raw(
         address: *mut c_void,
         len: usize,
@@ -117,10 +115,38 @@ impl<T: DeviceElement> DeviceView<T> {
     ) -> Result<Self> {
         let address = address as usize;
         let alignment = size_of::<T>();
-        if address == 0 || !address.is_multiple_of(alignment) {
+        if (address == 0 && len > 0) || !address.is_multiple_of(alignment) {
             return Err(Error::CudaAddress { address, alignment });
         }
         Ok(DeviceView { address, len, device: device.clone(), owner, element: PhantomData })
+    }
+
+    /// A view of memory that `owner` frees in the order of `stream`, such as `cudaFreeAsync` on it does, or a wait for
+    /// that stream and `cudaFree`: the pools of cudarc, candle and PyTorch. On the device, streams that use the view
+    /// wait for what `stream` has queued by now; and before `owner` is dropped, `stream` is made to wait for them. The
+    /// host waits for nothing.
+    ///
+    /// Dropped inside of a capture that one of these streams takes part in, `owner` lives as long as the graph; while
+    /// somebody else captures one of them, it is never dropped.
+    ///
+    /// # Safety
+    /// As of what is queued on `stream` by now, there must be `len` elements of memory from `address` on, of the
+    /// stream's device, readable and writable by kernels. They must stay so until `owner` is dropped and `stream` has
+    /// come to that point. Streams that this crate is not told of ([`DeviceView::as_ptr`],
+    /// [`DualGemm::launch_unchecked`](super::DualGemm::launch_unchecked)) must be ordered by the caller.
+    ///
+    /// # Errors
+    /// Those of [`DeviceView::from_raw`]; [`Error::CudaCapture`] while `stream` is being captured;
+    /// [`Error::CudaCall`].
+    pub unsafe fn from_stream_ordered(
+        address: *mut c_void,
+        len: usize,
+        stream: &Stream,
+        owner: Owner,
+    ) -> Result<Self> {
+        let owner = Arc::new(Lent::new(owner, stream)?);
+        // SAFETY: the caller's, and `Lent` has the owner free only after all work that uses the memory.
+        unsafe { Self::from_raw(address, len, stream.device(), owner) }
     }
 
     /// Number of elements.
@@ -138,7 +164,8 @@ impl<T: DeviceElement> DeviceView<T> {
         &self.device
     }
 
-    /// The device address, for other libraries' kernels. It is valid as long as the view.
+    /// The device address, for other libraries' kernels; null where there are no elements. It is valid as long as the
+    /// view.
     pub fn as_ptr(&self) -> *mut c_void {
         self.address as *mut c_void
     }
@@ -156,11 +183,10 @@ impl<T: DeviceElement> DeviceView<T> {
     /// Elements `from..from + len`.
     ///
     /// # Errors
-    /// [`Error::CudaLength`] when they are not all inside.
+    /// [`Error::CudaRange`] when they are not all inside.
     pub fn slice(&self, from: usize, len: usize) -> Result<Self> {
         if from.checked_add(len).is_none_or(|end| end > self.len) {
-            let expected = from.saturating_add(len);
-            return Err(Error::CudaLength { what: "slice", expected, actual: self.len });
+            return Err(Error::CudaRange { what: "elements", from, len, of: self.len });
         }
         Ok(DeviceView { address: self.address + from * size_of::<T>(), len, ..self.clone() })
     }
@@ -171,10 +197,14 @@ impl<T: DeviceElement> DeviceView<T> {
     /// [`Error::CudaLength`], [`Error::CudaWrongDevice`], [`Error::CudaCapture`] inside of a capture (the graph
     /// would read host memory at each replay), [`Error::CudaCall`].
     pub fn upload(&self, host: &[T], stream: &Stream) -> Result<()> {
-        self.check_copy(host.len(), stream)?;
-        stream.outside_capture("a copy from host memory", |raw| {
-            // SAFETY: both sides have self.len elements; the host's is borrowed until `outside_capture` returns,
-            // which waits for the stream.
+        self.check_copy("host memory", host.len(), stream)?;
+        if self.is_empty() {
+            return Ok(());
+        }
+        let owner = std::slice::from_ref(&self.owner);
+        stream.with_host_memory("a copy from host memory", owner, |raw| {
+            // SAFETY: both sides have self.len elements; the host's is borrowed until `with_host_memory` returns,
+            // which waits for the copy.
             check("cudaMemcpyAsync", unsafe {
                 cudart::cudaMemcpyAsync(
                     self.as_ptr(),
@@ -192,8 +222,12 @@ impl<T: DeviceElement> DeviceView<T> {
     /// # Errors
     /// Those of [`DeviceView::upload`].
     pub fn download(&self, host: &mut [T], stream: &Stream) -> Result<()> {
-        self.check_copy(host.len(), stream)?;
-        stream.outside_capture("a copy to host memory", |raw| {
+        self.check_copy("host memory", host.len(), stream)?;
+        if self.is_empty() {
+            return Ok(());
+        }
+        let owner = std::slice::from_ref(&self.owner);
+        stream.with_host_memory("a copy to host memory", owner, |raw| {
             // SAFETY: as in `upload`; every bit pattern that arrives is a value of T.
             check("cudaMemcpyAsync", unsafe {
                 cudart::cudaMemcpyAsync(
@@ -220,12 +254,17 @@ impl<T: DeviceElement> DeviceView<T> {
     /// Queues a copy of all elements from `source`, which is as long. May be captured.
     ///
     /// # Errors
-    /// [`Error::CudaLength`], [`Error::CudaWrongDevice`], [`Error::CudaCall`].
+    /// [`Error::CudaLength`]; [`Error::CudaOverlap`]: what CUDA copies within one piece of memory is not defined;
+    /// [`Error::CudaWrongDevice`]; [`Error::CudaCall`].
     pub fn copy_from(&self, source: &DeviceView<T>, stream: &Stream) -> Result<()> {
-        self.check_copy(source.len, stream)?;
+        self.check_copy("source", source.len, stream)?;
         source.device.require("source", stream.device())?;
+        if self.is_empty() {
+            return Ok(());
+        }
+        self.require_apart(source, 1, self.len, 0, self.len)?;
         stream.enqueue(&[self.owner.clone(), source.owner.clone()], |raw| {
-            // SAFETY: both hold self.len elements of the stream's device, alive as `buffer.rs` explains.
+            // SAFETY: both hold self.len elements of the stream's device, apart, alive as `buffer.rs` explains.
             check("cudaMemcpyAsync", unsafe {
                 cudart::cudaMemcpyAsync(
                     self.as_ptr(),
@@ -242,8 +281,8 @@ impl<T: DeviceElement> DeviceView<T> {
     /// has as many rows. So the parts of a C whose columns several devices computed come together. May be captured.
     ///
     /// # Errors
-    /// [`Error::CudaLength`] when elements do not make `rows` rows or the columns are not all inside,
-    /// [`Error::CudaWrongDevice`], [`Error::CudaCall`].
+    /// [`Error::CudaRows`] when elements do not make `rows` rows, [`Error::CudaRange`] when the columns are not all
+    /// inside, [`Error::CudaOverlap`], [`Error::CudaWrongDevice`], [`Error::CudaCall`].
     pub fn copy_columns_from(
         &self,
         source: &DeviceView<T>,
@@ -255,13 +294,16 @@ impl<T: DeviceElement> DeviceView<T> {
         source.device.require("source", stream.device())?;
         let (columns, width) = (self.columns(rows)?, source.columns(rows)?);
         if first.checked_add(width).is_none_or(|end| end > columns) {
-            let expected = first.saturating_add(width);
-            return Err(Error::CudaLength { what: "columns", expected, actual: columns });
+            return Err(Error::CudaRange { what: "columns", from: first, len: width, of: columns });
         }
+        if source.is_empty() {
+            return Ok(());
+        }
+        self.require_apart(source, rows, columns, first, width)?;
         let bytes = size_of::<T>();
         stream.enqueue(&[self.owner.clone(), source.owner.clone()], |raw| {
             // SAFETY: `rows` rows of `width` elements are inside of both, which are memory of the stream's device,
-            // alive as `buffer.rs` explains.
+            // apart, and alive as `buffer.rs` explains.
             check("cudaMemcpy2DAsync", unsafe {
                 cudart::cudaMemcpy2DAsync(
                     (self.address + first * bytes) as *mut c_void,
@@ -277,12 +319,34 @@ impl<T: DeviceElement> DeviceView<T> {
         })
     }
 
-    /// Elements of a row, if there are `rows`.
+    /// Elements of a row, if there are `rows`; none where there are neither.
     fn columns(&self, rows: usize) -> Result<usize> {
         match self.len.checked_div(rows) {
             Some(columns) if columns * rows == self.len => Ok(columns),
-            _ => Err(Error::CudaLength { what: "rows", expected: rows, actual: self.len }),
+            None if self.is_empty() => Ok(0),
+            _ => Err(Error::CudaRows { rows, elements: self.len }),
         }
+    }
+
+    /// That no element of `source` is among those that a copy of all of it writes: of each of `rows` rows of `columns`
+    /// elements the `width` from `first` on. Neither is empty.
+    fn require_apart(
+        &self,
+        source: &DeviceView<T>,
+        rows: usize,
+        columns: usize,
+        first: usize,
+        width: usize,
+    ) -> Result<()> {
+        let (from, end) = (source.address, source.address + source.len * size_of::<T>());
+        let (row, bytes) = (columns * size_of::<T>(), width * size_of::<T>());
+        let to = self.address + first * size_of::<T>();
+        // The first row that does not end before the source begins.
+        let candidate = (from + 1).saturating_sub(to + bytes).div_ceil(row);
+        if candidate < rows && to + candidate * row < end {
+            return Err(Error::CudaOverlap { to: self.address, from, bytes: end - from });
+        }
+        Ok(())
     }
 
     /// Queues setting every byte to `byte`. May be captured.
@@ -291,6 +355,9 @@ impl<T: DeviceElement> DeviceView<T> {
     /// [`Error::CudaWrongDevice`], [`Error::CudaCall`].
     pub fn fill_bytes(&self, byte: u8, stream: &Stream) -> Result<()> {
         self.device.require("memory", stream.device())?;
+        if self.is_empty() {
+            return Ok(());
+        }
         stream.enqueue(std::slice::from_ref(&self.owner), |raw| {
             // SAFETY: self.len elements of the stream's device, alive as `buffer.rs` explains.
             check("cudaMemsetAsync", unsafe {
@@ -304,10 +371,10 @@ impl<T: DeviceElement> DeviceView<T> {
         })
     }
 
-    fn check_copy(&self, other: usize, stream: &Stream) -> Result<()> {
+    fn check_copy(&self, what: &'static str, actual: usize, stream: &Stream) -> Result<()> {
         self.device.require("memory", stream.device())?;
-        if other != self.len {
-            return Err(Error::CudaLength { what: "copy", expected: self.len, actual: other });
+        if actual != self.len {
+            return Err(Error::CudaLength { what, expected: self.len, actual });
         }
         Ok(())
     }
@@ -318,19 +385,22 @@ impl<T: DeviceElement> DeviceView<T> {
 pub struct DeviceBuffer<T>(DeviceView<T>);
 
 impl<T: DeviceElement> DeviceBuffer<T> {
-    /// `len` elements of whatever the memory held before.
+    /// `len` elements of whatever the memory held before. None take no memory.
     ///
     /// # Errors
-    /// [`Error::CudaOutOfMemory`], [`Error::CudaLength`] for 0 or too many to address, [`Error::CudaCall`], also
+    /// [`Error::CudaOutOfMemory`], [`Error::CudaAllocation`] for more than can be addressed, [`Error::CudaCall`], also
     /// for an allocation inside of a capture.
     pub fn alloc(len: usize, device: &Device) -> Result<Self> {
-        let bytes = len.checked_mul(size_of::<T>()).filter(|&bytes| bytes > 0);
-        let bytes = bytes.filter(|&bytes| isize::try_from(bytes).is_ok());
-        let bytes =
-            bytes.ok_or(Error::CudaLength { what: "allocation", expected: 1, actual: len })?;
-        let allocation = Allocation::new(device, bytes)?;
-        let (address, device) = (allocation.address, device.clone());
-        let owner = Arc::new(allocation);
+        let size = size_of::<T>();
+        let bytes = len.checked_mul(size).filter(|&bytes| isize::try_from(bytes).is_ok());
+        let bytes = bytes.ok_or(Error::CudaAllocation { elements: len, size })?;
+        let (address, owner): (usize, Owner) = if bytes == 0 {
+            (0, Arc::new(()))
+        } else {
+            let allocation = Allocation::new(device, bytes)?;
+            (allocation.address, Arc::new(allocation))
+        };
+        let device = device.clone();
         Ok(DeviceBuffer(DeviceView { address, len, device, owner, element: PhantomData }))
     }
 

@@ -1,12 +1,14 @@
 //! Devices, and which of them is current on a thread.
 
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use super::call::{check, forget_last_error};
+use super::capture::lock;
 use super::sys::cudart;
 use super::{bridge, kernel};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, UnsuitableDevice};
 
 /// A CUDA device, by its ordinal. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -22,6 +24,9 @@ struct Properties {
     compute_capability: (u32, u32),
     sm_count: usize,
 }
+
+/// Devices that were opened already: CUDA takes long to tell their properties, which do not change.
+static OPENED: Mutex<BTreeMap<usize, Device>> = Mutex::new(BTreeMap::new());
 
 impl PartialEq for Device {
     fn eq(&self, other: &Self) -> bool {
@@ -56,9 +61,12 @@ impl Device {
         let Some(number) = i32::try_from(ordinal).ok().filter(|_| ordinal < count) else {
             return Err(missing);
         };
-        let properties = bridge::ffi::device_properties(number)
-            .map_err(|exception| bridge::error(&exception, None))?;
-        Ok(Device {
+        let mut opened = lock(&OPENED);
+        if let Some(device) = opened.get(&ordinal) {
+            return Ok(device.clone());
+        }
+        let properties = bridge::check(bridge::ffi::device_properties(number))?;
+        let device = Device {
             ordinal: number,
             properties: Arc::new(Properties {
                 name: properties.name,
@@ -66,37 +74,36 @@ impl Device {
                 compute_capability: (properties.major, properties.minor),
                 sm_count: properties.sm_count as usize,
             }),
-        })
+        };
+        opened.insert(ordinal, device.clone());
+        Ok(device)
     }
 
     /// All devices.
     ///
     /// # Errors
-    /// Those of [`Device::count`].
+    /// Those of [`Device::count`], and that of the first device that does not tell what it is.
     pub fn all() -> Result<Vec<Self>> {
         (0..Self::count()?).map(Self::open).collect()
     }
 
-    /// All devices that a kernel of this build runs on; there may be none.
+    /// All devices that a kernel of this build runs on; there may be none. Devices that do not tell what they are are
+    /// none of them.
     ///
     /// # Errors
     /// Those of [`Device::count`].
     pub fn all_supported() -> Result<Vec<Self>> {
-        let mut devices = Self::all()?;
-        devices.retain(Self::supports_kernels);
-        Ok(devices)
+        let devices = (0..Self::count()?).filter_map(|ordinal| Self::open(ordinal).ok());
+        Ok(devices.filter(Self::supports_kernels).collect())
     }
 
-    /// The first device that a kernel of this build runs on.
+    /// The first device that a kernel of this build runs on, whatever is wrong with others.
     ///
     /// # Errors
-    /// Those of [`Device::count`], and [`Error::CudaArchitecture`] when there is none.
+    /// Those of [`Device::count`]; where there is none, [`Error::CudaArchitecture`] with all devices, or the error of
+    /// the first one when none tells what it is.
     pub fn first_supported() -> Result<Self> {
-        let devices = Self::all()?;
-        if let Some(device) = devices.iter().find(|device| device.supports_kernels()) {
-            return Ok(device.clone());
-        }
-        Err(devices.first().map_or(Error::CudaNoDevice, kernel::wrong_architecture))
+        first_supported((0..Self::count()?).map(|ordinal| (ordinal, Self::open(ordinal))))
     }
 
     /// Number of the device, as CUDA counts.
@@ -170,6 +177,14 @@ impl Device {
         check("cudaDeviceSynchronize", unsafe { cudart::cudaDeviceSynchronize() })
     }
 
+    pub(super) fn unsuitable(&self) -> UnsuitableDevice {
+        UnsuitableDevice {
+            device: self.ordinal(),
+            name: self.name().to_owned(),
+            compute_capability: self.compute_capability(),
+        }
+    }
+
     /// [`Error::CudaWrongDevice`] unless `self` is `expected`.
     pub(super) fn require(&self, what: &'static str, expected: &Device) -> Result<()> {
         if self == expected {
@@ -177,6 +192,24 @@ impl Device {
         }
         Err(Error::CudaWrongDevice { what, expected: expected.ordinal(), actual: self.ordinal() })
     }
+}
+
+/// Of devices by ordinal, each as it opened.
+fn first_supported(opened: impl Iterator<Item = (usize, Result<Device>)>) -> Result<Device> {
+    let (mut devices, mut failed) = (Vec::new(), Vec::new());
+    for (ordinal, device) in opened {
+        match device {
+            Ok(device) if device.supports_kernels() => return Ok(device),
+            Ok(device) => devices.push(device.unsuitable()),
+            Err(error) => failed.push((ordinal, error)),
+        }
+    }
+    if devices.is_empty() {
+        return Err(failed.into_iter().next().map_or(Error::CudaNoDevice, |(_, error)| error));
+    }
+    let unreadable =
+        failed.into_iter().map(|(ordinal, error)| (ordinal, error.to_string())).collect();
+    Err(kernel::wrong_architecture(devices, unreadable))
 }
 
 /// Makes a device current on this thread until it is dropped.
@@ -208,5 +241,42 @@ impl Drop for Current {
                 forget_last_error();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device(ordinal: i32, compute_capability: (u32, u32)) -> (usize, Result<Device>) {
+        let name = format!("GPU {ordinal}");
+        let properties =
+            Arc::new(Properties { name, memory: 1 << 30, compute_capability, sm_count: 8 });
+        (ordinal as usize, Ok(Device { ordinal, properties }))
+    }
+
+    fn broken(ordinal: usize) -> (usize, Result<Device>) {
+        (ordinal, Err(Error::CudaRefused { reason: format!("device {ordinal} fell off the bus") }))
+    }
+
+    #[test]
+    fn a_broken_device_hides_no_other() {
+        let devices = [broken(0), device(1, (8, 0)), device(2, (9, 0)), device(3, (10, 0))];
+        assert_eq!(first_supported(devices.into_iter()).unwrap().ordinal(), 2);
+    }
+
+    #[test]
+    fn where_none_will_do_all_are_named() {
+        let error = first_supported([device(0, (8, 0)), broken(1), device(2, (7, 5))].into_iter());
+        assert_eq!(
+            error.unwrap_err().to_string(),
+            "CUDA device 0 (GPU 0) has compute capability 8.0, CUDA device 2 (GPU 2) has compute capability 7.5, \
+             the kernels of this build are for 9.0, 10.0; \
+             CUDA device 1: the CUDA kernels refuse this: device 1 fell off the bus"
+        );
+        let error = first_supported([broken(0), broken(1)].into_iter()).unwrap_err().to_string();
+        assert!(error.contains("device 0 fell off the bus"), "{error}");
+        let none = first_supported(std::iter::empty()).unwrap_err();
+        assert!(matches!(none, Error::CudaNoDevice), "{none}");
     }
 }

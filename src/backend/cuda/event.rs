@@ -1,7 +1,7 @@
 //! Events: points in the queue of a stream, to wait for and to measure between.
 
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::call::{check, forget_last_error};
 use super::capture::{CaptureLog, lock};
@@ -30,11 +30,20 @@ impl Event {
     /// # Errors
     /// [`Error::CudaCall`](crate::Error::CudaCall).
     pub fn new(device: &Device) -> Result<Self> {
+        Self::with_flags(device, cudart::cudaEventDefault)
+    }
+
+    /// One that orders only, which costs less.
+    pub(super) fn untimed(device: &Device) -> Result<Self> {
+        Self::with_flags(device, cudart::cudaEventDisableTiming)
+    }
+
+    fn with_flags(device: &Device, flags: u32) -> Result<Self> {
         let _current = Current::enter(device)?;
         let mut handle = std::ptr::null_mut();
         // SAFETY: writes one handle.
         check("cudaEventCreateWithFlags", unsafe {
-            cudart::cudaEventCreateWithFlags(&mut handle, cudart::cudaEventDefault)
+            cudart::cudaEventCreateWithFlags(&mut handle, flags)
         })?;
         Ok(Event { handle: handle as usize, device: device.clone(), capture: Mutex::new(None) })
     }
@@ -49,8 +58,8 @@ impl Event {
         let mut of_stream = lock(stream.capture_slot());
         let log = stream.joined(&mut of_stream, &[])?;
         let mut capture = lock(&self.capture);
-        // SAFETY: both handles live and are of one device.
-        check("cudaEventRecord", unsafe { cudart::cudaEventRecord(self.raw(), stream.raw()) })?;
+        // SAFETY: the stream lives and is of the event's device.
+        unsafe { self.record_raw(stream.raw()) }?;
         *capture = log;
         Ok(())
     }
@@ -100,9 +109,28 @@ impl Event {
         self.handle as cudart::cudaEvent_t
     }
 
-    /// The capture that the event belongs to, while it lasts.
-    pub(super) fn capture(&self) -> Option<Arc<CaptureLog>> {
-        lock(&self.capture).clone().filter(|log| log.is_open())
+    /// Marks this point of `stream`, without a look at captures.
+    ///
+    /// # Safety
+    /// A live stream of the event's device.
+    pub(super) unsafe fn record_raw(&self, stream: cudart::cudaStream_t) -> Result<()> {
+        // SAFETY: the event lives, the stream by contract.
+        check("cudaEventRecord", unsafe { cudart::cudaEventRecord(self.raw(), stream) })
+    }
+
+    /// Makes later work of `stream` wait for the event, without a look at captures.
+    ///
+    /// # Safety
+    /// A live stream.
+    pub(super) unsafe fn hold_up(&self, stream: cudart::cudaStream_t) -> Result<()> {
+        // SAFETY: the event lives, the stream by contract.
+        check("cudaStreamWaitEvent", unsafe { cudart::cudaStreamWaitEvent(stream, self.raw(), 0) })
+    }
+
+    /// The capture in which it was recorded last, which may have ended. Until the guard goes, it is recorded nowhere
+    /// else.
+    pub(super) fn capture(&self) -> MutexGuard<'_, Option<Arc<CaptureLog>>> {
+        lock(&self.capture)
     }
 }
 

@@ -27,7 +27,7 @@ pub struct Options {
     pub kernel: Option<Kernel>,
     /// Lets a launch begin under the tail of the kernel before it on the stream (programmatic dependent launch).
     pub programmatic_launch: bool,
-    /// SMs to plan for; all of the device where `None`.
+    /// SMs to plan for, at least one; all of the device where `None`.
     pub sm_count: Option<usize>,
     /// A scalar in device memory that multiplies `global(A)·global(B1)`, read by each launch.
     pub alpha1: Option<DeviceView<f32>>,
@@ -59,7 +59,9 @@ pub struct Options {
 /// # }
 /// ```
 pub struct DualGemm {
-    plan: UniquePtr<ffi::DualGemm>,
+    /// `None` where M is 0: there is nothing to launch.
+    plan: Option<UniquePtr<ffi::DualGemm>>,
+    kernel: Kernel,
     device: Device,
     problem: Problem,
     output: DType,
@@ -82,7 +84,7 @@ impl fmt::Debug for DualGemm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DualGemm")
             .field("problem", &self.problem)
-            .field("kernel", &self.kernel().name)
+            .field("kernel", &self.kernel)
             .field("device", &self.device.ordinal())
             .finish_non_exhaustive()
     }
@@ -91,13 +93,15 @@ impl fmt::Debug for DualGemm {
 impl DualGemm {
     /// Checks everything, picks the kernel, allocates its workspace, and encodes tensor maps. `c` is
     /// \[batch, M, N\], row-major. Kernels of compute capability 9.0 with tiles of more than 8 rows have a workspace, A
-    /// widened to fp16 in device memory ([`DualGemm::workspace_size`]); others allocate nothing.
+    /// widened to fp16 in device memory ([`DualGemm::workspace_size`]); others allocate nothing. M may be 0: launches
+    /// of such a plan do nothing.
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`], [`Error::Alpha`], [`Error::Length`] of `c`, [`Error::GateParameter`],
-    /// [`Error::CudaWrongDevice`] when operands are on different devices, [`Error::CudaArchitecture`] when no kernel
-    /// runs there, [`Error::CudaRefused`] for what a kernel cannot do, such as weights in another format,
-    /// [`Error::CudaOutOfMemory`] for the workspace.
+    /// [`Error::CudaSize`], [`Error::CudaWrongDevice`] when operands are on different devices,
+    /// [`Error::CudaArchitecture`] when no kernel runs there, [`Error::CudaKernelArchitecture`] when that of the
+    /// options does not, [`Error::CudaRefused`] for SMs that the device does not have and for what a kernel cannot do,
+    /// such as weights in another format, [`Error::CudaOutOfMemory`] for the workspace.
     pub fn prepare<T: Element>(
         weights: &Weights,
         a: &DeviceMatrix,
@@ -107,15 +111,13 @@ impl DualGemm {
         options.gate.validate()?;
         let device = weights.device().clone();
         let mut bound = Bound::new(weights, a, c, options)?;
-        if !options
-            .kernel
-            .map_or_else(|| device.supports_kernels(), |kernel| kernel.runs_on(&device))
-        {
-            return Err(kernel::wrong_architecture(&device));
-        }
-        let sm_count = options.sm_count.unwrap_or(0);
+        check_architecture(options.kernel, &device)?;
+        let sm_count = sm_count(options.sm_count, &device)?;
+        let empty = bound.problem.m == 0;
+        // What holds for one row is checked where there are none, too.
+        let problem = Problem { m: bound.problem.m.max(1), ..bound.problem };
         let config = abi::nvfp4_config {
-            problem: kernel::sizes(bound.problem)?,
+            problem: kernel::sizes(problem)?,
             gate: gate(options.gate),
             output: output(T::DTYPE),
             weights: weights.format().to_abi(),
@@ -123,18 +125,28 @@ impl DualGemm {
                 .kernel
                 .map_or(abi::NVFP4_KERNEL_AUTO, |kernel| kernel.id() as abi::nvfp4_kernel),
             programmatic_launch: i32::from(options.programmatic_launch),
-            sm_count: i32::try_from(sm_count).unwrap_or(i32::MAX),
+            sm_count,
         };
         let _current = Current::enter(&device)?;
-        let workspace = match bridge::check(ffi::workspace_bytes(&config), &device)? {
-            0 => None,
+        let workspace = match bridge::check(ffi::workspace_bytes(&config))? {
+            bytes if bytes == 0 || empty => None,
             bytes => Some(DeviceBuffer::<u8>::alloc(bytes, &device)?),
         };
         bound.take_workspace(workspace.as_ref());
-        // SAFETY: `Bound` has looked at the lengths, and `owners` keeps the memory.
-        let plan = unsafe { ffi::prepare(&config, &bound.operands) };
+        let (plan, kernel) = if empty {
+            let capability = device.compute_capability();
+            let sms = options.sm_count.unwrap_or(device.sm_count());
+            let select = || Kernel::select(problem, weights.format(), capability, sms);
+            (None, options.kernel.map_or_else(select, Ok)?)
+        } else {
+            // SAFETY: `Bound` has looked at the lengths, and `owners` keeps the memory.
+            let plan = bridge::check(unsafe { ffi::prepare(&config, &bound.operands) })?;
+            let kernel = Kernel::of_row(plan.kernel())?;
+            (Some(plan), kernel)
+        };
         Ok(DualGemm {
-            plan: bridge::check(plan, &device)?,
+            plan,
+            kernel,
             device,
             problem: bound.problem,
             output: T::DTYPE,
@@ -175,9 +187,10 @@ impl DualGemm {
             });
         }
         let _current = Current::enter(&self.device)?;
-        // SAFETY: as in `prepare`. Launches so far have copied the old addresses; cudaFree waits for them.
-        let bind = unsafe { self.plan.pin_mut().rebind(&bound.operands) };
-        bridge::check(bind, &self.device)?;
+        if let Some(plan) = &mut self.plan {
+            // SAFETY: as in `prepare`. Launches so far have copied the old addresses; that memory is freed after them.
+            bridge::check(unsafe { plan.pin_mut().rebind(&bound.operands) })?;
+        }
         self.owners = bound.owners;
         Ok(())
     }
@@ -191,9 +204,10 @@ impl DualGemm {
     /// the stream, [`Error::CudaCall`].
     pub fn launch(&self, stream: &Stream) -> Result<()> {
         self.device.require("plan", stream.device())?;
+        let Some(plan) = &self.plan else { return Ok(()) };
         stream.enqueue(&self.owners, |raw| {
             // SAFETY: the stream lives and is of the plan's device; `owners` keep the memory.
-            bridge::check(unsafe { self.plan.launch(raw) }, &self.device)
+            bridge::check(unsafe { plan.launch(raw) })
         })
     }
 
@@ -201,37 +215,35 @@ impl DualGemm {
     ///
     /// # Safety
     /// `stream` must be a live stream of the plan's device. Where it is being captured, operands, weights and C must
-    /// outlive every replay of the graph.
+    /// outlive every replay of the graph. Memory of [`DeviceView::from_stream_ordered`] must outlive the launch.
     ///
     /// # Errors
     /// [`Error::CudaCall`].
     pub unsafe fn launch_unchecked(&self, stream: *mut c_void) -> Result<()> {
+        let Some(plan) = &self.plan else { return Ok(()) };
         // SAFETY: the caller's.
-        bridge::check(unsafe { self.plan.launch(stream.cast()) }, &self.device)
+        bridge::check(unsafe { plan.launch(stream.cast()) })
     }
 
     /// Bytes of device memory that the plan holds beyond the operands: A as fp16 for kernels of compute capability 9.0
     /// with tiles of more than 8 rows, 0 for others.
     pub fn workspace_size(&self) -> usize {
-        self.plan.workspace_size()
+        self.workspace.as_ref().map_or(0, |workspace| workspace.len())
     }
 
-    /// The kernel that runs.
+    /// The kernel that runs; for no rows, the one that would run for one.
     pub fn kernel(&self) -> KernelInfo {
-        let name = self.plan.kernel().name;
-        // The table is static; the plan's reference is to a row of it, but its type says less.
-        let row = ffi::kernels().iter().find(|row| row.name == name);
-        KernelInfo::of(row.unwrap_or(&ffi::kernels()[0]))
+        self.kernel.info()
     }
 
-    /// Thread blocks of a launch.
+    /// Thread blocks of a launch; zeros where M is 0.
     pub fn grid(&self) -> [u32; 3] {
-        self.plan.launch_shape().grid
+        self.plan.as_ref().map_or([0; 3], |plan| plan.launch_shape().grid)
     }
 
-    /// Thread blocks of a cluster of a launch.
+    /// Thread blocks of a cluster of a launch; zeros where M is 0.
     pub fn cluster(&self) -> [u32; 3] {
-        self.plan.launch_shape().cluster
+        self.plan.as_ref().map_or([0; 3], |plan| plan.launch_shape().cluster)
     }
 
     /// The size; K as it is on the device.
@@ -361,6 +373,32 @@ impl Bound {
         }
         Ok(())
     }
+}
+
+fn check_architecture(kernel: Option<Kernel>, device: &Device) -> Result<()> {
+    match kernel {
+        Some(kernel) if !kernel.runs_on(device) => Err(Error::CudaKernelArchitecture {
+            kernel: kernel.name().to_owned(),
+            built_for: kernel.info().compute_capability,
+            device: device.unsuitable(),
+        }),
+        None if !device.supports_kernels() => {
+            Err(kernel::wrong_architecture(vec![device.unsuitable()], Vec::new()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// As in abi.h, where 0 is all of the device.
+fn sm_count(asked: Option<usize>, device: &Device) -> Result<i32> {
+    let Some(count) = asked else { return Ok(0) };
+    let there = device.sm_count();
+    i32::try_from(count).ok().filter(|_| (1..=there).contains(&count)).ok_or_else(|| {
+        let ordinal = device.ordinal();
+        let reason =
+            format!("sm_count = {count} is not in 1..={there}, the SMs of device {ordinal}");
+        Error::CudaRefused { reason }
+    })
 }
 
 fn alpha(operand: Operand, global_a: f32, global_b: f32) -> Result<f32> {

@@ -17,7 +17,7 @@ pub struct Graph {
     /// CUDA wants launches of one executable graph one after the other.
     executable: Mutex<Executable>,
     device: Device,
-    _used: Vec<Owner>,
+    used: Vec<Owner>,
 }
 
 impl fmt::Debug for Graph {
@@ -30,7 +30,8 @@ impl Graph {
     /// Records what `work` queues on `stream`, without running it.
     ///
     /// Streams that wait for an [`Event`](super::Event) recorded inside take part, and must be waited for by
-    /// `stream` in the same way. Inside, memory cannot be allocated, copied from or to the host, or waited for.
+    /// `stream` in the same way. They take no copy from or to the host, and cannot be waited for; nor can memory be
+    /// allocated.
     ///
     /// # Errors
     /// That of `work`; [`Error::CudaCapture`] when the stream is in a capture already; [`Error::CudaCall`]. However
@@ -51,7 +52,7 @@ impl Graph {
         Ok(Graph {
             executable: Mutex::new(Executable(handle as usize)),
             device: stream.device().clone(),
-            _used: used,
+            used,
         })
     }
 
@@ -63,9 +64,9 @@ impl Graph {
     pub fn launch(&self, stream: &Stream) -> Result<()> {
         self.device.require("graph", stream.device())?;
         let executable = lock(&self.executable);
-        stream.enqueue_outside_capture("a launch of a graph", |raw| {
-            // SAFETY: both handles live; the memory of the nodes is held by `_used`, and after a drop of the graph
-            // cudaFree waits for the launch.
+        stream.enqueue_outside_capture("a launch of a graph", &self.used, |raw| {
+            // SAFETY: both handles live; the memory of the nodes is held by `used`, and after a drop of the graph it
+            // is freed only after the launch.
             check("cudaGraphLaunch", unsafe { cudart::cudaGraphLaunch(executable.raw(), raw) })
         })
     }
@@ -114,7 +115,8 @@ impl<'a> Recording<'a> {
             let reason = "the stream is being captured already".to_owned();
             return Err(Error::CudaCapture { reason });
         }
-        // Thread-local: what other threads allocate meanwhile does not spoil the capture.
+        // Thread-local: what other threads allocate or wait for meanwhile does not spoil the capture; but a wait for
+        // the whole device does (cudaDeviceSynchronize), in whatever thread.
         // SAFETY: the handle lives.
         check("cudaStreamBeginCapture", unsafe {
             cudart::cudaStreamBeginCapture(stream.raw(), cudart::cudaStreamCaptureModeThreadLocal)

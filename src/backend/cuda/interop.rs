@@ -1,7 +1,9 @@
 //! Device memory and streams of the `cudarc` crate.
 //!
-//! cudarc frees a slice on a stream of its own, which knows nothing of ours. So a view holds the slice by `Arc` and
-//! waits for the device before it lets go; which is also why a `&CudaSlice` would not do: a borrow can end while the
+//! cudarc frees a slice in the order of a stream of its own, so views of it are those of
+//! [`DeviceView::from_stream_ordered`]. Its own events of a slice (`DevicePtr`, `SyncOnDrop`) would not do: there is
+//! one for all reads and one for all writes, so that readers on two streams lose one another, none where cudarc itself
+//! has one stream, and what fails is noted, not told. A `&CudaSlice` would not do either: a borrow can end while the
 //! kernel runs.
 
 use std::sync::Arc;
@@ -10,9 +12,13 @@ use ::cudarc::driver::{
     CudaContext, CudaSlice, CudaStream, DevicePtr, DevicePtrMut, DeviceSlice, SyncOnDrop,
     sys::CUdeviceptr,
 };
+use float4::F4E2M1x2;
+use float8::F8E4M3;
+use half::{bf16, f16};
 
 use super::buffer::{DeviceElement, DeviceView};
 use super::device::Device;
+use super::lent;
 use super::stream::Stream;
 use crate::error::{Error, Result};
 
@@ -21,52 +27,103 @@ use crate::error::{Error, Result};
 /// # Errors
 /// Those of [`Device::open`], and [`Error::CudaCall`].
 pub fn cudarc_context(ordinal: usize) -> Result<Arc<CudaContext>> {
-    // SAFETY: looks for the library, and loads it if it is there.
-    if !unsafe { ::cudarc::driver::sys::is_culib_present() } {
+    Device::open(ordinal)?;
+    if !driver_is_there() {
         return Err(Error::CudaNoDriver { runtime: super::runtime_version() });
     }
-    Device::open(ordinal)?;
     CudaContext::new(ordinal).map_err(|error| failed("CudaContext::new", &error))
 }
 
-/// Holds a slice, and waits for the device before it lets go.
-struct Kept<S> {
-    slice: Arc<CudaSlice<S>>,
-}
-
-impl<S> Drop for Kept<S> {
-    fn drop(&mut self) {
-        if let Err(error) = self.slice.context().synchronize() {
-            // cudarc reports it at the next call, as for errors of its own drops.
-            self.slice.context().record_err::<()>(Err(error));
-        }
+/// Whether cudarc finds its library.
+fn driver_is_there() -> bool {
+    // cudarc has a function of this name where it loads the library at run time; where it is linked (a feature of
+    // cudarc that another crate of the program may have set, and that cannot be asked for), this one is found.
+    // SAFETY: does nothing; unsafe as the other is.
+    #[allow(dead_code)]
+    unsafe fn is_culib_present() -> bool {
+        true
+    }
+    {
+        #[allow(unused_imports)]
+        use ::cudarc::driver::sys::*;
+        // SAFETY: looks for the library, and loads it if it is there.
+        unsafe { is_culib_present() }
     }
 }
 
+mod sealed {
+    pub trait Sealed {}
+}
+
+/// What a slice of cudarc may hold to be lent as device memory: types of which every bit pattern is a value, as kernels
+/// may write any. `bool`, for one, is none.
+pub trait CudarcElement: Send + Sync + sealed::Sealed + 'static {}
+
+macro_rules! every_bit_pattern_is_a_value {
+    ($($element:ty),*) => {$(
+        impl sealed::Sealed for $element {}
+        impl CudarcElement for $element {}
+    )*};
+}
+
+every_bit_pattern_is_a_value!(
+    u8, i8, u16, i16, u32, i32, u64, i64, f16, bf16, f32, f64, F8E4M3, F4E2M1x2
+);
+
 impl<T: DeviceElement> DeviceView<T> {
-    /// A view of a slice whose elements are as large as `T`: u8 for packed codes and scale factors.
+    /// A view of a slice whose elements are as large as `T`: u8 for packed codes and scale factors. On the device,
+    /// streams that use it wait for what cudarc has queued for the slice by now; later work of cudarc must be ordered
+    /// by events, or waited for. When the view goes, the slice's stream waits for those that used it. The host waits
+    /// for nothing; see [`DeviceView::from_stream_ordered`].
     ///
-    /// Waits for what cudarc has queued for the slice. Order later work of other streams by events, or wait for it.
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use nvfp4_dual_gemm::cuda::{DeviceView, cudarc_context};
+    /// let slice = cudarc_context(0)?.new_stream()?.alloc_zeros::<u8>(16)?;
+    /// let view = DeviceView::<u8>::from_cudarc(&std::sync::Arc::new(slice))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// Elements of which not every bit pattern is a value are none that a kernel may write:
+    ///
+    /// ```compile_fail,E0277
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use nvfp4_dual_gemm::cuda::{DeviceView, cudarc_context};
+    /// let slice = cudarc_context(0)?.new_stream()?.alloc_zeros::<bool>(16)?;
+    /// let view = DeviceView::<u8>::from_cudarc(&std::sync::Arc::new(slice))?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// [`Error::CudaLength`] for elements of another size; [`Error::CudaRefused`] for a context that is not the
-    /// device's primary one; those of [`Device::open`].
-    pub fn from_cudarc<S: Send + Sync + 'static>(slice: &Arc<CudaSlice<S>>) -> Result<Self> {
+    /// [`Error::CudaElement`] for elements of another size; [`Error::CudaCapture`] while the slice's stream is being
+    /// captured; [`Error::CudaCall`]; those of [`Stream::from_cudarc`] for the slice's stream.
+    pub fn from_cudarc<S: CudarcElement>(slice: &Arc<CudaSlice<S>>) -> Result<Self> {
         if size_of::<S>() != size_of::<T>() {
             let (expected, actual) = (size_of::<T>(), size_of::<S>());
-            return Err(Error::CudaLength { what: "bytes of an element", expected, actual });
+            return Err(Error::CudaElement { expected, actual });
         }
-        let device = device_of(slice.context())?;
-        let stream = slice.stream();
-        let address = {
-            let (address, _reading) = slice.device_ptr(stream);
-            address
-        };
-        stream.synchronize().map_err(|error| failed("cuStreamSynchronize", &error))?;
-        let owner = Arc::new(Kept { slice: slice.clone() });
-        // SAFETY: the slice has that many elements of that size in memory of the device; `owner` holds it and waits
-        // for the device before it lets go.
-        unsafe { DeviceView::from_raw(address as usize as *mut _, slice.len(), &device, owner) }
+        let (stream, home) = (slice.stream(), Stream::from_cudarc(slice.stream())?);
+        let mut address = 0;
+        // The stream waits for the last write, whichever stream that is on. A wait that fails is only noted.
+        home.enqueue_outside_capture("the loan of memory", &[], |_| {
+            let (of_slice, reading) = slice.device_ptr(stream);
+            address = of_slice;
+            // Nothing reads yet; dropped, it would be recorded in place of a reader of another stream.
+            std::mem::forget(reading);
+            slice.context().check_err().map_err(|error| failed("CudaStream::wait", &error))
+        })?;
+        // SAFETY: the slice has that many elements of that size in memory of the device, ready as its stream comes to
+        // this point, and is freed in the order of that stream.
+        unsafe {
+            DeviceView::from_stream_ordered(
+                address as usize as *mut _,
+                slice.len(),
+                &home,
+                slice.clone(),
+            )
+        }
     }
 }
 
@@ -85,12 +142,21 @@ impl<T: DeviceElement> DeviceView<T> {
     /// # Safety
     /// A graph that holds work of cudarc on the memory, whoever captured it, must not be launched after the last view,
     /// plan or graph of this crate that keeps the memory: such work is not among what a graph of this crate keeps.
-    /// (Work that runs at once is no danger: the memory is freed after it.)
+    /// (Work that runs at once is no danger: the memory is freed after it. But of memory that came by
+    /// [`DeviceView::from_cudarc`] or [`DeviceView::from_stream_ordered`], only work on `stream` is known: work on
+    /// other streams of cudarc must be ordered before that, or waited for.)
     ///
     /// # Errors
-    /// [`Error::CudaWrongDevice`]; those of [`Stream::from_cudarc`].
+    /// [`Error::CudaWrongDevice`]; [`Error::CudaRefused`] for a context that is not the device's primary one; those of
+    /// [`Device::open`]; for memory that is lent itself, those of [`Stream::from_cudarc`], and [`Error::CudaCapture`]
+    /// while `stream` is being captured.
     pub unsafe fn to_cudarc(&self, stream: &Arc<CudaStream>) -> Result<CudarcView<T>> {
         self.device().require("memory", &device_of(stream.context())?)?;
+        if lent::is_lent(self.owner()) {
+            let owner = std::slice::from_ref(self.owner());
+            let what = "the loan of memory";
+            Stream::from_cudarc(stream)?.enqueue_outside_capture(what, owner, |_| Ok(()))?;
+        }
         Ok(CudarcView { view: self.clone(), stream: stream.clone() })
     }
 }
@@ -118,14 +184,15 @@ impl<T: DeviceElement> DevicePtrMut<T> for CudarcView<T> {
 }
 
 impl Stream {
-    /// Borrows a stream of cudarc, also the default one.
+    /// Borrows a stream of cudarc, also the default one. Captures of cudarc: as [`Stream::from_raw`] says.
     ///
     /// # Errors
-    /// [`Error::CudaRefused`] for a context that is not the device's primary one; those of [`Device::open`].
+    /// [`Error::CudaRefused`] for a context that is not the device's primary one, and for `per_thread_stream()`, which
+    /// is another stream on each thread; those of [`Device::open`].
     pub fn from_cudarc(stream: &Arc<CudaStream>) -> Result<Self> {
         let device = device_of(stream.context())?;
         // SAFETY: the stream is held, and its context is the one that the runtime uses for the device.
-        Ok(unsafe { Stream::from_raw(stream.cu_stream().cast(), &device, stream.clone()) })
+        unsafe { Stream::from_raw(stream.cu_stream().cast(), &device, stream.clone()) }
     }
 }
 

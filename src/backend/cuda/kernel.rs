@@ -2,18 +2,33 @@
 
 use std::ffi::CStr;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
+use std::sync::LazyLock;
 
 use super::bridge::ffi;
 use super::device::Device;
 use super::sys::abi;
 use super::weights::WeightFormat;
-use crate::error::{Error, Operand, Result};
+use crate::error::{Error, Operand, Result, UnsuitableDevice};
 use crate::problem::Problem;
 
 /// One of the compiled kernels; its number is that of `nvfp4_kernel` in abi.h.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Kernel(usize);
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Kernel {
+    id: usize,
+    info: &'static KernelInfo,
+}
+
+impl Hash for Kernel {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.id.hash(state);
+    }
+}
+
+/// The table of the host code, by the numbers of the kernels. A row that means nothing to this crate is no kernel.
+static TABLE: LazyLock<Vec<Result<KernelInfo>>> =
+    LazyLock::new(|| ffi::kernels().iter().map(KernelInfo::of).collect());
 
 /// How a kernel forms both products.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,25 +94,34 @@ pub struct KernelInfo {
 impl Kernel {
     /// All kernels of this build.
     pub fn all() -> impl Iterator<Item = Kernel> {
-        (0..ffi::kernels().len()).map(Kernel)
+        (0..TABLE.len()).filter_map(Kernel::from_id)
     }
 
     /// The kernel with this number.
     pub fn from_id(id: usize) -> Option<Kernel> {
-        (id < ffi::kernels().len()).then_some(Kernel(id))
+        let info = TABLE.get(id)?.as_ref().ok()?;
+        Some(Kernel { id, info })
+    }
+
+    /// That of a plan.
+    pub(super) fn of_row(row: &abi::nvfp4_kernel_info) -> Result<Kernel> {
+        let info = KernelInfo::of(row)?;
+        Kernel::all().find(|kernel| *kernel.info == info).ok_or_else(|| Error::CudaRefused {
+            reason: format!("kernel {} of the plan is none of this build's", info.name),
+        })
     }
 
     /// Its number in abi.h.
     pub fn id(self) -> usize {
-        self.0
+        self.id
     }
 
     /// The kernel that is taken for `problem` where none is asked for, on a device of `compute_capability`, major and
     /// minor, with `sm_count` SMs.
     ///
     /// # Errors
-    /// [`Error::SizeOverflow`] for sizes that a kernel cannot have, [`Error::CudaRefused`] where no kernel of that
-    /// compute capability takes such weights.
+    /// [`Error::CudaSize`] for sizes that a kernel cannot have, [`Error::CudaRefused`] where no kernel of that compute
+    /// capability takes such weights.
     pub fn select(
         problem: Problem,
         weights: WeightFormat,
@@ -119,45 +143,50 @@ impl Kernel {
         })
     }
 
-    fn raw(self) -> &'static abi::nvfp4_kernel_info {
-        // Made only by `all` and `from_id`, which look at the length.
-        &ffi::kernels()[self.0]
-    }
-
     /// Whether it runs on `device`.
     pub fn runs_on(self, device: &Device) -> bool {
-        self.info().compute_capability == device.compute_capability()
+        self.info.compute_capability == device.compute_capability()
     }
 
     /// Its name.
     pub fn name(self) -> &'static str {
-        self.info().name
+        self.info.name
     }
 
     /// What is known of it.
     pub fn info(self) -> KernelInfo {
-        KernelInfo::of(self.raw())
+        *self.info
     }
 }
 
 impl KernelInfo {
-    pub(super) fn of(raw: &'static abi::nvfp4_kernel_info) -> Self {
-        let capability = u32::try_from(raw.compute_capability).unwrap_or_default();
-        KernelInfo {
-            // SAFETY: the table of kernels holds C strings that live as long as the program.
-            name: unsafe { CStr::from_ptr(raw.name) }.to_str().unwrap_or("?"),
+    fn of(raw: &abi::nvfp4_kernel_info) -> Result<Self> {
+        // SAFETY: the table of kernels holds C strings that live as long as the program.
+        let name: &'static CStr = unsafe { CStr::from_ptr(raw.name) };
+        let unknown = |what: &str, number: u32| Error::CudaRefused {
+            reason: format!("kernel {}: {what} {number} is unknown", name.to_string_lossy()),
+        };
+        let capability = u32::try_from(raw.compute_capability)
+            .ok()
+            .filter(|&capability| capability > 0)
+            .ok_or_else(|| unknown("compute capability", raw.compute_capability as u32))?;
+        Ok(KernelInfo {
+            name: name.to_str().map_err(|_| unknown("name of", raw.mainloop))?,
             mainloop: match raw.mainloop {
+                abi::NVFP4_MAINLOOP_STACKED => Mainloop::Stacked,
                 abi::NVFP4_MAINLOOP_TWO_ACCUMULATORS => Mainloop::TwoAccumulators,
                 abi::NVFP4_MAINLOOP_INTERLEAVED => Mainloop::Interleaved,
                 abi::NVFP4_MAINLOOP_WIDENED => Mainloop::Widened,
-                _ => Mainloop::Stacked,
+                number => return Err(unknown("mainloop", number)),
             },
             scheduler: match raw.scheduler {
+                abi::NVFP4_SCHEDULER_STATIC => Scheduler::Static,
                 abi::NVFP4_SCHEDULER_CLC => Scheduler::Clc,
                 abi::NVFP4_SCHEDULER_GRID => Scheduler::Grid,
-                _ => Scheduler::Static,
+                number => return Err(unknown("scheduler", number)),
             },
-            weights: WeightFormat::from_abi(raw.weights),
+            weights: WeightFormat::from_abi(raw.weights)
+                .ok_or_else(|| unknown("weight format", raw.weights))?,
             compute_capability: (capability / 10, capability % 10),
             sms: raw.sms,
             tile: (raw.tile_m, raw.tile_n, raw.tile_k),
@@ -167,7 +196,7 @@ impl KernelInfo {
             accumulator_stages: raw.accumulator_stages,
             smem_bytes: raw.smem_bytes,
             tmem_columns: raw.tmem_columns,
-        }
+        })
     }
 }
 
@@ -179,7 +208,7 @@ impl fmt::Display for Kernel {
 
 impl fmt::Debug for Kernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Kernel({}, {})", self.0, self.name())
+        write!(f, "Kernel({}, {})", self.id, self.name())
     }
 }
 
@@ -199,28 +228,67 @@ impl FromStr for Kernel {
 /// The sizes as the kernels have them.
 pub(super) fn sizes(problem: Problem) -> Result<abi::nvfp4_problem> {
     let Problem { m, n, k, batch } = problem;
-    let size = |operand, rows: usize, value: usize| {
-        let overflow = Error::SizeOverflow { operand, batch, rows, cols: k };
-        i32::try_from(value).map_err(|_| overflow)
-    };
     Ok(abi::nvfp4_problem {
-        m: size(Operand::A, m, m)?,
-        n: size(Operand::B1, n, n)?,
-        k: size(Operand::A, m, k)?,
-        batch: size(Operand::A, m, batch)?,
+        m: size(Operand::A, "M", m)?,
+        n: size(Operand::B1, "N", n)?,
+        k: size(Operand::A, "K", k)?,
+        batch: size(Operand::A, "batch", batch)?,
     })
 }
 
-/// [`Error::CudaArchitecture`] about a device that no kernel runs on.
-pub(super) fn wrong_architecture(device: &Device) -> Error {
+/// Those of one operand; N is 1.
+pub(super) fn sizes_of(
+    operand: Operand,
+    batch: usize,
+    rows: usize,
+    k: usize,
+) -> Result<abi::nvfp4_problem> {
+    Ok(abi::nvfp4_problem {
+        m: size(operand, "rows", rows)?,
+        n: 1,
+        k: size(operand, "K", k)?,
+        batch: size(operand, "batch", batch)?,
+    })
+}
+
+fn size(operand: Operand, dimension: &'static str, value: usize) -> Result<i32> {
+    i32::try_from(value).map_err(|_| Error::CudaSize { operand, dimension, value })
+}
+
+/// [`Error::CudaArchitecture`] about devices that no kernel runs on.
+pub(super) fn wrong_architecture(
+    devices: Vec<UnsuitableDevice>,
+    unreadable: Vec<(usize, String)>,
+) -> Error {
     let mut built_for: Vec<(u32, u32)> =
-        Kernel::all().map(|kernel| kernel.info().compute_capability).collect();
+        Kernel::all().map(|kernel| kernel.info.compute_capability).collect();
     built_for.sort_unstable();
     built_for.dedup();
-    Error::CudaArchitecture {
-        device: device.ordinal(),
-        name: device.name().to_owned(),
-        compute_capability: device.compute_capability(),
-        built_for,
+    Error::CudaArchitecture { devices, built_for, unreadable }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A row of a newer table is no row of this one.
+    #[test]
+    fn what_is_unknown_of_a_kernel_is_an_error() {
+        let row = ffi::kernels()[3];
+        assert_eq!(Kernel::of_row(&row).unwrap().id(), 3);
+        type Change = fn(&mut abi::nvfp4_kernel_info);
+        let changes: [(&str, Change); 5] = [
+            ("mainloop 99 is unknown", |row| row.mainloop = 99),
+            ("scheduler 98 is unknown", |row| row.scheduler = 98),
+            ("weight format 97 is unknown", |row| row.weights = 97),
+            ("compute capability 0 is unknown", |row| row.compute_capability = 0),
+            ("is none of this build's", |row| row.tile_m += 1),
+        ];
+        for (words, change) in changes {
+            let mut row = row;
+            change(&mut row);
+            let error = Kernel::of_row(&row).unwrap_err().to_string();
+            assert!(error.contains(words) && error.contains("sm100_"), "{error}");
+        }
     }
 }

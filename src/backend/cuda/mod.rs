@@ -5,11 +5,13 @@
 //! operands on the host. A [`Quantizer`] makes a matrix of activations that are on the device already.
 //!
 //! Nothing here panics where there is no GPU: [`Device::open`] says what is missing. The device is always that of
-//! the stream; what is current on the calling thread neither matters nor changes.
+//! the stream, whatever is current on the calling thread, and a call leaves that current. (Those that go through
+//! cudarc bind its context to the thread.)
 //!
 //! # Memory
-//! What the device uses, it keeps: a plan holds operands and C, a graph all that was captured. See
-//! [`DeviceView`] for memory of other libraries; feature `cudarc` takes slices and streams of that crate.
+//! What the device uses, it keeps: a plan holds operands and C, a graph all that was captured. Memory of other
+//! libraries comes by [`DeviceView::from_raw`], or by [`DeviceView::from_stream_ordered`] where it is freed in the
+//! order of a stream; feature `cudarc` takes slices and streams of that crate.
 
 mod bridge;
 mod buffer;
@@ -23,6 +25,7 @@ mod host;
 #[cfg(feature = "cudarc")]
 mod interop;
 mod kernel;
+mod lent;
 mod matrix;
 mod quantize;
 mod scales;
@@ -38,7 +41,7 @@ pub use gemm::{DualGemm, Options};
 pub use graph::Graph;
 pub use host::{OnDevice, run};
 #[cfg(feature = "cudarc")]
-pub use interop::{CudarcView, cudarc_context};
+pub use interop::{CudarcElement, CudarcView, cudarc_context};
 pub use kernel::{Kernel, KernelInfo, Mainloop, Scheduler};
 pub use matrix::DeviceMatrix;
 pub use quantize::Quantizer;

@@ -1,17 +1,20 @@
 //! Two-level quantisation on the device, bit for bit that of [`crate::format::quantize`]: activations that a kernel
 //! has left in device memory become an operand of [`DualGemm`](super::DualGemm) without going through the host.
 
+use std::ffi::c_void;
+
 use super::bridge::{self, ffi};
 use super::buffer::{DeviceBuffer, DeviceView, Owner};
-use super::device::Device;
+use super::device::{Current, Device};
+use super::kernel;
 use super::matrix::DeviceMatrix;
 use super::scales;
 use super::stream::Stream;
-use super::sys::abi;
+use super::sys::{abi, cudart};
 use crate::element::{DType, Element};
 use crate::error::{Buffer, Error, Operand, Result};
 use crate::format::scale_layout::ScaleLayout;
-use crate::matrix::Shape;
+use crate::matrix::{Nvfp4Matrix, Shape};
 
 /// Quantises values of one shape into one [`DeviceMatrix`], again and again. Everything it queues is asynchronous, may
 /// be captured, and allocates nothing. It runs on compute capability 9.0 and 10.0; elsewhere CUDA refuses the launch.
@@ -58,7 +61,7 @@ impl Quantizer {
     /// stream's device.
     ///
     /// # Errors
-    /// The shape errors of [`crate::Nvfp4View::new`], [`Error::GlobalScale`], [`Error::SizeOverflow`] for sizes beyond
+    /// The shape errors of [`crate::Nvfp4View::new`], [`Error::GlobalScale`], [`Error::CudaSize`] for sizes beyond
     /// an i32, [`Error::CudaOutOfMemory`], [`Error::CudaCall`].
     pub fn with_scale(
         batch: usize,
@@ -102,7 +105,7 @@ impl Quantizer {
     }
 
     fn new(matrix: DeviceMatrix, k: usize, dynamic: bool, stream: &Stream) -> Result<Self> {
-        scales::sizes(matrix.batch(), matrix.rows(), matrix.k())?;
+        kernel::sizes_of(Operand::Matrix, matrix.batch(), matrix.rows(), matrix.k())?;
         matrix.device().require("matrix", stream.device())?;
         let state = DeviceBuffer::zeroed(ffi::quantize_state_bytes(), stream)?;
         // Other streams may be the first to use it.
@@ -134,45 +137,80 @@ impl Quantizer {
         unsafe { DeviceView::from_raw(scalar.as_ptr(), 1, self.state.device(), owner) }.ok()
     }
 
-    /// Queues quantising `values` \[batch, rows, k\] into the matrix. May be captured.
+    /// Queues quantising `values` \[batch, rows, k\] into the matrix; nothing where there are no rows. May be captured.
     ///
     /// # Errors
     /// [`Error::Length`]; [`Error::CudaWrongDevice`]; [`Error::CudaAddress`] for values that begin at no multiple of
     /// 16 bytes; [`Error::CudaRefused`] for values that overlap the matrix, or more of them than one launch can do;
-    /// [`Error::CudaCapture`]; [`Error::CudaCall`].
+    /// [`Error::CudaCapture`] when somebody else captures the stream; [`Error::CudaCall`].
     pub fn quantize<T: Element>(&self, values: &DeviceView<T>, stream: &Stream) -> Result<()> {
+        let work = self.work(values)?;
+        self.matrix.device().require("matrix", stream.device())?;
+        if values.is_empty() {
+            return Ok(());
+        }
+        let (codes, scales) = (self.matrix.codes(), self.matrix.scales());
+        let owners = [values.owner(), codes.owner(), scales.owner(), self.state.owner()];
+        // SAFETY: the stream lives and is of the matrix' device; the owners keep the memory.
+        stream.enqueue(&owners.map(Owner::clone), |raw| unsafe { self.queue(&work, raw) })
+    }
+
+    /// Queues quantising on any `cudaStream_t`, also on one that somebody else captures: the twin of
+    /// [`DualGemm::launch_unchecked`](super::DualGemm::launch_unchecked).
+    ///
+    /// # Safety
+    /// `stream` must be a live stream of the quantizer's device. Where it is being captured, `values` and the quantizer
+    /// must outlive every replay of the graph. Memory of [`DeviceView::from_stream_ordered`] must outlive the work.
+    ///
+    /// # Errors
+    /// Those of [`Quantizer::quantize`], but for [`Error::CudaCapture`].
+    pub unsafe fn quantize_unchecked<T: Element>(
+        &self,
+        values: &DeviceView<T>,
+        stream: *mut c_void,
+    ) -> Result<()> {
+        let work = self.work(values)?;
+        if values.is_empty() {
+            return Ok(());
+        }
+        let _current = Current::enter(self.matrix.device())?;
+        // SAFETY: the caller's.
+        unsafe { self.queue(&work, stream.cast()) }
+    }
+
+    /// Everything that is checked of the values.
+    fn work<T: Element>(&self, values: &DeviceView<T>) -> Result<ffi::QuantizeWork> {
         let (batch, rows) = (self.matrix.batch(), self.matrix.rows());
         let shape = Shape::new(batch, rows, self.k)?;
         shape.check_length(Buffer::Values, 1, values.len(), Operand::Matrix)?;
-        let device = self.matrix.device();
-        values.device().require("values", device)?;
-        device.require("matrix", stream.device())?;
+        values.device().require("values", self.matrix.device())?;
         scales::check_alignment(values)?;
-        let abi::nvfp4_problem { m, k, batch, .. } = scales::sizes(batch, rows, self.k)?;
-        let (codes, scales) = (self.matrix.codes(), self.matrix.scales());
-        let work = ffi::QuantizeWork {
+        let sizes = kernel::sizes_of(Operand::Matrix, batch, rows, self.k)?;
+        Ok(ffi::QuantizeWork {
             values: values.as_ptr() as usize,
             value_type: value_type(T::DTYPE),
-            rows: m,
-            k,
-            batch,
-            codes: codes.as_ptr() as usize,
-            scales: scales.as_ptr() as usize,
+            rows: sizes.m,
+            k: sizes.k,
+            batch: sizes.batch,
+            codes: self.matrix.codes().as_ptr() as usize,
+            scales: self.matrix.scales().as_ptr() as usize,
             state: self.state.as_ptr() as usize,
-        };
-        let owners = [values.owner(), codes.owner(), scales.owner(), self.state.owner()];
-        stream.enqueue(&owners.map(Owner::clone), |raw| {
-            if self.dynamic {
-                // SAFETY: the lengths are those of the shape: of values as checked, of the matrix by construction, and
-                // k padded is the matrix's. All are of the stream's device, and the owners keep them.
-                bridge::check(unsafe { ffi::find_amax(&work, raw) }, device)?;
-                // SAFETY: as above.
-                return bridge::check(unsafe { ffi::quantize_by_amax(&work, raw) }, device);
-            }
-            let global_scale = self.matrix.global_scale();
-            // SAFETY: as above.
-            bridge::check(unsafe { ffi::quantize_with(&work, global_scale, raw) }, device)
         })
+    }
+
+    /// # Safety
+    /// `work` is that of this quantizer, for values that live until it has run, and the device of both is current;
+    /// `stream` is a live stream of it.
+    unsafe fn queue(&self, work: &ffi::QuantizeWork, stream: cudart::cudaStream_t) -> Result<()> {
+        if self.dynamic {
+            // SAFETY: the lengths are those of the shape: of values as checked, of the matrix by construction, and
+            // k padded is the matrix's. The rest is the caller's.
+            bridge::check(unsafe { ffi::find_amax(work, stream) })?;
+            // SAFETY: as above.
+            return bridge::check(unsafe { ffi::quantize_by_amax(work, stream) });
+        }
+        // SAFETY: as above.
+        bridge::check(unsafe { ffi::quantize_with(work, self.matrix.global_scale(), stream) })
     }
 
     /// Waits for the stream, and tells whether any value since the last check was NaN or infinite.
@@ -187,7 +225,7 @@ impl Quantizer {
     /// The global scale of the values quantised last; only where it is dynamic.
     fn findings(&self, stream: &Stream) -> Result<f32> {
         let state = self.state.to_vec(stream)?;
-        let findings = bridge::check(ffi::quantize_findings(&state), self.matrix.device())?;
+        let findings = bridge::check(ffi::quantize_findings(&state))?;
         if !findings.non_finite {
             return Ok(findings.global_scale);
         }
@@ -197,8 +235,8 @@ impl Quantizer {
         Err(Error::NonFinite {
             operand: Operand::Matrix,
             value: findings.value,
-            batch: index / k / rows,
-            row: index / k % rows,
+            batch: index / k / rows.max(1),
+            row: index / k % rows.max(1),
             col: index % k,
         })
     }
@@ -220,6 +258,12 @@ impl DeviceMatrix {
         stream: &Stream,
     ) -> Result<Self> {
         check_values(values, batch, rows, k)?;
+        if values.is_empty() {
+            // No values, no magnitude: the host's answer.
+            values.device().require("values", stream.device())?;
+            let global_scale = Nvfp4Matrix::quantize::<T>(&[], batch, rows, k)?.global_scale();
+            return allocate(Shape::new(batch, rows, k)?, global_scale, stream.device());
+        }
         let quantizer = Quantizer::dynamic(batch, rows, k, stream)?;
         quantizer.quantize(values, stream)?;
         let global_scale = quantizer.findings(stream)?;
@@ -272,7 +316,7 @@ fn allocate(shape: Shape, global_scale: f32, device: &Device) -> Result<DeviceMa
     }
     let Shape { batch, rows, cols } = shape;
     // Sizes that the kernels can have, before K is padded: nothing overflows then.
-    scales::sizes(batch, rows, cols)?;
+    kernel::sizes_of(Operand::Matrix, batch, rows, cols)?;
     let k = padded(cols);
     let codes = Shape::new(batch, rows, k)?.elements() / 2;
     let scales = ScaleLayout::new(batch, rows, k)?.swizzled_len();

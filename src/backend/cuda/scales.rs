@@ -7,14 +7,14 @@ use super::stream::Stream;
 use super::sys::abi::nvfp4_problem;
 use crate::error::{Buffer, Error, Operand, Result};
 use crate::format::scale_layout::ScaleLayout;
-use crate::problem::Problem;
 
 /// Queues bringing row-major scale factors \[batch, rows, k/16\] into the 128x4 layout
 /// ([`crate::format::scale_layout`]), with zeros as padding: what [`ScaleLayout::swizzle_into`] does on the host. May
 /// be captured.
 ///
 /// # Errors
-/// The shape errors of [`ScaleLayout::new`]; [`Error::Length`] for either buffer; [`Error::CudaWrongDevice`];
+/// The shape errors of [`ScaleLayout::new`]; [`Error::CudaSize`]; [`Error::Length`] for either buffer;
+/// [`Error::CudaWrongDevice`];
 /// [`Error::CudaAddress`] when `swizzled` begins at no multiple of 16; [`Error::CudaRefused`] for buffers that overlap;
 /// [`Error::CudaCall`].
 pub fn swizzle_scales(
@@ -26,11 +26,14 @@ pub fn swizzle_scales(
     stream: &Stream,
 ) -> Result<()> {
     let nvfp4_problem { m, k, batch, .. } = check(row_major, swizzled, batch, rows, k, stream)?;
+    if row_major.is_empty() {
+        return Ok(());
+    }
     stream.enqueue(&[row_major.owner().clone(), swizzled.owner().clone()], |raw| {
         let (from, to) = (row_major.as_ptr().cast_const().cast(), swizzled.as_ptr().cast());
         // SAFETY: `check` has looked at lengths and devices; the owners keep the memory.
         let queued = unsafe { ffi::swizzle_scales(from, to, m, k, batch, raw) };
-        bridge::check(queued, stream.device())
+        bridge::check(queued)
     })
 }
 
@@ -47,11 +50,14 @@ pub fn unswizzle_scales(
     stream: &Stream,
 ) -> Result<()> {
     let nvfp4_problem { m, k, batch, .. } = check(row_major, swizzled, batch, rows, k, stream)?;
+    if row_major.is_empty() {
+        return Ok(());
+    }
     stream.enqueue(&[row_major.owner().clone(), swizzled.owner().clone()], |raw| {
         let (from, to) = (swizzled.as_ptr().cast_const().cast(), row_major.as_ptr().cast());
         // SAFETY: as in `swizzle_scales`.
         let queued = unsafe { ffi::unswizzle_scales(from, to, m, k, batch, raw) };
-        bridge::check(queued, stream.device())
+        bridge::check(queued)
     })
 }
 
@@ -76,17 +82,7 @@ fn check(
         view.device().require("scales", stream.device())?;
     }
     check_alignment(swizzled)?;
-    sizes(batch, rows, k)
-}
-
-/// The sizes of one operand as the kernels have them; N is 1.
-pub(super) fn sizes(batch: usize, rows: usize, k: usize) -> Result<nvfp4_problem> {
-    kernel::sizes(Problem { m: rows, n: 1, k, batch }).map_err(|_| Error::SizeOverflow {
-        operand: Operand::Matrix,
-        batch,
-        rows,
-        cols: k,
-    })
+    kernel::sizes_of(Operand::Matrix, batch, rows, k)
 }
 
 /// Vectors of 16 bytes are read and written.

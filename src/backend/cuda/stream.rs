@@ -2,27 +2,32 @@
 
 use std::ffi::c_void;
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use super::buffer::Owner;
 use super::call::{check, forget_last_error};
-use super::capture::{CaptureLog, lock};
+use super::capture::{CaptureLog, Relaxed, Slot, lock, slot_of, slot_of_new};
 use super::device::{Current, Device};
 use super::event::Event;
+use super::lent;
 use super::sys::cudart;
 use crate::error::{Error, Result};
+
+/// cudaStreamPerThread
+const PER_THREAD: usize = 2;
 
 /// A queue of work on one device; a required argument of everything that queues work. Never the default stream,
 /// unless it is borrowed.
 ///
 /// Several threads may queue work on it. Dropping it does not wait: what is queued still runs, on memory that
-/// `cudaFree` keeps until then.
-pub struct Stream {
+/// `cudaFree` keeps until then. A clone is the same stream.
+#[derive(Clone)]
+pub struct Stream(Arc<Inner>);
+
+struct Inner {
     handle: usize,
     device: Device,
-    /// The capture that the stream takes part in. Locked while work is queued, so that no capture begins or ends
-    /// between the look at it and the work.
-    capture: Mutex<Option<Arc<CaptureLog>>>,
+    slot: Arc<Slot>,
     /// Set for a borrowed stream.
     foreign: Option<Owner>,
 }
@@ -30,11 +35,21 @@ pub struct Stream {
 impl fmt::Debug for Stream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Stream")
-            .field("handle", &format_args!("{:#x}", self.handle))
-            .field("device", &self.device.ordinal())
-            .field("borrowed", &self.foreign.is_some())
+            .field("handle", &format_args!("{:#x}", self.0.handle))
+            .field("device", &self.device().ordinal())
+            .field("borrowed", &self.is_foreign())
             .finish_non_exhaustive()
     }
+}
+
+/// What CUDA says of a stream.
+#[derive(PartialEq)]
+enum Captured {
+    No,
+    Yes,
+    /// The legacy default stream, while another that it orders itself with is captured: any work on it would fail, and
+    /// spoil that capture.
+    Implicitly,
 }
 
 impl Stream {
@@ -62,7 +77,9 @@ impl Stream {
                 priority,
             )
         })?;
-        Ok(Stream::of(handle, device, None))
+        let handle = handle as usize;
+        let slot = slot_of_new(device.ordinal(), handle);
+        Ok(Stream(Arc::new(Inner { handle, device: device.clone(), slot, foreign: None })))
     }
 
     /// The number of the greatest priority: 0 where the device has none.
@@ -80,32 +97,51 @@ impl Stream {
     }
 
     /// Borrows a `cudaStream_t` (a `CUstream` of the device's primary context) of somebody else. `owner` is kept
-    /// as long as the stream.
+    /// as long as the stream. 0 and 1 are the legacy default stream, as in programs that are compiled without
+    /// `--default-stream per-thread`.
     ///
     /// # Safety
-    /// The handle must be a stream of `device` that lives as long as `owner`. Whoever begins to capture it while another
-    /// thread copies to or from host memory on it loses the capture.
-    pub unsafe fn from_raw(handle: *mut c_void, device: &Device, owner: Owner) -> Self {
-        Stream::of(handle.cast(), device, Some(owner))
-    }
-
-    fn of(handle: cudart::cudaStream_t, device: &Device, foreign: Option<Owner>) -> Self {
-        let capture = Mutex::new(None);
-        Stream { handle: handle as usize, device: device.clone(), capture, foreign }
+    /// The handle must be a stream of `device` that lives as long as `owner`. Whoever captures it other than by
+    /// [`Graph::capture`](super::Graph::capture) must not begin *and* end the capture while another thread queues work
+    /// of this crate on it: the graph would hold that work, but not its memory. (Where only the one or the other falls
+    /// into a call, the call notices.)
+    ///
+    /// # Errors
+    /// [`Error::CudaRefused`] for handle 2, `cudaStreamPerThread`: it means another stream on each thread, while a
+    /// [`Stream`] is one queue, whatever thread uses it.
+    pub unsafe fn from_raw(handle: *mut c_void, device: &Device, owner: Owner) -> Result<Self> {
+        let handle = handle as usize;
+        if handle == PER_THREAD {
+            let reason = "stream: handle 2 (cudaStreamPerThread) is another stream on each thread; \
+                          a stream of its own, or the default stream, can be borrowed";
+            return Err(Error::CudaRefused { reason: reason.to_owned() });
+        }
+        let slot = slot_of(device.ordinal(), handle);
+        Ok(Stream(Arc::new(Inner { handle, device: device.clone(), slot, foreign: Some(owner) })))
     }
 
     /// The device that the work runs on.
     pub fn device(&self) -> &Device {
-        &self.device
+        &self.0.device
     }
 
-    /// The `cudaStream_t`, for other libraries. It is valid as long as the stream.
+    /// The `cudaStream_t`, for other libraries. It is valid as long as the stream. For them to capture it, borrow it
+    /// back by [`Stream::from_raw`], and queue this crate's work by what that gives.
     pub fn as_ptr(&self) -> *mut c_void {
-        self.handle as *mut c_void
+        self.0.handle as *mut c_void
     }
 
     pub(super) fn raw(&self) -> cudart::cudaStream_t {
-        self.handle as cudart::cudaStream_t
+        self.0.handle as cudart::cudaStream_t
+    }
+
+    /// Whether both are the same stream of CUDA.
+    pub(super) fn is(&self, other: &Stream) -> bool {
+        Arc::ptr_eq(&self.0.slot, &other.0.slot)
+    }
+
+    fn is_foreign(&self) -> bool {
+        self.0.foreign.is_some()
     }
 
     /// Waits until all that is queued has run.
@@ -113,27 +149,29 @@ impl Stream {
     /// # Errors
     /// [`Error::CudaCapture`] inside of a capture; [`Error::CudaCall`], also for earlier work that failed.
     pub fn synchronize(&self) -> Result<()> {
-        self.outside_capture("waiting for a stream", |_| Ok(()))
+        self.run_to_end("waiting for a stream", |_| Ok(()))
     }
 
     /// Work queued from now on waits for `event`. Inside of a capture that recorded the event, the stream joins
     /// the capture.
     ///
     /// # Errors
-    /// [`Error::CudaCall`].
+    /// [`Error::CudaCapture`] when somebody else captures the stream; [`Error::CudaCall`].
     pub fn wait(&self, event: &Event) -> Result<()> {
-        let _current = Current::enter(&self.device)?;
-        let mut capture = lock(&self.capture);
+        let _current = Current::enter(self.device())?;
+        let mut capture = lock(&self.0.slot);
+        // Locked until the stream waits: recorded in another capture meanwhile, the event would bring the stream into
+        // that one, and what it uses would be noted in this one.
         let recorded_in = event.capture();
-        if recorded_in.is_none() {
+        let recorded_in = &*recorded_in;
+        let joins = recorded_in.as_ref().filter(|log| log.is_open());
+        if joins.is_none() {
             self.joined(&mut capture, &[])?;
         }
-        // SAFETY: both handles live. An event of another device is allowed here.
-        check("cudaStreamWaitEvent", unsafe {
-            cudart::cudaStreamWaitEvent(self.raw(), event.raw(), 0)
-        })?;
-        if recorded_in.is_some() {
-            *capture = recorded_in;
+        // SAFETY: the stream lives. An event of another device is allowed here.
+        unsafe { event.hold_up(self.raw()) }?;
+        if let Some(log) = joins {
+            *capture = Some(log.clone());
         }
         Ok(())
     }
@@ -147,107 +185,166 @@ impl Stream {
         owners: &[Owner],
         work: impl FnOnce(cudart::cudaStream_t) -> Result<()>,
     ) -> Result<()> {
-        let _current = Current::enter(&self.device)?;
-        let mut capture = lock(&self.capture);
-        self.joined(&mut capture, owners)?;
-        work(self.raw())
+        let _current = Current::enter(self.device())?;
+        let mut capture = lock(&self.0.slot);
+        match self.joined(&mut capture, owners)? {
+            Some(_) => work(self.raw()),
+            None => self.queue(owners, work),
+        }
     }
 
     /// Queues `work`, which no capture takes.
     pub(super) fn enqueue_outside_capture(
         &self,
         what: &'static str,
+        owners: &[Owner],
         work: impl FnOnce(cudart::cudaStream_t) -> Result<()>,
     ) -> Result<()> {
-        let _current = Current::enter(&self.device)?;
-        let mut capture = lock(&self.capture);
-        self.refuse_capture(&mut capture, what)?;
-        work(self.raw())
+        let _current = Current::enter(self.device())?;
+        let mut capture = lock(&self.0.slot);
+        if self.joined(&mut capture, &[])?.is_some() {
+            return Err(Error::CudaCapture { reason: format!("{what} cannot be captured") });
+        }
+        self.queue(owners, work)
     }
 
-    /// Queues `work` and waits for the stream, even when `work` failed.
-    pub(super) fn outside_capture(
+    /// Queues `work` on a stream that was not captured a moment ago. Its slot is locked.
+    fn queue(
+        &self,
+        owners: &[Owner],
+        work: impl FnOnce(cudart::cudaStream_t) -> Result<()>,
+    ) -> Result<()> {
+        lent::note_uses(owners, self)?;
+        let outcome = work(self.raw());
+        if !self.is_foreign() {
+            return outcome; // only this crate captures it, and it has the slot
+        }
+        // Somebody else may have begun to capture it since the look: their graph has the work, and keeps nothing alive.
+        let captured = self.captured();
+        if matches!(captured, Ok(Captured::No | Captured::Implicitly)) {
+            return outcome;
+        }
+        std::mem::forget(owners.to_vec());
+        captured?;
+        outcome?;
+        let reason = "somebody else began to capture the stream while work was queued on it; their graph has the work, \
+                      so what it uses is never freed";
+        Err(Error::CudaCapture { reason: reason.to_owned() })
+    }
+
+    /// Records `event` here, outside of captures.
+    pub(super) fn mark(&self, what: &'static str, event: &Event) -> Result<()> {
+        // SAFETY: the stream lives.
+        self.enqueue_outside_capture(what, &[], |raw| unsafe { event.record_raw(raw) })
+    }
+
+    /// Queues `work`, which uses memory of the host, and waits for it, even when it failed.
+    pub(super) fn with_host_memory(
+        &self,
+        what: &'static str,
+        owners: &[Owner],
+        work: impl FnOnce(cudart::cudaStream_t) -> Result<()>,
+    ) -> Result<()> {
+        if !self.is_foreign() {
+            return self.run_to_end(what, |raw| {
+                lent::hold_until_ready(owners, self)?;
+                work(raw)
+            });
+        }
+        // A graph that somebody else begins to capture just now would keep the address of the host's memory. A stream
+        // that only this function knows is in no graph of theirs: if it joins their capture by the event, that is
+        // seen before any work, and with the end of the stream their capture fails.
+        let private = Stream::new(self.device())?;
+        let here = Event::untimed(self.device())?;
+        self.mark(what, &here)?;
+        private.wait(&here)?;
+        private.with_host_memory(what, owners, work)
+    }
+
+    /// Queues `work` outside of captures and waits for it, even when it failed.
+    fn run_to_end(
         &self,
         what: &'static str,
         work: impl FnOnce(cudart::cudaStream_t) -> Result<()>,
     ) -> Result<()> {
-        // Still locked while it waits: were a capture to begin now, the wait would fail and host memory be free while
-        // it is copied.
-        self.enqueue_outside_capture(what, |raw| {
-            let outcome = work(raw);
-            outcome.and(check("cudaStreamSynchronize", self.wait_out_captures()))
-        })
+        // It is for an event that this waits: a capture of the stream that begins meanwhile does not matter to it, so
+        // the stream is not locked while it waits. Nor do captures of other threads.
+        let _relaxed = Relaxed::enter();
+        let done = Event::untimed(self.device())?;
+        let mut outcome = Ok(());
+        self.enqueue_outside_capture(what, &[], |raw| {
+            outcome = work(raw);
+            // SAFETY: the stream lives.
+            unsafe { done.record_raw(raw) }.inspect_err(|_| {
+                // What was queued must not run on: wait for it as well as can be.
+                // SAFETY: as above.
+                if unsafe { cudart::cudaStreamSynchronize(raw) } != cudart::cudaSuccess {
+                    forget_last_error();
+                }
+            })
+        })?;
+        done.synchronize()?;
+        outcome
     }
 
-    /// Somebody else may have begun to capture a borrowed stream since the look at it. Waiting then fails, and makes
-    /// their capture fail, too, so that no graph comes of it: it is tried until the capture has ended.
-    fn wait_out_captures(&self) -> cudart::cudaError_t {
-        loop {
-            // SAFETY: the handle is a live stream.
-            let code = unsafe { cudart::cudaStreamSynchronize(self.raw()) };
-            let captured = matches!(
-                code,
-                cudart::cudaErrorStreamCaptureUnsupported
-                    | cudart::cudaErrorStreamCaptureInvalidated
-            );
-            if self.foreign.is_none() || !captured {
-                return code;
-            }
-            forget_last_error();
-            std::thread::yield_now();
-        }
-    }
-
-    fn refuse_capture(&self, capture: &mut Option<Arc<CaptureLog>>, what: &str) -> Result<()> {
-        if self.joined(capture, &[])?.is_some() {
-            return Err(Error::CudaCapture { reason: format!("{what} cannot be captured") });
-        }
-        Ok(())
-    }
-
-    /// The capture that the stream is in now; `owners` are noted in it.
+    /// The capture of this crate that the stream is in now; `owners` are noted in it.
+    ///
+    /// # Errors
+    /// [`Error::CudaCapture`] when it is in another.
     pub(super) fn joined(
         &self,
         capture: &mut Option<Arc<CaptureLog>>,
         owners: &[Owner],
     ) -> Result<Option<Arc<CaptureLog>>> {
-        if let Some(log) = capture.as_ref().filter(|log| log.note(owners)) {
-            return Ok(Some(log.clone()));
+        let captured = self.captured()?;
+        if let Some(log) = capture.as_ref().filter(|log| log.is_open()) {
+            if captured != Captured::Yes {
+                // Work would run now, and not be known to run.
+                let reason = "the capture of the stream was ended, but not by Graph::capture, which began it";
+                return Err(Error::CudaCapture { reason: reason.to_owned() });
+            }
+            if log.note(owners) {
+                return Ok(Some(log.clone()));
+            }
         }
         *capture = None;
-        if self.is_captured_by_others()? {
-            return Err(Error::CudaCapture {
-                reason: "the stream is being captured, but not by Graph::capture, whose graph keeps the memory of \
-                         what it replays alive; DualGemm::launch_unchecked leaves that to the caller"
-                    .to_owned(),
-            });
-        }
-        Ok(None)
+        let reason = match captured {
+            Captured::No => return Ok(None),
+            Captured::Yes => {
+                "the stream is being captured, but not by Graph::capture, whose graph keeps the memory of what it \
+                 replays alive; DualGemm::launch_unchecked and Quantizer::quantize_unchecked leave that to the caller"
+            }
+            Captured::Implicitly => {
+                "the stream is the legacy default one, and another that it orders itself with is being captured"
+            }
+        };
+        Err(Error::CudaCapture { reason: reason.to_owned() })
     }
 
-    fn is_captured_by_others(&self) -> Result<bool> {
+    fn captured(&self) -> Result<Captured> {
         let mut status = cudart::cudaStreamCaptureStatusNone;
         // SAFETY: the handle is a live stream; writes one enumerator.
         let code = unsafe { cudart::cudaStreamIsCapturing(self.raw(), &mut status) };
         if code == cudart::cudaErrorStreamCaptureImplicit {
-            // The legacy default stream, while another stream of the context is in capture: not captured itself.
             forget_last_error();
-            return Ok(false);
+            return Ok(Captured::Implicitly);
         }
         check("cudaStreamIsCapturing", code)?;
-        Ok(status != cudart::cudaStreamCaptureStatusNone)
+        let none = status == cudart::cudaStreamCaptureStatusNone;
+        Ok(if none { Captured::No } else { Captured::Yes })
     }
 
-    pub(super) fn capture_slot(&self) -> &Mutex<Option<Arc<CaptureLog>>> {
-        &self.capture
+    pub(super) fn capture_slot(&self) -> &Slot {
+        &self.0.slot
     }
 }
 
-impl Drop for Stream {
+impl Drop for Inner {
     fn drop(&mut self) {
         if self.foreign.is_none() {
+            let handle = self.handle as cudart::cudaStream_t;
             // SAFETY: made by `with_priority`, destroyed once. CUDA keeps the queue until its work has run.
-            if unsafe { cudart::cudaStreamDestroy(self.raw()) } != cudart::cudaSuccess {
+            if unsafe { cudart::cudaStreamDestroy(handle) } != cudart::cudaSuccess {
                 forget_last_error();
             }
         }

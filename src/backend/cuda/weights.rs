@@ -11,7 +11,6 @@ use super::stream::Stream;
 use super::sys::abi;
 use crate::error::{Error, Operand, Result};
 use crate::matrix::Nvfp4View;
-use crate::problem::Problem;
 
 /// How weights lie on the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -31,10 +30,12 @@ impl WeightFormat {
         }
     }
 
-    pub(super) fn from_abi(format: abi::nvfp4_weight_format) -> Self {
+    /// `None` for a number that is none of them.
+    pub(super) fn from_abi(format: abi::nvfp4_weight_format) -> Option<Self> {
         match format {
-            abi::NVFP4_WEIGHTS_INTERLEAVED => WeightFormat::Interleaved,
-            _ => WeightFormat::Separate,
+            abi::NVFP4_WEIGHTS_SEPARATE => Some(WeightFormat::Separate),
+            abi::NVFP4_WEIGHTS_INTERLEAVED => Some(WeightFormat::Interleaved),
+            _ => None,
         }
     }
 }
@@ -66,7 +67,8 @@ impl Weights {
     /// Packs both matrices on the host and copies them to the stream's device.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] when they differ in shape, [`Error::CudaOutOfMemory`], [`Error::CudaCall`].
+    /// [`Error::ShapeMismatch`] when they differ in shape, [`Error::ZeroDimension`] without rows, [`Error::CudaSize`],
+    /// [`Error::CudaOutOfMemory`], [`Error::CudaCall`].
     pub fn prepare<'a>(
         b1: impl Into<Nvfp4View<'a>>,
         b2: impl Into<Nvfp4View<'a>>,
@@ -89,7 +91,7 @@ impl Weights {
     /// Takes matrices that are on the device already, as [`WeightFormat::Separate`].
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`], [`Error::CudaWrongDevice`].
+    /// [`Error::ShapeMismatch`], [`Error::ZeroDimension`] without rows, [`Error::CudaWrongDevice`].
     pub fn from_matrices(b1: DeviceMatrix, b2: DeviceMatrix) -> Result<Self> {
         check_shapes((b1.batch(), b1.rows(), b1.k()), (b2.batch(), b2.rows(), b2.k()))?;
         b2.device().require("b2", b1.device())?;
@@ -107,8 +109,8 @@ impl Weights {
     fn interleave(b1: Nvfp4View<'_>, b2: Nvfp4View<'_>, stream: &Stream) -> Result<Self> {
         let (first, second) = (HostParts::of(&b1)?, HostParts::of(&b2)?);
         let (batch, n, k) = (b1.batch(), b1.rows(), first.k);
-        let sizes = kernel::sizes(Problem { m: 1, n, k, batch })
-            .map_err(|_| Error::SizeOverflow { operand: Operand::B1, batch, rows: n, cols: k })?;
+        let of_b1 = kernel::sizes_of(Operand::B1, batch, n, k)?;
+        let sizes = abi::nvfp4_problem { m: 1, n: of_b1.m, ..of_b1 };
         let mut codes = zeros(ffi::interleaved_codes_bytes(sizes.n, sizes.k, sizes.batch))?;
         let mut scales = zeros(ffi::interleaved_scales_bytes(sizes.n, sizes.k, sizes.batch))?;
         let interleaved = ffi::interleave_weights(
@@ -120,7 +122,7 @@ impl Weights {
             &mut codes,
             &mut scales,
         );
-        bridge::check(interleaved, stream.device())?;
+        bridge::check(interleaved)?;
         Ok(Weights {
             format: WeightFormat::Interleaved,
             first: (
@@ -174,7 +176,12 @@ impl Weights {
 
 fn check_shapes(b1: (usize, usize, usize), b2: (usize, usize, usize)) -> Result<()> {
     if b1 == b2 {
-        return Ok(());
+        let (batch, rows, cols) = b1;
+        let operand = Operand::B1;
+        return match rows {
+            0 => Err(Error::ZeroDimension { operand, batch, rows, cols }),
+            _ => Ok(()),
+        };
     }
     let (operand, other) = (Operand::B2, Operand::B1);
     Err(Error::ShapeMismatch { operand, other, expected: b1, actual: b2 })
