@@ -121,17 +121,13 @@ fn mlp_keeps_the_two_global_scales_apart() {
         (Some(global), Convention::ModelOpt),
         (Some(global), Convention::CompressedTensors),
     ] {
-        let weight = |module, matrix: &'static Nvfp4Matrix| Weight {
+        let modules =
+            [("model.layers.0.mlp.gate_proj", &gate), ("model.layers.0.mlp.up_proj", &up)];
+        let weights = modules.map(|(module, matrix)| Weight {
             module,
             matrix: matrix.view(),
             input_global: calibrated,
-        };
-        let leak =
-            |matrix: &Nvfp4Matrix| -> &'static Nvfp4Matrix { Box::leak(Box::new(matrix.clone())) };
-        let weights = [
-            weight("model.layers.0.mlp.gate_proj", leak(&gate)),
-            weight("model.layers.0.mlp.up_proj", leak(&up)),
-        ];
+        });
         let path = dir.path().join("model.safetensors");
         write_weights(&path, convention, &weights).unwrap();
         tensors::write_output(dir.path().join("x.safetensors"), "x", &[2, m / 2, k], &x).unwrap();
