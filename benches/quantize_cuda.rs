@@ -26,13 +26,7 @@ const DRAM_BYTES: usize = 512 << 20;
 const L2_BYTES: usize = 20 << 20;
 
 fn main() -> Result<()> {
-    let device = match Device::open(0) {
-        Ok(device) => device,
-        Err(error) => {
-            println!("nothing to run on: {error}");
-            return Ok(());
-        }
-    };
+    let device = Device::open(0).inspect_err(|error| eprintln!("nothing to run on: {error}"))?;
     println!("{}, {} SMs\n", device.name(), device.sm_count());
     println!("| operation | shape | memory | µs | GB/s | copy µs | copy GB/s | ratio |");
     println!("|---|---|---|---:|---:|---:|---:|---:|");

@@ -11,7 +11,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let dir = tempfile::tempdir()?;
     let (path, prefix) = match (args.next(), args.next()) {
         (Some(path), Some(prefix)) => (PathBuf::from(path), prefix),
-        _ => {
+        (Some(path), None) => return Err(format!("{path}: and which PREFIX of it?").into()),
+        (None, _) => {
             // 1. A layer of floats, as training leaves it, quantised to ModelOpt's files.
             let (floats, nvfp4) = (dir.path().join("floats.safetensors"), dir.path().join("nvfp4"));
             write_floats(&floats)?;

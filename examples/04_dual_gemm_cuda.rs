@@ -9,14 +9,9 @@ use nvfp4_dual_gemm::synth::{Data, Operands};
 use nvfp4_dual_gemm::{Problem, Result, f16, reference};
 
 fn main() -> Result<()> {
-    // Without a device that there is a kernel for, this says so and ends.
-    let device = match Device::first_supported() {
-        Ok(device) => device,
-        Err(error) => {
-            println!("nothing to run on: {error}");
-            return Ok(());
-        }
-    };
+    // Without a device that there is a kernel for, this says so and fails.
+    let device =
+        Device::first_supported().inspect_err(|error| eprintln!("nothing to run on: {error}"))?;
     println!("on {}", device.name());
     let stream = Stream::new(&device)?;
 

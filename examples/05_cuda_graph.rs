@@ -9,13 +9,8 @@ use nvfp4_dual_gemm::synth::{Data, Operands};
 use nvfp4_dual_gemm::{Problem, Result, f16, reference};
 
 fn main() -> Result<()> {
-    let device = match Device::first_supported() {
-        Ok(device) => device,
-        Err(error) => {
-            println!("nothing to run on: {error}");
-            return Ok(());
-        }
-    };
+    let device =
+        Device::first_supported().inspect_err(|error| eprintln!("nothing to run on: {error}"))?;
     let stream = Stream::new(&device)?;
     let problem = Problem { m: 8, n: 512, k: 1024, batch: 1 };
     let layers =

@@ -81,20 +81,15 @@ fn said(NcclError(code): NcclError) -> String {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let mut devices = match Device::all_supported() {
-        Ok(devices) => devices,
-        Err(error) => {
-            println!("nothing to run on: {error}");
-            return Ok(());
-        }
-    };
+    let mut devices =
+        Device::all_supported().inspect_err(|error| eprintln!("nothing to run on: {error}"))?;
     // As many as can have equal parts, which all_gather needs.
     while !PROBLEM.n.is_multiple_of(devices.len().max(1)) {
         devices.pop();
     }
     if devices.len() < 2 {
-        println!("nothing to run on: {} GPUs that kernels are built for", devices.len());
-        return Ok(());
+        let found = devices.len();
+        return Err(format!("this takes two GPUs that kernels are built for, not {found}").into());
     }
     // SAFETY: looks for the library, and loads it if it is there.
     if !unsafe { is_culib_present() } {

@@ -277,7 +277,7 @@ impl Nvfp4Matrix {
     }
 
     /// Quantises with a global scale that is already known (calibrated, or shared by tensors).
-    /// Values beyond `2688·global_scale` saturate.
+    /// Values beyond `2688·global_scale` saturate; [`crate::format::Saturation`] counts their blocks.
     ///
     /// # Errors
     /// Those of [`Nvfp4Matrix::quantize`], and [`Error::GlobalScale`].

@@ -1,6 +1,9 @@
 //! The built `nvfp4` binary, as a user calls it: exit codes, JSON, files and error sentences.
 #![cfg(all(feature = "cli", unix))]
 
+#[path = "../src/bin/nvfp4/unique_keys.rs"]
+mod unique_keys;
+
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -30,11 +33,15 @@ fn ok(dir: &Path, args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Exactly one JSON object, on one line.
-fn json(dir: &Path, args: &[&str]) -> Value {
-    let stdout = ok(dir, &[args, &["--json"]].concat());
+/// Exactly one JSON object, on one line, that names each key once.
+fn parse(stdout: &str) -> Value {
     assert_eq!(stdout.matches('\n').count(), 1, "{stdout}");
-    let value: Value = serde_json::from_str(&stdout).unwrap();
+    unique_keys::check(stdout).unwrap_or_else(|error| panic!("{error}: {stdout}"));
+    serde_json::from_str(stdout).unwrap()
+}
+
+fn json(dir: &Path, args: &[&str]) -> Value {
+    let value = parse(&ok(dir, &[args, &["--json"]].concat()));
     assert_eq!(value["ok"], true);
     assert_eq!(value["command"], args[0]);
     value
@@ -51,6 +58,7 @@ fn run_on_made_up_operands() {
     let dir = tempfile::tempdir().unwrap();
     let text = ok(dir.path(), &["run", "--shape", "5x24x64x2", "--repeat", "2"]);
     assert!(text.contains("5x24x64x2"), "{text}");
+    assert!(!text.contains("warning"), "{text}");
     assert!(text.contains("PASS, all 10 rows of C"), "{text}");
     assert!(!text.contains('\x1b'), "colours without a terminal: {text}");
 
@@ -60,6 +68,8 @@ fn run_on_made_up_operands() {
     assert_eq!(value["gate"], "gpt-oss");
     assert_eq!(value["check"]["rows"], 3);
     assert_eq!(value["check"]["elements"], 72);
+    assert_eq!(value["check"]["allowed_beyond_one_ulp"], 1);
+    assert_eq!(value["non_finite"], 0);
     assert_eq!(value["timing"]["runs"], 1);
     assert!(value["reason"].as_str().unwrap().len() > 5);
 }
@@ -111,17 +121,13 @@ fn mlp_keeps_the_two_global_scales_apart() {
         (Some(global), Convention::ModelOpt),
         (Some(global), Convention::CompressedTensors),
     ] {
-        let weight = |module, matrix: &'static Nvfp4Matrix| Weight {
+        let modules =
+            [("model.layers.0.mlp.gate_proj", &gate), ("model.layers.0.mlp.up_proj", &up)];
+        let weights = modules.map(|(module, matrix)| Weight {
             module,
             matrix: matrix.view(),
             input_global: calibrated,
-        };
-        let leak =
-            |matrix: &Nvfp4Matrix| -> &'static Nvfp4Matrix { Box::leak(Box::new(matrix.clone())) };
-        let weights = [
-            weight("model.layers.0.mlp.gate_proj", leak(&gate)),
-            weight("model.layers.0.mlp.up_proj", leak(&up)),
-        ];
+        });
         let path = dir.path().join("model.safetensors");
         write_weights(&path, convention, &weights).unwrap();
         tensors::write_output(dir.path().join("x.safetensors"), "x", &[2, m / 2, k], &x).unwrap();
@@ -139,6 +145,8 @@ fn mlp_keeps_the_two_global_scales_apart() {
             ],
         );
         assert_eq!(value["input_scale_calibrated"], calibrated.is_some());
+        let origin = if calibrated.is_some() { "calibrated" } else { "dynamic" };
+        assert_eq!(value["input_scale"], origin);
         let file = TensorFile::open(dir.path().join("y.safetensors")).unwrap();
         let (shape, y) = file.values::<f16>("y").unwrap();
         assert_eq!(shape, [2, m / 2, n]);
@@ -190,7 +198,8 @@ fn quantize_in_both_conventions_then_mlp() {
 #[test]
 fn verify_passes_on_every_path() {
     let dir = tempfile::tempdir().unwrap();
-    let args = ["verify", "--shape", "9x35x80", "--shape", "2x16x32x3", "--gate", "gelu-tanh"];
+    let shapes = ["--shape", "9x35x80", "--shape", "2x16x32x3"];
+    let args = [&["verify", "--gate", "gelu-tanh"], &shapes[..]].concat();
     let value = json(dir.path(), &args);
     let results = value["results"].as_array().unwrap();
     assert_eq!(value["failed"], 0);
@@ -219,7 +228,19 @@ fn bench_draws_a_plot() {
     let dir = tempfile::tempdir().unwrap();
     let value = json(
         dir.path(),
-        &["bench", "--shape", "4x64x128", "--warm", "--repeat", "2", "--plot", "plot.svg"],
+        &[
+            // Where there is a GPU, auto takes it.
+            "bench",
+            "--backend",
+            "cpu",
+            "--shape",
+            "4x64x128",
+            "--warm",
+            "--repeat",
+            "2",
+            "--plot",
+            "plot.svg",
+        ],
     );
     let row = &value["results"][0];
     assert_eq!(row["runs"], 2);
@@ -245,7 +266,18 @@ fn doctor_names_every_backend_and_path() {
         let note = path["note"].as_str().unwrap();
         assert!(path["usable"] == true || !note.is_empty(), "{path} gives no reason");
     }
-    assert!(ok(dir.path(), &["doctor"]).contains("auto would run cpu"));
+    // A GPU that can be used is taken, if it is none on this CPU.
+    let device = value["cuda"]["usable"].as_u64();
+    let emulated = device.is_some_and(|device| {
+        let devices = value["cuda"]["devices"].as_array().unwrap();
+        devices.iter().any(|gpu| gpu["ordinal"] == device && gpu["emulated"] == true)
+    });
+    let taken = if device.is_some() && !emulated { "cuda" } else { "cpu" };
+    assert_eq!(value["backends"][2]["usable"], device.is_some());
+    let auto = value["auto"]["backend"].as_str().unwrap();
+    assert!(auto.starts_with(taken), "{auto}, not {taken}");
+    let text = ok(dir.path(), &["doctor"]);
+    assert!(text.contains(&format!("auto would run {auto}: ")), "{text}");
 }
 
 #[test]
@@ -281,7 +313,7 @@ const WRONG: &[(&[&str], &str)] = &[
     (&["run", "--shape"], "value is required"),
     (&["run", "--shape", "12"], "expected MxNxK or MxNxKxL"),
     (&["run", "--shape", "1x2x17"], "K = 17 is no multiple of 16, 16 and 32 are"),
-    (&["run", "--shape", "0x2x16"], "M must not be 0"),
+    (&["run", "--shape", "1x0x16"], "N must not be 0"),
     (&["run", "--shape", "1xtwox16"], "N is \"two\""),
     (&["run", "--shape", "1x1x99999999999999999999999"], "too large"),
     (&["run", "--shape", "1000000x1000000x1600000"], "of memory are available"),
@@ -315,6 +347,10 @@ const WRONG: &[(&[&str], &str)] = &[
     (&["generate", "--shape", "1x1x16", "-o", "no/such/dir/a"], "no/such/dir"),
     (&["mlp", "x.safetensors"], "--prefix"),
     (&["mlp", "x.safetensors", "--list"], "no gate and up projections"),
+    (&["mlp", "x.safetensors", "--list", "--backend", "cpu"], "cannot be used with"),
+    (&["mlp", "x.safetensors", "--list", "--out-dtype", "f32"], "cannot be used with"),
+    (&["mlp", "x.safetensors", "--list", "--threads", "1"], "cannot be used with"),
+    (&["mlp", "x.safetensors", "--list", "--input-scale", "dynamic"], "cannot be used with"),
     (
         &["mlp", "gone", "--prefix", "p", "--input", "x.safetensors", "-o", "y"],
         "gone: No such file",
@@ -338,7 +374,9 @@ const WRONG: &[(&[&str], &str)] = &[
     (&["verify", "--suite", "all"], "possible values: quick, contest, benchmark, decode, hopper"),
     (&["verify", "--isa", "neon"], "expected amx, avx512, avx2, portable or all"),
     (&["verify", "--backend", "exact", "--isa", "all"], "--isa picks a path of the cpu backend"),
+    (&["verify", "--backend", "exact"], "would be compared with itself"),
     (&["verify", "--check", "0"], "would check nothing"),
+    (&["bench", "--shape", "0x96x64"], "0x96x64: M = 0 leaves nothing to measure"),
     (&["bench", "--plot", "plot.png"], "must end in .svg"),
     (&["bench", "--backend", "cpu", "--peers"], "--peers is for the cuda backend"),
     (&["bench", "--peer", "cublas"], "--peers"),
@@ -369,9 +407,7 @@ fn wrong_invocations_get_one_sentence_and_no_panic() {
         assert!(stderr.contains(part), "{args:?}: {stderr}");
 
         let output = nvfp4(dir.path(), &[args, &["--json"][..]].concat());
-        let value: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| {
-            panic!("{args:?}: {e}: {:?}", String::from_utf8_lossy(&output.stdout))
-        });
+        let value = parse(std::str::from_utf8(&output.stdout).unwrap());
         assert!(!output.status.success(), "{args:?}");
         assert_eq!(value["ok"], false, "{args:?}");
         assert!(value["error"].as_str().is_some_and(|e| !e.is_empty()), "{args:?}: {value}");
@@ -392,9 +428,235 @@ fn names_that_are_no_utf8_do_not_spoil_the_json() {
         .output()
         .unwrap();
     assert!(output.status.success(), "{output:?}");
-    let value: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let value = parse(std::str::from_utf8(&output.stdout).unwrap());
     assert_eq!(value["output"], "c\u{fffd}.safetensors");
     assert!(dir.path().join(name).is_file());
+}
+
+/// A step without tokens: an empty C, and no failure.
+#[test]
+fn no_rows_give_an_empty_c() {
+    let dir = tempfile::tempdir().unwrap();
+    let read = |name: &str| {
+        let file = TensorFile::open(dir.path().join(format!("{name}.safetensors"))).unwrap();
+        let (shape, values) = file.values::<f16>(name).unwrap();
+        assert!(values.is_empty());
+        shape
+    };
+    for (shape, of_c) in [("0x96x64", vec![0, 96]), ("0x5x32x3", vec![3, 0, 5])] {
+        for backend in ["cpu", "exact"] {
+            let run = ["run", "--repeat", "1", "-o", "c.safetensors", "--backend", backend];
+            let value = json(dir.path(), &[&run[..], &["--shape", shape]].concat());
+            assert_eq!((&value["shape"][0], &value["non_finite"]), (&0.into(), &0.into()));
+            assert_eq!(
+                value["check"]["pass"],
+                if backend == "cpu" { true.into() } else { Value::Null }
+            );
+            assert_eq!(read("c"), of_c);
+            json(dir.path(), &["generate", "--shape", shape, "-o", "in.safetensors"]);
+            ok(dir.path(), &[&run[..], &["--input", "in.safetensors"]].concat());
+            assert_eq!(read("c"), of_c);
+        }
+    }
+    let text = ok(dir.path(), &["run", "--shape", "0x96x64", "--repeat", "1", "--backend", "cpu"]);
+    assert!(text.contains("PASS, C has no rows"), "{text}");
+    assert!(!text.contains("B/s"), "a rate of nothing: {text}");
+    let value = json(dir.path(), &["verify", "--shape", "0x96x64", "--shape", "3x16x32"]);
+    assert_eq!(value["failed"], 0);
+    assert_eq!(value["results"][0]["rows_total"], 0);
+
+    write_layer(&dir.path().join("model.safetensors"), 16, 32, None);
+    for (shape, of_y) in [(vec![0, 32], vec![0, 16]), (vec![2, 0, 32], vec![2, 0, 16])] {
+        for dtype in ["f16", "bf16", "f32"] {
+            let x = dir.path().join("x.safetensors");
+            match dtype {
+                "f16" => tensors::write_output::<f16>(x, "x", &shape, &[]).unwrap(),
+                "bf16" => tensors::write_output::<bf16>(x, "x", &shape, &[]).unwrap(),
+                _ => tensors::write_output::<f32>(x, "x", &shape, &[]).unwrap(),
+            }
+            let value = json(dir.path(), MLP);
+            assert_eq!(value["output_shape"], serde_json::json!(of_y));
+            assert_eq!(value["saturation"]["blocks"], 0);
+            assert_eq!(read("y"), of_y);
+        }
+    }
+}
+
+/// The layer `mlp` of [`MLP`], its weights small and positive.
+fn write_layer(path: &Path, n: usize, k: usize, input_global: Option<f32>) {
+    let weight = |scale: f32| {
+        let values: Vec<f32> = wave(n, k, 0.3).iter().map(|v| scale * (2.0 + v)).collect();
+        Nvfp4Matrix::quantize(&values, 1, n, k).unwrap()
+    };
+    let (gate, up) = (weight(0.5), weight(0.25));
+    let modules = [("mlp.gate_proj", &gate), ("mlp.up_proj", &up)];
+    let weights =
+        modules.map(|(module, matrix)| Weight { module, matrix: matrix.view(), input_global });
+    write_weights(path, Convention::ModelOpt, &weights).unwrap();
+}
+
+/// That layer on `x`.
+const MLP: &[&str] = &[
+    "mlp",
+    "model.safetensors",
+    "--prefix",
+    "mlp",
+    "--input",
+    "x.safetensors",
+    "-o",
+    "y.safetensors",
+    "--backend",
+    "cpu",
+];
+
+#[test]
+fn values_that_are_not_finite_are_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    write_layer(&dir.path().join("model.safetensors"), 16, 32, None);
+    // One token of two whose products go beyond 65504 in every column.
+    let x: Vec<f32> = (0..64).map(|i| if i < 32 { 1.0 } else { 1000.0 }).collect();
+    tensors::write_output(dir.path().join("x.safetensors"), "x", &[2, 32], &x).unwrap();
+    let value = json(dir.path(), MLP);
+    assert_eq!((&value["check"]["pass"], &value["non_finite"]), (&true.into(), &16.into()));
+    let y = TensorFile::open(dir.path().join("y.safetensors")).unwrap();
+    let (_, y) = y.values::<f16>("y").unwrap();
+    assert_eq!(y.iter().filter(|v| !v.is_finite()).count(), 16);
+    let text = ok(dir.path(), MLP);
+    assert!(text.contains("warning"), "{text}");
+    assert!(text.contains("16 of 32 values of y are not finite (f16 ends at 65504"), "{text}");
+    assert!(text.contains("--out-dtype bf16"), "{text}");
+    for dtype in ["bf16", "f32"] {
+        let args = [MLP, &["--out-dtype", dtype]].concat();
+        assert_eq!(json(dir.path(), &args)["non_finite"], 0);
+        assert!(!ok(dir.path(), &args).contains("warning"));
+    }
+
+    // The same of a file's operands, in `run`.
+    let matrix = |value: f32, rows: usize| {
+        Nvfp4Matrix::quantize(&vec![value; rows * 32], 1, rows, 32).unwrap()
+    };
+    let operands = Operands { a: matrix(1000.0, 2), b1: matrix(1.0, 3), b2: matrix(1.0, 3) };
+    tensors::write_operands(dir.path().join("in.safetensors"), &operands).unwrap();
+    let run = ["run", "--input", "in.safetensors", "-o", "c.safetensors", "--backend", "cpu"];
+    let run = [&run[..], &["--repeat", "1"]].concat();
+    assert_eq!(json(dir.path(), &run)["non_finite"], 6);
+    let text = ok(dir.path(), &run);
+    assert!(text.contains("6 of 6 values of C are not finite"), "{text}");
+    assert_eq!(json(dir.path(), &[&run[..], &["--out-dtype", "f32"]].concat())["non_finite"], 0);
+}
+
+#[test]
+fn what_an_input_scale_clips_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    // The calibrated scale reaches 2688·2^-9 = 5.25.
+    write_layer(&dir.path().join("model.safetensors"), 16, 64, Some(2f32.powi(-9)));
+    let mut x = vec![1.0f32; 2 * 64];
+    let write = |x: &[f32]| {
+        tensors::write_output(dir.path().join("x.safetensors"), "x", &[2, 64], x).unwrap();
+    };
+    x[5] = -5.25;
+    write(&x);
+    let value = json(dir.path(), MLP);
+    assert_eq!(value["saturation"]["saturated"], 0);
+    assert!(!ok(dir.path(), MLP).contains("warning"));
+
+    (x[6], x[7], x[100]) = (52_500.0, -6.0, 5.5);
+    write(&x);
+    let value = json(dir.path(), MLP);
+    assert_eq!(
+        value["saturation"],
+        serde_json::json!({
+            "blocks": 8, "saturated": 2, "share": 0.25, "largest_x": 52_500.0, "largest_representable": 5.25
+        })
+    );
+    let text = ok(dir.path(), MLP);
+    assert!(text.contains("warning"), "{text}");
+    assert!(text.contains("2 of 8 blocks of x (25.000 %) saturated"), "{text}");
+    assert!(text.contains("10000 times as far"), "{text}");
+
+    // Without a stored scale nothing can, nor with that of x.
+    let dynamic = json(dir.path(), &[MLP, &["--input-scale", "dynamic"]].concat());
+    assert_eq!(dynamic["saturation"]["saturated"], 0);
+    write_layer(&dir.path().join("model.safetensors"), 16, 64, None);
+    assert_eq!(json(dir.path(), MLP)["saturation"], dynamic["saturation"]);
+}
+
+#[test]
+fn the_input_scale_is_a_choice() {
+    let dir = tempfile::tempdir().unwrap();
+    let (m, k) = (3, 64);
+    let x = wave(m, k, 0.11);
+    tensors::write_output(dir.path().join("x.safetensors"), "x", &[m, k], &x).unwrap();
+    let model = dir.path().join("model.safetensors");
+    let y_of = |a: &Nvfp4Matrix| -> Vec<f32> {
+        let checkpoint = Checkpoint::open(&model).unwrap();
+        let layer = checkpoint.layer("mlp").unwrap();
+        reference::exact(&DualGemm::new(a, layer.gate, layer.up).unwrap())
+    };
+    fn with(scale: &str) -> Vec<&str> {
+        [MLP, &["--out-dtype", "f32", "--input-scale", scale]].concat()
+    }
+    let calibrated = 2f32.powi(-9);
+    let fixed = |global| Nvfp4Matrix::quantize_with_global(&x, 1, m, k, global).unwrap();
+    let cases = [
+        ("calibrated", "calibrated", fixed(calibrated)),
+        ("dynamic", "dynamic", Nvfp4Matrix::quantize(&x, 1, m, k).unwrap()),
+        ("0.001", "given", fixed(0.001)),
+        ("2.5e-4", "given", fixed(2.5e-4)),
+    ];
+    // An expert that no token of the calibration reached.
+    for stored in [calibrated, 0.0, f32::INFINITY, f32::NAN] {
+        write_layer(&model, 16, k, Some(calibrated));
+        if stored != calibrated {
+            replace(&model, &calibrated.to_le_bytes(), &stored.to_le_bytes());
+        }
+        for (scale, origin, a) in &cases {
+            if stored != calibrated && *scale == "calibrated" {
+                let output = nvfp4(dir.path(), &with(scale));
+                let stderr = String::from_utf8(output.stderr).unwrap();
+                assert_eq!(output.status.code(), Some(1), "{stored}");
+                for part in ["mlp.gate_proj.input_scale", "--input-scale dynamic"] {
+                    assert!(stderr.contains(part), "{stderr}");
+                }
+                continue;
+            }
+            let value = json(dir.path(), &with(scale));
+            assert_eq!(value["input_scale"], *origin);
+            assert_eq!(value["input_scale_calibrated"], *origin == "calibrated");
+            let global = value["input_global_scale"].as_f64().unwrap();
+            assert_eq!(global as f32, a.global_scale(), "{scale}");
+            let y = TensorFile::open(dir.path().join("y.safetensors")).unwrap();
+            close(&y.values::<f32>("y").unwrap().1, &y_of(a));
+        }
+    }
+    for wrong in ["0", "-1", "nan", "inf", "static", ""] {
+        let output = nvfp4(dir.path(), &with(wrong));
+        assert_eq!(output.status.code(), Some(2), "{wrong}");
+    }
+}
+
+/// Replaces the same number of bytes wherever they stand in a file.
+fn replace(path: &Path, from: &[u8], to: &[u8]) {
+    let mut bytes = std::fs::read(path).unwrap();
+    let mut found = 0;
+    for at in 0..=bytes.len() - from.len() {
+        if bytes[at..].starts_with(from) {
+            bytes[at..at + from.len()].copy_from_slice(to);
+            found += 1;
+        }
+    }
+    assert_eq!(found, 2, "gate and up");
+    std::fs::write(path, bytes).unwrap();
+}
+
+/// What the oracle is compared with is not the oracle.
+#[test]
+fn the_oracle_is_not_said_to_have_passed() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = ["run", "--shape", "2x16x32", "--backend", "exact", "--repeat", "1"];
+    assert_eq!(json(dir.path(), &run)["check"], Value::Null);
+    let text = ok(dir.path(), &run);
+    assert!(!text.contains("PASS") && text.contains("none: the oracle"), "{text}");
 }
 
 /// Two operands of 9 MB each make a C of 2 TB: the system would kill the process, not fail it.

@@ -1,5 +1,8 @@
 //! What the command `nvfp4` says of a device, and does on one.
 
+#[path = "../../src/bin/nvfp4/unique_keys.rs"]
+mod unique_keys;
+
 use std::process::{Command, Output};
 
 use nvfp4_dual_gemm::cuda::Kernel;
@@ -28,6 +31,7 @@ fn json(arguments: &[&str]) -> Value {
     let (out, err) =
         (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{arguments:?}: {out}{err}");
+    assert_eq!(unique_keys::check(&out), Ok(()), "{arguments:?}");
     serde_json::from_slice(&output.stdout).unwrap()
 }
 

@@ -20,7 +20,8 @@ pub fn shape(text: &str) -> Result<Problem, String> {
             std::num::IntErrorKind::PosOverflow => format!("{name} = {part} is too large"),
             _ => format!("{name} is {part:?}, which is no whole number; {form}"),
         })?;
-        if *size == 0 {
+        // No tokens are a step like any other; no weights are a mistake.
+        if *size == 0 && name != "M" {
             return Err(format!("{name} must not be 0"));
         }
     }
@@ -162,7 +163,7 @@ mod tests {
 
     #[test]
     fn shapes_go_there_and_back() {
-        for text in ["1x1x16", "256x4096x7168", "3x5x32x7"] {
+        for text in ["1x1x16", "256x4096x7168", "3x5x32x7", "0x96x64", "0x3x16x2"] {
             assert_eq!(shape_text(&shape(text).unwrap()), text);
         }
         assert_eq!(shape("2X3×16").unwrap(), Problem { m: 2, n: 3, k: 16, batch: 1 });
@@ -176,7 +177,9 @@ mod tests {
             ("1x2x16x1x1", "expected MxNxK"),
             ("axbxc", "M is \"a\""),
             ("1x-2x16", "N is \"-2\""),
-            ("0x1x16", "M must not be 0"),
+            ("1x0x16", "N must not be 0"),
+            ("1x1x0", "K must not be 0"),
+            ("1x1x16x0", "L must not be 0"),
             ("1x1x100", "96 and 112 are"),
             ("1x1x7", "16 is"),
             ("1x1x18446744073709551616", "too large"),

@@ -34,7 +34,7 @@ use crate::{args, machine};
 #[command(after_help = "\
 Examples:
   nvfp4 bench                                   the contest's four benchmark shapes
-  nvfp4 bench --suite decode --plot decode.svg
+  nvfp4 bench --backend cpu --suite decode --plot decode.svg
   nvfp4 bench --shape 16x2880x2880 --isa all --threads 1
   nvfp4 bench --backend cuda --suite hopper --peers --markdown hopper.md")]
 pub struct Args {
@@ -53,7 +53,7 @@ pub struct Args {
     /// Instruction sets of the cpu backend: amx, avx512, avx2, portable, all [default: the fastest]
     #[arg(long, value_delimiter = ',', value_parser = args::isa)]
     pub isa: Vec<IsaArg>,
-    /// Draw times over roofline into this SVG file
+    /// Draw times over roofline into this SVG file; not of a GPU
     #[arg(long, value_name = "FILE.svg")]
     pub plot: Option<PathBuf>,
     /// Measure the peers of this script, too, in turns and over the same operands; python3 (or $PYTHON) runs it
@@ -155,6 +155,9 @@ fn with_type<T: Element>(args: &Args, out: &Output) -> anyhow::Result<()> {
         problems = Suite::Benchmark.problems();
     }
     for problem in &problems {
+        if problem.m == 0 {
+            bail!("{}: M = 0 leaves nothing to measure", shape_text(problem));
+        }
         machine::ensure_fits(problem, T::DTYPE.size())?;
     }
     #[cfg(feature = "cuda")]

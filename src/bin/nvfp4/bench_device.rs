@@ -26,7 +26,8 @@ const BUDGET: Duration = Duration::from_millis(250);
 
 #[derive(Serialize)]
 pub struct Report {
-    pub command: String,
+    /// As it was typed; `command` is a field of every report.
+    pub command_line: String,
     pub device: Hardware,
     /// Just after the last measurement.
     pub state_after: Option<State>,
@@ -128,7 +129,9 @@ pub fn run<T: Element>(
     out: &Output,
 ) -> anyhow::Result<()> {
     if args.plot.is_some() {
-        bail!("--plot draws times over a roofline, which is not measured for a device");
+        bail!(
+            "--plot draws times over a roofline, which is not measured for a device; --backend cpu has one"
+        );
     }
     if let Some(file) = &args.markdown {
         machine::ensure_writable(file, &[])?;
@@ -152,7 +155,7 @@ pub fn run<T: Element>(
     };
     let (copy_rate, copy_bytes) = replay::copy_rate(&device, l2)?;
     let mut report = Report {
-        command: std::iter::once("nvfp4".to_owned())
+        command_line: std::iter::once("nvfp4".to_owned())
             .chain(std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()))
             .collect::<Vec<_>>()
             .join(" "),
@@ -378,6 +381,7 @@ fn print_row(out: &Output, table: &Table, row: &Row) -> anyhow::Result<()> {
 #[cfg(test)]
 pub mod tests {
     use super::*;
+    use crate::unique_keys;
 
     pub fn timing(median: f64, min: f64) -> Timing {
         Timing { median, min, runs: 10, warmed_up: true }
@@ -387,7 +391,7 @@ pub mod tests {
     pub fn report() -> Report {
         let title = |name: &str, title: &str| (name.to_owned(), title.to_owned());
         Report {
-            command: "nvfp4 bench".to_owned(),
+            command_line: "nvfp4 bench".to_owned(),
             device: Hardware {
                 name: "A GPU".to_owned(),
                 compute_capability: "9.0".to_owned(),
@@ -428,6 +432,63 @@ pub mod tests {
                 peers: Vec::new(),
             }],
         }
+    }
+
+    /// Only a GPU gives such a report: its JSON is looked at here.
+    #[test]
+    fn the_json_has_each_field_once() {
+        let peer = |name: &str, variants| Contender { peer: name.to_owned(), variants };
+        let found = crate::peers::Variant {
+            relative_error: 1e-4,
+            copies: 2,
+            times: vec![50e-6, 60e-6, 70e-6],
+        };
+        let mut report = report();
+        let row = &mut report.results[0];
+        row.peers = peer_rows(peer("cublas", Ok([("one".to_owned(), found)].into())), &row.timing);
+        row.peers.extend(peer_rows(peer("humming", Err("no module".to_owned())), &row.timing));
+        report.state_after = Some(State {
+            driver: "580".to_owned(),
+            sm_mhz: "1755".to_owned(),
+            sm_mhz_at_most: "1980".to_owned(),
+            memory_mhz: "2619".to_owned(),
+            power_limit_w: "700".to_owned(),
+        });
+        let line = output::json_line("bench", true, &report).unwrap();
+        assert_eq!(unique_keys::check(&line), Ok(()));
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+        let keys = |value: &serde_json::Value| -> Vec<String> {
+            value.as_object().unwrap().keys().cloned().collect()
+        };
+        let sorted = |names: &str| -> Vec<String> {
+            let mut names: Vec<String> = names.split_whitespace().map(str::to_owned).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(
+            keys(&value),
+            sorted(
+                "command version ok command_line device state_after data seed gate out_dtype l2_cold \
+                 programmatic_launch rounds copy_gb_per_s peers results"
+            )
+        );
+        assert_eq!(
+            (&value["command"], &value["command_line"]),
+            (&"bench".into(), &"nvfp4 bench".into())
+        );
+        let row = &value["results"][0];
+        let timing = "median_s min_s runs warmed_up";
+        assert_eq!(
+            keys(row),
+            sorted(&format!(
+                "shape kernel grid cluster copies nodes cold {timing} tflop_per_s gb_per_s share_of_copy_rate peers"
+            ))
+        );
+        let peer = "peer variant ratio copies relative_error failed";
+        assert_eq!(keys(&row["peers"][0]), sorted(&format!("{peer} {timing}")));
+        assert_eq!((&row["peers"][0]["ratio"], &row["peers"][0]["runs"]), (&1.5.into(), &3.into()));
+        assert_eq!(keys(&row["peers"][1]), sorted(peer));
+        assert_eq!(row["peers"][1]["failed"], "no module");
     }
 
     #[test]

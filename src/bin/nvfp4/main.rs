@@ -25,9 +25,12 @@ mod quantize;
 mod replay;
 mod roofline;
 mod run;
+#[cfg(test)]
+mod unique_keys;
 mod verify;
 #[cfg(feature = "cuda")]
 mod versus;
+mod warnings;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -48,7 +51,7 @@ Examples:
   nvfp4 run --shape 256x4096x7168          operands made up, run, checked
   nvfp4 mlp model/ --prefix model.layers.0.mlp --input x.safetensors -o y.safetensors
   nvfp4 verify --suite contest             every CPU path against the exact oracle
-  nvfp4 bench --suite decode --plot d.svg  times over the measured roofline
+  nvfp4 bench --suite decode               times over the measured roofline
   nvfp4 doctor                             what this machine can run
 
 Environment:

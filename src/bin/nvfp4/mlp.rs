@@ -8,20 +8,22 @@ use anyhow::{Context, bail};
 use serde::Serialize;
 
 use nvfp4_dual_gemm::backend::Selection;
-use nvfp4_dual_gemm::checkpoint::Checkpoint;
 use nvfp4_dual_gemm::checkpoint::tensors::{self, TensorFile};
+use nvfp4_dual_gemm::checkpoint::{Checkpoint, InputScale};
+use nvfp4_dual_gemm::format::Saturation;
 use nvfp4_dual_gemm::{Backend, DType, DualGemm, Element, Gate, bf16, f16};
 
 use crate::args::gate_text;
-use crate::check::{Check, Exact, Rows};
+use crate::check::{self, Check, Rows};
 use crate::output::{self, Output, Shown, Style};
 use crate::progress::Progress;
+use crate::warnings::{self, Clipped};
 use crate::{args, engine, machine};
 
 /// Run gate and up projections of an NVFP4 layer of a checkpoint
 ///
 /// y = gate(x·gate_projᵀ, x·up_projᵀ). The input is quantised with the calibrated global scale of the
-/// checkpoint, or with that of its own largest value where there is none.
+/// checkpoint, or with that of its own largest value where there is none: --input-scale chooses.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 CHECKPOINT is a safetensors file, an index (model.safetensors.index.json) or a directory, in ModelOpt's
@@ -30,6 +32,7 @@ tensor `y` with N in place of K.
 
 Examples:
   nvfp4 mlp model/ --prefix model.layers.0.mlp --input x.safetensors -o y.safetensors
+  nvfp4 mlp model/ --prefix model.layers.0.mlp --input x.safetensors -o y.safetensors --input-scale dynamic
   nvfp4 mlp model/ --list")]
 pub struct Args {
     /// Safetensors file, index or directory
@@ -44,7 +47,7 @@ pub struct Args {
     #[arg(short, long, value_name = "FILE", required_unless_present = "list")]
     output: Option<PathBuf>,
     /// List the prefixes of the checkpoint, and do nothing else
-    #[arg(long, conflicts_with_all = ["prefix", "input", "output"])]
+    #[arg(long, conflicts_with_all = ["prefix", "input", "output", "backend", "kernel", "gate", "input_scale", "out_dtype", "check", "threads"])]
     list: bool,
     /// auto, cpu, exact or cuda
     #[arg(long, default_value = "auto")]
@@ -55,6 +58,10 @@ pub struct Args {
     /// silu, gpt-oss, gelu-tanh or clamped:LIMIT,ALPHA,BETA [default: that of config.json, or silu]
     #[arg(long, value_parser = args::gate)]
     gate: Option<Gate>,
+    /// Global scale of x: calibrated (that of the checkpoint, if it has one), dynamic (amax(x)/2688), or a number, with
+    /// which values up to 2688 times it can be represented
+    #[arg(long, value_name = "SCALE", default_value_t = InputScale::Calibrated)]
+    input_scale: InputScale,
     /// Type of y: f16, bf16 or f32
     #[arg(long, value_name = "TYPE", default_value = "f16")]
     out_dtype: DType,
@@ -78,22 +85,30 @@ struct Report {
     alpha_gate: f64,
     alpha_up: f64,
     input_global_scale: f32,
+    /// calibrated, dynamic or given: where it comes from.
+    input_scale: &'static str,
     input_scale_calibrated: bool,
     backend: String,
     isa: Option<String>,
     reason: String,
     threads: usize,
     time_s: f64,
+    /// `None`: not asked for, or the oracle's own y.
     check: Option<Check>,
-    output: Shown,
+    /// Values of y that are infinite or NaN.
+    non_finite: usize,
+    /// What the input scale clips of x.
+    saturation: Clipped,
+    /// `None`: a wrong y was not written.
+    output: Option<Shown>,
     output_shape: Vec<usize>,
 }
 
 pub fn run(args: &Args, out: &Output) -> anyhow::Result<()> {
-    machine::use_threads(args.threads)?;
     if args.list {
         return list(args, out);
     }
+    machine::use_threads(args.threads)?;
     match args.out_dtype {
         DType::F16 => with_type::<f16>(args, out),
         DType::Bf16 => with_type::<bf16>(args, out),
@@ -143,7 +158,7 @@ fn with_type<T: Element>(args: &Args, out: &Output) -> anyhow::Result<()> {
         Some((last, leading)) if !leading.is_empty() => (last, leading),
         _ => bail!("{}: tensor x is {shape:?}, expected [M, {k}]", input.display()),
     };
-    if last != k || x.is_empty() {
+    if last != k {
         bail!(
             "{}: tensor x is {shape:?}, but {prefix} of {} takes [M, {k}]",
             input.display(),
@@ -152,7 +167,7 @@ fn with_type<T: Element>(args: &Args, out: &Output) -> anyhow::Result<()> {
     }
     progress.message("quantising x");
     let a = layer
-        .quantize_input(&x, x.len() / k)
+        .quantize_input_with(&x, x.len() / k, args.input_scale)
         .with_context(|| format!("{}: tensor x", input.display()))?;
     let gemm = DualGemm::new(&a, layer.gate, layer.up)?.with_gate(gate)?;
     let problem = gemm.problem();
@@ -165,18 +180,19 @@ fn with_type<T: Element>(args: &Args, out: &Output) -> anyhow::Result<()> {
     let time_s = start.elapsed().as_secs_f64();
     prepared.fetch(&mut y)?;
     progress.message("checking against the oracle");
-    let check = match args.check {
-        Rows::Some(0) => None,
-        rows => Some(Exact::<T>::new(&gemm, rows)?.check(&problem, &y)),
-    };
-    let pass = check.as_ref().is_none_or(|check| check.pass);
+    let check = check::check(&gemm, selection.backend, args.check, &y)?;
     let mut output_shape = leading.to_vec();
     output_shape.push(problem.n);
-    if pass {
-        tensors::write_output(output, "y", &output_shape, &y)?;
-    }
+    let output = check::keep(check.as_ref(), Some(output), |path| {
+        tensors::write_output(path, "y", &output_shape, &y)
+    })?;
     drop(progress);
 
+    let input_scale = match args.input_scale {
+        InputScale::Calibrated if layer.input_global_scale()?.is_some() => "calibrated",
+        InputScale::Calibrated | InputScale::Dynamic => "dynamic",
+        _ => "given",
+    };
     let Selection { backend, isa, reason } = &selection;
     let report = Report {
         checkpoint: Shown::from(args.checkpoint.as_path()),
@@ -188,22 +204,25 @@ fn with_type<T: Element>(args: &Args, out: &Output) -> anyhow::Result<()> {
         alpha_gate: gemm.alpha1(),
         alpha_up: gemm.alpha2(),
         input_global_scale: a.global_scale(),
-        input_scale_calibrated: layer.input_global_scale().is_some(),
+        input_scale,
+        input_scale_calibrated: input_scale == "calibrated",
         backend: backend.to_string(),
         isa: isa.map(|isa| isa.to_string()),
         reason: reason.clone(),
         threads: rayon::current_num_threads(),
         time_s,
         check,
-        output: Shown::from(output.as_path()),
+        non_finite: warnings::non_finite(&y),
+        saturation: Clipped::from(Saturation::of(&x, a.global_scale())),
+        output,
         output_shape,
     };
-    print(out, &report, &selection)?;
-    out.json(pass, &report)?;
+    print(out, &report, &selection, args.out_dtype)?;
+    out.json(report.check.as_ref().is_none_or(|check| check.pass), &report)?;
     report.check.as_ref().map_or(Ok(()), Check::require)
 }
 
-fn print(out: &Output, report: &Report, selection: &Selection) -> anyhow::Result<()> {
+fn print(out: &Output, report: &Report, selection: &Selection, dtype: DType) -> anyhow::Result<()> {
     let [m, n, k, _] = report.shape;
     out.line(format!(
         "{}  {} ({}), {m}x{n}x{k}, gate {}",
@@ -212,7 +231,11 @@ fn print(out: &Output, report: &Report, selection: &Selection) -> anyhow::Result
         report.convention,
         report.gate
     ))?;
-    let origin = if report.input_scale_calibrated { "of the checkpoint" } else { "from amax of x" };
+    let origin = match report.input_scale {
+        "calibrated" => "of the checkpoint",
+        "dynamic" => "from amax of x",
+        _ => "as given",
+    };
     let mut fields = vec![
         ("input scale", format!("{:e} {origin}", report.input_global_scale)),
         ("alphas", format!("gate {:.6e}, up {:.6e}", report.alpha_gate, report.alpha_up)),
@@ -226,18 +249,15 @@ fn print(out: &Output, report: &Report, selection: &Selection) -> anyhow::Result
             ),
         ),
     ];
-    match &report.check {
-        Some(check) => fields.extend([
-            ("check", format!("{}, {}", out.verdict(check.pass), check.extent())),
-            ("", check.measures()),
-        ]),
-        None => fields.push(("check", "none".to_owned())),
-    }
-    if report.check.as_ref().is_none_or(|check| check.pass) {
+    fields.extend(check::fields(out, report.check.as_ref(), selection.backend));
+    if let Some(output) = &report.output {
         fields.push((
             "output",
-            format!("{}, y {} {:?}", report.output, report.out_dtype, report.output_shape),
+            format!("{output}, y {} {:?}", report.out_dtype, report.output_shape),
         ));
     }
+    let clipped = report.saturation.sentence();
+    let non_finite = warnings::of_non_finite(report.non_finite, m * n, "y", dtype);
+    fields.extend(clipped.into_iter().chain(non_finite).map(|warning| ("warning", warning)));
     out.fields(&fields)
 }

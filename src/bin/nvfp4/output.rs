@@ -33,6 +33,11 @@ struct Envelope<'a, T: Serialize> {
     body: T,
 }
 
+/// The one line of `--json`. No field of `body` may be named like one of the envelope.
+pub fn json_line(command: &str, ok: bool, body: impl Serialize) -> serde_json::Result<String> {
+    serde_json::to_string(&Envelope { command, version: env!("CARGO_PKG_VERSION"), ok, body })
+}
+
 impl Output {
     pub fn new(command: &'static str, json: bool) -> Self {
         let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
@@ -57,9 +62,7 @@ impl Output {
         if !self.json {
             return Ok(());
         }
-        let envelope =
-            Envelope { command: self.command, version: env!("CARGO_PKG_VERSION"), ok, body };
-        let text = serde_json::to_string(&envelope)?;
+        let text = json_line(self.command, ok, body)?;
         self.printed_json.set(true);
         writeln!(io::stdout().lock(), "{text}")?;
         Ok(())
@@ -243,8 +246,8 @@ pub fn binary_bytes(count: usize) -> String {
 }
 
 /// A distance in units of the last place; a NaN on one side has none.
-pub fn ulp(distance: u64) -> String {
-    if distance == u64::MAX { "NaN".to_owned() } else { distance.to_string() }
+pub fn ulp(distance: Option<u64>) -> String {
+    distance.map_or_else(|| "NaN".to_owned(), |distance| distance.to_string())
 }
 
 /// `0.013 %`.
@@ -260,6 +263,7 @@ pub fn count(n: usize, noun: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::unique_keys;
 
     #[test]
     fn units_change_before_five_digits_show() {
@@ -273,6 +277,21 @@ mod tests {
         assert_eq!(bytes(35.1e6), "35.10 MB");
         assert_eq!(binary_bytes(48 << 20), "48 MiB");
         assert_eq!(binary_bytes(1280 << 10), "1.25 MiB");
+    }
+
+    /// serde writes both, and serde_json reads the last.
+    #[test]
+    fn a_field_named_like_one_of_the_envelope_is_found() {
+        #[derive(Serialize)]
+        struct Body {
+            command: &'static str,
+        }
+        let twice = json_line("bench", true, Body { command: "nvfp4 bench" }).unwrap();
+        assert!(unique_keys::check(&twice).unwrap_err().contains("\"command\" is there twice"));
+        let nested = "{\"a\": [1, {\"b\": null, \"c\": 1.5, \"b\": -1}]}";
+        assert!(unique_keys::check(nested).unwrap_err().contains("\"b\" is there twice"));
+        assert_eq!(unique_keys::check("{\"a\": {\"b\": true}, \"b\": [\"a\", \"a\"]}"), Ok(()));
+        assert!(unique_keys::check("{\"a\": 1} {}").is_err());
     }
 
     #[test]

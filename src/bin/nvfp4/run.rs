@@ -12,12 +12,12 @@ use nvfp4_dual_gemm::synth::{CONTEST_SEED, Data, Operands};
 use nvfp4_dual_gemm::{Backend, DType, DualGemm, Element, Gate, Operand, Problem, bf16, f16};
 
 use crate::args::{gate_text, shape_text};
-use crate::check::{Check, Exact, Rows};
+use crate::check::{self, Check, Rows};
 use crate::engine::{self, Engine};
 use crate::measure::{Repeat, Timing, measure};
 use crate::output::{self, Output, Shown, Style};
 use crate::progress::Progress;
-use crate::{args, machine};
+use crate::{args, machine, warnings};
 
 /// Compute C on made-up operands or on those of a file, time it and check it
 #[derive(Debug, clap::Args)]
@@ -87,7 +87,10 @@ struct Report {
     gflop_per_s: f64,
     gb_per_s: f64,
     bytes: f64,
+    /// `None`: not asked for, or the oracle's own C.
     check: Option<Check>,
+    /// Values of C that are infinite or NaN.
+    non_finite: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     output: Option<Shown>,
 }
@@ -154,20 +157,16 @@ fn with_type<T: Element>(
     let timing = measure(repeat, || (), || prepared.run(&mut c))?;
     prepared.fetch(&mut c)?;
     progress.message("checking against the oracle");
-    let check = match args.check {
-        Rows::Some(0) => None,
-        rows => Some(Exact::<T>::new(gemm, rows)?.check(&problem, &c)),
-    };
-    let pass = check.as_ref().is_none_or(|check| check.pass);
-    // A wrong result is not left lying about for somebody to use.
-    if let Some(path) = args.output.as_ref().filter(|_| pass) {
+    let check = check::check(gemm, selection.backend, args.check, &c)?;
+    let output = check::keep(check.as_ref(), args.output.as_deref(), |path| {
         progress.message(format!("writing {}", path.display()));
         let Problem { m, n, batch, .. } = problem;
         let shape = if batch == 1 { vec![m, n] } else { vec![batch, m, n] };
-        tensors::write_output(path, "c", &shape, &c)?;
-    }
+        tensors::write_output(path, "c", &shape, &c)
+    })?;
     drop(progress);
 
+    let bytes = if problem.m == 0 { 0.0 } else { problem.bytes(T::DTYPE.size()) };
     let report = Report {
         shape: [problem.m, problem.n, problem.k, problem.batch],
         data: args.input.is_none().then(|| args.data.to_string()),
@@ -179,18 +178,19 @@ fn with_type<T: Element>(
         reason: selection.reason.clone(),
         threads: rayon::current_num_threads(),
         gflop_per_s: problem.flops() / timing.median / 1e9,
-        gb_per_s: problem.bytes(T::DTYPE.size()) / timing.median / 1e9,
-        bytes: problem.bytes(T::DTYPE.size()),
+        gb_per_s: bytes / timing.median / 1e9,
+        bytes,
         timing,
         check,
-        output: args.output.as_deref().filter(|_| pass).map(Shown::from),
+        non_finite: warnings::non_finite(&c),
+        output,
     };
-    print(out, &report)?;
-    out.json(pass, &report)?;
+    print(out, &report, selection.backend, args.out_dtype)?;
+    out.json(report.check.as_ref().is_none_or(|check| check.pass), &report)?;
     report.check.as_ref().map_or(Ok(()), Check::require)
 }
 
-fn print(out: &Output, report: &Report) -> anyhow::Result<()> {
+fn print(out: &Output, report: &Report, backend: Backend, dtype: DType) -> anyhow::Result<()> {
     let timing = &report.timing;
     let how = match (timing.warmed_up, timing.runs) {
         (false, _) => "one run, not warmed up".to_owned(),
@@ -200,25 +200,23 @@ fn print(out: &Output, report: &Report) -> anyhow::Result<()> {
     let mut fields = vec![
         ("threads", report.threads.to_string()),
         ("time", format!("{}, {how}", output::time(timing.median))),
-        ("compute", output::flop_rate(report.gflop_per_s * 1e9)),
-        (
-            "memory",
-            format!(
-                "{}, {} of packed operands and C",
-                output::byte_rate(report.gb_per_s * 1e9),
-                output::bytes(report.bytes)
-            ),
-        ),
     ];
-    match &report.check {
-        Some(check) => fields.extend([
-            ("check", format!("{}, {}", out.verdict(check.pass), check.extent())),
-            ("", check.measures()),
-        ]),
-        None => fields.push(("check", "none".to_owned())),
+    let [m, n, _, batch] = report.shape;
+    // Without rows nothing is computed, and no operand is read.
+    if m > 0 {
+        let memory = format!(
+            "{}, {} of packed operands and C",
+            output::byte_rate(report.gb_per_s * 1e9),
+            output::bytes(report.bytes)
+        );
+        fields.push(("compute", output::flop_rate(report.gflop_per_s * 1e9)));
+        fields.push(("memory", memory));
     }
+    fields.extend(check::fields(out, report.check.as_ref(), backend));
     if let Some(path) = &report.output {
         fields.push(("output", path.to_string()));
     }
+    let warning = warnings::of_non_finite(report.non_finite, batch * m * n, "C", dtype);
+    fields.extend(warning.map(|warning| ("warning", warning)));
     out.fields(&fields)
 }

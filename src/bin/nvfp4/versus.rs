@@ -8,7 +8,7 @@ use crate::output;
 /// The whole page: what was measured on what, a table of medians, one of least times, and who was left out.
 pub fn page(report: &Report) -> String {
     let mut text = format!("# The CUDA backend and its peers: {}\n\n", report.device.name);
-    text += &format!("`{}`\n\n", report.command);
+    text += &format!("`{}`\n\n", report.command_line);
     for line in facts(report) {
         text += &format!("- {line}\n");
     }

@@ -1,0 +1,97 @@
+//! What is no failure, and yet should not go unsaid.
+
+use rayon::prelude::*;
+use serde::Serialize;
+
+use nvfp4_dual_gemm::format::Saturation;
+use nvfp4_dual_gemm::{DType, Element};
+
+use crate::output;
+
+/// How many values of a result are infinite or NaN.
+pub fn non_finite<T: Element>(c: &[T]) -> usize {
+    c.par_iter().filter(|value| !value.to_f32().is_finite()).count()
+}
+
+/// The sentence about them; `None` where all are finite.
+pub fn of_non_finite(count: usize, of: usize, name: &str, dtype: DType) -> Option<String> {
+    let hint = match dtype {
+        DType::F16 => "f16 ends at 65504; --out-dtype bf16 or f32 goes to 3.4e38",
+        DType::Bf16 | DType::F32 => "beyond 3.4e38",
+    };
+    let are = if count == 1 { "is" } else { "are" };
+    (count > 0).then(|| format!("{count} of {of} values of {name} {are} not finite ({hint})"))
+}
+
+/// What a static input scale clips.
+#[derive(Debug, Clone, Serialize)]
+pub struct Clipped {
+    /// Blocks of 16 values of x.
+    blocks: usize,
+    saturated: usize,
+    /// From 0 to 1.
+    share: f64,
+    /// Largest |x|.
+    largest_x: f32,
+    /// 2688 times the input scale.
+    largest_representable: f64,
+}
+
+impl From<Saturation> for Clipped {
+    fn from(found: Saturation) -> Self {
+        Clipped {
+            blocks: found.blocks,
+            saturated: found.saturated,
+            share: found.share(),
+            largest_x: found.amax,
+            largest_representable: found.largest,
+        }
+    }
+}
+
+impl Clipped {
+    /// The sentence about them; `None` where nothing is clipped.
+    pub fn sentence(&self) -> Option<String> {
+        let Clipped { blocks, saturated, share, largest_x, largest_representable } = self;
+        let factor = f64::from(*largest_x) / largest_representable;
+        let digits = if factor < 100.0 { 2 } else { 0 };
+        (*saturated > 0).then(|| {
+            format!(
+                "{saturated} of {} of x ({}) saturated: the input scale reaches {largest_representable:.3e}, x goes to \
+                 {largest_x:.3e}, {factor:.digits$} times as far; --input-scale dynamic clips nothing",
+                output::count(*blocks, "block"),
+                output::percent(*share),
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nvfp4_dual_gemm::{bf16, f16};
+
+    #[test]
+    fn infinities_and_nan_are_counted_and_told_from_none() {
+        let c = [f16::ONE, f16::INFINITY, f16::NEG_INFINITY, f16::NAN, f16::MAX];
+        assert_eq!(non_finite(&c), 3);
+        assert_eq!(non_finite(&[f32::MAX, 0.0]), 0);
+        assert_eq!(non_finite::<bf16>(&[]), 0);
+        let sentence = of_non_finite(3, 5, "C", DType::F16).unwrap();
+        assert!(sentence.starts_with("3 of 5 values of C are not finite"), "{sentence}");
+        assert!(sentence.contains("bf16"), "{sentence}");
+        assert!(!of_non_finite(1, 5, "y", DType::Bf16).unwrap().contains("--out-dtype"));
+        assert_eq!(of_non_finite(0, 5, "C", DType::F16), None);
+    }
+
+    #[test]
+    fn clipped_values_are_told_with_how_far() {
+        let mut x = [1.0f32; 64];
+        assert_eq!(Clipped::from(Saturation::of(&x, 1.0)).sentence(), None);
+        x[3] = -26880.0;
+        let sentence = Clipped::from(Saturation::of(&x, 1.0)).sentence().unwrap();
+        let start = "1 of 4 blocks of x (25.000 %) saturated: the input scale reaches 2.688e3, x goes to 2.688e4, \
+                     10.00 times as far";
+        assert!(sentence.starts_with(start), "{sentence}");
+    }
+}

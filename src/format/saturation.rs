@@ -1,0 +1,132 @@
+//! What a global scale that was chosen without the values cannot represent.
+
+use rayon::prelude::*;
+
+use crate::element::Element;
+use crate::format::quantize::amax;
+use crate::format::simd::{self, PIECE, Path, Values};
+use crate::format::{BLOCK, e2m1, ue4m3};
+
+/// Blocks of 16 values that a global scale clips.
+///
+/// A block needs the scale factor `amax(block) / 6 / global`, and the largest that there is is 448:
+/// the block saturates when `amax(block) > 2688·global`. Its values beyond that all become
+/// `±2688·global`. A block does not count as saturated for what f32 cannot hold: `2688·(amax/2688)`,
+/// or the reciprocal of a stored divisor, may be a few units in the last place less than `amax`, so
+/// that the comparison leaves 1 part in 2^22.
+///
+/// ```
+/// use nvfp4_dual_gemm::format::Saturation;
+/// let mut values = [1.0f32; 64];
+/// values[20] = -5376.0;
+/// let found = Saturation::of(&values, 1.0);
+/// assert_eq!((found.blocks, found.saturated, found.share()), (4, 1, 0.25));
+/// assert_eq!((found.amax, found.largest), (5376.0, 2688.0));
+/// assert_eq!(Saturation::of(&values, 2.0).saturated, 0);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct Saturation {
+    /// Blocks of 16 values.
+    pub blocks: usize,
+    /// Those among them that saturate.
+    pub saturated: usize,
+    /// Largest magnitude of all values; 0 where there are none.
+    pub amax: f32,
+    /// Largest magnitude that the global scale can represent, `6·448·global`.
+    pub largest: f64,
+}
+
+impl Saturation {
+    /// Looks at `values` \[..., K\], K a multiple of 16, row-major, which are to be quantised with
+    /// `global_scale`, as by [`crate::Nvfp4Matrix::quantize_with_global`].
+    ///
+    /// A block with a NaN or an infinity counts as saturated, and every block does if `global_scale`
+    /// is NaN; the quantiser refuses both.
+    pub fn of<T: Element>(values: &[T], global_scale: f32) -> Self {
+        let largest = f64::from(e2m1::MAX * ue4m3::MAX) * f64::from(global_scale);
+        let most = largest * (1.0 + 2f64.powi(-22));
+        let within = |amax: f32| f64::from(amax) <= most;
+        let amax = amax(values);
+        // The common case takes one fast pass.
+        let saturated = if within(amax) {
+            0
+        } else {
+            let path = Path::best();
+            let clipped = |block: &&[T]| !within(simd::amax(path, Values::of(block)));
+            let count = |piece: &[T]| piece.chunks(BLOCK).filter(clipped).count();
+            values.par_chunks(PIECE).map(count).sum()
+        };
+        Saturation { blocks: values.len().div_ceil(BLOCK), saturated, amax, largest }
+    }
+
+    /// Share of the blocks that saturate, from 0 to 1; 0 where there are none.
+    pub fn share(&self) -> f64 {
+        self.saturated as f64 / self.blocks.max(1) as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::matrix::Nvfp4Matrix;
+    use half::{bf16, f16};
+
+    #[test]
+    fn the_largest_representable_value_does_not_saturate_and_the_next_that_is_more_does() {
+        let of = |value: f32, global: f32| Saturation::of(&[value; 16], global).saturated;
+        assert_eq!(of(2688.0, 1.0), 0);
+        assert_eq!(of(-2688.0, 1.0), 0);
+        // 2688 has units of 2^-12 in f32: 1 part in 2^22 are between 2 and 3 of them.
+        assert_eq!(of(2688.0 + 2f32.powi(-11), 1.0), 0);
+        assert_eq!(of(2688.0 + 3.0 * 2f32.powi(-12), 1.0), 1);
+        assert_eq!(of(-2689.0, 1.0), 1);
+        assert_eq!(of(1e-30, 1e-30), 0);
+        assert_eq!(of(1e-26, 1e-30), 1);
+        // A scale factor between 448 and 464 would round to 448, and is too large all the same.
+        assert_eq!(of(6.0 * 449.0, 1.0), 1);
+        assert_eq!(of(f32::INFINITY, 1.0), 1);
+        assert_eq!(of(f32::NAN, 1.0), 1);
+        assert_eq!(of(0.0, f32::NAN), 1);
+        let none = Saturation::of::<f32>(&[], 1.0);
+        assert_eq!((none.blocks, none.saturated, none.share(), none.amax), (0, 0, 0.0, 0.0));
+    }
+
+    /// Scales from the values themselves clip nothing, stored as multipliers or as divisors.
+    #[test]
+    fn the_scale_of_the_values_themselves_saturates_nothing() {
+        let mut bits = 12345u32;
+        for _ in 0..20_000 {
+            bits = bits.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let amax = f32::from_bits(0x2000_0000 + (bits >> 2)); // from 1e-19 on
+            let of = |global: f32| Saturation::of(&[amax], global).saturated;
+            assert_eq!(of(amax / 2688.0), 0, "{amax:e}");
+            assert_eq!(of(1.0 / (2688.0 / amax)), 0, "{amax:e}");
+            assert_eq!(of(amax / 2689.0), 1, "{amax:e}");
+        }
+    }
+
+    /// What saturates is what comes back smaller than it was by more than rounding takes.
+    #[test]
+    fn counts_blocks_on_all_threads_and_in_each_type() {
+        fn check<T: Element>() {
+            let (rows, cols, global) = (96, 2048, 2f32.powi(-6)); // three pieces; up to 42
+            let mut values = vec![T::from_f32(1.5); rows * cols];
+            let clipped = [0, 15, 16, 65_535, 65_536, 65_552, 196_607];
+            for i in clipped {
+                values[i] = T::from_f32(-60.0);
+            }
+            values[700] = T::from_f32(42.0); // the largest
+            let found = Saturation::of(&values, global);
+            assert_eq!((found.blocks, found.saturated), (rows * cols / 16, 6));
+            assert_eq!((found.amax, found.largest), (60.0, 42.0));
+            let matrix = Nvfp4Matrix::quantize_with_global(&values, 1, rows, cols, global).unwrap();
+            let back = matrix.dequantize();
+            assert!(clipped.iter().all(|&i| back[i] == -42.0));
+            assert_eq!(back[700], 42.0);
+        }
+        check::<f32>();
+        check::<f16>();
+        check::<bf16>();
+    }
+}
