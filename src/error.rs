@@ -109,7 +109,7 @@ pub enum Error {
         cols: usize,
     },
 
-    /// A dimension is zero.
+    /// A dimension is zero that must not be: any but the rows of activations.
     #[error("{operand}: shape {batch} x {rows} x {cols} has a zero dimension")]
     ZeroDimension {
         /// Operand at fault.

@@ -14,18 +14,20 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
-    /// Checks that no dimension is zero, that K is a multiple of 16 and that sizes fit.
+    /// Checks that batch and K are not zero, that K is a multiple of 16 and that sizes fit. There may
+    /// be no rows: what a layer is given when there are no tokens.
     pub fn new(batch: usize, rows: usize, cols: usize) -> Result<Self> {
         let operand = Operand::Matrix;
-        if batch == 0 || rows == 0 || cols == 0 {
+        if batch == 0 || cols == 0 {
             return Err(Error::ZeroDimension { operand, batch, rows, cols });
         }
         if !cols.is_multiple_of(BLOCK) {
             return Err(Error::KNotMultiple { operand, k: cols, multiple: BLOCK });
         }
-        // The largest buffer made of a shape is one f32 an element.
+        // The largest buffer made of a shape is one f32 an element. Without rows, those of one row
+        // have to fit, so that no product of two dimensions can overflow.
         batch
-            .checked_mul(rows)
+            .checked_mul(rows.max(1))
             .and_then(|n| n.checked_mul(cols))
             .and_then(|n| n.checked_mul(4))
             .filter(|&bytes| isize::try_from(bytes).is_ok())
@@ -68,10 +70,12 @@ impl<'a> Nvfp4View<'a> {
     /// Takes `codes` \[batch, rows, cols/2\] (two codes a byte, the even k in the low nibble),
     /// `scales` \[batch, rows, cols/16\] row-major UE4M3, and one multiplier for the whole tensor.
     ///
+    /// A matrix may have no rows: activations of no tokens. Its buffers are empty then.
+    ///
     /// # Errors
-    /// Zero dimensions, `cols` no multiple of 16, sizes that overflow, lengths that disagree with the
-    /// shape, a scale byte that is NaN or has the sign bit set, a global scale that is not finite
-    /// and > 0.
+    /// `batch` or `cols` zero, `cols` no multiple of 16, sizes that overflow, lengths that disagree
+    /// with the shape, a scale byte that is NaN or has the sign bit set, a global scale that is not
+    /// finite and > 0.
     pub fn new(
         batch: usize,
         rows: usize,
@@ -96,6 +100,17 @@ impl<'a> Nvfp4View<'a> {
             });
         }
         Ok(Nvfp4View { shape, codes, scales, global_scale })
+    }
+
+    /// Refuses weights without rows. Activations may have none; a layer without outputs is a mistake.
+    pub(crate) fn check_rows(&self, operand: Operand) -> Result<()> {
+        let Shape { batch, rows, cols } = self.shape;
+        match operand {
+            Operand::B1 | Operand::B2 if rows == 0 => {
+                Err(Error::ZeroDimension { operand, batch, rows, cols })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Number of matrices, L.

@@ -7,7 +7,7 @@ use crate::gate::Gate;
 use crate::matrix::Nvfp4View;
 
 /// Size of a dual GEMM: for each of `batch` matrices, C is `m`×`n` and the dot products have length
-/// `k`.
+/// `k`. `m` may be 0, the others not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Problem {
     /// Rows of A and C (tokens).
@@ -61,9 +61,13 @@ impl<'a> DualGemm<'a> {
     /// Takes activations A (M×K), gate weights B1 and up weights B2 (each N×K), all with the same
     /// batch count. The gate is [`Gate::Silu`].
     ///
+    /// A may have no rows (a step without tokens): C is empty then. Weights without elements (N, K or
+    /// the batch count, which is theirs, too, is 0) are an error.
+    ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] when K, N or the batch counts disagree; [`Error::Alpha`] when a
-    /// product of global scales is not a normal f32; [`Error::SizeOverflow`] when C is too large.
+    /// [`Error::ShapeMismatch`] when K, N or the batch counts disagree; [`Error::ZeroDimension`] when
+    /// N is 0; [`Error::Alpha`] when a product of global scales is not a normal f32;
+    /// [`Error::SizeOverflow`] when C is too large.
     pub fn new(
         a: impl Into<Nvfp4View<'a>>,
         b1: impl Into<Nvfp4View<'a>>,
@@ -80,6 +84,7 @@ impl<'a> DualGemm<'a> {
             if actual != expected {
                 return Err(Error::ShapeMismatch { operand, other, expected, actual });
             }
+            b.check_rows(operand)?;
             let (global_a, global_b) = (a.global_scale(), b.global_scale());
             if !((f64::from(global_a) * f64::from(global_b)) as f32).is_normal() {
                 return Err(Error::Alpha { operand, global_a, global_b });

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 use std::fmt;
 use std::str::FromStr;
 
-use crate::error::Result;
+use crate::error::{Operand, Result};
 use crate::format::{BLOCK, ue4m3};
 use crate::matrix::{Nvfp4Matrix, Shape};
 use crate::problem::{DualGemm, Problem};
@@ -87,7 +87,7 @@ impl Operands {
     /// Makes operands; the same arguments give the same bytes on every machine.
     ///
     /// # Errors
-    /// The shape errors of [`crate::Nvfp4View::new`].
+    /// The shape errors of [`crate::Nvfp4View::new`] and [`DualGemm::new`].
     pub fn generate(problem: Problem, data: Data, seed: u64) -> Result<Self> {
         let Problem { m, n, k, batch } = problem;
         // For `full`, a product of two terms has standard deviation `sigma²`, with sigma² the mean
@@ -100,10 +100,15 @@ impl Operands {
             Data::Full => (share / sigma) as f32,
         };
         let root_k = (k as f64).sqrt();
+        let make = |operand: Operand, rows: usize, seed: u64, share: f64| {
+            matrix(batch, rows, k, data, seed, global(share))
+                .and_then(|matrix| matrix.view().check_rows(operand).map(|()| matrix))
+                .map_err(|e| e.with_operand(operand))
+        };
         Ok(Operands {
-            a: matrix(batch, m, k, data, stream(seed, 1), global(0.5))?,
-            b1: matrix(batch, n, k, data, stream(seed, 2), global(6.0 / root_k))?,
-            b2: matrix(batch, n, k, data, stream(seed, 3), global(4.0 / root_k))?,
+            a: make(Operand::A, m, stream(seed, 1), 0.5)?,
+            b1: make(Operand::B1, n, stream(seed, 2), 6.0 / root_k)?,
+            b2: make(Operand::B2, n, stream(seed, 3), 4.0 / root_k)?,
         })
     }
 

@@ -1,8 +1,10 @@
 //! Every error that the library's own input can lead to, made through the public API, and its text.
 
 use nvfp4_dual_gemm::format::{nibble, scale_layout::ScaleLayout};
+use nvfp4_dual_gemm::synth::{Data, Operands};
 use nvfp4_dual_gemm::{
-    Backend, CudaVersion, DualGemm, Error, Gate, Nvfp4Matrix, Nvfp4View, Operand, f16, reference,
+    Backend, CudaVersion, DualGemm, Error, Gate, Nvfp4Matrix, Nvfp4View, Operand, Problem, f16,
+    reference,
 };
 
 /// Name of the variant of an error: the start of its `Debug` text.
@@ -48,7 +50,10 @@ fn errors() -> Vec<Error> {
             .unwrap()
             .run_into(Backend::Auto, &mut [f16::ZERO; 5])
             .unwrap_err(),
-        Nvfp4View::new(1, 0, 16, &[], &[], 1.0).unwrap_err(),
+        Nvfp4View::new(0, 1, 16, &[], &[], 1.0).unwrap_err(),
+        Nvfp4View::new(1, 2, 0, &[], &[], 1.0).unwrap_err(),
+        DualGemm::new(&a, &matrix(1, 0, 32), &matrix(1, 0, 32)).unwrap_err(),
+        Operands::generate(Problem { m: 2, n: 0, k: 32, batch: 1 }, Data::Full, 1).unwrap_err(),
         Nvfp4View::new(1, 1, 24, &[], &[], 1.0).unwrap_err(),
         DualGemm::new(&a, &matrix(1, 3, 48), &b).unwrap_err(),
         DualGemm::new(&a, &b, &matrix(1, 4, 32)).unwrap_err(),

@@ -277,8 +277,10 @@ impl<'a> Projection<'a> {
             Error::ScaleByte { .. } => self.scales.fault(e.with_operand(operand)),
             _ => self.codes.fault(e.with_operand(operand)),
         };
+        let with_rows = |view: Nvfp4View<'a>| view.check_rows(operand).map(|()| view);
         if from == 0 && to == self.rows {
-            return matrix_of(&self.codes, &self.scales, self.global).map_err(named);
+            let view = matrix_of(&self.codes, &self.scales, self.global);
+            return view.and_then(with_rows).map_err(named);
         }
         let cols = match self.codes.dtype() {
             Dtype::F4 => self.codes.shape()[1],
@@ -288,6 +290,7 @@ impl<'a> Projection<'a> {
         let (codes, scales) = (cols / 2, cols / BLOCK);
         let codes = &self.codes.data()[from * codes..to * codes];
         let scales = &self.scales.data()[from * scales..to * scales];
-        Nvfp4View::new(1, to - from, cols, codes, scales, self.global).map_err(named)
+        let view = Nvfp4View::new(1, to - from, cols, codes, scales, self.global);
+        view.and_then(with_rows).map_err(named)
     }
 }

@@ -89,7 +89,9 @@ impl TensorFile {
             Dtype::BF16 => quantize::<bf16>(&tensor, shape),
             _ => quantize::<f32>(&tensor, shape),
         };
-        matrix.map_err(|e| place(e, &tensor, operand))
+        matrix
+            .and_then(|matrix| matrix.view().check_rows(operand).map(|()| matrix))
+            .map_err(|e| place(e, &tensor, operand))
     }
 
     /// The operand `name`, borrowed from the file; it has to be stored packed.
@@ -101,7 +103,9 @@ impl TensorFile {
         let scales = self.file.tensor(&format!("{name}.scales"))?;
         let global = self.file.get(&format!("{name}.global"));
         let global = global.map_or(Ok(1.0), |t| t.scalar())?;
-        matrix_of(&codes, &scales, global).map_err(|e| place(e, &codes, operand))
+        matrix_of(&codes, &scales, global)
+            .and_then(|view| view.check_rows(operand).map(|()| view))
+            .map_err(|e| place(e, &codes, operand))
     }
 
     /// Shape and elements of the tensor `name`, as `T`: exact to a wider type, to nearest even to a

@@ -3,7 +3,8 @@
 //!
 //! For row r and scale column c = k/16, with KT = ceil(SFK/4):
 //! `offset = ((r/128)·KT + c/4)·512 + (r%32)·16 + ((r/32)%4)·4 + c%4`.
-//! Rows are padded to 128 and scale columns to 4, padding is zero, batches follow each other.
+//! Rows are padded to 128 and scale columns to 4, padding is zero, batches follow each other. A matrix
+//! without rows has no tiles, and its layout no bytes.
 
 use rayon::prelude::*;
 
@@ -157,6 +158,9 @@ impl ScaleLayout {
     pub fn unswizzle_into(&self, swizzled: &[u8], row_major: &mut [u8]) -> Result<()> {
         self.check(Buffer::Scales, self.row_major_len(), row_major.len())?;
         self.check(Buffer::SwizzledScales, self.swizzled_len(), swizzled.len())?;
+        if row_major.is_empty() {
+            return Ok(()); // no rows, no tiles to cut into
+        }
         let (cols, path, row_tile_bytes) = (self.cols, Path::best(), self.row_tile_bytes());
         let matrix = (self.rows * cols, self.batch_stride());
         let row_tile = (TILE_ROWS * cols, row_tile_bytes);

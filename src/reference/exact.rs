@@ -63,7 +63,8 @@ pub fn exact_rows<T: Element>(gemm: &DualGemm<'_>, rows: &[(usize, usize)]) -> R
 fn exact_checked<T: Element>(gemm: &DualGemm<'_>, c: &mut [T]) {
     let Problem { m, n, .. } = gemm.problem();
     let all: Vec<usize> = (0..m).collect();
-    for (l, c) in c.chunks_exact_mut(m * n).enumerate() {
+    // With no rows there is nothing to cut: the least size keeps `chunks_exact_mut` from panicking.
+    for (l, c) in c.chunks_exact_mut((m * n).max(1)).enumerate() {
         c.copy_from_slice(&one_batch(gemm, l, &all));
     }
 }

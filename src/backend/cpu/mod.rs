@@ -24,7 +24,7 @@ use crate::element::Element;
 use crate::error::Result;
 use crate::problem::DualGemm;
 
-/// Computes C \[batch, M, N\] with the kernels of one instruction set.
+/// Computes C \[batch, M, N\] with the kernels of one instruction set; nothing where M is 0.
 ///
 /// Additional memory, whatever the size: 16 MiB of repacked activations, 32 MiB of accumulators (64 KiB a
 /// thread where that is more) and about 100 KiB a thread, in all below 64 MiB up to 150 threads.
@@ -35,6 +35,9 @@ use crate::problem::DualGemm;
 pub fn run<T: Element>(gemm: &DualGemm<'_>, isa: Isa, c: &mut [T]) -> Result<()> {
     isa.check()?;
     gemm.check_c(c.len())?;
+    if c.is_empty() {
+        return Ok(());
+    }
     match isa {
         #[cfg(target_arch = "x86_64")]
         Isa::Amx if gemm.problem().m >= kernels::amx::MIN_ROWS => {
