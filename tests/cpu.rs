@@ -152,6 +152,6 @@ fn the_negative_tail() {
             }
         }
         // The clamped SwiGLU has no large up projection.
-        assert!(tail >= 100 || gate == Gate::GPT_OSS, "{gate:?}: {tail}");
+        assert!(tail >= 40 || gate == Gate::GPT_OSS, "{gate:?}: {tail}");
     }
 }
