@@ -22,9 +22,8 @@ pub(crate) const VALUES: [f32; 128] = {
 /// The byte of the smallest subnormal, 2^-9.
 pub const MIN_SUBNORMAL: u8 = 1;
 
-/// Rounds to nearest, ties to even, saturating at 448. The byte is a valid scale factor for every value
-/// >= 0 and infinity; a value below 0, or −0, keeps its sign bit and NaN gives 0x7f or 0xff, bytes that
-/// [`is_valid`] refuses.
+/// Rounds to nearest, ties to even, saturating at 448. The byte of a value that is not negative is a valid scale
+/// factor. A negative value and −0 keep their sign bit, and NaN gives 0x7f or 0xff: bytes that [`is_valid`] refuses.
 pub fn encode(value: f32) -> u8 {
     F8E4M3::from_f32(value).to_bits()
 }
