@@ -20,7 +20,7 @@ fn main() -> Result<()> {
     println!("C[0, 0..4] = {:?}", &c[..4]);
 
     // The oracle sums in integers and rounds once.
-    let comparison = reference::compare(&c, &reference::exact(&gemm));
+    let comparison = reference::compare(&c, &reference::exact(&gemm)?);
     println!(
         "{} values: at most {} ULP from exact, {} of them more than 1",
         comparison.count, comparison.max_ulp, comparison.beyond_one_ulp

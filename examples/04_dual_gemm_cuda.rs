@@ -26,7 +26,7 @@ fn main() -> Result<()> {
     println!("kernel {}, grid {:?}", plan.kernel().name, plan.grid());
     plan.launch(&stream)?;
 
-    let comparison = reference::compare(&c.to_vec(&stream)?, &reference::exact(&operands.gemm()?));
+    let comparison = reference::compare(&c.to_vec(&stream)?, &reference::exact(&operands.gemm()?)?);
     println!(
         "{} values: at most {} ULP from exact, {} of them more than 1",
         comparison.count, comparison.max_ulp, comparison.beyond_one_ulp

@@ -120,7 +120,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         rank.interleave()?;
     }
 
-    let exact = reference::exact(&operands.gemm()?);
+    let exact = reference::exact(&operands.gemm()?)?;
     for (i, rank) in ranks.iter().enumerate() {
         let comparison = reference::compare(&rank.c.to_vec(&rank.stream)?, &exact);
         println!(

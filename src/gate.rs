@@ -13,11 +13,11 @@ pub enum Gate {
     /// SwiGLU as in gpt-oss: `g = min(x1, limit)`, `u = clamp(x2, -limit, limit)`,
     /// `(u + beta)·g·sigmoid(alpha·g)`.
     ClampedSwiglu {
-        /// Bound of both inputs, finite and > 0.
+        /// Bound of both inputs, > 0 and at most [`Gate::MAX_PARAMETER`].
         limit: f32,
-        /// Slope of the sigmoid, finite.
+        /// Slope of the sigmoid, of magnitude at most [`Gate::MAX_PARAMETER`].
         alpha: f32,
-        /// Offset of the up projection, finite.
+        /// Offset of the up projection, of magnitude at most [`Gate::MAX_PARAMETER`].
         beta: f32,
     },
     /// GEGLU: `gelu_tanh(x1)·x2` with
@@ -29,31 +29,38 @@ impl Gate {
     /// The parameters of gpt-oss: limit 7, alpha 1.702, beta 1.
     pub const GPT_OSS: Gate = Gate::ClampedSwiglu { limit: 7.0, alpha: 1.702, beta: 1.0 };
 
+    /// Largest magnitude of a parameter of the clamped SwiGLU. Backends compute in f32, where
+    /// `clamp(x2) + beta` or `alpha·log2(e)` of larger ones can overflow, and 0 times that be NaN.
+    pub const MAX_PARAMETER: f32 = 1e18;
+
     /// # Errors
     /// [`Error::GateParameter`] when a parameter is out of its range.
     pub fn validate(&self) -> Result<()> {
         let Gate::ClampedSwiglu { limit, alpha, beta } = *self else { return Ok(()) };
-        if !(limit.is_finite() && limit > 0.0) {
-            let requirement = "finite and > 0";
+        if !(limit > 0.0 && limit <= Self::MAX_PARAMETER) {
+            let requirement = "> 0 and at most 1e18";
             return Err(Error::GateParameter { parameter: "limit", value: limit, requirement });
         }
         for (parameter, value) in [("alpha", alpha), ("beta", beta)] {
-            if !value.is_finite() {
-                return Err(Error::GateParameter { parameter, value, requirement: "finite" });
+            if !value.is_finite() || value.abs() > Self::MAX_PARAMETER {
+                let requirement = "between -1e18 and 1e18";
+                return Err(Error::GateParameter { parameter, value, requirement });
             }
         }
         Ok(())
     }
 
-    /// The gate in f64, for the oracle. Parameters that [`Gate::validate`] refuses give a value that
-    /// means nothing, never a panic.
+    /// The gate in f64, for the oracle, of finite `x1` and `x2`; NaN gives NaN. Parameters that
+    /// [`Gate::validate`] refuses give a value that means nothing, never a panic.
     pub fn apply(&self, x1: f64, x2: f64) -> f64 {
         match *self {
             Gate::Silu => x1 / (1.0 + (-x1).exp()) * x2,
             Gate::ClampedSwiglu { limit, alpha, beta } => {
                 let limit = f64::from(limit);
-                let g = x1.min(limit);
-                let u = x2.min(limit).max(-limit); // `clamp` panics on a limit that is NaN or < 0
+                // `min` and `max` would hide a NaN, `clamp` panics on a limit that is NaN or < 0.
+                let g = if x1 > limit { limit } else { x1 };
+                let u = if x2 > limit { limit } else { x2 };
+                let u = if u < -limit { -limit } else { u };
                 (u + f64::from(beta)) * (g / (1.0 + (-f64::from(alpha) * g).exp()))
             }
             Gate::GeluTanh => {
@@ -82,5 +89,27 @@ mod tests {
         let bound = 7.0 / (1.0 + (-11.914f64).exp());
         assert!((Gate::GPT_OSS.apply(50.0, 90.0) - 8.0 * bound).abs() < 1e-6);
         assert!((Gate::GPT_OSS.apply(50.0, -90.0) + 6.0 * bound).abs() < 1e-6);
+    }
+
+    #[test]
+    fn nan_stays_nan() {
+        for gate in [Gate::Silu, Gate::GPT_OSS, Gate::GeluTanh] {
+            assert!(gate.apply(f64::NAN, 1.0).is_nan(), "{gate:?}");
+            assert!(gate.apply(1.0, f64::NAN).is_nan(), "{gate:?}");
+        }
+    }
+
+    #[test]
+    fn parameters_have_bounds() {
+        let valid =
+            |limit, alpha, beta| Gate::ClampedSwiglu { limit, alpha, beta }.validate().is_ok();
+        assert!(valid(7.0, 1.702, 1.0) && valid(1e18, -1e18, 1e18) && valid(1e-30, 0.0, -1e18));
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN, 1.1e18] {
+            assert!(
+                !valid(bad, 1.0, 1.0) && !valid(1.0, bad, 1.0) && !valid(1.0, 1.0, bad),
+                "{bad}"
+            );
+        }
+        assert!(!valid(0.0, 1.0, 1.0) && !valid(-7.0, 1.0, 1.0));
     }
 }

@@ -7,7 +7,9 @@
 mod element;
 mod error;
 mod gate;
+mod isa;
 mod matrix;
+mod memory;
 mod problem;
 
 pub mod backend;

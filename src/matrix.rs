@@ -4,6 +4,7 @@ use crate::element::Element;
 use crate::error::{Buffer, Error, Operand, Result};
 use crate::format::scale_layout::ScaleLayout;
 use crate::format::{BLOCK, quantize, ue4m3};
+use crate::memory;
 
 /// Shape of an operand: `batch` matrices of `rows`×`cols`, where `cols` is K.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -189,12 +190,15 @@ impl<'a> Nvfp4View<'a> {
     /// [`Nvfp4Matrix::from_swizzled`].
     ///
     /// # Errors
-    /// Those of [`Nvfp4View::scale_layout`].
+    /// Those of [`Nvfp4View::scale_layout`] and [`ScaleLayout::swizzle`].
     pub fn to_swizzled_scales(&self) -> Result<Vec<u8>> {
         self.scale_layout()?.swizzle(self.scales)
     }
 
     /// The values `e2m1 · scale · global` as f32, \[batch, rows, cols\].
+    ///
+    /// The vector is eight times as large as the codes; with no memory for it, the process aborts, as with
+    /// any `Vec`. [`Nvfp4View::dequantize_into`] allocates nothing.
     pub fn dequantize(&self) -> Vec<f32> {
         self.dequantize_as()
     }
@@ -247,7 +251,7 @@ impl Nvfp4Matrix {
     /// ([`crate::format::scale_layout`]); what stands in the padding does not matter.
     ///
     /// # Errors
-    /// Those of [`Nvfp4View::new`].
+    /// Those of [`Nvfp4View::new`], and [`Error::OutOfMemory`].
     pub fn from_swizzled(
         batch: usize,
         rows: usize,
@@ -263,7 +267,8 @@ impl Nvfp4Matrix {
     /// Two-level quantisation of `values` \[batch, rows, cols\]; see [`crate::format::quantize`].
     ///
     /// # Errors
-    /// The shape errors of [`Nvfp4View::new`], and [`Error::NonFinite`] for a NaN or an infinity.
+    /// The shape errors of [`Nvfp4View::new`], [`Error::NonFinite`] for a NaN or an infinity, and
+    /// [`Error::OutOfMemory`].
     pub fn quantize<T: Element>(
         values: &[T],
         batch: usize,
@@ -273,7 +278,7 @@ impl Nvfp4Matrix {
         let shape = Shape::new(batch, rows, cols)?;
         shape.check_length(Buffer::Values, 1, values.len(), Operand::Matrix)?;
         let global_scale = quantize::global_scale(values, rows, cols)?;
-        Ok(Self::quantize_checked(values, shape, global_scale))
+        Self::quantize_checked(values, shape, global_scale)
     }
 
     /// Quantises with a global scale that is already known (calibrated, or shared by tensors).
@@ -292,14 +297,14 @@ impl Nvfp4Matrix {
         shape.check_length(Buffer::Values, 1, values.len(), Operand::Matrix)?;
         check_global_scale(global_scale)?;
         quantize::global_scale(values, rows, cols)?; // only for its search for NaN and infinity
-        Ok(Self::quantize_checked(values, shape, global_scale))
+        Self::quantize_checked(values, shape, global_scale)
     }
 
-    fn quantize_checked<T: Element>(values: &[T], shape: Shape, global_scale: f32) -> Self {
-        let mut codes = vec![0; shape.elements() / 2];
-        let mut scales = vec![0; shape.elements() / BLOCK];
+    fn quantize_checked<T: Element>(values: &[T], shape: Shape, global_scale: f32) -> Result<Self> {
+        let mut codes = memory::filled(0, shape.elements() / 2, Operand::Matrix)?;
+        let mut scales = memory::filled(0, shape.elements() / BLOCK, Operand::Matrix)?;
         quantize::quantize_into(values, global_scale, &mut codes, &mut scales);
-        Nvfp4Matrix { shape, codes, scales, global_scale }
+        Ok(Nvfp4Matrix { shape, codes, scales, global_scale })
     }
 
     /// Borrows the matrix.

@@ -5,6 +5,7 @@ use crate::element::Element;
 use crate::error::{Buffer, Error, Operand, Result};
 use crate::gate::Gate;
 use crate::matrix::Nvfp4View;
+use crate::memory;
 
 /// Size of a dual GEMM: for each of `batch` matrices, C is `m`×`n` and the dot products have length
 /// `k`. `m` may be 0, the others not.
@@ -26,8 +27,8 @@ impl Problem {
         4.0 * self.batch as f64 * self.m as f64 * self.n as f64 * self.k as f64
     }
 
-    /// Bytes that have to be read and written at least once: packed operands with one scale byte per
-    /// 16 elements, and C with `c_size` bytes an element.
+    /// Bytes (not bits, not KiB) that have to be read and written at least once: packed operands with
+    /// one scale byte per 16 elements, and C with `c_size` bytes an element.
     pub fn bytes(&self, c_size: usize) -> f64 {
         let (m, n, k) = (self.m as f64, self.n as f64, self.k as f64);
         self.batch as f64 * ((m + 2.0 * n) * k * (0.5 + 1.0 / 16.0) + m * n * c_size as f64)
@@ -135,12 +136,14 @@ impl<'a> DualGemm<'a> {
         self.gate
     }
 
-    /// `global(A)·global(B1)`, exact in f64.
+    /// `global(A)·global(B1)`, exact in f64. The oracle multiplies its exact sums with this number;
+    /// the CPU and CUDA backends compute in f32 and round it to that first, which is a relative error of
+    /// up to 2^-24.
     pub fn alpha1(&self) -> f64 {
         f64::from(self.a.global_scale()) * f64::from(self.b1.global_scale())
     }
 
-    /// `global(A)·global(B2)`, exact in f64.
+    /// `global(A)·global(B2)`, exact in f64; as precise in backends as [`DualGemm::alpha1`].
     pub fn alpha2(&self) -> f64 {
         f64::from(self.a.global_scale()) * f64::from(self.b2.global_scale())
     }
@@ -150,13 +153,7 @@ impl<'a> DualGemm<'a> {
     /// # Errors
     /// [`Error::BackendUnavailable`], [`Error::OutOfMemory`], [`Error::Environment`].
     pub fn run<T: Element>(&self, backend: Backend) -> Result<Vec<T>> {
-        let len = self.problem.batch * self.problem.m * self.problem.n;
-        let mut c = Vec::new();
-        c.try_reserve_exact(len).map_err(|_| Error::OutOfMemory {
-            operand: Operand::C,
-            bytes: len * T::DTYPE.size(),
-        })?;
-        c.resize(len, T::default());
+        let mut c = memory::filled(T::default(), self.c_len(), Operand::C)?;
         self.run_into(backend, &mut c)?;
         Ok(c)
     }
@@ -170,9 +167,14 @@ impl<'a> DualGemm<'a> {
         backend::run(self, backend, c)
     }
 
+    /// Elements of C; `new` has made sure that they can be counted.
+    pub(crate) fn c_len(&self) -> usize {
+        self.problem.batch * self.problem.m * self.problem.n
+    }
+
     pub(crate) fn check_c(&self, actual: usize) -> Result<()> {
         let Problem { m, n, batch, .. } = self.problem;
-        let expected = batch * m * n;
+        let expected = self.c_len();
         if actual != expected {
             return Err(Error::Length {
                 operand: Operand::C,

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use crate::error::{Operand, Result};
 use crate::format::{BLOCK, ue4m3};
 use crate::matrix::{Nvfp4Matrix, Shape};
+use crate::memory;
 use crate::problem::{DualGemm, Problem};
 
 /// What the operands look like.
@@ -87,7 +88,8 @@ impl Operands {
     /// Makes operands; the same arguments give the same bytes on every machine.
     ///
     /// # Errors
-    /// The shape errors of [`crate::Nvfp4View::new`] and [`DualGemm::new`].
+    /// The shape errors of [`crate::Nvfp4View::new`] and [`DualGemm::new`], and
+    /// [`crate::Error::OutOfMemory`].
     pub fn generate(problem: Problem, data: Data, seed: u64) -> Result<Self> {
         let Problem { m, n, k, batch } = problem;
         // For `full`, a product of two terms has standard deviation `sigma²`, with sigma² the mean
@@ -135,8 +137,8 @@ fn matrix(
         Data::Full => u64::MAX,
     };
     let blocks = shape.elements() / BLOCK;
-    let mut codes = vec![0; blocks * BLOCK / 2];
-    let mut scales = vec![0; blocks];
+    let mut codes = memory::filled(0, blocks * BLOCK / 2, Operand::Matrix)?;
+    let mut scales = memory::filled(0, blocks, Operand::Matrix)?;
     codes.par_chunks_exact_mut(BLOCK / 2).zip(&mut scales).enumerate().for_each(
         |(i, (codes, scale))| {
             let i = i as u64;

@@ -88,16 +88,17 @@ fn generate_then_run_gives_what_the_oracle_gives() {
     ok(dir.path(), &run);
     let (shape, c) = read().values::<f16>("c").unwrap();
     assert_eq!(shape, [2, 7, 40]);
-    close(&c, &reference::exact(&operands.gemm().unwrap()));
+    close(&c, &reference::exact(&operands.gemm().unwrap()).unwrap());
 
     ok(dir.path(), &[&run[..], &["--out-dtype", "bf16", "--gate", "clamped:2,1.5,0.5"]].concat());
     let gate = Gate::ClampedSwiglu { limit: 2.0, alpha: 1.5, beta: 0.5 };
-    let exact = reference::exact::<bf16>(&operands.gemm().unwrap().with_gate(gate).unwrap());
+    let exact =
+        reference::exact::<bf16>(&operands.gemm().unwrap().with_gate(gate).unwrap()).unwrap();
     close(&read().values::<bf16>("c").unwrap().1, &exact);
 
     // The oracle as a backend writes the oracle's very bits.
     ok(dir.path(), &[&run[..], &["--out-dtype", "f32", "--backend", "exact"]].concat());
-    let exact = reference::exact::<f32>(&operands.gemm().unwrap());
+    let exact = reference::exact::<f32>(&operands.gemm().unwrap()).unwrap();
     assert_eq!(read().values::<f32>("c").unwrap().1, exact);
 }
 
@@ -154,7 +155,7 @@ fn mlp_keeps_the_two_global_scales_apart() {
             Some(global) => Nvfp4Matrix::quantize_with_global(&x, 1, m, k, global).unwrap(),
             None => Nvfp4Matrix::quantize(&x, 1, m, k).unwrap(),
         };
-        let exact: Vec<f16> = reference::exact(&DualGemm::new(&a, &gate, &up).unwrap());
+        let exact: Vec<f16> = reference::exact(&DualGemm::new(&a, &gate, &up).unwrap()).unwrap();
         close(&y, &exact);
     }
     let listing = json(dir.path(), &["mlp", "model.safetensors", "--list"]);
@@ -191,7 +192,7 @@ fn quantize_in_both_conventions_then_mlp() {
         let fused = Nvfp4Matrix::quantize(&weight, 1, 2 * n, k).unwrap();
         assert_eq!([layer.gate.codes(), layer.up.codes()].concat(), fused.codes(), "{convention}");
         let a = Nvfp4Matrix::quantize(&x, 1, m, k).unwrap();
-        close(&y, &reference::exact(&DualGemm::new(&a, layer.gate, layer.up).unwrap()));
+        close(&y, &reference::exact(&DualGemm::new(&a, layer.gate, layer.up).unwrap()).unwrap());
     }
 }
 

@@ -80,6 +80,10 @@ fn errors() -> Vec<Error> {
             .unwrap()
             .with_gate(Gate::ClampedSwiglu { limit: -7.0, alpha: 1.702, beta: 1.0 })
             .unwrap_err(),
+        DualGemm::new(&a, &b, &b)
+            .unwrap()
+            .with_gate(Gate::ClampedSwiglu { limit: 7.0, alpha: f32::MAX, beta: 1.0 })
+            .unwrap_err(),
         // With feature `cuda` it is the device that is missing; tests/cuda.rs has that.
         #[cfg(not(feature = "cuda"))]
         Backend::Cuda.resolve().unwrap_err(),

@@ -68,9 +68,9 @@ proptest! {
         for (i, &scale) in scales.iter().enumerate() {
             let (row, col) = (i / cols % rows, i % cols);
             let at = ScaleCoord { batch: i / cols / rows, row, col };
-            let offset = layout.offset(at);
+            let offset = layout.offset(at).unwrap();
             assert_eq!(swizzled[offset], scale);
-            assert_eq!(layout.coord(offset), at);
+            assert_eq!(layout.coord(offset), Some(at));
         }
         prop_assert_eq!(layout.unswizzle(&swizzled).unwrap(), scales);
     }
@@ -109,6 +109,24 @@ proptest! {
         let values = matrix.view().dequantize_as::<bf16>();
         again(Nvfp4Matrix::quantize_with_global(&values, 1, 1, cols, global));
     }
+}
+
+/// What neither format can hold.
+#[test]
+fn encoding_what_is_no_such_number() {
+    for nan in [f32::NAN, -f32::NAN, f32::from_bits(0x7f80_0001)] {
+        assert_eq!(e2m1::encode(nan), 7); // 6, as in CUDA
+        assert!(!ue4m3::is_valid(ue4m3::encode(nan)));
+        assert!(ue4m3::decode(ue4m3::encode(nan)).is_nan());
+    }
+    for negative in [-0.0f32, -1e-30, -1.0, -448.0, f32::NEG_INFINITY] {
+        let byte = ue4m3::encode(negative);
+        assert!(!ue4m3::is_valid(byte), "{negative} -> {byte:#04x}");
+        assert_eq!(byte & 0x7f, ue4m3::encode(-negative), "{negative}");
+    }
+    assert_eq!(ue4m3::encode(f32::INFINITY), 0x7e);
+    assert!(ue4m3::decode(0x7f).is_nan() && ue4m3::decode(0xff).is_nan());
+    assert_eq!(ue4m3::decode(0xb8), -1.0);
 }
 
 /// All codes with all scales, in every output type.
@@ -167,7 +185,7 @@ fn padding_may_hold_anything() {
     let layout = m.view().scale_layout().unwrap();
     let mut swizzled = m.view().to_swizzled_scales().unwrap();
     for (offset, byte) in swizzled.iter_mut().enumerate() {
-        let at = layout.coord(offset);
+        let at = layout.coord(offset).unwrap();
         if at.row >= 3 || at.col >= 3 {
             *byte = 0xff;
         }

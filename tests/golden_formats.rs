@@ -113,8 +113,8 @@ fn scale_layouts() {
             assert_eq!(layout.unswizzle(&want).unwrap(), row_major, "{batch} {rows} {cols}");
         }
         for (offset, &number) in want.iter().enumerate() {
-            let at = layout.coord(offset);
-            assert_eq!(layout.offset(at), offset);
+            let at = layout.coord(offset).unwrap();
+            assert_eq!(layout.offset(at), Some(offset));
             let inside = at.row < rows && at.col < cols;
             let place = (at.batch * rows + at.row) * cols + at.col + 1;
             assert_eq!(number as usize, if inside { place } else { 0 });

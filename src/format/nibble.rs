@@ -4,13 +4,14 @@ use rayon::prelude::*;
 
 use crate::error::{Buffer, Error, Operand, Result};
 use crate::format::simd::{self, PIECE, Path, THREAD_BYTES};
+use crate::memory;
 
 /// Packs one code a byte into two codes a byte.
 ///
 /// # Errors
-/// [`Error::Length`] for an odd count, [`Error::Code`] for a byte above 15.
+/// [`Error::Length`] for an odd count, [`Error::Code`] for a byte above 15, [`Error::OutOfMemory`].
 pub fn pack(codes: &[u8]) -> Result<Vec<u8>> {
-    let mut out = vec![0; codes.len() / 2];
+    let mut out = memory::filled(0, codes.len() / 2, Operand::Matrix)?;
     pack_into(codes, &mut out)?;
     Ok(out)
 }
@@ -38,7 +39,8 @@ pub fn pack_into(codes: &[u8], packed: &mut [u8]) -> Result<()> {
     }
 }
 
-/// Unpacks two codes a byte into one code a byte.
+/// Unpacks two codes a byte into one code a byte: a vector of twice the length, for which there has to
+/// be memory. [`unpack_into`] allocates nothing.
 pub fn unpack(packed: &[u8]) -> Vec<u8> {
     let mut codes = vec![0; packed.len() * 2];
     unpack_pieces(packed, &mut codes);

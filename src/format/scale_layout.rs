@@ -12,6 +12,7 @@ use crate::error::{Buffer, Error, Operand, Result};
 use crate::format::BLOCK;
 use crate::format::simd::{self, Path, THREAD_BYTES};
 use crate::matrix::Shape;
+use crate::memory;
 
 /// Rows of one tile.
 pub const TILE_ROWS: usize = 128;
@@ -45,9 +46,11 @@ impl ScaleLayout {
     pub fn new(batch: usize, rows: usize, k: usize) -> Result<Self> {
         Shape::new(batch, rows, k)?;
         let layout = ScaleLayout { batch, rows, cols: k / BLOCK };
+        // As in `Shape::new`, at least what one row needs: `row_tile_bytes` must not overflow either.
         layout
-            .row_tiles()
-            .checked_mul(layout.col_tiles() * TILE_BYTES)
+            .col_tiles()
+            .checked_mul(TILE_BYTES)
+            .and_then(|row_tile| row_tile.checked_mul(layout.row_tiles().max(1)))
             .and_then(|bytes| bytes.checked_mul(batch))
             .filter(|&bytes| isize::try_from(bytes).is_ok())
             .ok_or(Error::SizeOverflow { operand: Operand::Matrix, batch, rows, cols: k })?;
@@ -82,33 +85,44 @@ impl ScaleLayout {
         self.batch * self.rows * self.cols
     }
 
-    /// Byte offset of a scale factor.
-    pub fn offset(&self, at: ScaleCoord) -> usize {
+    /// Byte offset of a scale factor, below [`ScaleLayout::swizzled_len`]; `None` for a place outside of
+    /// the layout with its padding.
+    pub fn offset(&self, at: ScaleCoord) -> Option<usize> {
         let ScaleCoord { batch, row: r, col: c } = at;
-        batch * self.batch_stride()
-            + ((r / 128) * self.col_tiles() + c / 4) * TILE_BYTES
-            + (r % 32) * 16
-            + (r / 32 % 4) * 4
-            + c % 4
+        let (row_tile, col_tile) = (r / TILE_ROWS, c / TILE_COLS);
+        let inside =
+            batch < self.batch && row_tile < self.row_tiles() && col_tile < self.col_tiles();
+        inside.then(|| {
+            batch * self.batch_stride()
+                + (row_tile * self.col_tiles() + col_tile) * TILE_BYTES
+                + (r % 32) * 16
+                + (r / 32 % 4) * 4
+                + c % 4
+        })
     }
 
-    /// Inverse of [`ScaleLayout::offset`]; gives coordinates in the padding, too.
-    pub fn coord(&self, offset: usize) -> ScaleCoord {
+    /// Inverse of [`ScaleLayout::offset`]; gives coordinates in the padding, too. `None` from
+    /// [`ScaleLayout::swizzled_len`] on.
+    pub fn coord(&self, offset: usize) -> Option<ScaleCoord> {
+        if offset >= self.swizzled_len() {
+            return None;
+        }
         let (batch, within) = (offset / self.batch_stride(), offset % self.batch_stride());
         let (tile, o) = (within / TILE_BYTES, within % TILE_BYTES);
-        ScaleCoord {
+        Some(ScaleCoord {
             batch,
-            row: (tile / self.col_tiles()) * 128 + (o % 16) / 4 * 32 + o / 16,
-            col: (tile % self.col_tiles()) * 4 + o % 4,
-        }
+            row: (tile / self.col_tiles()) * TILE_ROWS + (o % 16) / 4 * 32 + o / 16,
+            col: (tile % self.col_tiles()) * TILE_COLS + o % 4,
+        })
     }
 
     /// Row-major scale factors \[batch, rows, k/16\] to the 128x4 layout, padding zero.
     ///
     /// # Errors
-    /// [`Error::Length`].
+    /// [`Error::Length`], [`Error::OutOfMemory`].
     pub fn swizzle(&self, row_major: &[u8]) -> Result<Vec<u8>> {
-        let mut out = vec![0; self.swizzled_len()];
+        self.check(Buffer::Scales, self.row_major_len(), row_major.len())?;
+        let mut out = memory::filled(0, self.swizzled_len(), Operand::Matrix)?;
         self.swizzle_into(row_major, &mut out)?;
         Ok(out)
     }
@@ -144,9 +158,10 @@ impl ScaleLayout {
     /// The 128x4 layout back to row-major; padding is dropped.
     ///
     /// # Errors
-    /// [`Error::Length`].
+    /// [`Error::Length`], [`Error::OutOfMemory`].
     pub fn unswizzle(&self, swizzled: &[u8]) -> Result<Vec<u8>> {
-        let mut out = vec![0; self.row_major_len()];
+        self.check(Buffer::SwizzledScales, self.swizzled_len(), swizzled.len())?;
+        let mut out = memory::filled(0, self.row_major_len(), Operand::Matrix)?;
         self.unswizzle_into(swizzled, &mut out)?;
         Ok(out)
     }
@@ -201,5 +216,67 @@ impl ScaleLayout {
             rows: self.rows,
             cols: self.cols * BLOCK,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sizes in 128 bits are sizes in 64, or the shape is refused. Without overflow checks, too, a layout that
+    /// wrapped would show here.
+    #[test]
+    fn no_size_wraps() {
+        let edges = [0usize, 1, 2, 3, 127, 128, 129, 1 << 20, 1 << 31, 1 << 32, 1 << 55, 1 << 57];
+        let huge = [(1 << 59) + 16, (1 << 61) - 16, 1 << 61, isize::MAX as usize, usize::MAX];
+        let all = || edges.into_iter().chain(huge);
+        let mut accepted = 0;
+        for (batch, rows) in all().flat_map(|l| all().map(move |m| (l, m))) {
+            for k in all().map(|k| k / 16 * 16).chain(all()).chain([16, 48, 64]) {
+                let wide = |n: usize| n as u128;
+                let tiles = wide(rows).div_ceil(128) * wide(k / BLOCK).div_ceil(4);
+                let len = wide(batch).checked_mul(tiles * 512);
+                let what = format!("{batch} x {rows} x {k}");
+                let Ok(layout) = ScaleLayout::new(batch, rows, k) else { continue };
+                assert_eq!(Some(wide(layout.swizzled_len())), len, "{what}");
+                assert!(isize::try_from(layout.swizzled_len()).is_ok(), "{what}");
+                let row_major = wide(batch) * wide(rows) * wide(k / BLOCK);
+                assert_eq!(wide(layout.row_major_len()), row_major, "{what}");
+                accepted += 1;
+
+                let end = layout.swizzled_len();
+                for outside in [end, usize::MAX] {
+                    assert_eq!(layout.coord(outside), None, "{what}");
+                }
+                let first = ScaleCoord { batch: 0, row: 0, col: 0 };
+                assert_eq!(layout.offset(first), (rows > 0).then_some(0), "{what}");
+                for at in [
+                    ScaleCoord { batch, ..first },
+                    ScaleCoord { batch: usize::MAX, ..first },
+                    ScaleCoord { row: rows.next_multiple_of(128), ..first },
+                    ScaleCoord { row: usize::MAX, ..first },
+                    ScaleCoord { col: (k / BLOCK).next_multiple_of(4), ..first },
+                    ScaleCoord { col: usize::MAX, ..first },
+                ] {
+                    assert_eq!(layout.offset(at), None, "{what} {at:?}");
+                }
+                if let Some(last) = end.checked_sub(1) {
+                    let at = layout.coord(last).unwrap();
+                    assert_eq!(at.batch, batch - 1, "{what}");
+                    assert!(at.row >= rows - 1 && at.col >= k / BLOCK - 1, "{what}");
+                    assert_eq!(layout.offset(at), Some(last), "{what}");
+                }
+            }
+        }
+        assert!(accepted > 500, "{accepted}");
+    }
+
+    #[test]
+    fn lengths_are_checked_first() {
+        let layout = ScaleLayout::new(1, 1 << 40, 1 << 14).unwrap();
+        for wrong in [&[][..], &[0; 512]] {
+            assert!(matches!(layout.swizzle(wrong), Err(Error::Length { .. })));
+            assert!(matches!(layout.unswizzle(wrong), Err(Error::Length { .. })));
+        }
     }
 }

@@ -22,12 +22,13 @@ pub(crate) const VALUES: [f32; 128] = {
 /// The byte of the smallest subnormal, 2^-9.
 pub const MIN_SUBNORMAL: u8 = 1;
 
-/// Rounds a value >= 0 to nearest, ties to even, saturating. The value must not be NaN.
+/// Rounds to nearest, ties to even, saturating at 448. The byte of a value that is not negative is a valid scale
+/// factor. A negative value and −0 keep their sign bit, and NaN gives 0x7f or 0xff: bytes that [`is_valid`] refuses.
 pub fn encode(value: f32) -> u8 {
     F8E4M3::from_f32(value).to_bits()
 }
 
-/// The value of a valid byte.
+/// The value of a byte: that of E4M3FN, also for the bytes that [`is_valid`] refuses.
 pub fn decode(byte: u8) -> f32 {
     F8E4M3::from_bits(byte).to_f32()
 }
@@ -52,7 +53,8 @@ pub fn find_invalid(bytes: &[u8]) -> Option<usize> {
     bytes.par_chunks(THREAD_BYTES).enumerate().find_map_first(find)
 }
 
-/// The value times 2^9, an integer up to 229376.
+/// The value of a valid byte times 2^9, an integer up to 229376. Other bytes give a number that means
+/// nothing.
 pub const fn times_512(byte: u8) -> i64 {
     let exponent = byte >> 3;
     let mantissa = (byte & 7) as i64;

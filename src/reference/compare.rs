@@ -100,8 +100,8 @@ impl Comparison {
 /// Distances are [`ulp_distance`] in the type of the values, except for f32: backends sum in f32, so
 /// that its last place says nothing of them, and both sides are rounded to f16 first. Beyond 65504
 /// both become infinite and only the tolerance tells them apart. Differences and the tolerance are
-/// those of the values as they are. For bf16, whose range is that of f32, values below 2^-110 count as 0: the tail of a
-/// gate is there where `1 / (1 + exp(x))` underflows in f32.
+/// those of the values as they are. For bf16, whose range is that of f32, values of magnitude up to 2^-126, the least
+/// normal one, count as 0 where that makes a distance smaller: a GPU may flush what is below.
 /// Slices of different length are compared over the shorter, and the rest counts as outside.
 pub fn compare<T: Element>(actual: &[T], exact: &[T]) -> Comparison {
     let tolerance = Tolerance::of(exact);
@@ -118,7 +118,7 @@ pub fn compare<T: Element>(actual: &[T], exact: &[T]) -> Comparison {
     for (i, (&x, &y)) in actual.iter().zip(exact).enumerate() {
         let ulp = match T::DTYPE {
             DType::F32 => ulp_distance(f16::from_f32(x.to_f32()), f16::from_f32(y.to_f32())),
-            DType::Bf16 => ulp_distance(flush(x), flush(y)),
+            DType::Bf16 => ulp_distance(x, y).min(ulp_distance(flush(x), flush(y))),
             DType::F16 => ulp_distance(x, y),
         };
         let neighbours = ulp_distance(x, y) <= 1;
@@ -140,9 +140,10 @@ pub fn compare<T: Element>(actual: &[T], exact: &[T]) -> Comparison {
     result
 }
 
-/// 0 in place of what arithmetic in f32 cannot be held to.
+/// 0 in place of what is not above the least normal f32, which arithmetic without subnormal numbers cannot be held
+/// to: a value that rounds up to it may have been below.
 fn flush<T: Element>(value: T) -> T {
-    if value.to_f32().abs() < 2f32.powi(-110) { T::default() } else { value }
+    if value.to_f32().abs() <= f32::MIN_POSITIVE { T::default() } else { value }
 }
 
 #[cfg(test)]
@@ -172,9 +173,16 @@ mod tests {
     #[test]
     fn what_underflows_in_f32_is_0_for_bf16() {
         let of = |x: f32, y: f32| compare(&[bf16::from_f32(x)], &[bf16::from_f32(y)]).max_ulp;
-        assert_eq!(of(-0.0, 1e-36), 0);
+        let least = f32::MIN_POSITIVE;
+        assert_eq!(of(-0.0, least), 0);
         assert_eq!(of(0.0, f32::from_bits(1 << 16)), 0);
-        assert!(of(0.0, 1e-30) > 1000);
+        assert_eq!(of(-least, least / 2.0), 0);
+        // The next number is one step from the least normal one, and 129 from 0.
+        let next = least * (1.0 + 2f32.powi(-7));
+        assert_eq!(of(least, next), 1);
+        assert_eq!(of(0.0, next), 129);
+        assert_eq!(of(least, 2.0 * least), 128);
+        assert!(of(0.0, 1e-36) > 700);
         assert_eq!(of(f32::NAN, 0.0), u64::MAX);
     }
 

@@ -12,6 +12,7 @@ use crate::element::Element;
 use crate::error::{Error, Operand, Result};
 use crate::format::{BLOCK, e2m1, ue4m3};
 use crate::matrix::Nvfp4View;
+use crate::memory;
 use crate::problem::{DualGemm, Problem};
 
 /// Blocks whose exact sum fits an i64 with room to spare: 2^19 terms.
@@ -20,92 +21,110 @@ const BLOCKS_PER_I64: usize = (1 << 19) / BLOCK;
 /// Rows of the weights that are held as integers at a time.
 const WEIGHT_ROWS: usize = 8;
 
+/// Bytes of the rows of A that are held as integers at a time, and how many rows at most.
+const A_BYTES: usize = 64 << 20;
+const A_ROWS: usize = 256;
+
 /// C \[batch, M, N\], exact up to one rounding.
-pub fn exact<T: Element>(gemm: &DualGemm<'_>) -> Vec<T> {
-    let Problem { m, n, batch, .. } = gemm.problem();
-    let mut c = vec![T::default(); batch * m * n];
-    exact_checked(gemm, &mut c);
-    c
+///
+/// # Errors
+/// [`Error::OutOfMemory`]: C can be far larger than the operands.
+pub fn exact<T: Element>(gemm: &DualGemm<'_>) -> Result<Vec<T>> {
+    let mut c = memory::filled(T::default(), gemm.c_len(), Operand::C)?;
+    exact_into(gemm, &mut c)?;
+    Ok(c)
 }
 
 /// [`exact()`] into a buffer.
 ///
 /// # Errors
-/// [`Error::Length`].
+/// [`Error::Length`], [`Error::OutOfMemory`].
 pub fn exact_into<T: Element>(gemm: &DualGemm<'_>, c: &mut [T]) -> Result<()> {
     gemm.check_c(c.len())?;
-    exact_checked(gemm, c);
+    let Problem { m, n, k, .. } = gemm.problem();
+    let at_once = rows_at_once(k);
+    // With no rows there is nothing to cut: the least size keeps `chunks_exact_mut` from panicking.
+    for (l, c) in c.chunks_exact_mut((m * n).max(1)).enumerate() {
+        for (i, c) in c.chunks_mut(at_once * n).enumerate() {
+            let first = i * at_once;
+            rows_of_batch(gemm, l, (first..first + c.len() / n).collect(), c)?;
+        }
+    }
     Ok(())
 }
 
-/// Some rows of C, each named by (batch, row): \[rows.len(), N\]. The cost is that of these rows alone.
+/// Some rows of C, each named by (batch, row): \[rows.len(), N\]. The cost is that of these rows alone;
+/// rows of one batch should stand together.
 ///
 /// # Errors
-/// [`Error::RowOutOfRange`].
+/// [`Error::RowOutOfRange`], [`Error::SizeOverflow`], [`Error::OutOfMemory`].
 pub fn exact_rows<T: Element>(gemm: &DualGemm<'_>, rows: &[(usize, usize)]) -> Result<Vec<T>> {
-    let Problem { m, n, batch, .. } = gemm.problem();
+    let Problem { m, n, k, batch } = gemm.problem();
+    let operand = Operand::C;
     if let Some(&(l, row)) = rows.iter().find(|&&(l, row)| l >= batch || row >= m) {
-        let operand = Operand::C;
         return Err(Error::RowOutOfRange { operand, batch: l, row, batches: batch, rows: m });
     }
-    let mut c = vec![T::default(); rows.len() * n];
-    for l in 0..batch {
-        let at: Vec<usize> = (0..rows.len()).filter(|&i| rows[i].0 == l).collect();
-        let wanted: Vec<usize> = at.iter().map(|&i| rows[i].1).collect();
-        let part = one_batch::<T>(gemm, l, &wanted);
-        for (&i, row) in at.iter().zip(part.chunks_exact(n)) {
-            c[i * n..][..n].copy_from_slice(row);
+    let overflow = Error::SizeOverflow { operand, batch: 1, rows: rows.len(), cols: n };
+    let mut c = memory::filled(T::default(), rows.len().checked_mul(n).ok_or(overflow)?, operand)?;
+    let mut rest = &mut c[..];
+    for of_batch in rows.chunk_by(|a, b| a.0 == b.0) {
+        for rows in of_batch.chunks(rows_at_once(k)) {
+            let (c, after) = rest.split_at_mut(rows.len() * n);
+            rows_of_batch(gemm, rows[0].0, rows.iter().map(|&(_, row)| row).collect(), c)?;
+            rest = after;
         }
     }
     Ok(c)
 }
 
-fn exact_checked<T: Element>(gemm: &DualGemm<'_>, c: &mut [T]) {
-    let Problem { m, n, .. } = gemm.problem();
-    let all: Vec<usize> = (0..m).collect();
-    // With no rows there is nothing to cut: the least size keeps `chunks_exact_mut` from panicking.
-    for (l, c) in c.chunks_exact_mut((m * n).max(1)).enumerate() {
-        c.copy_from_slice(&one_batch(gemm, l, &all));
-    }
+/// Rows of A that are worked on together.
+fn rows_at_once(k: usize) -> usize {
+    let row_bytes = k / BLOCK * size_of::<([i16; BLOCK], i64)>();
+    (A_BYTES / row_bytes).clamp(1, A_ROWS)
 }
 
-/// Rows of C of batch `l`: \[rows.len(), N\].
-fn one_batch<T: Element>(gemm: &DualGemm<'_>, l: usize, rows: &[usize]) -> Vec<T> {
+/// Some rows of C of batch `l`: \[rows.len(), N\], neither of which is 0.
+fn rows_of_batch<T: Element>(
+    gemm: &DualGemm<'_>,
+    l: usize,
+    rows: Vec<usize>,
+    c: &mut [T],
+) -> Result<()> {
     let n = gemm.problem().n;
     let (a, b1, b2) = (gemm.a().slice(l), gemm.b1().slice(l), gemm.b2().slice(l));
-    let a: Vec<IntegerRow> = rows.par_iter().map(|&r| IntegerRow::new(&a, r)).collect();
+    let a = rows
+        .par_iter()
+        .map(|&r| IntegerRow::new(&a, r, Operand::A))
+        .collect::<Result<Vec<IntegerRow>>>()?;
     let (alpha1, alpha2) = (gemm.alpha1(), gemm.alpha2());
     let (unit, gate) = (2f64.powi(-20), gemm.gate());
 
     // Strips of columns in parallel; each strip holds its weights as integers and sweeps all rows.
-    let strips: Vec<Vec<T>> = (0..n)
-        .collect::<Vec<_>>()
-        .par_chunks(WEIGHT_ROWS)
-        .map(|columns| {
-            let of = |b: &Nvfp4View<'_>| -> Vec<IntegerRow> {
-                columns.iter().map(|&j| IntegerRow::new(b, j)).collect()
-            };
-            let (b1, b2) = (of(&b1), of(&b2));
-            let mut strip = Vec::with_capacity(rows.len() * columns.len());
-            for a in &a {
-                for (b1, b2) in b1.iter().zip(&b2) {
-                    let x1 = a.dot(b1) as f64 * unit * alpha1;
-                    let x2 = a.dot(b2) as f64 * unit * alpha2;
-                    strip.push(T::from_f64(gate.apply(x1, x2)));
-                }
+    let mut strips = memory::filled(T::default(), c.len(), Operand::C)?;
+    let strip_len = rows.len() * WEIGHT_ROWS;
+    strips.par_chunks_mut(strip_len).enumerate().try_for_each(|(s, strip)| -> Result<()> {
+        let columns = s * WEIGHT_ROWS..n.min((s + 1) * WEIGHT_ROWS);
+        let integers = |b: &Nvfp4View<'_>, operand| {
+            columns.clone().map(|j| IntegerRow::new(b, j, operand)).collect::<Result<Vec<_>>>()
+        };
+        let (b1, b2) = (integers(&b1, Operand::B1)?, integers(&b2, Operand::B2)?);
+        for (a, values) in a.iter().zip(strip.chunks_exact_mut(columns.len())) {
+            for (value, (b1, b2)) in values.iter_mut().zip(b1.iter().zip(&b2)) {
+                let x1 = a.dot(b1) as f64 * unit * alpha1;
+                let x2 = a.dot(b2) as f64 * unit * alpha2;
+                *value = T::from_f64(gate.apply(x1, x2));
             }
-            strip
-        })
-        .collect();
+        }
+        Ok(())
+    })?;
 
-    let mut c = vec![T::default(); rows.len() * n];
-    for (s, strip) in strips.iter().enumerate() {
-        let width = strip.len() / rows.len().max(1);
-        for (i, values) in strip.chunks_exact(width.max(1)).enumerate() {
-            c[i * n + s * WEIGHT_ROWS..][..width].copy_from_slice(values);
+    for (s, strip) in strips.chunks(strip_len).enumerate() {
+        let width = strip.len() / rows.len();
+        for (row, values) in c.chunks_exact_mut(n).zip(strip.chunks_exact(width)) {
+            row[s * WEIGHT_ROWS..][..width].copy_from_slice(values);
         }
     }
-    c
+    Ok(())
 }
 
 /// One row as integers: doubled codes, and scale factors times 2^9.
@@ -115,21 +134,20 @@ struct IntegerRow {
 }
 
 impl IntegerRow {
-    fn new(view: &Nvfp4View<'_>, row: usize) -> Self {
-        let codes = view
-            .row_codes(row)
-            .chunks_exact(BLOCK / 2)
-            .map(|bytes| {
-                let mut block = [0; BLOCK];
-                for (pair, byte) in block.chunks_exact_mut(2).zip(bytes) {
-                    pair[0] = i16::from(e2m1::DOUBLED[usize::from(byte & 15)]);
-                    pair[1] = i16::from(e2m1::DOUBLED[usize::from(byte >> 4)]);
-                }
-                block
-            })
-            .collect();
-        let scales = view.row_scales(row).iter().map(|&b| ue4m3::times_512(b)).collect();
-        IntegerRow { codes, scales }
+    fn new(view: &Nvfp4View<'_>, row: usize, operand: Operand) -> Result<Self> {
+        let (bytes, scale_bytes) = (view.row_codes(row), view.row_scales(row));
+        let mut codes = memory::filled([0; BLOCK], scale_bytes.len(), operand)?;
+        for (block, bytes) in codes.iter_mut().zip(bytes.chunks_exact(BLOCK / 2)) {
+            for (pair, byte) in block.chunks_exact_mut(2).zip(bytes) {
+                pair[0] = i16::from(e2m1::DOUBLED[usize::from(byte & 15)]);
+                pair[1] = i16::from(e2m1::DOUBLED[usize::from(byte >> 4)]);
+            }
+        }
+        let mut scales = memory::filled(0, scale_bytes.len(), operand)?;
+        for (scale, &byte) in scales.iter_mut().zip(scale_bytes) {
+            *scale = ue4m3::times_512(byte);
+        }
+        Ok(IntegerRow { codes, scales })
     }
 
     /// The dot product of two rows in units of 2^-20.

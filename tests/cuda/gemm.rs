@@ -95,7 +95,8 @@ impl Case {
             guards.into_iter().all(|value| value.to_f32().is_nan()),
             "{name} {shape:?}: outside of C"
         );
-        let exact = reference::exact::<T>(&operands.gemm().unwrap().with_gate(gate).unwrap());
+        let exact =
+            reference::exact::<T>(&operands.gemm().unwrap().with_gate(gate).unwrap()).unwrap();
         let comparison = reference::compare(&all[64..64 + len], &exact);
         assert!(
             comparison.passes(),
@@ -223,7 +224,8 @@ fn alphas_of_any_value_agree_with_the_oracle() {
     };
     let (b1, b2) = (scaled(&operands.b1, alpha1), scaled(&operands.b2, alpha2));
     let exact =
-        reference::exact::<f16>(&nvfp4_dual_gemm::DualGemm::new(&operands.a, &b1, &b2).unwrap());
+        reference::exact::<f16>(&nvfp4_dual_gemm::DualGemm::new(&operands.a, &b1, &b2).unwrap())
+            .unwrap();
     for format in formats(&device) {
         let weights = Weights::prepare(&operands.b1, &operands.b2, format, &stream).unwrap();
         let c = DeviceBuffer::<f16>::alloc(33 * 200, &device).unwrap();

@@ -44,7 +44,7 @@ impl Layer {
             a: DeviceMatrix::upload(&operands.a, stream).unwrap(),
             weights: Weights::prepare(&operands.b1, &operands.b2, format, stream).unwrap(),
             c: DeviceBuffer::alloc(shape.m * shape.n, stream.device()).unwrap(),
-            exact: reference::exact(&operands.gemm().unwrap()),
+            exact: reference::exact(&operands.gemm().unwrap()).unwrap(),
         }
     }
 

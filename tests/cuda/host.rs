@@ -74,7 +74,7 @@ fn without_a_device_there_is_an_error_and_no_panic() {
     let short = cuda::run(&gemm, None, &mut c[..5]).unwrap_err();
     assert!(matches!(short, Error::Length { expected: 6, actual: 5, .. }), "{short}");
     gemm.run_into(Backend::Auto, &mut c).unwrap();
-    assert!(reference::compare(&c, &reference::exact(&gemm)).passes());
+    assert!(reference::compare(&c, &reference::exact(&gemm).unwrap()).passes());
 }
 
 fn versions_are_those_of_the_build() {

@@ -356,7 +356,7 @@ fn a_graph_quantises_and_multiplies() {
             let narrow =
                 |values: Vec<f32>| values.into_iter().map(f16::from_f32).collect::<Vec<_>>();
             let (actual, exact) =
-                (narrow(c.to_vec(&stream).unwrap()), reference::exact::<f16>(&gemm));
+                (narrow(c.to_vec(&stream).unwrap()), reference::exact::<f16>(&gemm).unwrap());
             let comparison = reference::compare(&actual, &exact);
             assert!(comparison.passes(), "{known:?}: {comparison:?}");
         }

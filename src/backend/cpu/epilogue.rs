@@ -38,18 +38,22 @@ impl Epilogue {
         match self.gate {
             Gate::Silu => each(sums, c, convert, |x1, x2| {
                 let x1 = finite(x1 * alpha1);
-                product(x1 * sigmoid(x1), x2 * alpha2)
+                let sigmoid = sigmoid(x1);
+                product(x1 * sigmoid.value, sigmoid.up(x2 * alpha2)) * sigmoid.scale()
             }),
             Gate::ClampedSwiglu { limit, alpha, beta } => each(sums, c, convert, |x1, x2| {
-                let g = finite(x1 * alpha1).min(limit);
+                let g = finite(x1 * alpha1);
+                let g = if g > limit { limit } else { g }; // `min` would hide a NaN
                 let u = (x2 * alpha2).clamp(-limit, limit);
-                (u + beta) * (g * sigmoid(alpha * g))
+                let sigmoid = sigmoid(alpha * g);
+                g * sigmoid.value * sigmoid.up(u + beta) * sigmoid.scale()
             }),
             Gate::GeluTanh => each(sums, c, convert, |x1, x2| {
                 // 1 + tanh(y) = 2·sigmoid(2y); 2·sqrt(2/pi) = 1.5957691…
                 let x1 = finite(x1 * alpha1);
                 let y = 1.595_769 * (x1 + 0.044_715 * x1 * x1 * x1);
-                product(x1 * sigmoid(y), x2 * alpha2)
+                let sigmoid = sigmoid(y);
+                product(x1 * sigmoid.value, sigmoid.up(x2 * alpha2)) * sigmoid.scale()
             }),
         }
     }
@@ -96,20 +100,55 @@ fn product(gate: f32, up: f32) -> f32 {
     if gate == 0.0 { gate } else { gate * up }
 }
 
-#[inline(always)]
-fn sigmoid(x: f32) -> f32 {
-    1.0 / (1.0 + exp(-x))
+/// A sigmoid as `value`, or as `value·2^-TAIL` where it is `far` down its tail: there it is too small for an
+/// f32 long before its product with a large up projection is. 2^-262 and what is below are no loss: not
+/// even the largest f32 makes a normal number of it.
+#[derive(Debug, Clone, Copy)]
+struct Sigmoid {
+    value: f32,
+    far: bool,
 }
 
-/// e^x within 2 ULP; infinity from 128·ln 2 on and 0 below the normal numbers.
+/// The power of two that is taken out of a sigmoid far down its tail; an even number.
+const TAIL: i32 = 136;
+
+/// Half of it. Taken in two halves, it neither makes the up projection too small nor the product too
+/// large: the gate is below 2^20 there, and an up projection that becomes subnormal belongs to a C
+/// below 2^-174.
+const HALF_TAIL: f32 = 1.0 / (1u128 << (TAIL / 2)) as f32;
+
+impl Sigmoid {
+    /// What the up projection is multiplied with, and the product again.
+    #[inline(always)]
+    fn scale(self) -> f32 {
+        if self.far { HALF_TAIL } else { 1.0 }
+    }
+
+    /// The up projection, scaled. Far down the tail one that has overflowed counts as the largest number,
+    /// and does not open the gate.
+    #[inline(always)]
+    fn up(self, up: f32) -> f32 {
+        if self.far { finite(up) * HALF_TAIL } else { up }
+    }
+}
+
 #[inline(always)]
-fn exp(x: f32) -> f32 {
+fn sigmoid(x: f32) -> Sigmoid {
+    let (exp, far) = exp(-x);
+    let one = if far { 0.0 } else { 1.0 };
+    Sigmoid { value: 1.0 / (one + exp), far }
+}
+
+/// e^x within 2 ULP; as `exp·2^TAIL` from 124.5·ln 2 on, which is told by `true`. Infinity from
+/// (128 + TAIL)·ln 2 on and 0 below the normal numbers.
+#[inline(always)]
+fn exp(x: f32) -> (f32, bool) {
     // x = n·ln 2 + r with |r| ≤ ln 2 / 2; the high part of ln 2 has few bits, so that n·HIGH is
     // exact (Cody and Waite).
     const HIGH: f32 = 0.693_359_4;
     const LOW: f32 = -2.121_944_4e-4;
     const ROUND: f32 = 12_582_912.0; // 1.5·2^23: adding and subtracting it rounds to an integer
-    let x = x.clamp(-88.0, 89.0);
+    let x = x.clamp(-88.0, 183.0);
     let shifted = x * std::f32::consts::LOG2_E + ROUND;
     let n = shifted - ROUND;
     let r = (x - n * HIGH) - n * LOW;
@@ -121,10 +160,12 @@ fn exp(x: f32) -> f32 {
     let p = p * r + 1.0 / 6.0;
     let p = p * r + 0.5;
     let p = p * r * r + r + 1.0;
-    // n is in [-127, 128]: exponent fields 0 and 255 are 0 and infinity. The low 9 bits of `shifted`
-    // are those of n (`as i32` saturates, which LLVM does one lane at a time).
+    // n is in [-127, 264], and without TAIL at most 128: exponent fields 0 and 255 are 0 and infinity.
+    // The low 9 bits of `shifted` are those of n (`as i32` saturates, which LLVM does one lane at a time).
+    let far = n > 124.0;
+    let shifted = if far { shifted - TAIL as f32 } else { shifted };
     let two_to_n = f32::from_bits(shifted.to_bits().wrapping_add(127) << 23);
-    p * two_to_n
+    (p * two_to_n, far)
 }
 
 #[cfg(test)]
@@ -134,15 +175,98 @@ mod tests {
     #[test]
     fn exp_is_close_to_the_true_one() {
         let mut worst = 0.0f64;
-        for i in -870_000..880_000 {
+        for i in -870_000..1_820_000 {
             let x = i as f32 * 1e-4;
             let exact = f64::from(x).exp();
-            worst = worst.max(((f64::from(exp(x)) - exact) / exact).abs());
+            let (value, far) = exp(x);
+            assert!(!far || x > 86.0, "{x}");
+            let value = f64::from(value) * if far { 2f64.powi(TAIL) } else { 1.0 };
+            worst = worst.max(((value - exact) / exact).abs());
         }
         assert!(worst < 3e-7, "{worst:e}");
-        assert_eq!(exp(200.0), f32::INFINITY);
-        assert_eq!(exp(f32::MIN), 0.0);
-        assert_eq!(exp(0.0), 1.0);
+        assert_eq!(exp(183.0), (f32::INFINITY, true));
+        assert_eq!(exp(f32::INFINITY), (f32::INFINITY, true));
+        assert_eq!(exp(f32::MIN), (0.0, false));
+        assert_eq!(exp(0.0), (1.0, false));
+        assert!(exp(f32::NAN).0.is_nan());
+    }
+
+    /// `apply` of one pair of products.
+    fn one(gate: Gate, x1: f32, x2: f32) -> f32 {
+        let epilogue = Epilogue { alpha1: 1.0, alpha2: 1.0, gate };
+        let sums = Sums { acc: &[[x1; STRIP], [x2; STRIP]], rows: 1 };
+        let mut c = [f32::NAN; STRIP];
+        epilogue.finish(sums, [&mut c[..]].into_iter(), |values, out| *out = *values);
+        c[0]
+    }
+
+    /// Far down the tail the sigmoid is no f32, and its product with a large x2 is one. The exponent's own
+    /// rounding makes an error of about 2^-24 of it.
+    #[test]
+    fn negative_tail() {
+        let mut seen = 0;
+        for gate in [Gate::Silu, Gate::GPT_OSS, Gate::GeluTanh] {
+            for i in 0..20_000 {
+                let x1 = -(i as f32) * 0.01;
+                for x2 in [1e-40f32, 1e-20, 1e-3, -3.0, 1e3, -1e10, 1e20, 1e30, -1e36, 3e38] {
+                    let exact = gate.apply(x1.into(), x2.into());
+                    let value = f64::from(one(gate, x1, x2));
+                    let bound = exact.abs() * 4e-5 + f64::from(f32::MIN_POSITIVE) * 1.00001;
+                    assert!((value - exact).abs() <= bound, "{gate:?} {x1} {x2:e}: {value:e}");
+                    let normal = exact.abs() > 1.01 * f64::from(f32::MIN_POSITIVE);
+                    assert!(!normal || (value / exact - 1.0).abs() < 4e-5, "{gate:?} {x1} {x2:e}");
+                    seen += usize::from(normal && x1 < -90.0);
+                }
+            }
+        }
+        assert!(seen > 10_000, "{seen}");
+    }
+
+    /// What has overflowed counts as the largest number far down the tail, and as nothing below.
+    #[test]
+    fn an_infinite_up_projection_does_not_open_the_gate() {
+        for gate in [Gate::Silu, Gate::GeluTanh] {
+            for up in [f32::INFINITY, f32::NEG_INFINITY] {
+                assert!(one(gate, -2.0, up).is_infinite());
+                for x1 in [-100.0, -150.0, -182.0, -183.0, -1e3, f32::MIN, f32::NEG_INFINITY] {
+                    assert!(one(gate, x1, up).abs() < 2e-3, "{gate:?} {x1}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nan_stays_nan() {
+        for gate in [Gate::Silu, Gate::GPT_OSS, Gate::GeluTanh] {
+            for (x1, x2) in [(f32::NAN, 1.0), (1.0, f32::NAN), (-8.0, f32::NAN)] {
+                assert!(one(gate, x1, x2).is_nan(), "{gate:?} {x1} {x2}");
+            }
+        }
+    }
+
+    /// Parameters at their bounds neither make a NaN nor an infinity that the oracle does not have.
+    #[test]
+    fn parameters_at_their_bounds() {
+        let max = Gate::MAX_PARAMETER;
+        for limit in [1e-30, 7.0, max] {
+            for alpha in [-max, -1.0, -1e-18, 0.0, 1e-18, 1.702, max] {
+                for beta in [-max, -1.0, 0.0, max] {
+                    let gate = Gate::ClampedSwiglu { limit, alpha, beta };
+                    gate.validate().unwrap();
+                    for x1 in [f32::MIN, -1e20, -100.0, -1.0, -0.0, 0.0, 1e-18, 1.0, 1e20, f32::MAX]
+                    {
+                        for x2 in [f32::MIN, -1.0, 0.0, 1.0, f32::MAX] {
+                            let exact = gate.apply(x1.into(), x2.into()) as f32;
+                            let value = one(gate, x1, x2);
+                            let equal =
+                                value == exact || (value - exact).abs() <= 1e-4 * exact.abs();
+                            let tiny = value.abs().max(exact.abs()) < 1e-30;
+                            assert!(equal || tiny, "{gate:?} {x1} {x2}: {value:e} {exact:e}");
+                        }
+                    }
+                }
+            }
+        }
     }
 
     /// The gate is closed, whatever the other projection has grown to.

@@ -11,14 +11,12 @@
 //!
 //! The order of additions depends on K alone, so results do not depend on the number of threads.
 
-mod detect;
 mod epilogue;
 mod integer;
-mod isa;
 mod kernels;
 mod schedule;
 
-pub use isa::{AMX_VARIABLE, Choice, ISA_VARIABLE, Isa};
+pub use crate::isa::{AMX_VARIABLE, Choice, ISA_VARIABLE, Isa};
 
 use crate::element::Element;
 use crate::error::Result;

@@ -16,10 +16,12 @@ mod x86;
 mod tests;
 
 use std::any::TypeId;
+use std::sync::OnceLock;
 
 use half::{bf16, f16};
 
 use crate::element::Element;
+use crate::isa::{self, Isa, detect};
 
 /// Buffers up to this many bytes are worked on by the calling thread alone; bigger ones are cut into
 /// pieces of about this size times four.
@@ -35,49 +37,37 @@ const STREAM_BYTES: usize = 8 << 20;
 /// How far ahead [`prefetch`] asks for memory: the hardware's own prefetch stops at the end of a page.
 const AHEAD_BYTES: usize = 8 << 10;
 
-/// An instruction set that this machine has: other values cannot be made.
+/// An instruction set that this machine has, and that there are kernels of: other values cannot be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Path(Isa);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Isa {
-    Portable,
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
-    Avx2,
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
-    Avx512,
-}
-
 impl Path {
-    /// The fastest one.
+    /// The fastest one that is not faster than what [`isa::forced`] names. A name that means nothing is
+    /// no name here: results do not depend on the path, and the GEMM's kernels refuse it.
     pub(crate) fn best() -> Path {
-        #[cfg(all(target_arch = "x86_64", not(miri)))]
-        {
-            if x86::has_avx512() {
-                return Path(Isa::Avx512);
-            }
-            if x86::has_avx2() {
-                return Path(Isa::Avx2);
-            }
-        }
-        Path(Isa::Portable)
+        static BEST: OnceLock<Path> = OnceLock::new();
+        *BEST.get_or_init(|| {
+            let forced = isa::forced().ok().flatten();
+            // `Isa` is ordered from the fastest on.
+            let allowed = |path: &Path| forced.is_none_or(|forced| path.0 >= forced);
+            Path::available().find(allowed).unwrap_or(Path(Isa::Portable))
+        })
     }
 
-    /// All of them, to test each.
-    #[cfg(test)]
-    pub(crate) fn available() -> Vec<Path> {
-        #[allow(unused_mut)]
-        let mut paths = vec![Path(Isa::Portable)];
-        #[cfg(all(target_arch = "x86_64", not(miri)))]
-        {
-            if x86::has_avx2() {
-                paths.push(Path(Isa::Avx2));
-            }
-            if x86::has_avx512() {
-                paths.push(Path(Isa::Avx512));
-            }
-        }
-        paths
+    /// All of them, the fastest first.
+    pub(crate) fn available() -> impl Iterator<Item = Path> {
+        let missing = |isa| match isa {
+            Isa::Portable => None,
+            _ if cfg!(miri) => Some("no vectors under Miri".to_owned()),
+            Isa::Avx2 => detect::avx2(),
+            _ => detect::avx512(),
+        };
+        let isas = [Isa::Avx512, Isa::Avx2, Isa::Portable];
+        isas.into_iter().filter(move |&isa| missing(isa).is_none()).map(Path)
+    }
+
+    pub(crate) fn isa(self) -> Isa {
+        self.0
     }
 }
 
@@ -121,13 +111,13 @@ fn same_type_mut<T: 'static, U: 'static>(values: &mut [T]) -> Option<&mut [U]> {
 macro_rules! on {
     ($path:expr, $kernel:ident($($arg:expr),*)) => {
         match $path.0 {
-            Isa::Portable => portable::$kernel($($arg),*),
             #[cfg(all(target_arch = "x86_64", not(miri)))]
             // SAFETY: a `Path` to AVX2 is made only after its features were detected.
             Isa::Avx2 => unsafe { x86::avx2::$kernel($($arg),*) },
             #[cfg(all(target_arch = "x86_64", not(miri)))]
             // SAFETY: a `Path` to AVX-512 is made only after its features were detected.
             Isa::Avx512 => unsafe { x86::avx512::$kernel($($arg),*) },
+            _ => portable::$kernel($($arg),*),
         }
     };
 }

@@ -13,7 +13,7 @@ fn cases() -> ProptestConfig {
 
 /// Every path, as for small and as for big buffers.
 fn paths_and_sizes() -> impl Iterator<Item = (Path, usize)> {
-    Path::available().into_iter().flat_map(|path| [(path, 0), (path, STREAM_BYTES)])
+    Path::available().flat_map(|path| [(path, 0), (path, STREAM_BYTES)])
 }
 
 /// Quantises on a path and with [`quantize_block`], and compares.
@@ -136,7 +136,8 @@ proptest! {
         let values: Vec<u8> = (0..rows * cols).map(|i| (i * 37 % 251) as u8 + 1).collect();
         let mut want = vec![0; cols.div_ceil(4) * TILE_BYTES];
         for (i, &v) in values.iter().enumerate() {
-            want[layout.offset(ScaleCoord { batch: 0, row: i / cols, col: i % cols })] = v;
+            let at = ScaleCoord { batch: 0, row: i / cols, col: i % cols };
+            want[layout.offset(at).unwrap()] = v;
         }
         for (path, whole) in paths_and_sizes() {
             let mut tiles = vec![0xaa; want.len()];

@@ -2,20 +2,6 @@
 
 use half::{bf16, f16};
 
-/// What [`avx2`] needs.
-pub(super) fn has_avx2() -> bool {
-    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi2")
-}
-
-/// What [`avx512`] needs.
-pub(super) fn has_avx512() -> bool {
-    has_avx2()
-        && is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512dq")
-        && is_x86_feature_detected!("avx512vl")
-}
-
 /// Compiles the portable source of kernels for an instruction set.
 macro_rules! recompile {
     ($features:literal: $($name:ident($($arg:ident: $type:ty),*) $(-> $result:ty)?;)*) => {

@@ -14,6 +14,7 @@ use crate::backend::cpu::integer::STRIP;
 use crate::backend::cpu::schedule::{Kernel, Next};
 use crate::element::Element;
 use crate::format::{BLOCK, e2m1, ue4m3};
+use crate::isa::detect::TileConfig;
 use crate::matrix::Nvfp4View;
 
 /// Below this many rows a tile is too empty, and VNNI is faster.
@@ -56,26 +57,6 @@ impl Amx {
     pub unsafe fn new() -> Self {
         Amx(())
     }
-}
-
-/// Operand of `ldtilecfg`: palette 1, all eight tiles with 16 rows of 64 bytes (Intel SDM vol. 1,
-/// 18.3). Palette 1 is fixed by the architecture; CPUID leaf 0x1D, which would describe it, reads
-/// zero on some virtual machines.
-#[repr(C, align(64))]
-pub(in super::super) struct TileConfig([u8; 64]);
-
-impl TileConfig {
-    pub const FULL: TileConfig = {
-        let mut bytes = [0; 64];
-        bytes[0] = 1;
-        let mut tile = 0;
-        while tile < 8 {
-            bytes[16 + 2 * tile] = 64;
-            bytes[48 + tile] = TILE_ROWS as u8;
-            tile += 1;
-        }
-        TileConfig(bytes)
-    };
 }
 
 impl Kernel for Amx {

@@ -1,7 +1,7 @@
 //! What the CPU and the system offer. Each function says what is missing, or `None`.
 
 #[cfg(target_arch = "x86_64")]
-pub(super) use x86::{amx, avx2, avx512};
+pub(crate) use x86::{TileConfig, amx, avx2, avx512, avx512_vnni};
 
 #[cfg(not(target_arch = "x86_64"))]
 mod other {
@@ -14,12 +14,15 @@ mod other {
     pub fn avx512() -> Option<String> {
         not_x86()
     }
+    pub fn avx512_vnni() -> Option<String> {
+        not_x86()
+    }
     pub fn amx() -> Option<String> {
         not_x86()
     }
 }
 #[cfg(not(target_arch = "x86_64"))]
-pub(super) use other::{amx, avx2, avx512};
+pub(crate) use other::{amx, avx2, avx512, avx512_vnni};
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
@@ -28,21 +31,52 @@ mod x86 {
         Some(format!("the CPU has no {name}"))
     }
 
+    /// What code for AVX2 needs.
     pub fn avx2() -> Option<String> {
         first_missing(&[
             ("AVX2", is_x86_feature_detected!("avx2")),
+            ("BMI2", is_x86_feature_detected!("bmi2")),
             ("FMA", is_x86_feature_detected!("fma")),
             ("F16C", is_x86_feature_detected!("f16c")),
         ])
     }
 
+    /// What code for AVX-512 without integer dot products needs.
     pub fn avx512() -> Option<String> {
-        first_missing(&[
-            ("AVX512F", is_x86_feature_detected!("avx512f")),
-            ("AVX512BW", is_x86_feature_detected!("avx512bw")),
-            ("AVX512VL", is_x86_feature_detected!("avx512vl")),
-            ("AVX512_VNNI", is_x86_feature_detected!("avx512vnni")),
-        ])
+        avx2().or_else(|| {
+            first_missing(&[
+                ("AVX512F", is_x86_feature_detected!("avx512f")),
+                ("AVX512BW", is_x86_feature_detected!("avx512bw")),
+                ("AVX512DQ", is_x86_feature_detected!("avx512dq")),
+                ("AVX512VL", is_x86_feature_detected!("avx512vl")),
+            ])
+        })
+    }
+
+    /// What [`avx512`] needs, and VNNI.
+    pub fn avx512_vnni() -> Option<String> {
+        avx512()
+            .or_else(|| first_missing(&[("AVX512_VNNI", is_x86_feature_detected!("avx512vnni"))]))
+    }
+
+    /// Operand of `ldtilecfg`: palette 1, all eight tiles with 16 rows of 64 bytes (Intel SDM vol. 1,
+    /// 18.3). Palette 1 is fixed by the architecture; CPUID leaf 0x1D, which would describe it, reads
+    /// zero on some virtual machines.
+    #[repr(C, align(64))]
+    pub(crate) struct TileConfig([u8; 64]);
+
+    impl TileConfig {
+        pub const FULL: TileConfig = {
+            let mut bytes = [0; 64];
+            bytes[0] = 1;
+            let mut tile = 0;
+            while tile < 8 {
+                bytes[16 + 2 * tile] = 64;
+                bytes[48 + tile] = 16;
+                tile += 1;
+            }
+            TileConfig(bytes)
+        };
     }
 
     #[cfg(not(target_os = "linux"))]
@@ -56,12 +90,12 @@ mod x86 {
     #[cfg(target_os = "linux")]
     pub fn amx() -> Option<String> {
         static MISSING: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
-        MISSING.get_or_init(|| avx512().or_else(linux::amx)).clone()
+        MISSING.get_or_init(|| avx512_vnni().or_else(linux::amx)).clone()
     }
 
     #[cfg(target_os = "linux")]
     mod linux {
-        use super::super::super::kernels::amx::TileConfig;
+        use super::TileConfig;
         use std::arch::asm;
         use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
 

@@ -1,15 +1,19 @@
-//! Which instruction set the kernels use.
+//! Which instruction set the CPU's code uses: one choice for the kernels of the GEMM and for those of the
+//! formats.
+
+pub(crate) mod detect;
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::OnceLock;
 
-use super::detect;
 use crate::error::{Error, Result};
 
-/// Environment variable that forces an instruction set.
+/// Environment variable that forces an instruction set, of the GEMM's kernels and of the formats' ([`crate::format::isa`]).
+/// It is read once, when it is first needed.
 pub const ISA_VARIABLE: &str = "NVFP4_CPU_ISA";
 
-/// Environment variable that switches AMX off: `off` or `on`.
+/// Environment variable that switches AMX off: `off` or `on`. It is read once, too.
 pub const AMX_VARIABLE: &str = "NVFP4_CPU_AMX";
 
 /// An instruction set that kernels are written for, the fastest first.
@@ -18,9 +22,9 @@ pub enum Isa {
     /// AMX tiles in bf16, with AVX-512 around them; below 17 rows of A, where tiles are too empty, the
     /// kernels of [`Isa::Avx512`].
     Amx,
-    /// AVX-512 F, BW, VL and VNNI.
+    /// AVX-512 F, BW, DQ, VL and VNNI, and what [`Isa::Avx2`] needs. The formats do without VNNI.
     Avx512,
-    /// AVX2, FMA and F16C.
+    /// AVX2, BMI2, FMA and F16C.
     Avx2,
     /// Plain Rust.
     Portable,
@@ -39,7 +43,8 @@ impl Isa {
     /// All of them, the fastest first.
     pub const ALL: [Isa; 4] = [Isa::Amx, Isa::Avx512, Isa::Avx2, Isa::Portable];
 
-    /// Whether this machine has it, and AMX is not switched off by [`AMX_VARIABLE`].
+    /// Whether this machine has it for the kernels of the GEMM, and AMX is not switched off by
+    /// [`AMX_VARIABLE`].
     ///
     /// # Errors
     /// [`Error::BackendUnavailable`] with what is missing, [`Error::Environment`].
@@ -47,7 +52,7 @@ impl Isa {
         let missing = match self {
             Isa::Portable => None,
             Isa::Avx2 => detect::avx2(),
-            Isa::Avx512 => detect::avx512(),
+            Isa::Avx512 => detect::avx512_vnni(),
             Isa::Amx if amx_switched_off()? => Some(format!("switched off by {AMX_VARIABLE}=off")),
             Isa::Amx => detect::amx(),
         };
@@ -70,40 +75,51 @@ impl Isa {
     /// [`Error::Environment`] for an unknown value, [`Error::BackendUnavailable`] when the forced
     /// one is not available.
     pub fn choose() -> Result<Choice> {
-        match variable(ISA_VARIABLE) {
-            Some(value) => {
-                let isa: Isa = value.parse().map_err(|_| Error::Environment {
-                    variable: ISA_VARIABLE,
-                    value: value.clone(),
-                    expected: "amx, avx512, avx2, portable",
-                })?;
-                isa.check()?;
-                Ok(Choice { isa, reason: format!("forced by {ISA_VARIABLE}={value}") })
-            }
-            None => {
-                amx_switched_off()?; // a wrong value is an error, not a slow run
-                let isa = Isa::available().first().copied().unwrap_or(Isa::Portable);
-                Ok(Choice { isa, reason: format!("{isa} is the fastest that this CPU has") })
-            }
+        if let Some(isa) = forced()? {
+            isa.check()?;
+            return Ok(Choice { isa, reason: format!("forced by {ISA_VARIABLE}={isa}") });
         }
+        amx_switched_off()?; // a wrong value is an error, not a slow run
+        let isa = Isa::ALL.into_iter().find(|isa| isa.check().is_ok()).unwrap_or(Isa::Portable);
+        Ok(Choice { isa, reason: format!("{isa} is the fastest that this CPU has") })
     }
+}
+
+/// The one that `NVFP4_CPU_ISA` names, whether this machine has it or not.
+pub(crate) fn forced() -> Result<Option<Isa>> {
+    let Some(value) = &variables().isa else { return Ok(None) };
+    value.parse().map(Some).map_err(|_| Error::Environment {
+        variable: ISA_VARIABLE,
+        value: value.clone(),
+        expected: "amx, avx512, avx2, portable",
+    })
 }
 
 fn amx_switched_off() -> Result<bool> {
-    match variable(AMX_VARIABLE) {
-        Some(value) => match value.as_str() {
-            "off" => Ok(true),
-            "on" => Ok(false),
-            _ => Err(Error::Environment { variable: AMX_VARIABLE, value, expected: "on, off" }),
-        },
-        None => Ok(false),
+    match variables().amx.as_deref() {
+        None | Some("on") => Ok(false),
+        Some("off") => Ok(true),
+        Some(value) => Err(Error::Environment {
+            variable: AMX_VARIABLE,
+            value: value.to_owned(),
+            expected: "on, off",
+        }),
     }
 }
 
-/// The value of a variable, if it is set and not empty.
-fn variable(name: &str) -> Option<String> {
-    let value = std::env::var_os(name)?.to_string_lossy().into_owned();
-    (!value.is_empty()).then_some(value)
+/// The values of both variables, where they are set and not empty.
+struct Variables {
+    isa: Option<String>,
+    amx: Option<String>,
+}
+
+fn variables() -> &'static Variables {
+    static VARIABLES: OnceLock<Variables> = OnceLock::new();
+    let value = |name: &str| {
+        let value = std::env::var_os(name)?.to_string_lossy().into_owned();
+        (!value.is_empty()).then_some(value)
+    };
+    VARIABLES.get_or_init(|| Variables { isa: value(ISA_VARIABLE), amx: value(AMX_VARIABLE) })
 }
 
 impl fmt::Display for Isa {
