@@ -71,11 +71,15 @@ std::string with_operands(std::function<void(nvfp4::Operands&)> const& change,
 
 TEST_CASE("validate: sizes") {
   CHECK(with_problem(1, 1, 32, 1) == "");
-  CHECK(with_problem(0, 1, 32, 1) == "M = 0 is not in 1..=2147483647");
-  CHECK(with_problem(-5, 1, 32, 1) == "M = -5 is not in 1..=2147483647");
-  CHECK(with_problem(1, 0, 32, 1) == "N = 0 is not in 1..=4194240");
-  CHECK(with_problem(1, 65535 * 64, 32, 1) == "");
-  CHECK(with_problem(1, 65535 * 64 + 1, 32, 1) == "N = 4194241 is not in 1..=4194240");
+  CHECK(with_problem(0, 1, 32, 1) == "");
+  CHECK(with_problem(-1, 1, 32, 1) == "M = -1 is not in 0..=2147483647");
+  CHECK(with_problem(-5, 1, 32, 1) == "M = -5 is not in 0..=2147483647");
+  CHECK(with_problem(1, 0, 32, 1) == "N = 0 is not in 1..=2147483647");
+  CHECK(with_problem(1, -1, 32, 1) == "N = -1 is not in 1..=2147483647");
+  // What bounds N is what the scale factors of it take.
+  CHECK(with_problem(1, (1 << 29) - 128, 64, 1) == "");
+  CHECK(with_problem(1, 1 << 29, 64, 1) ==
+        "b1.scales: 2147483648 bytes a batch (N = 536870912, K = 64), at most 2147483647 can be addressed");
   CHECK(with_problem(1, 1, 0, 1) == "K = 0 is not a positive multiple of 32");
   CHECK(with_problem(1, 1, 16, 1) == "K = 16 is not a positive multiple of 32");
   CHECK(with_problem(1, 1, 48, 1) == "K = 48 is not a positive multiple of 32");
@@ -157,6 +161,14 @@ TEST_CASE("validate: addresses") {
   CHECK(with_operands([](auto& o) { o.b2_codes = o.b1_codes; }) == "");
   CHECK(with_operands([](auto& o) { o.c = at<void>(UINTPTR_MAX - 0xff); }) ==
         "c: 120000 bytes from address 0xffffffffffffff00 end beyond the address space");
+}
+
+TEST_CASE("validate: buffers without a byte may be anywhere") {
+  auto const no_rows = [](nvfp4::Config& config) { config.problem.m = 0; };
+  CHECK(with_operands([](nvfp4::Operands&) {}, no_rows) == "");
+  CHECK(with_operands([](auto& o) { o.a_codes = o.a_scales = o.c = nullptr; }, no_rows) == "");
+  CHECK(with_operands([](auto& o) { o.c = at<void>(0x30001), o.a_codes = at<void>(0x30003); }, no_rows) == "");
+  CHECK(with_operands([](auto& o) { o.b2_scales = nullptr; }, no_rows) == "b2.scales: the address is null");
 }
 
 TEST_CASE("validate: C is apart from what is read") {
