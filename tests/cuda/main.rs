@@ -12,6 +12,7 @@ mod harness;
 mod host;
 #[cfg(feature = "cudarc")]
 mod interop;
+mod padding;
 mod plan;
 mod quantize;
 mod runtime;
@@ -34,5 +35,6 @@ fn main() {
     tests.extend(hardware::all());
     tests.extend(quantize::all());
     tests.extend(gemm::all());
+    tests.extend(padding::all());
     harness::main(tests);
 }
