@@ -57,11 +57,18 @@ void require_codes_fit(char const* operand, std::int64_t rows, int k) {
 void validate_gate(Gate const& gate) {
   require_in("gate.kind", static_cast<int>(gate.kind), NVFP4_GATE_SILU, NVFP4_GATE_GELU_TANH);
   if (gate.kind == NVFP4_GATE_CLAMPED_SWIGLU) {
-    if (!(std::isfinite(gate.limit) && gate.limit > 0)) {
-      fail_argument("gate.limit = ", gate.limit, " is not finite and > 0");
+    // Far beyond any use, and near enough for the gate not to overflow where its result does not.
+    constexpr float kMost = 1e18f;
+    if (!(gate.limit > 0 && gate.limit <= kMost)) {
+      fail_argument("gate.limit = ", gate.limit, " is not > 0 and at most ", kMost);
     }
-    require_finite("gate.alpha", gate.alpha);
-    require_finite("gate.beta", gate.beta);
+    auto const require_moderate = [kMost](char const* what, float value) {
+      if (!(std::fabs(value) <= kMost)) {
+        fail_argument(what, " = ", value, " is not between ", -kMost, " and ", kMost);
+      }
+    };
+    require_moderate("gate.alpha", gate.alpha);
+    require_moderate("gate.beta", gate.beta);
   }
 }
 

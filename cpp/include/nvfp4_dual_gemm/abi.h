@@ -117,7 +117,7 @@ typedef struct nvfp4_problem {
 
 typedef struct nvfp4_gate {
   nvfp4_gate_kind kind;
-  float limit, alpha, beta;          // of the clamped SwiGLU
+  float limit, alpha, beta;          // of the clamped SwiGLU: limit > 0, and all at most 1e18 large
 } nvfp4_gate;
 
 // Device addresses, of an empty A and C anything. Codes hold two e2m1 a byte, low nibble first; scales are UE4M3, bit 7

@@ -44,11 +44,12 @@ constexpr GateConstants gate_constants(nvfp4_gate const& gate) {
 }
 
 // In the tail, sigmoid = 2^-exponent is too small for the reciprocal, which flushes subnormal results to 0, although the
-// product with a large x2 is not. It is computed as 2^kTail times as large; the two halves of that are taken off x2 and
-// the product, so that neither overflows, and neither is subnormal unless the result is 0 in any case. Good up to an
-// exponent of 250: what is closed beyond it is less than FLT_MIN for |x2| < 2^117.
+// product with a large x2 is not. It is computed as 2^kTailShift times as large; the two halves of that are taken off x2
+// and the product, so that neither overflows, and neither is subnormal unless the result is 0 in any case. Good up to an
+// exponent of 262, beyond which no finite x2 makes SiLU or GELU a normal number.
 inline constexpr float kTail = 124.0f;
-inline constexpr float kHalfOfTail = 0x1p-62f;
+inline constexpr float kTailShift = 136.0f;
+inline constexpr float kHalfOfTailShift = 0x1p-68f;
 
 // Of the products' scaled sums x1 and x2. `Math` has exp2, reciprocal, fma, and min and max that let NaN through.
 template <nvfp4_gate_kind kKind, class Math>
@@ -59,17 +60,17 @@ NVFP4_HOST_DEVICE float apply_gate(GateConstants const& gate, float x1, float x2
   if constexpr (kKind == NVFP4_GATE_GELU_TANH) {
     exponent = g * Math::fma(g * g, kGeluCubic, gate.slope);
   }
-  // NaN is not in the tail. There, 1 is nothing beside 2^kTail. exp2 saturates to infinity, whose reciprocal closes the
-  // gate.
+  // NaN is not in the tail. There, 1 is nothing beside 2^kTail, and the difference is exact. exp2 saturates to infinity,
+  // whose reciprocal closes the gate.
   bool const tail = exponent > kTail;
-  float const power = Math::exp2(tail ? exponent - kTail : exponent);
+  float const power = Math::exp2(tail ? exponent - kTailShift : exponent);
   float const opened = g * Math::reciprocal(tail ? power : 1.0f + power);
   float up = x2;
   if constexpr (kKind == NVFP4_GATE_CLAMPED_SWIGLU) {
     up = Math::max(Math::min(x2, gate.up_limit), -gate.up_limit) + gate.beta;
   }
-  float joined = opened * (tail ? up * kHalfOfTail : up);
-  joined = tail ? joined * kHalfOfTail : joined;
+  float joined = opened * (tail ? up * kHalfOfTailShift : up);
+  joined = tail ? joined * kHalfOfTailShift : joined;
   if constexpr (kKind == NVFP4_GATE_CLAMPED_SWIGLU) {
     return joined;
   }

@@ -126,12 +126,17 @@ TEST_CASE("validate: gate") {
   auto const with_gate = [](nvfp4_gate const& gate) { return with_config([&](auto& c) { c.gate = gate; }); };
   CHECK(with_gate({static_cast<nvfp4_gate_kind>(3), 0, 0, 0}) == "gate.kind = 3 is not in 0..=2");
   CHECK(with_gate({NVFP4_GATE_CLAMPED_SWIGLU, 7.0f, 1.702f, 1.0f}) == "");
-  CHECK(with_gate({NVFP4_GATE_CLAMPED_SWIGLU, 0.0f, 1.702f, 1.0f}) == "gate.limit = 0 is not finite and > 0");
-  CHECK(with_gate({NVFP4_GATE_CLAMPED_SWIGLU, -1.0f, 1.702f, 1.0f}) == "gate.limit = -1 is not finite and > 0");
-  CHECK(with_gate({NVFP4_GATE_CLAMPED_SWIGLU, kInf, 1.702f, 1.0f}) == "gate.limit = inf is not finite and > 0");
-  CHECK(with_gate({NVFP4_GATE_CLAMPED_SWIGLU, NAN, 1.702f, 1.0f}) == "gate.limit = nan is not finite and > 0");
-  CHECK(with_gate({NVFP4_GATE_CLAMPED_SWIGLU, 7.0f, -kInf, 1.0f}) == "gate.alpha = -inf is not finite");
-  CHECK(with_gate({NVFP4_GATE_CLAMPED_SWIGLU, 7.0f, 1.702f, NAN}) == "gate.beta = nan is not finite");
+  CHECK(with_gate({NVFP4_GATE_CLAMPED_SWIGLU, 0.0f, 1.702f, 1.0f}) == "gate.limit = 0 is not > 0 and at most 1e+18");
+  CHECK(with_gate({NVFP4_GATE_CLAMPED_SWIGLU, -1.0f, 1.702f, 1.0f}) == "gate.limit = -1 is not > 0 and at most 1e+18");
+  CHECK(with_gate({NVFP4_GATE_CLAMPED_SWIGLU, kInf, 1.702f, 1.0f}) == "gate.limit = inf is not > 0 and at most 1e+18");
+  CHECK(with_gate({NVFP4_GATE_CLAMPED_SWIGLU, NAN, 1.702f, 1.0f}) == "gate.limit = nan is not > 0 and at most 1e+18");
+  CHECK(with_gate({NVFP4_GATE_CLAMPED_SWIGLU, 7.0f, -kInf, 1.0f}) == "gate.alpha = -inf is not between -1e+18 and 1e+18");
+  CHECK(with_gate({NVFP4_GATE_CLAMPED_SWIGLU, 7.0f, 1.702f, NAN}) == "gate.beta = nan is not between -1e+18 and 1e+18");
+  CHECK(with_gate({NVFP4_GATE_CLAMPED_SWIGLU, 1e18f, -1e18f, 1e18f}) == "");
+  CHECK(with_gate({NVFP4_GATE_CLAMPED_SWIGLU, 1.1e18f, 1.0f, 0.0f}) ==
+        "gate.limit = 1.1e+18 is not > 0 and at most 1e+18");
+  CHECK(with_gate({NVFP4_GATE_CLAMPED_SWIGLU, 7.0f, 1.0f, -1.1e18f}) ==
+        "gate.beta = -1.1e+18 is not between -1e+18 and 1e+18");
   // Other gates have no parameters.
   CHECK(with_gate({NVFP4_GATE_SILU, NAN, NAN, NAN}) == "");
   CHECK(with_gate({NVFP4_GATE_GELU_TANH, -1.0f, kInf, NAN}) == "");
