@@ -1,5 +1,5 @@
-// What the host code knows of one compiled kernel. Every instance is a translation unit of its own that defines one
-// `KernelInstance`; nothing outside of it sees CUTLASS.
+// What the host code knows of one compiled kernel. Every instance is a translation unit of its own that defines a
+// function with one `KernelInstance`; nothing outside of it sees CUTLASS.
 #pragma once
 
 #include <cstddef>
@@ -38,13 +38,14 @@ struct KernelInstance {
   // Device memory that prologue and kernel share; null: none.
   std::size_t (*workspace_bytes)(nvfp4_problem const& problem);
 
-  // Writes parameters for these operands, tensor maps included, and launch shapes. Host only: calls nothing of CUDA but
+  // Writes parameters for these operands, tensor maps included, and launch shapes. M is not 0. Host only: calls nothing of CUDA but
   // cuTensorMapEncodeTiled. Throws nvfp4::Error.
   void (*encode)(nvfp4_config const& config, nvfp4_operands const& operands, Residency const& residency,
                  EncodedPlan& plan);
 };
 
-// In the order of nvfp4_kernel.
+// In the order of nvfp4_kernel. Each is made when it is first asked for, so that initialisers of static variables may
+// ask, whichever translation unit comes first.
 KernelInstance const* const* instances() noexcept;
 
 }  // namespace nvfp4::detail

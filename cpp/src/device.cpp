@@ -1,6 +1,7 @@
 #include "device.hpp"
 
 #include <algorithm>
+#include <iterator>
 #include <map>
 #include <mutex>
 #include <set>
@@ -107,41 +108,64 @@ void require_architecture(Device const& device, KernelInfo const& kernel) {
   }
 }
 
-Residency prepare_kernel(Device const& device, KernelInstance const& kernel) {
+bool Holds::any() const noexcept {
+  return std::any_of(std::begin(residency.max_clusters), std::end(residency.max_clusters),
+                     [](int clusters) { return clusters > 0; });
+}
+
+Holds holds(Device const& device, KernelInstance const& kernel) {
   static std::mutex mutex;
-  static std::map<std::pair<int, void const*>, Residency> residencies;
+  static std::map<std::pair<int, void const*>, Residency> known;
+  load_kernel(kernel);
   std::lock_guard const lock(mutex);
   auto const key = std::make_pair(device.ordinal, kernel.function);
-  auto const known = residencies.find(key);
-  if (known != residencies.end()) {
-    return known->second;
+  if (auto const found = known.find(key); found != known.end()) {
+    return {found->second, cudaSuccess};
   }
   KernelInfo const& info = kernel.info;
-  check_cuda(cudaFuncSetAttribute(kernel.function, cudaFuncAttributeMaxDynamicSharedMemorySize, info.smem_bytes),
-             "cudaFuncSetAttribute(cudaFuncAttributeMaxDynamicSharedMemorySize)");
-  Residency residency{device.sm_count, {}};
+  Holds holds{{device.sm_count, {}}, cudaSuccess};
+  int(&max_clusters)[kMaxCluster + 1] = holds.residency.max_clusters;
   int const fixed = info.cluster_m * info.cluster_n;
   if (fixed > 0) {
-    check_cuda(max_active_clusters(kernel, info.cluster_m, info.cluster_n, residency.max_clusters[fixed]),
-               "cudaOccupancyMaxActiveClusters");
+    holds.refusal = max_active_clusters(kernel, info.cluster_m, info.cluster_n, max_clusters[fixed]);
+    if (holds.refusal != cudaSuccess) {
+      static_cast<void>(cudaGetLastError());
+      max_clusters[fixed] = 0;
+      return holds;
+    }
   } else {
     // One CTA must run. A larger cluster that the device refuses is one that plans do without.
-    check_cuda(max_active_clusters(kernel, 1, 1, residency.max_clusters[1]), "cudaOccupancyMaxActiveClusters");
+    check_cuda(max_active_clusters(kernel, 1, 1, max_clusters[1]), "cudaOccupancyMaxActiveClusters");
     for (int size = 2; size <= kMaxCluster; ++size) {
-      if (max_active_clusters(kernel, size, 1, residency.max_clusters[size]) != cudaSuccess) {
+      if (max_active_clusters(kernel, size, 1, max_clusters[size]) != cudaSuccess) {
         static_cast<void>(cudaGetLastError());
-        residency.max_clusters[size] = 0;
+        max_clusters[size] = 0;
       }
     }
   }
-  if (residency.max_clusters[fixed > 0 ? fixed : 1] < 1) {
+  known.emplace(key, holds.residency);
+  return holds;
+}
+
+void require_room(Device const& device, KernelInfo const& kernel, Holds const& holds) {
+  check_cuda(holds.refusal, "cudaOccupancyMaxActiveClusters");
+  if (!holds.any()) {
     throw Error(NVFP4_STATUS_CUDA, 0,
                 words("cudaOccupancyMaxActiveClusters: device ", device.ordinal, " cannot run one cluster of ",
-                      std::max(1, info.cluster_m), "x", std::max(1, info.cluster_n), " blocks of ", info.name,
-                      ", each with ", info.smem_bytes, " bytes of shared memory"));
+                      std::max(1, kernel.cluster_m), "x", std::max(1, kernel.cluster_n), " blocks of ", kernel.name,
+                      ", each with ", kernel.smem_bytes, " bytes of shared memory"));
   }
-  residencies.emplace(key, residency);
-  return residency;
+}
+
+void load_kernel(KernelInstance const& kernel) {
+  check_cuda(cudaFuncSetAttribute(kernel.function, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                  kernel.info.smem_bytes),
+             "cudaFuncSetAttribute(cudaFuncAttributeMaxDynamicSharedMemorySize)");
+  if (kernel.prologue != nullptr) {
+    // The runtime loads a kernel when it is first used, for which it may have to wait for all streams: not in a capture.
+    cudaFuncAttributes attributes{};
+    check_cuda(cudaFuncGetAttributes(&attributes, kernel.prologue), "cudaFuncGetAttributes(the prologue)");
+  }
 }
 
 DeviceGuard::DeviceGuard(int device) : previous_(device), changed_(false) {

@@ -24,8 +24,22 @@ std::string dotted(int compute_capability);
 void require_architecture(Device const& device);
 void require_architecture(Device const& device, KernelInfo const& kernel);
 
-// Lets the kernel have its shared memory on the current device, and returns how many of its clusters run at once.
-Residency prepare_kernel(Device const& device, KernelInstance const& kernel);
+// How many clusters of the kernel the current device runs at once: none where it refuses them. Loads the kernel. What a
+// device answered is kept: it depends on the two alone.
+struct Holds {
+  Residency residency;
+  cudaError_t refusal;  // of the only cluster that the kernel has, or cudaSuccess
+
+  bool any() const noexcept;
+};
+Holds holds(Device const& device, KernelInstance const& kernel);
+
+// Throws Error, in the words of CUDA's refusal if there was one, unless the device runs some cluster of the kernel.
+void require_room(Device const& device, KernelInfo const& kernel, Holds const& holds);
+
+// Loads kernel and prologue into the current context and lets the kernel have its shared memory. That is lost with the
+// context (cudaDeviceReset), and no other context has it: nothing of it is remembered.
+void load_kernel(KernelInstance const& kernel);
 
 // Makes a device current as long as the guard lives.
 class DeviceGuard {

@@ -2,13 +2,16 @@
 #include "nvfp4_dual_gemm/dual_gemm.hpp"
 
 #include <array>
+#include <bitset>
 #include <cstddef>
+#include <optional>
 #include <new>
 #include <utility>
 
 #include "device.hpp"
 #include "error.hpp"
 #include "instance.hpp"
+#include "select.hpp"
 #include "validate.hpp"
 
 namespace nvfp4 {
@@ -30,15 +33,20 @@ dim3 to_dim3(std::uint32_t const (&extent)[3]) { return dim3(extent[0], extent[1
 }  // namespace
 
 struct DualGemm::Impl {
-  Config config;  // with the kernel and the SMs that were picked
+  Config config;  // with the kernel that was picked
   detail::KernelInstance const* instance;
   int device;
   detail::Residency residency;
   Params params, prologue_params;
-  detail::EncodedPlan encoded;  // points to both
+  detail::EncodedPlan encoded{};  // points to both
 
-  // A failure leaves everything as it was.
+  bool empty() const noexcept { return config.problem.m == 0; }
+
+  // A failure leaves everything as it was. Tensor maps of nothing cannot be encoded.
   void encode(Operands const& operands) {
+    if (empty()) {
+      return;
+    }
     Params new_params = allocate_params(static_cast<std::size_t>(instance->info.params_bytes));
     Params new_prologue_params = allocate_params(instance->prologue_params_bytes);
     detail::EncodedPlan plan{new_params.get(), {}, new_prologue_params.get(), {}};
@@ -53,37 +61,80 @@ namespace {
 
 struct Pick {
   detail::Device device;
-  Config config;
+  nvfp4_kernel kernel;
   detail::KernelInstance const* instance;
+  detail::Residency residency;
 };
+
+// The kernel that the selection takes, by what the device holds of it and not by what such devices usually do. Only
+// kernels that come to be chosen are loaded and asked for.
+Pick select(Config const& config, detail::Device const& device, int sm_count) {
+  detail::require_architecture(device);
+  bool const within_sms = sm_count < device.sm_count;
+  detail::Residencies residencies = detail::usual_residencies(sm_count);
+  std::bitset<NVFP4_KERNEL_COUNT> asked;
+  std::optional<std::pair<KernelInfo const*, detail::Holds>> without_room;
+  while (true) {
+    nvfp4_kernel const kernel = detail::select_kernel(config.problem, config.weights, device.compute_capability,
+                                                      residencies, within_sms);
+    if (kernel == NVFP4_KERNEL_AUTO) break;
+    std::size_t const index = static_cast<std::size_t>(kernel);
+    detail::KernelInstance const& instance = *detail::instances()[index];
+    if (asked[index]) {
+      return {device, kernel, &instance, residencies[index]};
+    }
+    detail::Holds holds = detail::holds(device, instance);
+    if (!holds.any() && !without_room) {
+      without_room = std::make_pair(&instance.info, holds);
+    }
+    holds.residency.sm_count = sm_count;
+    residencies[index] = holds.residency;
+    asked[index] = true;
+  }
+  if (without_room) {
+    detail::require_room(device, *without_room->first, without_room->second);
+  }
+  auto const [m, n, k, batch] = config.problem;
+  detail::fail_argument("no kernel for device ", device.ordinal, " of compute capability ",
+                        detail::dotted(device.compute_capability), " takes ",
+                        config.weights == NVFP4_WEIGHTS_INTERLEAVED ? "interleaved" : "separate", " weights with M = ",
+                        m, ", N = ", n, ", K = ", k, ", batch = ", batch, " on ", sm_count, " of ", device.sm_count,
+                        " SMs");
+}
 
 // The device and the kernel of a valid configuration.
 Pick pick(Config const& config) {
-  Pick pick{detail::current_device(), config, nullptr};
-  detail::Device const& device = pick.device;
-  if (config.sm_count == 0) {
-    pick.config.sm_count = device.sm_count;
-  } else if (config.sm_count > device.sm_count) {
+  detail::Device const device = detail::current_device();
+  if (config.sm_count > device.sm_count) {
     detail::fail_argument("sm_count = ", config.sm_count, ": device ", device.ordinal, " has ", device.sm_count,
                           " SMs");
   }
+  int const sm_count = config.sm_count == 0 ? device.sm_count : config.sm_count;
   if (config.kernel == NVFP4_KERNEL_AUTO) {
-    detail::require_architecture(device);
-    pick.config.kernel =
-        select_kernel(config.problem, config.weights, device.compute_capability, pick.config.sm_count);
-    if (pick.config.kernel == NVFP4_KERNEL_AUTO) {
-      detail::fail_argument("no kernel for device ", device.ordinal, " of compute capability ",
-                            detail::dotted(device.compute_capability), " takes ",
-                            config.weights == NVFP4_WEIGHTS_INTERLEAVED ? "interleaved" : "separate", " weights");
-    }
+    return select(config, device, sm_count);
   }
-  pick.instance = detail::instances()[pick.config.kernel];
-  detail::require_architecture(device, pick.instance->info);
+  detail::KernelInstance const& instance = *detail::instances()[config.kernel];
+  detail::require_architecture(device, instance.info);
+  if (sm_count < device.sm_count && instance.info.scheduler != NVFP4_SCHEDULER_STATIC) {
+    detail::fail_argument("sm_count = ", sm_count, ": kernel ", instance.info.name, " runs on any of the ",
+                          device.sm_count, " SMs of device ", device.ordinal,
+                          ", only kernels of the static scheduler stay within fewer");
+  }
+  detail::Holds const holds = detail::holds(device, instance);
+  detail::require_room(device, instance.info, holds);
+  Pick pick{device, static_cast<nvfp4_kernel>(config.kernel), &instance, holds.residency};
+  pick.residency.sm_count = sm_count;
   return pick;
 }
 
 std::size_t workspace_bytes(detail::KernelInstance const& instance, Problem const& problem) {
-  return instance.workspace_bytes == nullptr ? 0 : instance.workspace_bytes(problem);
+  return instance.workspace_bytes == nullptr || problem.m == 0 ? 0 : instance.workspace_bytes(problem);
+}
+
+void require_plan(void const* plan) {
+  if (plan == nullptr) {
+    detail::fail_argument("the plan was moved from");
+  }
 }
 
 }  // namespace
@@ -110,16 +161,17 @@ DualGemm DualGemm::prepare(Config const& config, Operands const& operands) {
   Pick const picked = pick(config);
   detail::validate_workspace(config, operands, workspace_bytes(*picked.instance, config.problem));
   auto impl = std::make_unique<Impl>();
-  impl->config = picked.config;
+  impl->config = config;
+  impl->config.kernel = picked.kernel;
   impl->instance = picked.instance;
   impl->device = picked.device.ordinal;
-  impl->residency = detail::prepare_kernel(picked.device, *picked.instance);
-  impl->residency.sm_count = picked.config.sm_count;
+  impl->residency = picked.residency;
   impl->encode(operands);
   return DualGemm(std::move(impl));
 }
 
 void DualGemm::rebind(Operands const& operands) {
+  require_plan(impl_.get());
   detail::validate_operands(impl_->config, operands);
   detail::validate_workspace(impl_->config, operands, workspace_size());
   detail::DeviceGuard const guard(impl_->device);
@@ -156,7 +208,11 @@ void launch_kernel(void const* function, void* params, LaunchShape const& shape,
 }  // namespace
 
 void DualGemm::launch(cudaStream_t stream) const {
+  require_plan(impl_.get());
   Impl const& plan = *impl_;
+  if (plan.empty()) {
+    return;
+  }
   detail::KernelInstance const& instance = *plan.instance;
   detail::DeviceGuard const guard(plan.device);
   bool programmatic = plan.config.programmatic_launch != 0;

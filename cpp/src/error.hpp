@@ -1,6 +1,7 @@
 // Words for what goes wrong.
 #pragma once
 
+#include <locale>
 #include <sstream>
 #include <string>
 
@@ -11,6 +12,7 @@ namespace nvfp4::detail {
 template <class... Parts>
 std::string words(Parts const&... parts) {
   std::ostringstream text;
+  text.imbue(std::locale::classic());  // the program's may write 7168 as 7,168
   (text << ... << parts);
   return text.str();
 }

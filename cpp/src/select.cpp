@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "grid_limits.hpp"
 #include "nvfp4_dual_gemm/dual_gemm.hpp"
 #include "select_sm90.hpp"
 #include "table.hpp"
@@ -11,6 +12,8 @@ namespace nvfp4 {
 namespace {
 
 using detail::KernelRow;
+using detail::Residencies;
+using detail::Residency;
 
 // Rates of one SM, from the PTX ISA's shapes and published microbenchmarks.
 constexpr double kMmaColumnsPerClock = 2;     // of an MMA of 128 rows an SM and K = 64: N columns take N / 2 clocks
@@ -56,14 +59,18 @@ struct Cost {
   }
 };
 
-Cost cost(KernelRow const& kernel, Problem const& problem, double sm_count) {
+// Clusters at once, at most as many as the SMs that a plan may have hold.
+int clusters_at_once(KernelRow const& kernel, Residency const& residency) {
+  int const size = kernel.cluster_size();
+  return std::min(residency.max_clusters[size], residency.sm_count / size);
+}
+
+Cost cost(KernelRow const& kernel, Problem const& problem, double clusters_at_once) {
   double const tiles_m = ceil_div(problem.m, kernel.tile_m);
   double const tiles_n = ceil_div(problem.n, kernel.tile_n);
   double const k_tiles = ceil_div(problem.k, NVFP4_TILE_K);
   double const batch = problem.batch;
 
-  double const usable = kernel.cluster_size() == 4 ? kShareOfSmsInClustersOf4 * sm_count : sm_count;
-  double const clusters_at_once = std::max(1.0, std::floor(usable / kernel.cluster_size()));
   double const cluster_rows = ceil_div(tiles_m, kernel.tiles_m_per_cluster());
   double const cluster_columns = ceil_div(tiles_n, kernel.cluster_n);
   double const clusters = cluster_rows * cluster_columns * batch;
@@ -83,30 +90,32 @@ Cost cost(KernelRow const& kernel, Problem const& problem, double sm_count) {
           clusters * kernel.cluster_size()};
 }
 
-// Whether a kernel may be picked at all; another of the same weights always may.
-bool eligible(KernelRow const& kernel, Problem const& problem, double sm_count, double waves) {
+// Whether a plan for this kernel would not be refused.
+bool possible(KernelRow const& kernel, Problem const& problem, Residency const& residency, bool within_sms) {
+  return clusters_at_once(kernel, residency) >= 1 && (!within_sms || kernel.scheduler == NVFP4_SCHEDULER_STATIC) &&
+         schedulable(detail::tile_grid(problem, kernel), kernel.scheduler);
+}
+
+// Whether a kernel that is possible may be picked before those that are only possible.
+bool sensible(KernelRow const& kernel, Problem const& problem, double waves) {
   if (kernel.sms == 1) return true;
   if (kernel.weights() == NVFP4_WEIGHTS_INTERLEAVED) return true;
-  if (sm_count < kernel.cluster_size()) return false;
   // The second SM of a pair would multiply rows that do not exist.
   if (problem.m <= kernel.tile_m / kernel.sms) return false;
   return kernel.scheduler != NVFP4_SCHEDULER_CLC || waves >= kWavesForClc;
 }
 
-}  // namespace
-
-nvfp4_kernel select_kernel(Problem const& problem, nvfp4_weight_format weights, int compute_capability,
-                           int sm_count) noexcept {
-  if (compute_capability == 90) {
-    return weights == NVFP4_WEIGHTS_SEPARATE ? sm90::select_kernel(problem, sm_count) : NVFP4_KERNEL_AUTO;
-  }
+nvfp4_kernel select_sm100(Problem const& problem, nvfp4_weight_format weights, Residencies const& residencies,
+                          bool within_sms, bool sensible_only) {
   int best = NVFP4_KERNEL_AUTO;
   Cost least{};
   for (int i = 0; i < NVFP4_KERNEL_COUNT; ++i) {
     KernelRow const& kernel = detail::kKernelTable[i];
-    if (kernel.compute_capability != compute_capability || kernel.weights() != weights) continue;
-    Cost const candidate = cost(kernel, problem, sm_count);
-    if (!eligible(kernel, problem, sm_count, candidate.waves)) continue;
+    Residency const& residency = residencies[static_cast<std::size_t>(i)];
+    if (kernel.compute_capability != 100 || kernel.weights() != weights) continue;
+    if (!possible(kernel, problem, residency, within_sms)) continue;
+    Cost const candidate = cost(kernel, problem, clusters_at_once(kernel, residency));
+    if (sensible_only && !sensible(kernel, problem, candidate.waves)) continue;
     // A dynamic schedule that is eligible wins against the same kernel with a static one.
     bool const dynamic = best != NVFP4_KERNEL_AUTO && kernel.scheduler == NVFP4_SCHEDULER_CLC &&
                          detail::kKernelTable[best].scheduler != NVFP4_SCHEDULER_CLC && !(least < candidate);
@@ -116,6 +125,51 @@ nvfp4_kernel select_kernel(Problem const& problem, nvfp4_weight_format weights, 
     }
   }
   return static_cast<nvfp4_kernel>(best);
+}
+
+}  // namespace
+
+namespace detail {
+
+Residencies usual_residencies(int sm_count) noexcept {
+  Residencies residencies{};
+  for (int i = 0; i < NVFP4_KERNEL_COUNT; ++i) {
+    KernelRow const& kernel = kKernelTable[i];
+    Residency& residency = residencies[static_cast<std::size_t>(i)];
+    if (kernel.compute_capability == 90) {
+      residency = sm90::usual_residency(sm_count);
+      continue;
+    }
+    residency.sm_count = sm_count;
+    int const size = kernel.cluster_size();
+    double const usable = size == 4 ? kShareOfSmsInClustersOf4 * sm_count : sm_count;
+    residency.max_clusters[size] = std::max(1, static_cast<int>(usable / size));
+  }
+  return residencies;
+}
+
+nvfp4_kernel select_kernel(Problem const& problem, nvfp4_weight_format weights, int compute_capability,
+                           Residencies const& residencies, bool within_sms) noexcept {
+  Problem const rows{std::max(problem.m, 1), problem.n, problem.k, problem.batch};  // no row is planned like one
+  switch (compute_capability) {
+    case 90:
+      // One cluster for each tile, on any SM.
+      return weights == NVFP4_WEIGHTS_SEPARATE && !within_sms ? sm90::select_kernel(rows, residencies)
+                                                              : NVFP4_KERNEL_AUTO;
+    case 100: {
+      nvfp4_kernel const kernel = select_sm100(rows, weights, residencies, within_sms, true);
+      return kernel != NVFP4_KERNEL_AUTO ? kernel : select_sm100(rows, weights, residencies, within_sms, false);
+    }
+    default:
+      return NVFP4_KERNEL_AUTO;
+  }
+}
+
+}  // namespace detail
+
+nvfp4_kernel select_kernel(Problem const& problem, nvfp4_weight_format weights, int compute_capability,
+                           int sm_count) noexcept {
+  return detail::select_kernel(problem, weights, compute_capability, detail::usual_residencies(sm_count), false);
 }
 
 }  // namespace nvfp4

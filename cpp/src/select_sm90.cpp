@@ -3,6 +3,7 @@
 #include "select_sm90.hpp"
 
 #include <algorithm>
+#include <limits>
 
 #include "sm90/arrangement.hpp"
 #include "table.hpp"
@@ -56,17 +57,18 @@ struct Choice {
   double microseconds;
 };
 
-// Clusters that are resident at once, by their CTAs; negative: the device takes no such cluster.
-constexpr int kRefused = -1;
-
-Choice choose(nvfp4_problem const& problem, TileShape const& tile, int const (&max_clusters)[detail::kMaxCluster + 1]) {
+// The cluster that a plan takes: both the selection and the encoder ask here.
+Choice choose(nvfp4_problem const& problem, TileShape const& tile, detail::Residency const& residency) {
   Choice best{0, 0};
   double const k_tiles = ceil_div(problem.k, tile.k);
+  double const tiles = ceil_div(problem.m, tile.tokens) * ceil_div(problem.n, tile.columns) * problem.batch;
   for (int splits = 1; splits <= detail::kMaxCluster && splits <= k_tiles; ++splits) {
-    if (ceil_div(k_tiles, splits) * tile.k > tile.most_k() || max_clusters[splits] == kRefused) continue;
-    // The fewest that K allows are taken even where the plan's SMs hold no such cluster.
-    if (max_clusters[splits] == 0 && best.splits != 0) continue;
-    double const time = microseconds(problem, tile, splits, std::max(1, max_clusters[splits]));
+    if (ceil_div(k_tiles, splits) * tile.k > tile.most_k() || residency.max_clusters[splits] < 1) continue;
+    if (tiles * splits > std::numeric_limits<std::int32_t>::max()) break;  // of the grid
+    int const clusters = std::min(residency.max_clusters[splits], residency.sm_count / splits);
+    // The fewest that K allows are taken even where the SMs hold no such cluster.
+    if (clusters < 1 && best.splits != 0) continue;
+    double const time = microseconds(problem, tile, splits, std::max(1, clusters));
     if (best.splits == 0 || time < best.microseconds) best = {splits, time};
   }
   return best;
@@ -75,26 +77,26 @@ Choice choose(nvfp4_problem const& problem, TileShape const& tile, int const (&m
 }  // namespace
 
 int splits(nvfp4_problem const& problem, TileShape const& tile, detail::Residency const& residency) {
-  // A plan for part of the device.
-  int max_clusters[detail::kMaxCluster + 1]{};
-  for (int size = 1; size <= detail::kMaxCluster; ++size) {
-    int const on_device = residency.max_clusters[size];
-    max_clusters[size] = on_device == 0 ? kRefused : std::min(on_device, residency.sm_count / size);
-  }
-  return choose(problem, tile, max_clusters).splits;
+  return choose(problem, tile, residency).splits;
 }
 
-nvfp4_kernel select_kernel(Problem const& problem, int sm_count) noexcept {
-  int max_clusters[detail::kMaxCluster + 1]{};
+detail::Residency usual_residency(int sm_count) noexcept {
+  detail::Residency residency{sm_count, {}};
   for (int size = 1; size <= detail::kMaxCluster; ++size) {
-    max_clusters[size] = static_cast<int>((size > 2 ? kShareOfSms : 1.0) * sm_count / size);
+    double const share = size > 2 ? kShareOfSms : 1.0;
+    residency.max_clusters[size] = std::max(1, static_cast<int>(share * sm_count / size));
   }
+  return residency;
+}
+
+nvfp4_kernel select_kernel(Problem const& problem, detail::Residencies const& residencies) noexcept {
   int best = NVFP4_KERNEL_AUTO;
   double least = 0;
   for (int i = 0; i < NVFP4_KERNEL_COUNT; ++i) {
     detail::KernelRow const& row = detail::kKernelTable[i];
     if (row.compute_capability != 90) continue;
-    Choice const choice = choose(problem, {row.tile_m, row.tile_n, row.tile_k}, max_clusters);
+    Choice const choice =
+        choose(problem, {row.tile_m, row.tile_n, row.tile_k}, residencies[static_cast<std::size_t>(i)]);
     if (choice.splits == 0) continue;
     double const time = choice.microseconds;
     // Larger tiles come first in the table: of equal times the smaller one loads less.

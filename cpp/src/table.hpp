@@ -40,12 +40,4 @@ inline constexpr std::array<char const*, NVFP4_KERNEL_COUNT> kKernelNames{{
 #undef NVFP4_KERNEL_NAME
 }};
 
-constexpr int smallest_tile_n() {
-  int smallest = NVFP4_TILE_K;
-  for (KernelRow const& row : kKernelTable) {
-    smallest = row.tile_n < smallest ? row.tile_n : smallest;
-  }
-  return smallest;
-}
-
 }  // namespace nvfp4::detail

@@ -12,8 +12,8 @@ mod harness;
 mod host;
 #[cfg(feature = "cudarc")]
 mod interop;
-mod padding;
 mod no_rows;
+mod padding;
 mod plan;
 mod programmatic;
 mod quantize;

@@ -1,8 +1,11 @@
 // A dual GEMM from C++: every value of A, B1 and B2 is 1, so that with alpha = 1/K every value of C is silu(1) * 1.
 #include <cuda_runtime_api.h>
 
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
+#include <stdexcept>
+#include <string>
 #include <vector>
 
 #include "nvfp4_dual_gemm/dual_gemm.hpp"
@@ -19,6 +22,7 @@ void check(cudaError_t status, char const* what) {
 class Bytes {
  public:
   Bytes(std::size_t size, std::uint8_t value) {
+    if (size == 0) return;
     check(cudaMalloc(&data_, size), "cudaMalloc");
     check(cudaMemset(data_, value, size), "cudaMemset");
   }
@@ -41,7 +45,7 @@ void run() {
   Bytes b(nvfp4::codes_bytes(problem.n, problem.k, problem.batch), kTwoOnes);
   Bytes b_scales(nvfp4::scales_bytes(problem.n, problem.k, problem.batch), kScaleOne);
   std::vector<float> host(std::size_t{1} * problem.m * problem.n);
-  Bytes c(host.size() * sizeof(float), 0);
+  Bytes c(host.size() * sizeof(float), 0xff);  // NaN: what nobody writes is no result
 
   nvfp4::Config config{};
   config.problem = problem;
@@ -57,12 +61,20 @@ void run() {
   operands.b1_scales = operands.b2_scales = b_scales.data();
   operands.c = c.data();
   operands.alpha1 = operands.alpha2 = 1.0f / static_cast<float>(problem.k);
+  Bytes workspace(nvfp4::workspace_size(config), 0);  // of Hopper's kernels
+  operands.workspace = workspace.data();
 
   auto const plan = nvfp4::DualGemm::prepare(config, operands);
   std::printf("kernel: %s\n", plan.kernel().name);
   cudaStream_t const stream = nullptr;
   plan.launch(stream);
   check(cudaMemcpy(host.data(), c.data(), host.size() * sizeof(float), cudaMemcpyDeviceToHost), "cudaMemcpy");
+  // silu(1) = 1 / (1 + 1/e) = 0.73106
+  for (std::size_t i = 0; i < host.size(); ++i) {
+    if (!(std::fabs(host[i] - 0.73106f) < 1e-4f)) {
+      throw std::runtime_error("C[" + std::to_string(i) + "] = " + std::to_string(host[i]));
+    }
+  }
   std::printf("C[0] = %.3f\n", host[0]);
 }
 
@@ -72,7 +84,7 @@ int main() {
   try {
     run();
     return 0;
-  } catch (nvfp4::Error const& error) {
+  } catch (std::exception const& error) {
     std::fprintf(stderr, "error: %s\n", error.what());
     return 1;
   }

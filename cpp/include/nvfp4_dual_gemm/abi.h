@@ -110,18 +110,19 @@ typedef enum nvfp4_status {
   NVFP4_STATUS_CUTLASS = 5,          // CUTLASS refused the arguments
 } nvfp4_status;
 
-// C is batch x m x n, A batch x m x k, B1 and B2 batch x n x k; all row-major and contiguous.
+// C is batch x m x n, A batch x m x k, B1 and B2 batch x n x k; all row-major and contiguous. m may be 0: no rows.
 typedef struct nvfp4_problem {
   int32_t m, n, k, batch;
 } nvfp4_problem;
 
 typedef struct nvfp4_gate {
   nvfp4_gate_kind kind;
-  float limit, alpha, beta;          // of the clamped SwiGLU
+  float limit, alpha, beta;          // of the clamped SwiGLU: limit > 0, and all at most 1e18 large
 } nvfp4_gate;
 
-// Device addresses. Codes hold two e2m1 a byte, low nibble first; scales are UE4M3 in the 128x4 layout, each
-// batch padded to ceil(rows / 128) x ceil(k / 64) atoms, finite everywhere in the last atoms of K.
+// Device addresses, of an empty A and C anything. Codes hold two e2m1 a byte, low nibble first; scales are UE4M3, bit 7
+// being 0, in the 128x4 layout, each batch padded to ceil(rows / 128) x ceil(k / 64) atoms. What pads K in them is
+// multiplied by 0: it must not be NaN (0x7f, 0xff) for kernels of compute capability 10.0, which read it as it is.
 // Interleaved weights: b1_* hold both matrices, b2_* are null.
 typedef struct nvfp4_operands {
   void const *a_codes, *a_scales;
@@ -140,7 +141,8 @@ typedef struct nvfp4_config {
   nvfp4_weight_format weights;
   int32_t kernel;                    // nvfp4_kernel, or NVFP4_KERNEL_AUTO
   int32_t programmatic_launch;       // 1: begin under the tail of the kernel before it (griddepcontrol)
-  int32_t sm_count;                  // SMs to plan for; 0: those of the device
+  int32_t sm_count;                  // SMs that the launch may occupy; 0: all. Less than the device has only with a
+                                     // kernel of the static scheduler: others run wherever there is room
 } nvfp4_config;
 
 // One row of the table of kernels, as compiled.

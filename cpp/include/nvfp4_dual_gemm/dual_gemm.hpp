@@ -40,12 +40,13 @@ class Error : public std::runtime_error {
 // The table of kernels, indexed by nvfp4_kernel.
 std::span<KernelInfo const> kernels() noexcept;
 
-// The kernel for a shape on a device of this compute capability (90, 100) and `sm_count` SMs: a pure function
-// (src/select.cpp and src/select_sm90.cpp have the rules). NVFP4_KERNEL_AUTO where there is none.
+// The kernel for a shape on a device of this compute capability (90, 100) and `sm_count` SMs that holds as many clusters
+// as such devices usually do: a pure function (src/select.cpp and src/select_sm90.cpp have the rules). A plan asks its
+// device instead. NVFP4_KERNEL_AUTO where there is none.
 nvfp4_kernel select_kernel(Problem const& problem, nvfp4_weight_format weights, int compute_capability,
                            int sm_count) noexcept;
 
-// Throws Error unless every rule of the kernels holds for the problem (not for any address).
+// Throws Error unless every rule of the kernels holds for the problem (not for any address). M = 0 breaks none.
 void validate(Config const& config);
 
 // Bytes of the buffers of one operand with `rows` rows, over all batches.
@@ -62,10 +63,12 @@ void interleave_weights(int n, int k, int batch, std::span<std::uint8_t const> b
                         std::span<std::uint8_t> scales);
 
 // Bytes of Operands::workspace for a plan on the current device: A widened to fp16 for kernels of compute capability
-// 9.0 with tiles of more than 8 rows, 0 for others. Throws Error like DualGemm::prepare.
+// 9.0 with tiles of more than 8 rows, 0 for others and for M = 0. Throws Error like DualGemm::prepare.
 std::size_t workspace_size(Config const& config);
 
-// A dual GEMM bound to its operands on one device. Movable; launch() may be called from several threads.
+// A dual GEMM bound to its operands on one device, and to the context that was current there: it ends with
+// cudaDeviceReset(). Movable; launch() may be called from several threads. Of a plan that was moved from, launch() and
+// rebind() throw Error; it may be assigned to and destroyed, and nothing else may be called.
 class DualGemm {
  public:
   // Prepares for the current device. Allocates no device memory. Launches of one plan share its workspace: they must
@@ -79,14 +82,15 @@ class DualGemm {
   // Other operands for the same problem: encodes tensor maps again, on the host.
   void rebind(Operands const& operands);
 
-  // Queues the kernel, after its prologue where it has one. The stream must belong to the plan's device. Safe inside a
-  // stream capture.
+  // Queues the kernel, after its prologue where it has one; nothing where M = 0. The stream must belong to the plan's
+  // device. Safe inside a stream capture, the first time too: both kernels were loaded by prepare().
   void launch(cudaStream_t stream) const;
 
   // Bytes of the workspace that launch() uses.
   std::size_t workspace_size() const noexcept;
 
   KernelInfo const& kernel() const noexcept;
+  // Of the kernel, not of its prologue. All 0 where M = 0.
   LaunchShape const& launch_shape() const noexcept;
   int device() const noexcept;
 

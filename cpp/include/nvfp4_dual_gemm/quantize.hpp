@@ -36,7 +36,7 @@ struct QuantizeState {
 struct Quantization {
   void const* values;
   ValueType type;
-  int rows, k, batch;  // k is a multiple of 16
+  int rows, k, batch;  // k is a multiple of 16; without rows the largest magnitude is 0, and the global scale 1
   // codes_bytes(rows, k rounded up to NVFP4_K_MULTIPLE, batch); what is beyond k becomes 0.
   std::uint8_t* codes;
   // scales_bytes(rows, k, batch), in the 128x4 layout; what pads rows and k becomes 0. Never NaN, whatever the values.

@@ -43,6 +43,14 @@ constexpr GateConstants gate_constants(nvfp4_gate const& gate) {
   return {NVFP4_GATE_SILU, FLT_MAX, FLT_MAX, 0.0f, static_cast<float>(-kLog2E)};
 }
 
+// In the tail, sigmoid = 2^-exponent is too small for the reciprocal, which flushes subnormal results to 0, although the
+// product with a large x2 is not. It is computed as 2^kTailShift times as large; the two halves of that are taken off x2
+// and the product, so that neither overflows, and neither is subnormal unless the result is 0 in any case. Good up to an
+// exponent of 262, beyond which no finite x2 makes SiLU or GELU a normal number.
+inline constexpr float kTail = 124.0f;
+inline constexpr float kTailShift = 136.0f;
+inline constexpr float kHalfOfTailShift = 0x1p-68f;
+
 // Of the products' scaled sums x1 and x2. `Math` has exp2, reciprocal, fma, and min and max that let NaN through.
 template <nvfp4_gate_kind kKind, class Math>
 NVFP4_HOST_DEVICE float apply_gate(GateConstants const& gate, float x1, float x2) {
@@ -52,12 +60,21 @@ NVFP4_HOST_DEVICE float apply_gate(GateConstants const& gate, float x1, float x2
   if constexpr (kKind == NVFP4_GATE_GELU_TANH) {
     exponent = g * Math::fma(g * g, kGeluCubic, gate.slope);
   }
-  // exp2 saturates to infinity, whose reciprocal closes the gate.
-  float const opened = g * Math::reciprocal(1.0f + Math::exp2(exponent));
+  // NaN is not in the tail. There, 1 is nothing beside 2^kTail, and the difference is exact. exp2 saturates to infinity,
+  // whose reciprocal closes the gate.
+  bool const tail = exponent > kTail;
+  float const power = Math::exp2(tail ? exponent - kTailShift : exponent);
+  float const opened = g * Math::reciprocal(tail ? power : 1.0f + power);
+  float up = x2;
   if constexpr (kKind == NVFP4_GATE_CLAMPED_SWIGLU) {
-    return opened * (Math::max(Math::min(x2, gate.up_limit), -gate.up_limit) + gate.beta);
+    up = Math::max(Math::min(x2, gate.up_limit), -gate.up_limit) + gate.beta;
   }
-  return opened == 0.0f ? opened : opened * x2;  // 0 * inf would be NaN
+  float joined = opened * (tail ? up * kHalfOfTailShift : up);
+  joined = tail ? joined * kHalfOfTailShift : joined;
+  if constexpr (kKind == NVFP4_GATE_CLAMPED_SWIGLU) {
+    return joined;
+  }
+  return opened == 0.0f ? opened : joined;  // 0 * inf would be NaN
 }
 
 #ifdef __CUDACC__

@@ -6,8 +6,8 @@
 #include <cstdint>
 
 #include "cute/tensor.hpp"
+#include "common/grid_dependency.hpp"
 #include "cutlass/arch/barrier.h"
-#include "cutlass/arch/grid_dependency_control.h"
 #include "cutlass/cutlass.h"
 #include "cutlass/epilogue/dispatch_policy.hpp"
 #include "cutlass/pipeline/pipeline.hpp"
@@ -214,6 +214,8 @@ class LeftSiLUAndMul {
         arrived(even);
       }
     }
+    // Loads after an early release have no fence before the barrier at which tensor memory is freed, as in CUTLASS's
+    // epilogues: their values have arrived.
     ++accumulator_state;
     ++store_state;
     return cute::make_tuple(load_state, store_state, accumulator_state);
@@ -245,22 +247,8 @@ class LeftSiLUAndMul {
 
   CUTLASS_DEVICE Alphas alphas() const {
     // The kernel before may still be writing the alphas or reading C, and the layer waits in its load warps only.
-    cutlass::arch::wait_on_dependent_grids();
-    Alphas result{params_.alpha1, params_.alpha2};
-    if (params_.alpha1_ptr != nullptr) {
-      result.alpha1 *= load_scalar(params_.alpha1_ptr);
-    }
-    if (params_.alpha2_ptr != nullptr) {
-      result.alpha2 *= load_scalar(params_.alpha2_ptr);
-    }
-    return result;
-  }
-
-  // Volatile, so that it stays behind the wait.
-  CUTLASS_DEVICE static float load_scalar(float const* address) {
-    float value;
-    asm volatile("ld.global.f32 %0, [%1];" : "=f"(value) : "l"(address) : "memory");
-    return value;
+    wait_for_prior_grids();
+    return {times_scalar(params_.alpha1, params_.alpha1_ptr), times_scalar(params_.alpha2, params_.alpha2_ptr)};
   }
 
   template <class ProblemShape, class CtaCoord>

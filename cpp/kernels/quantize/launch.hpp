@@ -21,6 +21,9 @@ struct Span {
 };
 
 inline void require_span(Span const& span) {
+  if (span.bytes == 0) {
+    return;  // an empty buffer has no address
+  }
   std::uintptr_t const address = reinterpret_cast<std::uintptr_t>(span.address);
   if (address == 0) {
     fail_argument(span.name, ": the address is null");
@@ -35,6 +38,9 @@ inline void require_span(Span const& span) {
 }
 
 inline void require_apart(Span const& a, Span const& b) {
+  if (a.bytes == 0 || b.bytes == 0) {
+    return;
+  }
   std::uintptr_t const first = reinterpret_cast<std::uintptr_t>(a.address);
   std::uintptr_t const second = reinterpret_cast<std::uintptr_t>(b.address);
   if (first < second + b.bytes && second < first + a.bytes) {
@@ -50,8 +56,8 @@ struct Tiling {
 };
 
 inline Tiling tiling(int rows, int k, int batch) {
-  if (rows < 1) {
-    fail_argument("rows = ", rows, " is not positive");
+  if (rows < 0) {
+    fail_argument("rows = ", rows, " is negative");
   }
   if (k < NVFP4_SCALE_BLOCK || k % NVFP4_SCALE_BLOCK != 0) {
     fail_argument("K = ", k, " is not a positive multiple of ", NVFP4_SCALE_BLOCK);
@@ -61,7 +67,7 @@ inline Tiling tiling(int rows, int k, int batch) {
   }
   unsigned const blocks = static_cast<unsigned>(k) / NVFP4_SCALE_BLOCK;
   unsigned const atom_columns = (blocks + NVFP4_SCALE_ATOM_BLOCKS - 1) / NVFP4_SCALE_ATOM_BLOCKS;
-  unsigned const row_tiles = (static_cast<unsigned>(rows) - 1) / NVFP4_SCALE_ATOM_ROWS + 1;
+  unsigned const row_tiles = (static_cast<unsigned>(rows) + NVFP4_SCALE_ATOM_ROWS - 1) / NVFP4_SCALE_ATOM_ROWS;
   return {blocks, atom_columns, row_tiles};
 }
 

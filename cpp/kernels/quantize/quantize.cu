@@ -2,6 +2,7 @@
 // are written 256 consecutive bytes at a time, scale factors 32.
 #include "nvfp4_dual_gemm/quantize.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -122,6 +123,9 @@ __global__ void __launch_bounds__(kWarps * 32) quantize_kernel(__grid_constant__
   float const global = work.global != 0.0f ? work.global : global_of_amax(float_of(work.state->amax_bits));
   if (work.global == 0.0f && blockIdx.x == 0 && blockIdx.y == 0 && threadIdx.x == 0) {
     work.state->global_scale = global;
+  }
+  if (work.rows == 0) {
+    return;
   }
   unsigned const column_tile = blockIdx.x % work.column_tiles;
   unsigned const step = blockIdx.x / work.column_tiles % kRowSteps;
@@ -272,7 +276,11 @@ void launch_quantize(Quantization const& work, float global, cudaStream_t stream
   auto const [blocks, atom_columns, row_tiles] = sizes.tiling;
   unsigned const code_blocks = static_cast<unsigned>(sizes.padded_k) / NVFP4_SCALE_BLOCK;
   unsigned const column_tiles = (blocks + kWarpBlocks - 1) / kWarpBlocks;
-  unsigned const grid = grid_size(std::uint64_t{column_tiles} * kRowSteps * row_tiles, work.rows, work.k);
+  if (work.rows == 0 && global != 0.0f) {
+    return;
+  }
+  // Without rows, one thread block leaves the global scale.
+  unsigned const grid = std::max(1u, grid_size(std::uint64_t{column_tiles} * kRowSteps * row_tiles, work.rows, work.k));
   Work const parameters{static_cast<std::uint32_t const*>(work.values), reinterpret_cast<uint2*>(work.codes),
                         work.scales, work.state, global, static_cast<unsigned>(work.rows), blocks, code_blocks,
                         atom_columns, row_tiles, column_tiles};
@@ -312,6 +320,9 @@ void find_amax(Quantization const& work, cudaStream_t stream) {
   detail::Amax const parameters{static_cast<uint4 const*>(work.values), vectors, work.state};
   detail::check_cuda(cudaMemsetAsync(&work.state->amax_bits, 0, sizeof(work.state->amax_bits), stream),
                      "cudaMemsetAsync(state->amax_bits)");
+  if (grid == 0) {
+    return;
+  }
   auto const kernel = detail::of_type(work.type, [](auto value) { return &detail::amax_kernel<decltype(value)>; });
   detail::launch(kernel, "cudaLaunchKernel(amax)", dim3(grid), detail::kThreads, parameters, stream);
 }

@@ -129,6 +129,9 @@ void launch_layout(void (*vector)(Scales<Row, Swizzled>), void (*bytes)(Scales<R
   require_span(plain);
   require_span(tiles);
   require_apart(plain, tiles);
+  if (rows == 0) {
+    return;
+  }
   bool const aligned = blocks % kChunk == 0 && reinterpret_cast<std::uintptr_t>(row_major) % kChunk == 0;
   unsigned const column_tiles = (blocks + kChunk * kBlockChunks - 1) / (kChunk * kBlockChunks);
   unsigned const grid = grid_size(std::uint64_t{column_tiles} * row_tiles, rows, k);

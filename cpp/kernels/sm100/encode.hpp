@@ -6,10 +6,10 @@
 #include <cstdint>
 #include <cstring>
 #include <iterator>
-#include <limits>
 #include <string>
 #include <type_traits>
 
+#include "grid_limits.hpp"
 #include "instance.hpp"
 #include "nvfp4_dual_gemm/dual_gemm.hpp"
 #include "sm100/kernel.hpp"
@@ -37,23 +37,17 @@ void require_encoded(Params const& params) {
   }
 }
 
-// The schedulers count tiles and CTAs in 32 bits; a grid of CLC has every tile in it.
 template <class Config>
-void require_countable_tiles(nvfp4_problem const& problem) {
-  auto const ctas = [](std::int64_t extent, std::int64_t tile, std::int64_t ctas_per_tile, std::int64_t cluster) {
-    std::int64_t const count = (extent + tile - 1) / tile * ctas_per_tile;
-    return (count + cluster - 1) / cluster * cluster;
+void require_schedulable(nvfp4_problem const& problem) {
+  struct Row {
+    int sms, tile_m, tile_n, cluster_m, cluster_n;
   };
-  std::int64_t const m = ctas(problem.m, Config::kTileM, Config::kSms, Config::kClusterM);
-  std::int64_t const n = ctas(problem.n, Config::kTileN, 1, Config::kClusterN);
-  std::int64_t const most = std::numeric_limits<std::int32_t>::max();
-  bool const countable = m <= most / n / problem.batch;
-  bool const launchable = Config::kScheduler != NVFP4_SCHEDULER_CLC ||
-                          (std::max(m, n) <= 65535 && problem.batch <= NVFP4_MAX_BATCH);
-  if (!countable || !launchable) {
+  constexpr Row kRow{Config::kSms, Config::kTileM, Config::kTileN, Config::kClusterM, Config::kClusterN};
+  detail::TileGrid const grid = detail::tile_grid(problem, kRow);
+  if (!detail::schedulable(grid, Config::kScheduler)) {
     throw Error(NVFP4_STATUS_INVALID_ARGUMENT, 0,
-                "too many tiles: " + std::to_string(m) + " x " + std::to_string(n) + " x " +
-                    std::to_string(problem.batch) + " CTAs");
+                "too many tiles: " + std::to_string(grid.m) + " x " + std::to_string(grid.n) + " x " +
+                    std::to_string(grid.batch) + " CTAs");
   }
 }
 
@@ -75,7 +69,7 @@ void encode(nvfp4_config const& config, nvfp4_operands const& operands, detail::
                 "clusters of " + std::to_string(kClusterSize) + " CTAs do not run on " +
                     std::to_string(residency.sm_count) + " SMs");
   }
-  require_countable_tiles<Config>(config.problem);
+  require_schedulable<Config>(config.problem);
 
   typename Kernel::Arguments args{};
   args.mode = cutlass::gemm::GemmUniversalMode::kGemm;

@@ -3,8 +3,9 @@
 // The tensor cores truncate: each wgmma adds 16 products to the accumulator and drops what is below its 24 bits, always
 // towards zero. After thousands of k the sum is too small by hundreds of its last bits, and an element whose projections
 // nearly cancel is off by more than one unit of fp16. What is dropped is in proportion to the accumulator. So from time
-// to time its bulk, rounded to the three bits of E5M2, goes to a register of its own, and the small rest goes on. The
-// rest is exact: the bulk has the leading bits of the sum. E5M2 reaches from 2^-16 to 57344, in units of
+// to time its bulk, rounded to the three bits of E5M2, goes to a register of its own, and the small rest goes on.
+// Subtracting the bulk is exact, as it has the leading bits of the sum; what was taken before is added back first, which
+// rounds to 24 bits. E5M2 reaches from 2^-16 to 57344, in units of
 // kWidenedUnit^2; below that a sum stays where it is, and above as much is taken as there is room for.
 #pragma once
 

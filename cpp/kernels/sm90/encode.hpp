@@ -96,6 +96,11 @@ void encode(nvfp4_config const& config, nvfp4_operands const& operands, detail::
   static_assert(std::is_trivially_copyable_v<Params> && std::is_trivially_copyable_v<WidenParams>,
                 "the parameters are handed over as bytes");
   nvfp4_problem const& problem = config.problem;
+  std::int64_t const k_tiles = ceil_div(problem.k, Tile::kTileK);
+  std::int64_t const token_tiles = ceil_div(problem.m, Tile::kTokens);
+  std::int64_t const column_tiles = ceil_div(problem.n, Tile::kColumns);
+  std::int64_t const tiles = token_tiles * column_tiles * problem.batch;
+  static_cast<void>(grid_of(tiles, "of the GEMM"));
   int const splits = sm90::splits(problem, {Tile::kTokens, Tile::kColumns, Tile::kTileK}, residency);
   if (splits == 0) {
     throw Error(NVFP4_STATUS_INVALID_ARGUMENT, 0,
@@ -104,14 +109,19 @@ void encode(nvfp4_config const& config, nvfp4_operands const& operands, detail::
                     std::to_string(Tile::kTokens) + " tokens, in clusters of CTAs with " + std::to_string(kResidentK) +
                     " each, as large as the device takes them");
   }
+  if (splits > k_tiles) {  // never of sm90::splits: C would be what was in the registers of the CTA without K
+    throw Error(NVFP4_STATUS_INVALID_ARGUMENT, 0,
+                "k = " + std::to_string(problem.k) + ": " + std::to_string(k_tiles) + " tiles for " +
+                    std::to_string(splits) + " CTAs");
+  }
 
   Params params{};
   encode_maps<Tile>(problem, operands, params);
   params.m = problem.m;
   params.n = problem.n;
-  params.k_tiles = static_cast<int>(ceil_div(problem.k, Tile::kTileK));
-  params.token_tiles = static_cast<int>(ceil_div(problem.m, Tile::kTokens));
-  params.column_tiles = static_cast<int>(ceil_div(problem.n, Tile::kColumns));
+  params.k_tiles = static_cast<int>(k_tiles);
+  params.token_tiles = static_cast<int>(token_tiles);
+  params.column_tiles = static_cast<int>(column_tiles);
   params.splits = splits;
   params.gate = detail::gate_constants(config.gate);
   params.output = config.output;
@@ -128,8 +138,7 @@ void encode(nvfp4_config const& config, nvfp4_operands const& operands, detail::
   std::memcpy(plan.params, &params, sizeof(params));
 
   auto const cluster = static_cast<std::uint32_t>(splits);
-  std::int64_t const clusters = std::int64_t{params.token_tiles} * params.column_tiles * problem.batch;
-  plan.shape = {{grid_of(clusters * cluster, "of the GEMM"), 1, 1},
+  plan.shape = {{grid_of(tiles * cluster, "of the GEMM"), 1, 1},
                 {Tile::kThreads, 1, 1},
                 {cluster, 1, 1},
                 static_cast<std::uint32_t>(sizeof(typename Tile::SharedStorage))};

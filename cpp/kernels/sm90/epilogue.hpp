@@ -6,8 +6,10 @@
 
 #include <cstdint>
 
+#include "common/grid_dependency.hpp"
 #include "cute/arch/cluster_sm90.hpp"
 #include "cutlass/arch/barrier.h"
+#include "sm90/barriers.hpp"
 #include "sm90/params.hpp"
 #include "sm90/tile.hpp"
 #include "sm90/widening.hpp"
@@ -23,7 +25,6 @@ class Epilogue {
   // A row of a unit is 32 floats; the padding keeps the warps' transposed writes off each other's banks.
   static constexpr int kPitch = 32 + 4;
   static constexpr int kUnitFloats = 8 * kPitch;
-  static constexpr std::uint32_t kWarpgroupBarrier = 2;  // and the following, one for each warpgroup
 
   static constexpr int kPartsBytes = kUnits * Tile::kSlices * kPartBytes;
   static constexpr int kStagedBytes = kUnits * kUnitFloats * 4;
@@ -50,8 +51,10 @@ class Epilogue {
     float const unit = kWidenedUnit * kWidenedUnit;
     // Powers of two, so that nothing is rounded here; the alphas may be anything.
     unscale_ = 1.0f / unit;
-    alpha1_ = params.alpha1 * (params.alpha1_ptr != nullptr ? __ldg(params.alpha1_ptr) : 1.0f);
-    alpha2_ = params.alpha2 * (params.alpha2_ptr != nullptr ? __ldg(params.alpha2_ptr) : 1.0f);
+    // Where tokens come in stages, only the thread that loads them has waited.
+    detail::wait_for_prior_grids();
+    alpha1_ = detail::times_scalar(params.alpha1, params.alpha1_ptr);
+    alpha2_ = detail::times_scalar(params.alpha2, params.alpha2_ptr);
   }
 
   // Whether a thread's sums are those of all K. Otherwise they have to be exchanged.
@@ -125,7 +128,7 @@ class Epilogue {
       target[i * 128] = half(sums, i, !second);
     }
     cutlass::arch::fence_view_async_shared();
-    cutlass::arch::NamedBarrier::sync(128, kWarpgroupBarrier + static_cast<std::uint32_t>(warpgroup_));
+    warpgroup_barrier();
   }
 
   CUTLASS_DEVICE void send_to_peer(cutlass::arch::ClusterTransactionBarrier& exchanged) const {
@@ -176,6 +179,10 @@ class Epilogue {
   }
 
  private:
+  CUTLASS_DEVICE void warpgroup_barrier() const {
+    named_barrier(128, kWarpgroupBarrier + static_cast<std::uint32_t>(warpgroup_));
+  }
+
   CUTLASS_DEVICE int sent_offset(int owned_unit, int split, int slice) const {
     return ((owned_unit * params_.splits + split) * Tile::kSlices + slice) * kPartBytes + thread_ * 16;
   }
@@ -274,7 +281,7 @@ class Epilogue {
 
   // Units units.begin, units.begin + kWarpgroups, ... of this warpgroup, 8 columns of a token at a time.
   CUTLASS_DEVICE void write(float const* staged, Range units) const {
-    cutlass::arch::NamedBarrier::sync(128, kWarpgroupBarrier + static_cast<std::uint32_t>(warpgroup_));
+    warpgroup_barrier();
     constexpr int kPieces = 8 * (kWarpgroupColumns / 8);  // of a unit
     int const count = (units.end - units.begin + kWarpgroups - 1) / kWarpgroups;
     for (int i = thread_; i < count * kPieces; i += 128) {
@@ -338,7 +345,7 @@ class Epilogue {
   }
 
   Params const& params_;
-  Place const& place_;
+  Place const place_;
   std::uint8_t* memory_;
   int warpgroup_, thread_;
   float unscale_, alpha1_, alpha2_;

@@ -1,9 +1,10 @@
 // One tile of C by a cluster: a producer and consumer warpgroups in each CTA.
 #pragma once
 
+#include "common/grid_dependency.hpp"
 #include "cutlass/arch/barrier.h"
-#include "cutlass/arch/grid_dependency_control.h"
 #include "cutlass/arch/reg_reconfig.h"
+#include "sm90/barriers.hpp"
 #include "sm90/consumer.hpp"
 #include "sm90/epilogue.hpp"
 #include "sm90/params.hpp"
@@ -13,26 +14,8 @@
 
 namespace nvfp4::sm90 {
 
-// Named barrier 0 is __syncthreads'; those after this one are the epilogue's.
-inline constexpr std::uint32_t kConsumersBarrier = 1;
-
-// All threads of the cluster. Relaxed: nobody reads what another thread has written before; a release would wait for
-// all memory, of the whole device.
-CUTLASS_DEVICE void cluster_arrive() { asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory"); }
-CUTLASS_DEVICE void cluster_wait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
-
-// What a thread read or wrote before, of any CTA's shared memory, is seen by all after.
-CUTLASS_DEVICE void cluster_arrive_release() { asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory"); }
-CUTLASS_DEVICE void cluster_exchange() {
-  cluster_arrive_release();
-  cluster_wait();
-}
-
 template <class Tile>
 CUTLASS_DEVICE void dual_gemm(Params const& params, char* memory) {
-#if defined(__CUDA_ARCH__) && !defined(CUTLASS_GDC_ENABLED)
-#error "compile with CUTLASS_ENABLE_GDC_FOR_SM90: without griddepcontrol.wait tokens are read before they are written"
-#endif
   auto& shared = *reinterpret_cast<typename Tile::SharedStorage*>(memory);
   int const warpgroup = static_cast<int>(threadIdx.x) / 128;
   Place const place(params);
@@ -44,8 +27,8 @@ CUTLASS_DEVICE void dual_gemm(Params const& params, char* memory) {
     }
     shared.exchanged.init(1);
     cutlass::arch::fence_barrier_init();
+    shared.place = place;  // before the barriers of the stages, by which this thread hands over all that it wrote
   }
-  __syncwarp();
   cluster_arrive();
 
   constexpr Registers kRegisters = registers(Tile::kWarpgroups);
@@ -56,12 +39,10 @@ CUTLASS_DEVICE void dual_gemm(Params const& params, char* memory) {
     if (threadIdx.x == 0) {
       producer.weights();
     }
-    __syncwarp();
     cluster_wait();
     if (!Tile::kResident && threadIdx.x == 32) {
       producer.tokens();
     }
-    __syncwarp();
     if (split) {
       for (int i = 0; i < (Tile::kResident ? 1 : 2); ++i) {  // as the consumers below
         cluster_arrive();
@@ -69,10 +50,11 @@ CUTLASS_DEVICE void dual_gemm(Params const& params, char* memory) {
       }
     }
   } else {
-    auto const consumers_barrier = [] { cutlass::arch::NamedBarrier::sync(Tile::kConsumers, kConsumersBarrier); };
+    auto const consumers_barrier = [] { named_barrier(Tile::kConsumers, kConsumersBarrier); };
     if constexpr (Tile::kResident) {
-      cutlass::arch::wait_on_dependent_grids();
+      detail::wait_for_prior_grids();
       ResidentTokens<Tile> const tokens(params, place);
+      __syncwarp();  // setmaxnreg is for whole warps
       cutlass::arch::warpgroup_reg_alloc<kRegisters.consumer>();
       tokens.store(shared.stages.tokens);
       consumers_barrier();
@@ -83,8 +65,8 @@ CUTLASS_DEVICE void dual_gemm(Params const& params, char* memory) {
     Consumer<Tile> consumer(params, place, shared, warpgroup - 1);
     float sums[Consumer<Tile>::kAccumulators];
     consumer.run(sums);
-    cutlass::arch::launch_dependent_grids();
-    Epilogue<Tile> const epilogue(params, place, shared.epilogue(), warpgroup - 1);
+    detail::launch_dependent_grids();
+    Epilogue<Tile> const epilogue(params, shared.place, shared.epilogue(), warpgroup - 1);
     if constexpr (Tile::kResident) {
       epilogue.send(sums);
       if (split) {

@@ -3,8 +3,8 @@
 
 #include <cstdint>
 
+#include "common/grid_dependency.hpp"
 #include "cute/arch/copy_sm90_tma.hpp"
-#include "cutlass/arch/grid_dependency_control.h"
 #include "sm90/params.hpp"
 #include "sm90/tile.hpp"
 
@@ -26,7 +26,7 @@ class Producer {
   // have written them.
   CUTLASS_DEVICE void weights() {
     if (Tile::kResident) {
-      cutlass::arch::wait_on_dependent_grids();
+      detail::wait_for_prior_grids();
     }
     for (int i = 0; i < 2; ++i) {
       cute::prefetch_tma_descriptor(&params_.codes[i]);
@@ -41,7 +41,7 @@ class Producer {
   // Tokens, in a thread of their own so that they do not queue behind the weights of all stages.
   CUTLASS_DEVICE void tokens() {
     cute::prefetch_tma_descriptor(&params_.tokens);
-    cutlass::arch::wait_on_dependent_grids();
+    detail::wait_for_prior_grids();
     for_each_stage([&](int stage, int k_tile) {
       shared_.full[stage].arrive_and_expect_tx(Tile::kTokenBytes);
       load_tokens(stage, k_tile);

@@ -8,6 +8,7 @@
 #include "cutlass/cutlass.h"
 #include "nvfp4_dual_gemm/abi.h"
 #include "sm90/arrangement.hpp"
+#include "sm90/params.hpp"
 
 namespace nvfp4::sm90 {
 
@@ -21,14 +22,16 @@ static_assert(kGroupK == NVFP4_SCALE_ATOM_BLOCKS * NVFP4_SCALE_BLOCK, "a group o
 // A warpgroup's fragment has 64 rows: these columns of the gate, and the same of the up projection.
 inline constexpr int kWarpgroupColumns = 32;
 
-// Registers of a thread after setmaxnreg, by the number of consumer warpgroups. Their sum over the CTA must not exceed
-// what it was launched with.
+// Registers of a thread after setmaxnreg, by the number of consumer warpgroups.
 struct Registers {
   int producer, consumer;
 };
 constexpr Registers registers(int warpgroups) {
   return warpgroups <= 2 ? Registers{40, 232} : warpgroups == 3 ? Registers{32, 160} : Registers{32, 112};
 }
+
+// What a thread has at launch, where there is one CTA on the SM: registers come in eights, 65536 of them on an SM.
+constexpr int registers_at_launch(int threads) { return std::min(65536 / threads, 255) / 8 * 8; }
 
 // kTokens rows of C by kColumns columns, and kTileK of K in a stage, whose groups kSlices warpgroups of the same columns
 // take in turns.
@@ -43,6 +46,9 @@ struct Tile {
   static constexpr int kWarpgroups = kColumnWarpgroups * kSlices;
   static constexpr int kConsumers = kWarpgroups * 128;
   static constexpr int kThreads = kConsumers + 128;
+  static_assert(registers(kWarpgroups).producer * 128 + registers(kWarpgroups).consumer * kConsumers <=
+                    registers_at_launch(kThreads) * kThreads,
+                "setmaxnreg waits for registers that the CTA was not launched with");
   static_assert(kTokens % 8 == 0 && kTokens <= 256, "N of a wgmma");
   static_assert(kColumns % kWarpgroupColumns == 0 && kWarpgroups >= 1 && kWarpgroups <= 4, "one to four warpgroups");
   static_assert(kTileK == 64 || kTileK == 128 || kTileK == 256, "a row of codes is 32 bytes, or a swizzled row of more");
@@ -87,6 +93,7 @@ struct Tile {
     cutlass::arch::ClusterTransactionBarrier full[kStages];
     cutlass::arch::ClusterBarrier empty[kStages];
     cutlass::arch::ClusterTransactionBarrier exchanged;  // the other CTA's sums are here, see Epilogue::send_to_peer
+    Place place;  // for after the main loop, which leaves no register to keep it in
 
     CUTLASS_DEVICE std::uint8_t* epilogue() {
       return kResident ? own_epilogue : reinterpret_cast<std::uint8_t*>(&stages);

@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "cutlass/arch/grid_dependency_control.h"
+#include "common/grid_dependency.hpp"
 #include "sm90/params.hpp"
 #include "sm90/tile.hpp"
 #include "sm90/widening.hpp"
@@ -63,8 +63,8 @@ CUTLASS_DEVICE void widen_group(WidenParams const& params, int group, int row) {
 // gives each instance a kernel of its own.
 template <class Tile>
 __global__ void __launch_bounds__(kWidenThreads) widen_tokens(__grid_constant__ WidenParams const params) {
-  cutlass::arch::wait_on_dependent_grids();
-  cutlass::arch::launch_dependent_grids();
+  detail::wait_for_prior_grids();
+  detail::launch_dependent_grids();
   int const group = static_cast<int>(blockIdx.x * kWidenThreads + threadIdx.x) / 4;
   for (int row = static_cast<int>(blockIdx.y); row < params.rows; row += static_cast<int>(gridDim.y)) {
     widen_group(params, group, row);

@@ -42,9 +42,10 @@ CUTLASS_DEVICE Pairs widen(std::uint32_t codes, __half2 scale) {
            multiply(even & kHigh, scale), multiply(odd & kHigh, scale)}};
 }
 
-// Two UE4M3 bytes, in bits 7..0 and 23..16, as scale * 2^7.
+// Two UE4M3 bytes, in bits 7..0 and 23..16, as scale * 2^7. Finite for every byte, as what pads K may be any and is
+// multiplied by 0: bit 7 is none of the scale factor's, and NaN (0x7f) becomes 480.
 CUTLASS_DEVICE __half2 widen_scales(std::uint32_t scales) {
-  std::uint32_t const bits = scales << 7;
+  std::uint32_t const bits = scales << 7 & 0x3f803f80;
   return __hmul2(reinterpret_cast<__half2 const&>(bits), __half2half2(__ushort_as_half(0x7800)));
 }
 

@@ -50,7 +50,7 @@ void refuses_work(std::string const& words, Change const& change) {
 }  // namespace
 
 TEST_CASE("a quantisation that breaks a rule is refused with its numbers") {
-  refuses_work("rows = 0", [](Quantization& work) { work.rows = 0; });
+  refuses_work("rows = -1 is negative", [](Quantization& work) { work.rows = -1; });
   refuses_work("K = 24", [](Quantization& work) { work.k = 24; });
   refuses_work("K = 0", [](Quantization& work) { work.k = 0; });
   refuses_work("batch = 65536", [](Quantization& work) { work.batch = 65536; });
@@ -91,6 +91,20 @@ TEST_CASE("a swizzle that breaks a rule is refused with its numbers") {
   refuses("row_major: the address is null", [=] { nvfp4::swizzle_scales(nullptr, tiles, 1, 64, 1, nullptr); });
   refuses("swizzled: address 0x20008", [=] { nvfp4::swizzle_scales(rows, tiles + 8, 1, 64, 1, nullptr); });
   refuses("row_major overlaps swizzled", [=] { nvfp4::unswizzle_scales(tiles, tiles + 511, 1, 64, 1, nullptr); });
+}
+
+TEST_CASE("without rows nothing is launched, and nothing but the state has an address") {
+  Quantization work = valid();
+  work.rows = 0;
+  work.values = nullptr;
+  work.codes = work.scales = nullptr;
+  CHECK_NOTHROW(nvfp4::quantize(work, 1.0f, nullptr));
+  CHECK_NOTHROW(nvfp4::swizzle_scales(nullptr, nullptr, 0, 64, 1, nullptr));
+  CHECK_NOTHROW(nvfp4::unswizzle_scales(nullptr, nullptr, 0, 64, 1, nullptr));
+  refuses("K = 24", [&] { work.k = 24, nvfp4::quantize(work, 1.0f, nullptr); });
+  work.k = 64;
+  work.state = nullptr;
+  refuses("state: the address is null", [&] { nvfp4::quantize(work, 1.0f, nullptr); });
 }
 
 TEST_CASE("places of values that are no numbers") {

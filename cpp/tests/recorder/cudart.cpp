@@ -286,6 +286,11 @@ cudaError_t cudaFuncSetAttribute(void const* function, cudaFuncAttribute attribu
   return cudaSuccess;
 }
 
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, void const*) {
+  *attributes = cudaFuncAttributes{};
+  return note_cuda("cudaFuncGetAttributes");
+}
+
 cudaError_t cudaOccupancyMaxActiveClusters(int* clusters, void const*, cudaLaunchConfig_t const* config) {
   if (cudaError_t const error = note_cuda("cudaOccupancyMaxActiveClusters"); error != cudaSuccess) {
     return error;

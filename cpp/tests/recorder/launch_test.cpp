@@ -22,9 +22,28 @@ recorder::Launch launch_of(DualGemm const& plan) {
   return recorder::launches().front();
 }
 
+// Asked for before main() begins, and before the kernels' own translation units are initialised.
+long const named_at_start = std::count_if(kernels().begin(), kernels().end(), [](KernelInfo const& info) {
+  return info.name != nullptr && info.threads > 0 && info.params_bytes > 0;
+});
+
 std::uint64_t volume(dim3 const& d) { return std::uint64_t{d.x} * d.y * d.z; }
 
 }  // namespace
+
+TEST_CASE("the table of kernels is whole before main() begins") { CHECK(named_at_start == NVFP4_KERNEL_COUNT); }
+
+TEST_CASE("without rows nothing is encoded and nothing launched") {
+  for (int kernel = 0; kernel < kAllKernels; ++kernel) {
+    KernelInfo const& info = kernels()[static_cast<std::size_t>(kernel)];
+    INFO(std::string(info.name));
+    recorder::reset();
+    auto const plan = DualGemm::prepare(config_for(kernel, {0, 1000, 992, 2}), symbolic_operands(info.weights));
+    plan.launch(nullptr);
+    CHECK(recorder::tensor_maps().empty());
+    CHECK(recorder::launches().empty());
+  }
+}
 
 TEST_CASE("launch() makes one launch and touches nothing else") {
   for (int kernel = 0; kernel < kAllKernels; ++kernel) {
@@ -105,14 +124,19 @@ TEST_CASE("the launch is the kernel's, in whole clusters") {
   }
 }
 
-TEST_CASE("a persistent grid stays within the SMs and the clusters of the device") {
+TEST_CASE("a launch stays within the SMs that it may occupy, or is refused") {
   recorder::Device const saved = recorder::device();
   for (int kernel = 0; kernel < kAllKernels; ++kernel) {
     KernelInfo const& info = kernels()[static_cast<std::size_t>(kernel)];
-    if (info.scheduler == NVFP4_SCHEDULER_CLC) {
+    INFO(std::string(info.name));
+    if (info.scheduler != NVFP4_SCHEDULER_STATIC) {
+      Config config = config_for(kernel, {2048, 4096, 512, 3});
+      config.sm_count = 148;
+      CHECK_NOTHROW(DualGemm::prepare(config, symbolic_operands(info.weights)));
+      config.sm_count = 147;
+      CHECK_THROWS_AS(DualGemm::prepare(config, symbolic_operands(info.weights)), Error);
       continue;
     }
-    INFO(std::string(info.name));
     int const cluster = info.cluster_m * info.cluster_n;
     for (int const sms : {cluster, 20, 37, 148}) {
       Config config = config_for(kernel, {2048, 4096, 512, 3});

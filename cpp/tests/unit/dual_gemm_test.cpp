@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include <cstdint>
+#include <locale>
 #include <string>
 #include <thread>
 #include <vector>
@@ -9,6 +10,8 @@
 #include "fake_cuda.hpp"
 #include "fake_instances.hpp"
 #include "nvfp4_dual_gemm/dual_gemm.hpp"
+#include "sm90/arrangement.hpp"
+#include "table.hpp"
 
 using fake::cuda;
 using nvfp4::DualGemm;
@@ -48,9 +51,9 @@ struct Fresh {
   }
 };
 
-nvfp4::Error failure(nvfp4::Config const& config) {
+nvfp4::Error failure(nvfp4::Config const& config, nvfp4::Operands const& with = operands()) {
   try {
-    DualGemm::prepare(config, operands());
+    DualGemm::prepare(config, with);
   } catch (nvfp4::Error const& error) {
     return error;
   }
@@ -117,18 +120,27 @@ TEST_CASE_FIXTURE(Fresh, "programmatic launch is an attribute") {
   CHECK(cuda().launches[0].cluster.x == 2);
 }
 
-TEST_CASE_FIXTURE(Fresh, "a kernel is set up once for a device") {
+TEST_CASE_FIXTURE(Fresh, "a device is asked for a kernel's clusters once, the kernel is set up for each plan") {
   DualGemm::prepare(config(), operands());
   DualGemm::prepare(config(), operands());
-  CHECK(cuda().count("cudaFuncSetAttribute") == 1);
+  CHECK(cuda().count("cudaFuncSetAttribute") == 2);
   CHECK(cuda().count("cudaOccupancyMaxActiveClusters") == 1);
   cuda().current = fresh_device();
   DualGemm::prepare(config(), operands());
-  CHECK(cuda().count("cudaFuncSetAttribute") == 2);
+  CHECK(cuda().count("cudaFuncSetAttribute") == 3);
+  CHECK(cuda().count("cudaOccupancyMaxActiveClusters") == 2);
   nvfp4::Config other = config();
   other.kernel = NVFP4_KERNEL_sm100_stacked_1sm_128x128_c1x1_static;
   CHECK(std::string(DualGemm::prepare(other, operands()).kernel().name) == "sm100_stacked_1sm_128x128_c1x1_static");
-  CHECK(cuda().count("cudaFuncSetAttribute") == 3);
+  CHECK(cuda().count("cudaFuncSetAttribute") == 4);
+}
+
+TEST_CASE_FIXTURE(Fresh, "after a reset of the device, as in another context of it, a new plan runs") {
+  DualGemm::prepare(config(), operands()).launch(nullptr);
+  fake::reset_device();
+  DualGemm::prepare(config(), operands()).launch(nullptr);
+  CHECK(cuda().launches.size() == 2);
+  CHECK(cuda().launches[1].loaded);
 }
 
 TEST_CASE_FIXTURE(Fresh, "rebind encodes again, and a refusal changes nothing") {
@@ -147,7 +159,6 @@ TEST_CASE_FIXTURE(Fresh, "rebind encodes again, and a refusal changes nothing") 
   CHECK_THROWS_AS(plan.rebind(odd), nvfp4::Error);
   plan.launch(nullptr);
   CHECK(static_cast<nvfp4::Operands const*>(cuda().launches.back().params)->c == other.c);
-  CHECK(cuda().count("cudaFuncSetAttribute") == 1);
 }
 
 TEST_CASE_FIXTURE(Fresh, "a plan launches on its device and leaves the caller's") {
@@ -170,6 +181,10 @@ TEST_CASE_FIXTURE(Fresh, "a moved plan launches") {
   second.launch(nullptr);
   first = std::move(second);
   first.launch(nullptr);
+  CHECK(cuda().launches.size() == 2);
+  // NOLINTNEXTLINE(bugprone-use-after-move): refused by name.
+  CHECK_THROWS_WITH_AS(second.launch(nullptr), "the plan was moved from", nvfp4::Error);
+  CHECK_THROWS_WITH_AS(second.rebind(operands()), "the plan was moved from", nvfp4::Error);
   CHECK(cuda().launches.size() == 2);
 }
 
@@ -265,15 +280,117 @@ TEST_CASE_FIXTURE(Fresh, "a device without room for one cluster") {
   CHECK(std::string(error.what()).find("cannot run one cluster of 2x2 blocks") != std::string::npos);
 }
 
-TEST_CASE_FIXTURE(Fresh, "SMs to plan for") {
+TEST_CASE_FIXTURE(Fresh, "SMs that a launch may occupy") {
   nvfp4::Config some = config();
   some.sm_count = 40;
   DualGemm::prepare(some, operands());
   CHECK(fake::encoded().residency.sm_count == 40);
+
+  // Many waves, for which cluster launch control is picked: its grid has every tile, on whatever SM is free.
+  cuda().current = fresh_device();
+  cuda().max_clusters = 74;
+  some.problem = {4096, 18432, 7168, 1};
+  some.sm_count = 0;
+  CHECK(DualGemm::prepare(some, operands()).kernel().scheduler == NVFP4_SCHEDULER_CLC);
+  some.sm_count = 148;
+  CHECK(DualGemm::prepare(some, operands()).kernel().scheduler == NVFP4_SCHEDULER_CLC);
+  for (int const sms : {147, 40, 1}) {
+    some.sm_count = sms;
+    CHECK(DualGemm::prepare(some, operands()).kernel().scheduler == NVFP4_SCHEDULER_STATIC);
+    CHECK(fake::encoded().residency.sm_count == sms);
+  }
+  some.kernel = NVFP4_KERNEL_sm100_stacked_2sm_256x128_c2x1_clc;
+  some.sm_count = 148;
+  CHECK_NOTHROW(DualGemm::prepare(some, operands()));
+  some.sm_count = 147;
+  nvfp4::Error const clc = failure(some);
+  CHECK(clc.status() == NVFP4_STATUS_INVALID_ARGUMENT);
+  CHECK(std::string(clc.what()) ==
+        "sm_count = 147: kernel sm100_stacked_2sm_256x128_c2x1_clc runs on any of the 148 SMs of device " +
+            std::to_string(cuda().current) + ", only kernels of the static scheduler stay within fewer");
+
+  some.kernel = NVFP4_KERNEL_AUTO;
   some.sm_count = 149;
   nvfp4::Error const error = failure(some);
   CHECK(error.status() == NVFP4_STATUS_INVALID_ARGUMENT);
   CHECK(std::string(error.what()).find("sm_count = 149") == 0);
+}
+
+TEST_CASE_FIXTURE(Fresh, "without rows a plan is made and launches nothing") {
+  nvfp4::Config none = config();
+  none.problem.m = 0;
+  nvfp4::Operands all = operands();
+  all.a_codes = all.a_scales = all.c = nullptr;
+  for (int kernel = NVFP4_KERNEL_AUTO; kernel < NVFP4_KERNEL_COUNT; ++kernel) {
+    CAPTURE(kernel);
+    none.kernel = kernel;
+    nvfp4::KernelInfo const* const info = kernel < 0 ? nullptr : &nvfp4::kernels()[static_cast<std::size_t>(kernel)];
+    bool const interleaved = info != nullptr && info->weights == NVFP4_WEIGHTS_INTERLEAVED;
+    none.weights = interleaved ? NVFP4_WEIGHTS_INTERLEAVED : NVFP4_WEIGHTS_SEPARATE;
+    nvfp4::Operands here = all;
+    if (interleaved) here.b2_codes = here.b2_scales = nullptr;
+    cuda().major = info == nullptr ? 10 : info->compute_capability / 10;
+    CHECK(nvfp4::workspace_size(none) == 0);
+    DualGemm plan = DualGemm::prepare(none, here);
+    CHECK(plan.workspace_size() == 0);
+    CHECK(plan.launch_shape().grid[0] == 0);
+    plan.launch(nullptr);
+    plan.rebind(here);
+    plan.launch(nullptr);
+    // Weights have to be there all the same.
+    here.b1_codes = nullptr;
+    CHECK_THROWS_WITH_AS(plan.rebind(here), "b1.codes: the address is null", nvfp4::Error);
+  }
+  CHECK(fake::encoded().count == 0);
+  CHECK(cuda().launches.empty());
+}
+
+namespace {
+
+// 7,168 for 7168.
+struct Grouping : std::numpunct<char> {
+  char do_thousands_sep() const override { return ','; }
+  std::string do_grouping() const override { return "\3"; }
+};
+
+}  // namespace
+
+TEST_CASE_FIXTURE(Fresh, "numbers in messages are the same in every locale") {
+  std::locale const before = std::locale::global(std::locale(std::locale::classic(), new Grouping));
+  nvfp4::Config bad = config();
+  bad.problem.k = 7184;
+  std::string const size = failure(bad).what();
+  nvfp4::Operands odd = operands();
+  odd.c = at<void>(0x12345001);
+  std::string const address = failure(config(), odd).what();
+  std::locale::global(before);
+  CHECK(size == "K = 7184 is not a positive multiple of 32");
+  CHECK(address == "c: address 0x12345001 is not a multiple of 2");
+}
+
+TEST_CASE_FIXTURE(Fresh, "a device that refuses clusters gets the kernels without") {
+  for (unsigned const largest : {1u, 2u, 3u}) {
+    cuda().current = fresh_device();
+    cuda().largest_cluster = largest;
+    for (int const m : {1, 128, 129, 256, 512, 4096, 100000}) {
+      for (int const n : {64, 4096, 18432}) {
+        CAPTURE(largest);
+        CAPTURE(m);
+        CAPTURE(n);
+        nvfp4::Config any = config();
+        any.problem = {m, n, 7168, 1};
+        DualGemm const plan = DualGemm::prepare(any, operands());
+        CHECK(plan.kernel().cluster_m * plan.kernel().cluster_n <= static_cast<int>(largest));
+        // Pairs are still taken where they may be.
+        if (largest >= 2 && m >= 256) CHECK(plan.kernel().sms == 2);
+      }
+    }
+    CHECK(cuda().last_error == cudaSuccess);
+    // One that is asked for by name has no other to give way to.
+    nvfp4::Config four = config();
+    four.kernel = NVFP4_KERNEL_sm100_twoacc_2sm_256x64_c2x2_static;
+    CHECK(failure(four).cuda_error() == cudaErrorInvalidValue);
+  }
 }
 
 namespace {
@@ -381,6 +498,65 @@ TEST_CASE_FIXTURE(Hopper, "every size of cluster is asked for; what the device r
     CHECK(residency.max_clusters[size] == (size >= 1 && size <= 5 ? 64 : 0));
   }
   CHECK(cuda().last_error == cudaSuccess);
+}
+
+TEST_CASE_FIXTURE(Hopper, "the first launch of a plan loads nothing") {
+  // Whatever was loaded for other plans.
+  for (nvfp4_kernel const kernel :
+       {NVFP4_KERNEL_sm90_widened_256x64_k64_s1, NVFP4_KERNEL_sm90_widened_16x64_k128_s2}) {
+    fake::reset_device();
+    cuda().launches.clear();
+    nvfp4::Config named = config();
+    named.kernel = kernel;
+    DualGemm const plan = DualGemm::prepare(named, with_workspace());
+    plan.launch(nullptr);
+    REQUIRE(cuda().launches.size() == 2);
+    CHECK(cuda().launches[0].function == fake::prologue(kernel));
+    CHECK(cuda().launches[0].loaded);
+    CHECK(cuda().launches[1].loaded);
+  }
+  cuda().failures["cudaFuncGetAttributes"] = cudaErrorNoKernelImageForDevice;
+  nvfp4::Error const error = failure(config(), with_workspace());
+  CHECK(error.status() == NVFP4_STATUS_ARCHITECTURE);
+  CHECK(std::string(error.what()).find("cudaFuncGetAttributes(the prologue): cudaErrorNoKernelImageForDevice") == 0);
+}
+
+TEST_CASE_FIXTURE(Hopper, "a plan is made for every shape, whatever clusters the device refuses") {
+  for (unsigned largest = 1; largest <= 8; ++largest) {
+    cuda().current = fresh_device();
+    cuda().largest_cluster = largest;
+    for (int const m : {1, 8, 9, 16, 64, 256, 1000}) {
+      for (int const k : {32, 4096, 4128, 7168, 14336, 8 * 4096, 8 * 4096 + 32, 1 << 20}) {
+        CAPTURE(largest);
+        CAPTURE(m);
+        CAPTURE(k);
+        nvfp4::Config any = config();
+        any.problem = {m, 128, k, 1};
+        REQUIRE_NOTHROW(DualGemm::prepare(any, with_workspace()));
+        // As its encoder will ask.
+        int const kernel = fake::encoded().config.kernel;
+        nvfp4::detail::KernelRow const& row = nvfp4::detail::kKernelTable[static_cast<std::size_t>(kernel)];
+        int const splits = nvfp4::sm90::splits(any.problem, {row.tile_m, row.tile_n, row.tile_k},
+                                               fake::encoded().residency);
+        CHECK(splits >= 1);
+        CHECK(splits <= static_cast<int>(largest));
+      }
+    }
+  }
+}
+
+TEST_CASE_FIXTURE(Hopper, "fewer SMs than the device has are refused") {
+  nvfp4::Config some = config();
+  some.sm_count = 132;
+  CHECK_NOTHROW(DualGemm::prepare(some, with_workspace()));
+  some.sm_count = 131;
+  nvfp4::Error const any = failure(some, with_workspace());
+  CHECK(any.status() == NVFP4_STATUS_INVALID_ARGUMENT);
+  CHECK(std::string(any.what()).find("on 131 of 132 SMs") != std::string::npos);
+  some.kernel = NVFP4_KERNEL_sm90_widened_128x64_k64_s1;
+  nvfp4::Error const named = failure(some, with_workspace());
+  CHECK(named.status() == NVFP4_STATUS_INVALID_ARGUMENT);
+  CHECK(std::string(named.what()).find("sm_count = 131: kernel sm90_widened_128x64_k64_s1") == 0);
 }
 
 TEST_CASE_FIXTURE(Hopper, "interleaved weights have no kernel there, nor has a kernel of another architecture code") {

@@ -11,14 +11,19 @@ namespace {
 Cuda state;
 std::mutex mutex;
 
+// Every call of the runtime holds it as long as it looks at the state.
+using Lock = std::lock_guard<std::mutex>;
+
+cudaError_t fail(cudaError_t error) {
+  state.last_error = error;
+  return error;
+}
+
 // The call's outcome, kept as the last error as the runtime does.
 cudaError_t outcome(char const* call) {
-  std::lock_guard const lock(mutex);
   state.calls.emplace_back(call);
   auto const failure = state.failures.find(call);
-  if (failure == state.failures.end()) return cudaSuccess;
-  state.last_error = failure->second;
-  return failure->second;
+  return failure == state.failures.end() ? cudaSuccess : fail(failure->second);
 }
 
 dim3 cluster_of(cudaLaunchConfig_t const& config) {
@@ -47,30 +52,40 @@ int Cuda::count(std::string const& call) const {
 Cuda& cuda() { return state; }
 void reset() { state = Cuda{}; }
 
+void reset_device() {
+  state.smem.clear();
+  state.loaded.clear();
+}
+
 }  // namespace fake
 
 using fake::cuda;
+using fake::Lock;
 using fake::outcome;
 
 extern "C" {
 
 cudaError_t cudaGetDeviceCount(int* count) {
+  Lock const lock(fake::mutex);
   *count = cuda().device_count;
   return outcome("cudaGetDeviceCount");
 }
 
 cudaError_t cudaGetDevice(int* device) {
+  Lock const lock(fake::mutex);
   *device = cuda().current;
   return outcome("cudaGetDevice");
 }
 
 cudaError_t cudaSetDevice(int device) {
+  Lock const lock(fake::mutex);
   cudaError_t const error = outcome("cudaSetDevice");
   if (error == cudaSuccess) cuda().current = device;
   return error;
 }
 
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+  Lock const lock(fake::mutex);
   switch (attribute) {
     case cudaDevAttrComputeCapabilityMajor: *value = cuda().major; break;
     case cudaDevAttrComputeCapabilityMinor: *value = cuda().minor; break;
@@ -81,39 +96,62 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
 }
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
+  Lock const lock(fake::mutex);
   *properties = {};
   std::strcpy(properties->name, "Fake Device");
   return outcome("cudaGetDeviceProperties");
 }
 
 cudaError_t cudaFuncSetAttribute(void const* function, cudaFuncAttribute attribute, int value) {
+  Lock const lock(fake::mutex);
   if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) return cudaErrorInvalidValue;
-  cuda().smem[{cuda().current, function}] = value;
-  return outcome("cudaFuncSetAttribute");
+  cudaError_t const error = outcome("cudaFuncSetAttribute");
+  if (error == cudaSuccess) {
+    cuda().smem[{cuda().current, function}] = value;
+    cuda().loaded.insert({cuda().current, function});
+  }
+  return error;
+}
+
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, void const* function) {
+  Lock const lock(fake::mutex);
+  *attributes = {};
+  cudaError_t const error = outcome("cudaFuncGetAttributes");
+  if (error == cudaSuccess) cuda().loaded.insert({cuda().current, function});
+  return error;
 }
 
 cudaError_t cudaOccupancyMaxActiveClusters(int* clusters, void const*, cudaLaunchConfig_t const* config) {
+  Lock const lock(fake::mutex);
   *clusters = cuda().max_clusters;
   cuda().occupancy_cluster = fake::cluster_of(*config);
   dim3 const cluster = cuda().occupancy_cluster;
-  if (cluster.x * cluster.y * cluster.z > cuda().largest_cluster) {
-    static_cast<void>(outcome("cudaOccupancyMaxActiveClusters"));
-    cuda().last_error = cudaErrorInvalidValue;
-    return cudaErrorInvalidValue;
+  cudaError_t const error = outcome("cudaOccupancyMaxActiveClusters");
+  if (error == cudaSuccess && cluster.x * cluster.y * cluster.z > cuda().largest_cluster) {
+    return fake::fail(cudaErrorInvalidValue);
   }
-  return outcome("cudaOccupancyMaxActiveClusters");
+  return error;
 }
 
 cudaError_t cudaLaunchKernelExC(cudaLaunchConfig_t const* config, void const* function, void** arguments) {
+  Lock const lock(fake::mutex);
   cudaError_t const error = outcome("cudaLaunchKernelExC");
-  std::lock_guard const lock(fake::mutex);
+  bool const loaded = !cuda().loaded.insert({cuda().current, function}).second;
   cuda().launches.push_back({function, config->gridDim, config->blockDim, fake::cluster_of(*config),
                              config->dynamicSmemBytes, config->stream, fake::programmatic(*config), arguments[0],
-                             cuda().current});
+                             cuda().current, loaded});
+  // What every kernel may have without asking.
+  constexpr std::size_t kFree = 48 * 1024;
+  auto const allowed = cuda().smem.find({cuda().current, function});
+  if (error == cudaSuccess && config->dynamicSmemBytes > kFree &&
+      (allowed == cuda().smem.end() || config->dynamicSmemBytes > static_cast<std::size_t>(allowed->second))) {
+    return fake::fail(cudaErrorInvalidValue);
+  }
   return error;
 }
 
 cudaError_t cudaGetLastError() {
+  Lock const lock(fake::mutex);
   cudaError_t const error = cuda().last_error;
   cuda().last_error = cudaSuccess;
   return error;

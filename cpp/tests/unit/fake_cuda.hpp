@@ -1,10 +1,12 @@
 // A CUDA runtime of a few calls that records what it is asked for: the tests of the host side run without a driver.
+// Calls may come from several threads at once; cuda() is for when none is running.
 #pragma once
 
 #include <cuda_runtime_api.h>
 
 #include <cstddef>
 #include <map>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -18,7 +20,8 @@ struct Launch {
   cudaStream_t stream;
   bool programmatic;
   void const* params;
-  int device;  // current at the launch
+  int device;   // current at the launch
+  bool loaded;  // before the launch; otherwise this is what loads the kernel
 };
 
 struct Cuda {
@@ -33,6 +36,7 @@ struct Cuda {
   std::vector<std::string> calls;
   std::vector<Launch> launches;
   std::map<std::pair<int, void const*>, int> smem;  // (device, function) -> bytes
+  std::set<std::pair<int, void const*>> loaded;     // (device, function)
   dim3 occupancy_cluster;
 
   int count(std::string const& call) const;
@@ -41,5 +45,8 @@ struct Cuda {
 // The state, fresh after reset().
 Cuda& cuda();
 void reset();
+
+// What cudaDeviceReset() takes away from every device.
+void reset_device();
 
 }  // namespace fake

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <limits>
 #include <random>
 
@@ -160,6 +161,93 @@ TEST_CASE("f32 results") {
       double const bound = (0x1p-21 + std::fabs(t) * 0x1p-22) * std::fabs(correct);
       CHECK(std::fabs(apply<WithErrors<1, -1>>(constants, x1, 3) - correct) <= bound);
       CHECK(std::fabs(apply<WithErrors<-1, 1>>(constants, x1, 3) - correct) <= bound);
+    }
+  }
+}
+
+namespace {
+
+// x1 where t(x1) * -log2(e) is `exponent`, from the definition.
+double x1_of_exponent(nvfp4_gate const& gate, double exponent) {
+  double const t = -exponent / std::log2(std::exp(1.0));
+  if (gate.kind == NVFP4_GATE_SILU) return t;
+  if (gate.kind == NVFP4_GATE_CLAMPED_SWIGLU) return t / static_cast<double>(gate.alpha);
+  double low = -100, high = 100;  // the cubic grows
+  for (int i = 0; i < 100; ++i) {
+    double const x = (low + high) / 2;
+    double const y = 2 * std::sqrt(2 / 3.14159265358979323846) * (x + 0.044715 * x * x * x);
+    (y < t ? low : high) = x;
+  }
+  return high;
+}
+
+// Everything around the tail, with any x2 whose result is a normal f32: what is to be correct is the product, however
+// small the sigmoid is.
+template <class Math>
+void check_tail(nvfp4_gate const& gate) {
+  GateConstants const constants = gate_constants(gate);
+  std::mt19937_64 random(7);
+  std::uniform_real_distribution<double> exponents(100, 262), magnitudes(-126, 128);
+  int checked = 0;
+  for (int i = 0; i < 400'000; ++i) {
+    double const exponent = exponents(random);
+    float const x1 = static_cast<float>(x1_of_exponent(gate, exponent));
+    float const x2 = static_cast<float>((i % 2 == 0 ? 1 : -1) * std::exp2(magnitudes(random)));
+    double const correct = exact(gate, x1, x2);
+    if (std::fabs(correct) < FLT_MIN || std::fabs(correct) > FLT_MAX) continue;
+    checked += 1;
+    double const bound = (0x1p-21 + exponent * 0x1p-22) * std::fabs(correct);
+    CAPTURE(static_cast<int>(gate.kind));
+    CAPTURE(x1);
+    CAPTURE(x2);
+    REQUIRE(std::fabs(apply<Math>(constants, x1, x2) - correct) <= bound);
+  }
+  CHECK(checked > 10'000);
+}
+
+// The formula as it was before the tail was told apart, for everything else.
+template <class Math>
+float plain(GateConstants const& gate, float x1, float x2) {
+  float const g = Math::max(Math::min(x1, gate.gate_limit), -FLT_MAX);
+  float exponent = g * gate.slope;
+  if (gate.kind == NVFP4_GATE_GELU_TANH) exponent = g * Math::fma(g * g, nvfp4::detail::kGeluCubic, gate.slope);
+  float const opened = g * Math::reciprocal(1.0f + Math::exp2(exponent));
+  if (gate.kind == NVFP4_GATE_CLAMPED_SWIGLU) {
+    return opened * (Math::max(Math::min(x2, gate.up_limit), -gate.up_limit) + gate.beta);
+  }
+  return opened == 0.0f ? opened : opened * x2;
+}
+
+}  // namespace
+
+TEST_CASE("the negative tail: a sigmoid below the normal numbers times a large projection") {
+  // A problem's element in bf16: sums of 32 products, all of the range.
+  GateConstants const silu = gate_constants(kSilu);
+  float const x1 = -93.0f, x2 = 1.5e5f;
+  double const correct = exact(kSilu, x1, x2);
+  CHECK(correct == doctest::Approx(-5.683e-34).epsilon(1e-3));
+  CHECK(apply<Exact>(silu, x1, x2) == doctest::Approx(correct).epsilon(1e-5));
+  // A limit that is as large as it may be.
+  nvfp4_gate const wide{NVFP4_GATE_CLAMPED_SWIGLU, 1e18f, 1.702f, 1.0f};
+  for (nvfp4_gate const& gate : {kSilu, kGelu, wide}) {
+    check_tail<Exact>(gate);
+    check_tail<WithErrors<1, -1>>(gate);
+    check_tail<WithErrors<-1, 1>>(gate);
+  }
+}
+
+TEST_CASE("before the negative tail every bit is that of the plain formula") {
+  std::mt19937_64 random(8);
+  std::uniform_real_distribution<double> exponents(-200, 123.9), magnitudes(-149, 128);
+  for (nvfp4_gate const& gate : {kSilu, kGptOss, kGelu}) {
+    GateConstants const constants = gate_constants(gate);
+    for (int i = 0; i < 300'000; ++i) {
+      float const x1 = static_cast<float>(x1_of_exponent(gate, exponents(random)));
+      float const x2 = static_cast<float>((i % 2 == 0 ? 1 : -1) * std::exp2(magnitudes(random)));
+      float const value = apply<Exact>(constants, x1, x2), before = plain<Exact>(constants, x1, x2);
+      CAPTURE(x1);
+      CAPTURE(x2);
+      REQUIRE(std::memcmp(&value, &before, sizeof value) == 0);
     }
   }
 }

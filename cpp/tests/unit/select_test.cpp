@@ -1,9 +1,13 @@
 // Shape to kernel. The expectations are those of the design: which tile, which cluster, and why.
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <cstdint>
+#include <random>
 #include <string>
 
 #include "nvfp4_dual_gemm/dual_gemm.hpp"
+#include "select.hpp"
 #include "sm90/arrangement.hpp"
 #include "table.hpp"
 
@@ -105,16 +109,20 @@ TEST_CASE("select: interleaved weights have their own kernel") {
   }
 }
 
-TEST_CASE("select: on a B200 always some kernel for those weights, at any size") {
-  for (int const m : {1, 255, 65536, INT32_MAX}) {
-    for (int const n : {1, 96, 65536, INT32_MAX}) {
+TEST_CASE("select: on a B200 always some kernel for those weights, at any size that a grid has room for") {
+  for (int const m : {0, 1, 255, 65536, 1 << 29}) {
+    for (int const n : {1, 96, 65536, 1 << 29}) {
       for (int const k : {32, 7168, INT32_MAX}) {
         for (int const batch : {1, 65535}) {
           for (nvfp4_weight_format const weights : {NVFP4_WEIGHTS_SEPARATE, NVFP4_WEIGHTS_INTERLEAVED}) {
-            for (int const sms : {0, 1, 3, 148, INT32_MAX}) {
+            for (int const sms : {0, 1, 3, 4, 148, INT32_MAX}) {
+              // In tiles of 256 x 96 and 256 x 128, the largest of each kind.
+              double const tiles = std::max(1.0, m / 256.0) * 2 * std::max(1.0, n / 96.0) * batch;
+              if (tiles > INT32_MAX / 4) continue;
               nvfp4_kernel const kernel = select_kernel({m, n, k, batch}, weights, 100, sms);
-              REQUIRE(kernel >= 0);
-              CHECK(nvfp4::detail::kKernelTable[kernel].weights() == weights);
+              bool const room = sms >= (weights == NVFP4_WEIGHTS_INTERLEAVED ? 4 : 1);
+              CHECK((kernel != NVFP4_KERNEL_AUTO) == room);
+              if (room) CHECK(nvfp4::detail::kKernelTable[kernel].weights() == weights);
             }
           }
         }
@@ -194,6 +202,59 @@ TEST_CASE("select: Hopper's CTA keeps the tokens of 4096 of K at most, where the
         NVFP4_KERNEL_sm90_widened_16x64_k128_s2);
   CHECK(select_kernel({8, 4096, 8 * 4096 + 32, 1}, NVFP4_WEIGHTS_SEPARATE, 90, 132) ==
         NVFP4_KERNEL_sm90_widened_16x64_k128_s2);
+}
+
+// A device may hold any number of clusters of any size: what is selected runs there, and something is selected where
+// anything runs.
+TEST_CASE("select: whatever the device holds, a kernel that runs is found") {
+  using nvfp4::detail::kKernelTable;
+  std::mt19937 random(12);
+  auto const below = [&](int end) { return std::uniform_int_distribution<int>(0, end - 1)(random); };
+  auto const size = [&](int bits) { return 1 + below(1 << below(bits + 1)); };
+  for (int repeat = 0; repeat < 50'000; ++repeat) {
+    Problem const problem{below(10) == 0 ? 0 : size(30), size(30), 32 * size(16), size(16)};
+    int const capability = below(2) == 0 ? 90 : 100;
+    bool const within = below(4) == 0;
+    auto const weights = below(4) == 0 ? NVFP4_WEIGHTS_INTERLEAVED : NVFP4_WEIGHTS_SEPARATE;
+    nvfp4::detail::Residencies residencies{};
+    for (auto& residency : residencies) {
+      residency.sm_count = size(8);
+      for (int& clusters : residency.max_clusters) clusters = below(3) == 0 ? size(7) : 0;
+      residency.max_clusters[0] = 0;
+    }
+    auto const runs = [&](int kernel) {
+      nvfp4::detail::KernelRow const& row = kKernelTable[static_cast<std::size_t>(kernel)];
+      auto const& residency = residencies[static_cast<std::size_t>(kernel)];
+      if (row.compute_capability != capability || row.weights() != weights) return false;
+      if (within && row.scheduler != NVFP4_SCHEDULER_STATIC) return false;
+      Problem const rows{std::max(problem.m, 1), problem.n, problem.k, problem.batch};
+      if (capability == 90) return nvfp4::sm90::splits(rows, {row.tile_m, row.tile_n, row.tile_k}, residency) > 0;
+      // CTAs along M and N in whole clusters.
+      auto const up = [](std::int64_t value, int unit) { return (value + unit - 1) / unit; };
+      double const m = static_cast<double>(up(up(rows.m, row.tile_m) * row.sms, row.cluster_m) * row.cluster_m);
+      double const n = static_cast<double>(up(up(rows.n, row.tile_n), row.cluster_n) * row.cluster_n);
+      bool const counted = m * n * rows.batch <= INT32_MAX;
+      bool const grid = row.scheduler != NVFP4_SCHEDULER_CLC || std::max(m, n) <= 65535;
+      return counted && grid && residency.max_clusters[row.cluster_size()] > 0 &&
+             residency.sm_count >= row.cluster_size();
+    };
+    nvfp4_kernel const kernel = nvfp4::detail::select_kernel(problem, weights, capability, residencies, within);
+    bool any = false;
+    for (int i = 0; i < NVFP4_KERNEL_COUNT; ++i) any = any || runs(i);
+    CAPTURE(problem.m);
+    CAPTURE(problem.n);
+    CAPTURE(problem.k);
+    CAPTURE(problem.batch);
+    REQUIRE((kernel != NVFP4_KERNEL_AUTO) == any);
+    if (any) REQUIRE(runs(kernel));
+  }
+}
+
+TEST_CASE("select: no rows are planned like one") {
+  for (int const capability : {90, 100}) {
+    CHECK(select_kernel({0, 4096, 7168, 1}, NVFP4_WEIGHTS_SEPARATE, capability, 132) ==
+          select_kernel({1, 4096, 7168, 1}, NVFP4_WEIGHTS_SEPARATE, capability, 132));
+  }
 }
 
 TEST_CASE("select: no kernel for other architectures") {

@@ -71,11 +71,15 @@ std::string with_operands(std::function<void(nvfp4::Operands&)> const& change,
 
 TEST_CASE("validate: sizes") {
   CHECK(with_problem(1, 1, 32, 1) == "");
-  CHECK(with_problem(0, 1, 32, 1) == "M = 0 is not in 1..=2147483647");
-  CHECK(with_problem(-5, 1, 32, 1) == "M = -5 is not in 1..=2147483647");
-  CHECK(with_problem(1, 0, 32, 1) == "N = 0 is not in 1..=4194240");
-  CHECK(with_problem(1, 65535 * 64, 32, 1) == "");
-  CHECK(with_problem(1, 65535 * 64 + 1, 32, 1) == "N = 4194241 is not in 1..=4194240");
+  CHECK(with_problem(0, 1, 32, 1) == "");
+  CHECK(with_problem(-1, 1, 32, 1) == "M = -1 is not in 0..=2147483647");
+  CHECK(with_problem(-5, 1, 32, 1) == "M = -5 is not in 0..=2147483647");
+  CHECK(with_problem(1, 0, 32, 1) == "N = 0 is not in 1..=2147483647");
+  CHECK(with_problem(1, -1, 32, 1) == "N = -1 is not in 1..=2147483647");
+  // What bounds N is what the scale factors of it take.
+  CHECK(with_problem(1, (1 << 29) - 128, 64, 1) == "");
+  CHECK(with_problem(1, 1 << 29, 64, 1) ==
+        "b1.scales: 2147483648 bytes a batch (N = 536870912, K = 64), at most 2147483647 can be addressed");
   CHECK(with_problem(1, 1, 0, 1) == "K = 0 is not a positive multiple of 32");
   CHECK(with_problem(1, 1, 16, 1) == "K = 16 is not a positive multiple of 32");
   CHECK(with_problem(1, 1, 48, 1) == "K = 48 is not a positive multiple of 32");
@@ -122,12 +126,17 @@ TEST_CASE("validate: gate") {
   auto const with_gate = [](nvfp4_gate const& gate) { return with_config([&](auto& c) { c.gate = gate; }); };
   CHECK(with_gate({static_cast<nvfp4_gate_kind>(3), 0, 0, 0}) == "gate.kind = 3 is not in 0..=2");
   CHECK(with_gate({NVFP4_GATE_CLAMPED_SWIGLU, 7.0f, 1.702f, 1.0f}) == "");
-  CHECK(with_gate({NVFP4_GATE_CLAMPED_SWIGLU, 0.0f, 1.702f, 1.0f}) == "gate.limit = 0 is not finite and > 0");
-  CHECK(with_gate({NVFP4_GATE_CLAMPED_SWIGLU, -1.0f, 1.702f, 1.0f}) == "gate.limit = -1 is not finite and > 0");
-  CHECK(with_gate({NVFP4_GATE_CLAMPED_SWIGLU, kInf, 1.702f, 1.0f}) == "gate.limit = inf is not finite and > 0");
-  CHECK(with_gate({NVFP4_GATE_CLAMPED_SWIGLU, NAN, 1.702f, 1.0f}) == "gate.limit = nan is not finite and > 0");
-  CHECK(with_gate({NVFP4_GATE_CLAMPED_SWIGLU, 7.0f, -kInf, 1.0f}) == "gate.alpha = -inf is not finite");
-  CHECK(with_gate({NVFP4_GATE_CLAMPED_SWIGLU, 7.0f, 1.702f, NAN}) == "gate.beta = nan is not finite");
+  CHECK(with_gate({NVFP4_GATE_CLAMPED_SWIGLU, 0.0f, 1.702f, 1.0f}) == "gate.limit = 0 is not > 0 and at most 1e+18");
+  CHECK(with_gate({NVFP4_GATE_CLAMPED_SWIGLU, -1.0f, 1.702f, 1.0f}) == "gate.limit = -1 is not > 0 and at most 1e+18");
+  CHECK(with_gate({NVFP4_GATE_CLAMPED_SWIGLU, kInf, 1.702f, 1.0f}) == "gate.limit = inf is not > 0 and at most 1e+18");
+  CHECK(with_gate({NVFP4_GATE_CLAMPED_SWIGLU, NAN, 1.702f, 1.0f}) == "gate.limit = nan is not > 0 and at most 1e+18");
+  CHECK(with_gate({NVFP4_GATE_CLAMPED_SWIGLU, 7.0f, -kInf, 1.0f}) == "gate.alpha = -inf is not between -1e+18 and 1e+18");
+  CHECK(with_gate({NVFP4_GATE_CLAMPED_SWIGLU, 7.0f, 1.702f, NAN}) == "gate.beta = nan is not between -1e+18 and 1e+18");
+  CHECK(with_gate({NVFP4_GATE_CLAMPED_SWIGLU, 1e18f, -1e18f, 1e18f}) == "");
+  CHECK(with_gate({NVFP4_GATE_CLAMPED_SWIGLU, 1.1e18f, 1.0f, 0.0f}) ==
+        "gate.limit = 1.1e+18 is not > 0 and at most 1e+18");
+  CHECK(with_gate({NVFP4_GATE_CLAMPED_SWIGLU, 7.0f, 1.0f, -1.1e18f}) ==
+        "gate.beta = -1.1e+18 is not between -1e+18 and 1e+18");
   // Other gates have no parameters.
   CHECK(with_gate({NVFP4_GATE_SILU, NAN, NAN, NAN}) == "");
   CHECK(with_gate({NVFP4_GATE_GELU_TANH, -1.0f, kInf, NAN}) == "");
@@ -157,6 +166,14 @@ TEST_CASE("validate: addresses") {
   CHECK(with_operands([](auto& o) { o.b2_codes = o.b1_codes; }) == "");
   CHECK(with_operands([](auto& o) { o.c = at<void>(UINTPTR_MAX - 0xff); }) ==
         "c: 120000 bytes from address 0xffffffffffffff00 end beyond the address space");
+}
+
+TEST_CASE("validate: buffers without a byte may be anywhere") {
+  auto const no_rows = [](nvfp4::Config& config) { config.problem.m = 0; };
+  CHECK(with_operands([](nvfp4::Operands&) {}, no_rows) == "");
+  CHECK(with_operands([](auto& o) { o.a_codes = o.a_scales = o.c = nullptr; }, no_rows) == "");
+  CHECK(with_operands([](auto& o) { o.c = at<void>(0x30001), o.a_codes = at<void>(0x30003); }, no_rows) == "");
+  CHECK(with_operands([](auto& o) { o.b2_scales = nullptr; }, no_rows) == "b2.scales: the address is null");
 }
 
 TEST_CASE("validate: C is apart from what is read") {

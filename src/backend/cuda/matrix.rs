@@ -44,7 +44,7 @@ impl DeviceMatrix {
     }
 
     /// Takes what is on the device already: `codes` \[batch, rows, k/2\] with the even k in the low nibble, `scales`
-    /// in the 128x4 layout ([`crate::format::scale_layout`]), UE4M3 and finite also in the padding of K.
+    /// in the 128x4 layout ([`crate::format::scale_layout`]), UE4M3; what pads K may be anything but NaN (0x7f, 0xff).
     ///
     /// # Errors
     /// Those of [`Nvfp4View::new`] but for the scale bytes, which are not read; [`Error::KNotMultiple`] unless k is
