@@ -592,7 +592,7 @@ fn the_input_scale_is_a_choice() {
     let y_of = |a: &Nvfp4Matrix| -> Vec<f32> {
         let checkpoint = Checkpoint::open(&model).unwrap();
         let layer = checkpoint.layer("mlp").unwrap();
-        reference::exact(&DualGemm::new(a, layer.gate, layer.up).unwrap())
+        reference::exact(&DualGemm::new(a, layer.gate, layer.up).unwrap()).unwrap()
     };
     fn with(scale: &str) -> Vec<&str> {
         [MLP, &["--out-dtype", "f32", "--input-scale", scale]].concat()

@@ -70,7 +70,7 @@ fn scaled(matrix: &Nvfp4Matrix, by: f32) -> Nvfp4Matrix {
 
 #[track_caller]
 fn check<T: Element>(actual: &[T], gemm: &nvfp4_dual_gemm::DualGemm<'_>, what: &str) {
-    let comparison = reference::compare(actual, &reference::exact::<T>(gemm));
+    let comparison = reference::compare(actual, &reference::exact::<T>(gemm).unwrap());
     assert!(comparison.passes(), "{what}: {comparison:?}");
 }
 
