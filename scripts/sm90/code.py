@@ -83,7 +83,7 @@ def document(kernels, codes, versions, functions):
 
     text = HEAD.format(**versions)
     text += "\n## Resources\n\n" + page.table(
-        ["kernel", "tile", "stages", "threads", "registers", "spilled", "shared memory", "parameter", "ahead of it"],
+        ["kernel", "tile", "stages", "threads", "registers: launch, producers / consumers", "spilled", "shared memory", "parameter", "ahead of it"],
         [resources(info) for info in kernels]) + RESOURCES
     text += "\n## Instructions\n\n" + page.table(
         ["kernel", "all", "HGMMA", "main loop, of 64 K", "R2UR in it", "UTMALDG", "F2FP to E5M2", "MEMBAR.GPU",
