@@ -53,7 +53,8 @@ def widening(functions, info):
 def registers_after(code):
     """setmaxnreg's operands: of those that give registers back, and of those that get them."""
     def value(qualifier):
-        return sorted({int(re.search(r"0x[0-9a-f]+", one.operands)[0], 16) for one in code.find("USETMAXREG", qualifier)})
+        changes = code.find("USETMAXREG", qualifier)
+        return sorted({int(re.search(r"0x[0-9a-f]+", one.operands)[0], 16) for one in changes})
     return value("DEALLOC"), value("TRY_ALLOC")
 
 
@@ -83,7 +84,8 @@ def document(kernels, codes, versions, functions):
 
     text = HEAD.format(**versions)
     text += "\n## Resources\n\n" + page.table(
-        ["kernel", "tile", "stages", "threads", "registers", "spilled", "shared memory", "parameter", "ahead of it"],
+        ["kernel", "tile", "stages", "threads", "registers: launch, producers / consumers", "spilled", "shared memory",
+         "parameter", "ahead of it"],
         [resources(info) for info in kernels]) + RESOURCES
     text += "\n## Instructions\n\n" + page.table(
         ["kernel", "all", "HGMMA", "main loop, of 64 K", "R2UR in it", "UTMALDG", "F2FP to E5M2", "MEMBAR.GPU",

@@ -40,7 +40,7 @@ fn long_sums(kernel: Kernel, blocks: usize) {
     let info = kernel.info();
     let (tile_m, tile_n) = (info.tile.0 as usize, info.tile.1 as usize);
     // As many rows as a tile has anyway; fewer elements than these would be no sample.
-    let (m, n) = (tile_m.max(64), 64);
+    let (m, n) = (tile_m.max(128), 64);
     let operands = Operands::generate(problem(m, n, K, 1), Data::Full, 20).unwrap();
     let a = DeviceMatrix::upload(&operands.a, &stream).unwrap();
     let weights =
@@ -68,8 +68,7 @@ fn long_sums(kernel: Kernel, blocks: usize) {
         K / accumulators
     );
     let plain_comparison = reference::compare(&plain, &exact);
-    println!("{kernel}: {error:e} {plain_error:e}\n{comparison:?}\n{plain_comparison:?}");
-    // Four sums of a quarter are within the bound as they are.
+    // Four sums of a quarter are at the bound, now above and now below.
     if accumulators < 4 {
         assert!(!plain_comparison.passes(), "no problem for plain sums: {plain_comparison:?}");
     }
