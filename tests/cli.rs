@@ -171,6 +171,7 @@ fn quantize_in_both_conventions_then_mlp() {
             &["quantize", "float.safetensors", "-o", &out, "--convention", convention],
         );
         assert_eq!(value["quantized"][0]["tensor"], name);
+        assert!(value["scheme"].is_null() && value["calibrated"] == false, "{value}");
         assert!(value["bytes_out"].as_u64().unwrap() * 3 < value["bytes_in"].as_u64().unwrap());
         let run = ["mlp", &out, "--prefix", "model.layers.3.mlp", "--input", "x.safetensors"];
         ok(dir.path(), &[&run[..], &["-o", "y.safetensors", "--out-dtype", "f32"]].concat());
@@ -184,6 +185,41 @@ fn quantize_in_both_conventions_then_mlp() {
         assert_eq!([layer.gate.codes(), layer.up.codes()].concat(), fused.codes(), "{convention}");
         let a = Nvfp4Matrix::quantize(&x, 1, m, k).unwrap();
         close(&y, &reference::exact(&DualGemm::new(&a, layer.gate, layer.up).unwrap()));
+    }
+}
+
+#[test]
+fn quantize_with_samples_then_mlp() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let (m, n, k) = (4, 16, 48);
+    let prefix = "model.layers.3.mlp";
+    let name = format!("{prefix}.gate_up_proj.weight");
+    let weight = wave(2 * n, k, 0.21);
+    tensors::write_output(path("float.safetensors"), &name, &[2 * n, k], &weight).unwrap();
+    let x = wave(m, k, 0.5);
+    tensors::write_output(path("x.safetensors"), "x", &[m, k], &x).unwrap();
+    let amax = x.iter().fold(0.0f32, |a, v| a.max(v.abs()));
+    for (convention, weight_only) in
+        [("modelopt", "W4A16_NVFP4"), ("compressed-tensors", "NVFP4A16")]
+    {
+        let quantize = ["quantize", "float.safetensors", "-o", "out", "--convention", convention];
+        let run = ["mlp", "out", "--prefix", prefix, "--input", "x.safetensors", "-o", "y.safetensors"];
+        let text = ok(dir.path(), &quantize);
+        assert!(text.contains(&format!("declared {weight_only}: 4-bit weights only")), "{text}");
+        let output = nvfp4(dir.path(), &run);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(String::from_utf8(output.stderr).unwrap().contains("W4A16_NVFP4"));
+
+        let calibrated = [&quantize[..], &["--calibrate", "x.safetensors"]].concat();
+        let text = ok(dir.path(), &calibrated);
+        assert!(text.contains("declared NVFP4: 4-bit weights, and 4-bit activations"), "{text}");
+        let value = json(dir.path(), &calibrated);
+        assert_eq!((&value["scheme"], &value["calibrated"]), (&"NVFP4".into(), &true.into()));
+        let value = json(dir.path(), &run);
+        assert_eq!(value["input_scale_calibrated"], true);
+        let scale = value["input_global_scale"].as_f64().unwrap();
+        assert!((scale / f64::from(amax / 2688.0) - 1.0).abs() < 1e-6, "{scale:e}");
     }
 }
 
@@ -334,6 +370,7 @@ const WRONG: &[(&[&str], &str)] = &[
     (&["quantize", "x.safetensors"], "--output"),
     (&["quantize", "x.safetensors", "-o", "q", "--include", ""], "--include"),
     (&["quantize", "x.safetensors", "-o", "q.safetensors"], "no 2-D F32, F16 or BF16 tensor"),
+    (&["quantize", "x.safetensors", "-o", "q", "--calibrate", "gone"], "gone: No such file"),
     (&["quantize", "x.safetensors", "-o", "q", "--convention", "gguf"], "gguf"),
     (&["verify", "--suite", "all"], "possible values: quick, contest, benchmark, decode, hopper"),
     (&["verify", "--isa", "neon"], "expected amx, avx512, avx2, portable or all"),
