@@ -204,7 +204,8 @@ fn quantize_with_samples_then_mlp() {
         [("modelopt", "W4A16_NVFP4"), ("compressed-tensors", "NVFP4A16")]
     {
         let quantize = ["quantize", "float.safetensors", "-o", "out", "--convention", convention];
-        let run = ["mlp", "out", "--prefix", prefix, "--input", "x.safetensors", "-o", "y.safetensors"];
+        let run =
+            ["mlp", "out", "--prefix", prefix, "--input", "x.safetensors", "-o", "y.safetensors"];
         let text = ok(dir.path(), &quantize);
         assert!(text.contains(&format!("declared {weight_only}: 4-bit weights only")), "{text}");
         let output = nvfp4(dir.path(), &run);
