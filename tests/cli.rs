@@ -254,6 +254,10 @@ fn verify_counts_ulp_of_f16_for_f32() {
 #[test]
 fn bench_draws_a_plot() {
     let dir = tempfile::tempdir().unwrap();
+    // An old plot is replaced, not written over: who has it open keeps it.
+    let [plot, kept] = ["plot.svg", "kept.svg"].map(|name| dir.path().join(name));
+    std::fs::write(&plot, "old").unwrap();
+    std::fs::hard_link(&plot, &kept).unwrap();
     let value = json(
         dir.path(),
         &["bench", "--shape", "4x64x128", "--warm", "--repeat", "2", "--plot", "plot.svg"],
@@ -262,7 +266,8 @@ fn bench_draws_a_plot() {
     assert_eq!(row["runs"], 2);
     assert!(row["time_over_roofline"].as_f64().unwrap() > 0.0);
     assert!(value["dram_read_gb_per_s"].as_f64().unwrap() > 0.0);
-    let svg = std::fs::read_to_string(dir.path().join("plot.svg")).unwrap();
+    assert_eq!(std::fs::read_to_string(kept).unwrap(), "old");
+    let svg = std::fs::read_to_string(plot).unwrap();
     assert!(svg.starts_with("<svg ") && svg.trim_end().ends_with("</svg>"));
     assert_eq!(svg.matches("<text").count(), svg.matches("</text>").count());
     assert!(svg.contains("4x64x128"));
@@ -338,6 +343,13 @@ const WRONG: &[(&[&str], &str)] = &[
     (&["run", "--input", "in.safetensors", "-o", "./in.safetensors"], "is the input itself"),
     (&["run", "--input", "in.safetensors", "-o", "socket"], "socket: is not a regular file"),
     (&["run", "--shape", "1x1x16", "-o", "."], ".: is a directory"),
+    #[cfg(target_os = "linux")]
+    (&["run", "--shape", "1x1x16", "-o", "/proc/c"], "/proc: nothing can be created in it"),
+    #[cfg(target_os = "linux")]
+    (
+        &["bench", "--shape", "1x1x16", "--backend", "cpu", "--plot", "/proc/c.svg"],
+        "/proc: nothing can be created in it",
+    ),
     (
         &["run", "--shape", "1x1x16", "-o", "junk.safetensors/c"],
         "junk.safetensors: not a directory",
