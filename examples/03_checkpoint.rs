@@ -2,7 +2,9 @@
 //!
 //! `cargo run --example 03_checkpoint [CHECKPOINT PREFIX]`; with no arguments it makes its own files.
 
-use nvfp4_dual_gemm::checkpoint::{self, Checkpoint, Declared, Dtype, QuantizeOptions, Writer};
+use nvfp4_dual_gemm::checkpoint::{
+    self, Calibration, Checkpoint, Declared, Dtype, QuantizeOptions, Writer,
+};
 use nvfp4_dual_gemm::{Backend, DualGemm};
 use std::path::{Path, PathBuf};
 
@@ -13,10 +15,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         (Some(path), Some(prefix)) => (PathBuf::from(path), prefix),
         (Some(path), None) => return Err(format!("{path}: and which PREFIX of it?").into()),
         (None, _) => {
-            // 1. A layer of floats, as training leaves it, quantised to ModelOpt's files.
+            // 1. A layer of floats, as training leaves it, quantised to ModelOpt's files. Its inputs are
+            // known to be no larger than 1; `Calibration::read` finds that out from samples.
             let (floats, nvfp4) = (dir.path().join("floats.safetensors"), dir.path().join("nvfp4"));
             write_floats(&floats)?;
-            let options = QuantizeOptions::default();
+            let inputs = Calibration::new([("model.layers.0.mlp", 1.0)])?;
+            let options = QuantizeOptions::default().with_calibration(inputs);
             let report = checkpoint::quantize_file(&floats, &nvfp4, &options, &mut |_| ())?;
             println!("quantised {} of {} bytes", report.bytes_out, report.bytes_in);
             (nvfp4, "model.layers.0.mlp".to_owned())

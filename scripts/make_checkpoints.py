@@ -242,11 +242,13 @@ def check(directory):
     for module in modules:
         weight = floats[f"{module}.weight"].float()
         if config["quant_method"] == "modelopt":
-            codes, scales, scale_2 = modelopt_quantize(weight)
+            # Gate and up share a global scale unless --separate-globals was given.
+            scale_2 = tensors[f"{module}.weight_scale_2"]
+            codes, scales, scale_2 = modelopt_quantize(weight, scale_2)
             stored = [tensors[f"{module}.{k}"] for k in ("weight", "weight_scale", "weight_scale_2")]
             back = modelopt_dequantize(*stored, weight.shape)
         else:
-            divisor = generate_gparam(weight.min(), weight.max())
+            divisor = tensors[f"{module}.weight_global_scale"]
             blocks = weight.unflatten(-1, (-1, 16))
             scales, _ = calculate_qparams(blocks.amin(-1), blocks.amax(-1), SCHEME.weights, divisor)
             from compressed_tensors.compressors.nvfp4.helpers import quantize_and_pack_fp4

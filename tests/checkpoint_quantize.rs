@@ -2,11 +2,11 @@
 #![cfg(feature = "checkpoint")]
 
 use nvfp4_dual_gemm::checkpoint::{
-    self, Checkpoint, Convention, Declared, Dtype, QuantizeOptions, QuantizeReport,
+    self, Calibration, Checkpoint, Convention, Declared, Dtype, QuantizeOptions, QuantizeReport,
     SafetensorsFile, Writer,
 };
 use nvfp4_dual_gemm::{Error, Result};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 const PREFIX: &str = "model.layers.0.mlp";
@@ -15,9 +15,22 @@ fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/checkpoints").join(name)
 }
 
+fn run(input: &Path, output: &Path, options: &QuantizeOptions) -> Result<QuantizeReport> {
+    checkpoint::quantize_file(input, output, options, &mut |_| ())
+}
+
+/// Without calibration.
 fn quantize(input: &Path, output: &Path, convention: Convention) -> Result<QuantizeReport> {
-    let options = QuantizeOptions { convention, ..Default::default() };
-    checkpoint::quantize_file(input, output, &options, &mut |_| ())
+    run(input, output, &QuantizeOptions::new(convention))
+}
+
+/// With inputs up to 4 for the layer `prefix`.
+fn calibrated(convention: Convention, prefix: &str) -> QuantizeOptions {
+    QuantizeOptions::new(convention).with_calibration(Calibration::new([(prefix, 4.0)]).unwrap())
+}
+
+fn json(path: &Path) -> serde_json::Value {
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
 /// ModelOpt's QTensor made `modelopt-sharded`, and compressed-tensors made its own, from `floats`.
@@ -29,7 +42,9 @@ fn same_bytes_as_the_libraries() {
         (Convention::CompressedTensors, "compressed-tensors"),
     ] {
         let output = dir.path().join(theirs);
-        let report = quantize(&data("floats"), &output, convention).unwrap();
+        let mut options = calibrated(convention, PREFIX);
+        options.separate_globals = true;
+        let report = run(&data("floats"), &output, &options).unwrap();
         assert_eq!(report.quantized.len(), 2);
         let (ours, theirs) =
             (Checkpoint::open(&output).unwrap(), Checkpoint::open(data(theirs)).unwrap());
@@ -54,7 +69,17 @@ fn same_bytes_as_the_libraries() {
             assert!(tipped <= 1);
             assert!(other <= if convention == Convention::ModelOpt { 0 } else { x.len() / 100 });
         }
-        assert_eq!(a.input_global_scale(), None);
+        let multiplier = match convention {
+            Convention::ModelOpt => 4.0f32 / 2688.0,
+            Convention::CompressedTensors => 1.0 / 672.0,
+        };
+        assert_eq!(a.input_global_scale(), Some(multiplier));
+        // The number itself, not another one with the same reciprocal.
+        for module in ["gate_proj", "up_proj"] {
+            let name = format!("{PREFIX}.{module}.{}", convention.weight_global());
+            let stored = [&ours, &theirs].map(|c| c.tensor(&name).unwrap().scalar().unwrap());
+            assert_eq!(stored[0].to_bits(), stored[1].to_bits(), "{name}");
+        }
 
         let source = Checkpoint::open(data("floats")).unwrap();
         for name in source.names().filter(|n| !n.contains("gate_proj") && !n.contains("up_proj")) {
@@ -68,28 +93,130 @@ fn same_bytes_as_the_libraries() {
     }
 }
 
+/// The groups are those that ModelOpt 0.47 and the presets of compressed-tensors 0.20 write.
 #[test]
-fn sidecars_say_what_was_done() {
+fn configurations_say_what_was_done() {
     let dir = tempfile::tempdir().unwrap();
-    let read = |path: &Path| std::fs::read_to_string(path).unwrap();
-    for convention in [Convention::ModelOpt, Convention::CompressedTensors] {
-        let output = dir.path().join(convention.to_string());
-        quantize(&data("floats"), &output, convention).unwrap();
-        let config: serde_json::Value =
-            serde_json::from_str(&read(&output.join("config.json"))).unwrap();
+    for (convention, theirs, weight_only) in [
+        (Convention::ModelOpt, "modelopt", "W4A16_NVFP4"),
+        (Convention::CompressedTensors, "compressed-tensors", "NVFP4A16"),
+    ] {
+        let output = dir.path().join(theirs);
+        let report = run(&data("floats"), &output, &calibrated(convention, PREFIX)).unwrap();
+        assert_eq!(report.scheme.as_deref(), Some("NVFP4"));
+        let config = json(&output.join("config.json"));
         assert_eq!(config["hidden_size"], 64);
-        let quantization = &config["quantization_config"];
-        assert_eq!(quantization["quant_method"], convention.to_string());
-        let ignore = quantization["ignore"].as_array().unwrap();
-        assert!(ignore.iter().any(|m| m == "lm_head"));
+        let (ours, theirs) =
+            (&config["quantization_config"], json(&data(theirs).join("config.json")));
+        let theirs = &theirs["quantization_config"];
+        for key in ["config_groups", "quant_method", "quant_algo", "format", "quantization_status"]
+        {
+            assert_eq!(ours[key], theirs[key], "{convention}: {key}");
+        }
+        let ignore = ours["ignore"].as_array().unwrap();
+        for module in ["lm_head", "model.embed_tokens", "model.layers.0.mlp.down_proj"] {
+            assert!(ignore.iter().any(|m| m == module), "{module}");
+        }
         assert!(!ignore.iter().any(|m| m == "model.layers.0.mlp.gate_proj"));
-        assert_eq!(
-            output.join("hf_quant_config.json").exists(),
-            convention == Convention::ModelOpt
-        );
+        let own = output.join("hf_quant_config.json");
+        assert_eq!(own.exists(), convention == Convention::ModelOpt);
+        if own.exists() {
+            let own = &json(&own)["quantization"];
+            assert_eq!(
+                (&own["quant_algo"], &own["exclude_modules"]),
+                (&"NVFP4".into(), &ours["ignore"])
+            );
+            assert_eq!(own["group_size"], 16);
+        }
         // A second time there is nothing that could be quantised.
         let error = quantize(&output, &dir.path().join("again"), convention).unwrap_err();
         assert!(error.to_string().contains("already"), "{error}");
+
+        // Without samples no reader may take the activations for quantised.
+        let report = quantize(&data("floats"), &output, convention).unwrap();
+        assert_eq!(report.scheme.as_deref(), Some(weight_only));
+        let config = json(&output.join("config.json"));
+        let mut group = theirs["config_groups"]["group_0"].clone();
+        let group_of_ours = &config["quantization_config"]["config_groups"]["group_0"];
+        match convention {
+            Convention::ModelOpt => {
+                group.as_object_mut().unwrap().remove("input_activations");
+                assert_eq!(config["quantization_config"]["quant_algo"], weight_only);
+                let own = json(&output.join("hf_quant_config.json"));
+                assert_eq!(own["quantization"]["quant_algo"], weight_only);
+            }
+            Convention::CompressedTensors => group["input_activations"] = serde_json::Value::Null,
+        }
+        assert_eq!(group_of_ours, &group);
+        let checkpoint = Checkpoint::open(&output).unwrap();
+        let scale = convention.input_global();
+        assert!(checkpoint.names().all(|name| !name.ends_with(scale)));
+        let error = checkpoint.layer(PREFIX).unwrap_err().to_string();
+        assert!(error.contains("W4A16_NVFP4"), "{error}");
+    }
+}
+
+#[test]
+fn pairs_share_the_larger_scale() {
+    let dir = tempfile::tempdir().unwrap();
+    let (input, output) = (dir.path().join("in.safetensors"), dir.path().join("out.safetensors"));
+    let weights: &[(&str, f32)] = &[
+        ("l.mlp.gate_proj", 3.0),
+        ("l.mlp.up_proj", 6.0),
+        ("l.moe.experts.0.w1", 0.5),
+        ("l.moe.experts.0.w3", 0.25),
+        ("l.moe.experts.1.w1", 8.0),
+        ("l.moe.experts.1.w3", 9.0),
+        ("l.experts.gate_proj.1", 21.0),
+        ("l.experts.up_proj.1", 42.0),
+        ("l.self_attn.q_proj", 1.0),
+        ("l.self_attn.k_proj", 2.0),
+        ("l.self_attn.v_proj", 4.0),
+        ("l.self_attn.o_proj", 16.0),
+    ];
+    let declared =
+        weights.iter().map(|w| Declared::new(format!("{}.weight", w.0), Dtype::F32, [2, 16]));
+    let mut writer = Writer::create(&input, declared.collect(), &BTreeMap::new()).unwrap();
+    for (name, amax) in weights {
+        let mut values = [0.125f32; 32];
+        values[17] = -amax;
+        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        writer.write(&format!("{name}.weight"), &bytes).unwrap();
+    }
+    writer.finish().unwrap();
+    let of = |report: &QuantizeReport, f: fn(&checkpoint::Quantized) -> f32| -> Vec<f32> {
+        let find = |name| report.quantized.iter().find(|q| q.tensor == format!("{name}.weight"));
+        weights.iter().map(|w| f(find(w.0).unwrap())).collect()
+    };
+    let amaxes = [6.0, 6.0, 0.5, 0.5, 9.0, 9.0, 42.0, 42.0, 4.0, 4.0, 4.0, 16.0f32];
+    let names = ["l.mlp.gate_proj", "l.mlp.up_proj", "l.moe.experts.0", "l.moe.experts.1"];
+    let more =
+        ["l.experts.gate_proj.1", "l.experts.up_proj.1", "l.self_attn", "l.self_attn.o_proj"];
+    let samples = [10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0];
+    let inputs = [20.0, 20.0, 30.0, 30.0, 40.0, 40.0, 60.0, 60.0, 70.0, 70.0, 70.0, 80.0f32];
+    for convention in [Convention::ModelOpt, Convention::CompressedTensors] {
+        let samples = names.into_iter().chain(more).zip(samples);
+        let calibration = Calibration::new(samples).unwrap();
+        let mut options = QuantizeOptions::new(convention).with_calibration(calibration);
+        options.include = vec!["l".to_owned()];
+        let report = run(&input, &output, &options).unwrap();
+        let multiplier = |amax: &f32| match convention {
+            Convention::ModelOpt => amax / 2688.0,
+            Convention::CompressedTensors => 1.0 / (2688.0 / amax),
+        };
+        let expected: Vec<f32> = amaxes.iter().map(multiplier).collect();
+        assert_eq!(of(&report, |q| q.global_scale), expected);
+        let expected: Vec<f32> = inputs.iter().map(multiplier).collect();
+        assert_eq!(of(&report, |q| q.input_global_scale.unwrap()), expected);
+        let layer = Checkpoint::open(&output).unwrap();
+        let layer = layer.layer("l.mlp").unwrap();
+        assert_eq!([layer.gate.global_scale(), layer.up.global_scale()], [multiplier(&6.0); 2]);
+        assert!((layer.gate.dequantize()[17] + 3.0).abs() < 1e-6);
+
+        options.separate_globals = true;
+        let report = run(&input, &output, &options).unwrap();
+        let expected: Vec<f32> = weights.iter().map(|w| multiplier(&w.1)).collect();
+        assert_eq!(of(&report, |q| q.global_scale), expected);
     }
 }
 
@@ -121,7 +248,7 @@ fn sharded_in_sharded_out() {
 
     let output = dir.path().join("out");
     let mut seen = Vec::new();
-    let options = QuantizeOptions::default();
+    let options = calibrated(Convention::ModelOpt, "l");
     let report = checkpoint::quantize_file(&input, &output, &options, &mut |p| {
         seen.push((p.tensor.to_owned(), p.done));
         assert_eq!(p.total, 2 * (256 + 24));
@@ -129,14 +256,25 @@ fn sharded_in_sharded_out() {
     .unwrap();
     assert_eq!(seen.len(), 5);
     assert_eq!(seen[4], (String::new(), 560));
-    assert_eq!((report.bytes_in, report.bytes_out), (560, 2 * (64 + 8 + 4 + 24)));
+    assert_eq!((report.bytes_in, report.bytes_out), (560, 2 * (64 + 8 + 4 + 4 + 24)));
     let checkpoint = Checkpoint::open(&output).unwrap();
-    assert_eq!(checkpoint.names().count(), 8);
+    assert_eq!(checkpoint.names().count(), 10);
     assert_eq!(checkpoint.layer("l").unwrap().gate.cols(), 32);
 
-    quantize(&input, &output, Convention::ModelOpt).unwrap(); // over the old result
-    let error = quantize(&data("floats"), &output, Convention::ModelOpt).unwrap_err().to_string();
-    assert!(error.contains("of another checkpoint"), "{error}");
+    let index = json(&output.join("model.safetensors.index.json"));
+    assert_eq!(index["metadata"]["total_size"], report.bytes_out);
+    let bytes = |name: &&str| std::fs::read(output.join(name)).unwrap();
+    let data =
+        |file: Vec<u8>| file.len() as u64 - 8 - u64::from_le_bytes(file[..8].try_into().unwrap());
+    let shards = ["a.safetensors", "b.safetensors"];
+    assert_eq!(shards.iter().map(bytes).map(data).sum::<u64>(), report.bytes_out);
+    for shard in shards {
+        let file = SafetensorsFile::open(output.join(shard)).unwrap();
+        assert_eq!(file.metadata().get("format").map(String::as_str), Some("pt"));
+        for name in file.names() {
+            assert_eq!(index["weight_map"][name], shard, "{name}");
+        }
+    }
 
     let error = quantize(&input, &dir.path().join("x.safetensors"), Convention::ModelOpt);
     assert!(error.unwrap_err().to_string().contains("sharded"));
@@ -172,9 +310,19 @@ fn file_to_file_and_what_cannot_be_quantised() {
     floats(&input, &[("norm.weight", Dtype::F32, &[16])]);
     let error = quantize(&input, &output, Convention::ModelOpt).unwrap_err().to_string();
     assert!(
-        error.ends_with("ends in gate_proj.weight or up_proj.weight (nearest: norm.weight)"),
+        error.ends_with(
+            "is named gate_proj.weight or up_proj.weight or gate_up_proj.weight or w1.weight or \
+             w3.weight (nearest: norm.weight)"
+        ),
         "{error}"
     );
+    for dtype in [Dtype::F8_E4M3, Dtype::F8_E5M2] {
+        let scale = ("l.up_proj.weight_scale_inv", Dtype::F32, &[1, 1][..]);
+        floats(&input, &[("l.up_proj.weight", dtype, &[4, 16]), scale]);
+        let error = quantize(&input, &output, Convention::ModelOpt).unwrap_err().to_string();
+        assert!(error.contains("tensor l.up_proj.weight is F8_E"), "{error}");
+        assert!(error.ends_with("has to be dequantised first, with its scales"), "{error}");
+    }
     let error = quantize(&input, &input, Convention::ModelOpt).unwrap_err();
     assert!(matches!(error, Error::Checkpoint(_)));
 }
@@ -202,4 +350,109 @@ fn odd_numbers() {
         "{error}"
     );
     assert!(!output.exists());
+}
+
+/// Where there is nothing to quantise but in parts that are left alone, the sentence says so.
+#[test]
+fn parts_that_are_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let input = dir.path().join("in");
+    std::fs::create_dir(&input).unwrap();
+    let text =
+        ["l.0.mlp.gate_proj", "l.0.mlp.up_proj", "l.1.moe.experts.0.w1", "l.1.moe.experts.0.w3"];
+    let towers = ["visual.b.0.mlp.gate_proj", "visual.b.0.mlp.up_proj", "mtp.layers.0.mlp.up_proj"];
+    let other =
+        ["visual.b.0.attn.qkv", "l.0.self_attn.q_proj", "l.0.mlp.down_proj", "l.1.moe.gate"];
+    // Qwen's first generation: no w3, and w1 is its up projection.
+    let odd = ["h.0.mlp.w1", "h.0.mlp.w2", "model.layers.2.mlp.up_proj"];
+    let mut tensors: Vec<(String, &[usize])> = [&text[..], &towers, &other, &odd]
+        .concat()
+        .iter()
+        .map(|name| (format!("{name}.weight"), &[2, 16][..]))
+        .collect();
+    tensors.push(("l.2.mlp.experts.gate_up_proj".to_owned(), &[3, 4, 16]));
+    tensors.push(("l.2.mlp.experts.down_proj".to_owned(), &[3, 16, 16]));
+    tensors.push(("visual.patch.proj.weight".to_owned(), &[4, 3, 2, 2, 2]));
+    tensors.push(("norm.weight".to_owned(), &[16]));
+    let listed: Vec<(&str, Dtype, &[usize])> =
+        tensors.iter().map(|(name, shape)| (name.as_str(), Dtype::BF16, *shape)).collect();
+    floats(&input.join("model.safetensors"), &listed);
+    let config =
+        r#"{"num_hidden_layers": 2, "num_nextn_predict_layers": 1, "tie_word_embeddings": true}"#;
+    std::fs::write(input.join("config.json"), config).unwrap();
+
+    let names = |list: &[(String, String)]| -> Vec<String> {
+        list.iter().map(|(name, _)| name.trim_end_matches(".weight").to_owned()).collect()
+    };
+    let modules = |report: &QuantizeReport| -> Vec<String> {
+        report.quantized.iter().map(|q| q.tensor.trim_end_matches(".weight").to_owned()).collect()
+    };
+    let output = dir.path().join("out");
+    for convention in [Convention::ModelOpt, Convention::CompressedTensors] {
+        let report = quantize(&input, &output, convention).unwrap();
+        assert_eq!(modules(&report), text);
+        let left: BTreeSet<String> = names(&report.left_alone).into_iter().collect();
+        let expected = [&towers[..], &["h.0.mlp.w1", "model.layers.2.mlp.up_proj"]].concat();
+        assert_eq!(left, expected.into_iter().map(str::to_owned).collect());
+
+        let config = json(&output.join("config.json"));
+        let ignore = config["quantization_config"]["ignore"].as_array().unwrap();
+        let ignore: Vec<&str> = ignore.iter().map(|m| m.as_str().unwrap()).collect();
+        let stacks =
+            ["l.2.mlp.experts", "l.2.mlp.experts.gate_up_proj", "l.2.mlp.experts.down_proj"];
+        for name in [&towers[..], &other, &odd, &stacks, &["lm_head", "visual.patch.proj"]].concat()
+        {
+            assert!(ignore.contains(&name), "{convention}: {name} is not in {ignore:?}");
+        }
+        for name in text {
+            assert!(!ignore.contains(&name), "{name}");
+        }
+        let patterns: &[&str] = match convention {
+            Convention::ModelOpt => &["visual.*", "*.visual.*", "mtp.*", "l.2.mlp.experts.*"],
+            Convention::CompressedTensors => {
+                &["re:(.*[.])?visual[.].*", "re:(.*[.])?mtp[.].*", "re:l[.]2[.]mlp[.]experts[.].*"]
+            }
+        };
+        for pattern in patterns {
+            assert!(ignore.contains(pattern), "{pattern} is not in {ignore:?}");
+        }
+    }
+
+    let mut options = QuantizeOptions::default();
+    options.include = vec!["visual.*.up_proj".to_owned()];
+    let error = run(&input, &output, &options).unwrap_err().to_string();
+    let part =
+        "visual.*.up_proj and is not left alone (visual.b.0.mlp.up_proj.weight: visual is vision)";
+    assert!(error.contains(part), "{error}");
+    options.all_parts = true;
+    let report = run(&input, &output, &options).unwrap();
+    assert_eq!(modules(&report), ["visual.b.0.mlp.up_proj"]);
+    // vLLM fuses it with a gate projection that stays in bf16.
+    assert!(report.notes[0].contains("visual.b.0.mlp.gate_proj is not"), "{:?}", report.notes);
+    let config = json(&output.join("config.json"));
+    let ignore = config["quantization_config"]["ignore"].as_array().unwrap();
+    assert!(!ignore.iter().any(|m| m.as_str().unwrap().contains("visual.*")));
+
+    options = QuantizeOptions::default();
+    options.exclude = vec!["l.0".to_owned()];
+    let report = run(&input, &output, &options).unwrap();
+    assert_eq!(modules(&report), text[2..]);
+    assert!(
+        report.left_alone.contains(&("l.0.mlp.up_proj.weight".into(), "l.0 is excluded".into()))
+    );
+}
+
+#[test]
+fn experts_without_their_down_projection_are_noted() {
+    let dir = tempfile::tempdir().unwrap();
+    let (input, output) = (dir.path().join("in.safetensors"), dir.path().join("out.safetensors"));
+    let names = ["w1", "w2", "w3"].map(|w| format!("l.experts.0.{w}.weight"));
+    let tensors: Vec<(&str, Dtype, &[usize])> =
+        names.iter().map(|name| (name.as_str(), Dtype::F16, &[16, 16][..])).collect();
+    floats(&input, &tensors);
+    let mut options = QuantizeOptions::default();
+    let report = run(&input, &output, &options).unwrap();
+    assert!(report.notes[0].starts_with("l.experts.0.w2 is not quantised"), "{:?}", report.notes);
+    options.include.push("w2.weight".to_owned());
+    assert_eq!(run(&input, &output, &options).unwrap().notes, [""; 0]);
 }

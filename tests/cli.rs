@@ -180,6 +180,7 @@ fn quantize_in_both_conventions_then_mlp() {
             &["quantize", "float.safetensors", "-o", &out, "--convention", convention],
         );
         assert_eq!(value["quantized"][0]["tensor"], name);
+        assert!(value["scheme"].is_null() && value["calibrated"] == false, "{value}");
         assert!(value["bytes_out"].as_u64().unwrap() * 3 < value["bytes_in"].as_u64().unwrap());
         let run = ["mlp", &out, "--prefix", "model.layers.3.mlp", "--input", "x.safetensors"];
         ok(dir.path(), &[&run[..], &["-o", "y.safetensors", "--out-dtype", "f32"]].concat());
@@ -193,6 +194,42 @@ fn quantize_in_both_conventions_then_mlp() {
         assert_eq!([layer.gate.codes(), layer.up.codes()].concat(), fused.codes(), "{convention}");
         let a = Nvfp4Matrix::quantize(&x, 1, m, k).unwrap();
         close(&y, &reference::exact(&DualGemm::new(&a, layer.gate, layer.up).unwrap()).unwrap());
+    }
+}
+
+#[test]
+fn quantize_with_samples_then_mlp() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let (m, n, k) = (4, 16, 48);
+    let prefix = "model.layers.3.mlp";
+    let name = format!("{prefix}.gate_up_proj.weight");
+    let weight = wave(2 * n, k, 0.21);
+    tensors::write_output(path("float.safetensors"), &name, &[2 * n, k], &weight).unwrap();
+    let x = wave(m, k, 0.5);
+    tensors::write_output(path("x.safetensors"), "x", &[m, k], &x).unwrap();
+    let amax = x.iter().fold(0.0f32, |a, v| a.max(v.abs()));
+    for (convention, weight_only) in
+        [("modelopt", "W4A16_NVFP4"), ("compressed-tensors", "NVFP4A16")]
+    {
+        let quantize = ["quantize", "float.safetensors", "-o", "out", "--convention", convention];
+        let run =
+            ["mlp", "out", "--prefix", prefix, "--input", "x.safetensors", "-o", "y.safetensors"];
+        let text = ok(dir.path(), &quantize);
+        assert!(text.contains(&format!("declared {weight_only}: 4-bit weights only")), "{text}");
+        let output = nvfp4(dir.path(), &run);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(String::from_utf8(output.stderr).unwrap().contains("W4A16_NVFP4"));
+
+        let calibrated = [&quantize[..], &["--calibrate", "x.safetensors"]].concat();
+        let text = ok(dir.path(), &calibrated);
+        assert!(text.contains("declared NVFP4: 4-bit weights, and 4-bit activations"), "{text}");
+        let value = json(dir.path(), &calibrated);
+        assert_eq!((&value["scheme"], &value["calibrated"]), (&"NVFP4".into(), &true.into()));
+        let value = json(dir.path(), &run);
+        assert_eq!(value["input_scale_calibrated"], true);
+        let scale = value["input_global_scale"].as_f64().unwrap();
+        assert!((scale / f64::from(amax / 2688.0) - 1.0).abs() < 1e-6, "{scale:e}");
     }
 }
 
@@ -227,6 +264,10 @@ fn verify_counts_ulp_of_f16_for_f32() {
 #[test]
 fn bench_draws_a_plot() {
     let dir = tempfile::tempdir().unwrap();
+    // An old plot is replaced, not written over: who has it open keeps it.
+    let [plot, kept] = ["plot.svg", "kept.svg"].map(|name| dir.path().join(name));
+    std::fs::write(&plot, "old").unwrap();
+    std::fs::hard_link(&plot, &kept).unwrap();
     let value = json(
         dir.path(),
         &[
@@ -247,7 +288,8 @@ fn bench_draws_a_plot() {
     assert_eq!(row["runs"], 2);
     assert!(row["time_over_roofline"].as_f64().unwrap() > 0.0);
     assert!(value["dram_read_gb_per_s"].as_f64().unwrap() > 0.0);
-    let svg = std::fs::read_to_string(dir.path().join("plot.svg")).unwrap();
+    assert_eq!(std::fs::read_to_string(kept).unwrap(), "old");
+    let svg = std::fs::read_to_string(plot).unwrap();
     assert!(svg.starts_with("<svg ") && svg.trim_end().ends_with("</svg>"));
     assert_eq!(svg.matches("<text").count(), svg.matches("</text>").count());
     assert!(svg.contains("4x64x128"));
@@ -334,6 +376,13 @@ const WRONG: &[(&[&str], &str)] = &[
     (&["run", "--input", "in.safetensors", "-o", "./in.safetensors"], "is the input itself"),
     (&["run", "--input", "in.safetensors", "-o", "socket"], "socket: is not a regular file"),
     (&["run", "--shape", "1x1x16", "-o", "."], ".: is a directory"),
+    #[cfg(target_os = "linux")]
+    (&["run", "--shape", "1x1x16", "-o", "/proc/c"], "/proc: nothing can be created in it"),
+    #[cfg(target_os = "linux")]
+    (
+        &["bench", "--shape", "1x1x16", "--backend", "cpu", "--plot", "/proc/c.svg"],
+        "/proc: nothing can be created in it",
+    ),
     (
         &["run", "--shape", "1x1x16", "-o", "junk.safetensors/c"],
         "junk.safetensors: not a directory",
@@ -371,6 +420,7 @@ const WRONG: &[(&[&str], &str)] = &[
     (&["quantize", "x.safetensors"], "--output"),
     (&["quantize", "x.safetensors", "-o", "q", "--include", ""], "--include"),
     (&["quantize", "x.safetensors", "-o", "q.safetensors"], "no 2-D F32, F16 or BF16 tensor"),
+    (&["quantize", "x.safetensors", "-o", "q", "--calibrate", "gone"], "gone: No such file"),
     (&["quantize", "x.safetensors", "-o", "q", "--convention", "gguf"], "gguf"),
     (&["verify", "--suite", "all"], "possible values: quick, contest, benchmark, decode, hopper"),
     (&["verify", "--isa", "neon"], "expected amx, avx512, avx2, portable or all"),

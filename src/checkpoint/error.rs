@@ -153,14 +153,25 @@ pub enum CheckpointError {
     },
 
     /// None of the tensors is to be quantised, or can be.
-    #[error("{}: no 2-D F32, F16 or BF16 tensor with K a multiple of 16 ends in {suffixes}{}", path.display(), Near(near))]
+    #[error("{}: no 2-D F32, F16 or BF16 tensor with K a multiple of 16 is named {patterns}{why}{}", path.display(), Near(near))]
     NothingToQuantize {
         /// The file or directory.
         path: PathBuf,
-        /// Ends of names that were looked for.
-        suffixes: String,
+        /// Patterns of names that were looked for.
+        patterns: String,
+        /// What became of the first tensor that has such a name, if there is one.
+        why: String,
         /// Names that come near.
         near: Vec<String>,
+    },
+
+    /// A layer that is to be quantised has no usable sample of its input.
+    #[error("calibration: {module}: {reason}")]
+    Calibration {
+        /// The layer, or the tensor of the samples.
+        module: String,
+        /// What is missing or wrong.
+        reason: String,
     },
 
     /// A tensor cannot be written.

@@ -37,6 +37,7 @@ mod input_scale;
 mod layer;
 mod open;
 mod quantize;
+mod replace;
 mod scheme;
 mod sidecar;
 pub mod tensors;
@@ -49,7 +50,10 @@ pub use file::{SafetensorsFile, Tensor};
 pub use input_scale::InputScale;
 pub use layer::MlpLayer;
 pub use open::Checkpoint;
-pub use quantize::{Progress, QuantizeOptions, QuantizeReport, Quantized, quantize_file};
+pub use quantize::{
+    Calibration, Progress, QuantizeOptions, QuantizeReport, Quantized, quantize_file,
+};
+pub use replace::{check_target, remove_temporaries, write_file};
 pub use safetensors::Dtype;
 pub use weights::{Weight, write_weights};
-pub use writer::{Declared, Writer, check_target};
+pub use writer::{Declared, Writer};

@@ -45,14 +45,16 @@ pub fn write_weights(
                 format!("a weight has batch 1, and this one has {}", weight.matrix.batch());
             return Err(fault(path, weight.module, reason));
         }
-        declared.extend(declare(weight.module, n, k, convention));
-        if weight.input_global.is_some() {
-            declared.push(scalar(weight.module, convention.input_global(), convention));
-        }
+        let input = weight.input_global.is_some();
+        declared.extend(declare(weight.module, n, k, convention, input));
     }
     let mut writer = Writer::create(path, declared, &pytorch(&BTreeMap::new()))?;
-    for weight in weights {
-        write(&mut writer, path, weight, convention)?;
+    for Weight { module, matrix, input_global } in weights {
+        let globals = Globals {
+            weight: convention.stored(matrix.global_scale()),
+            input: input_global.map(|global| convention.stored(global)),
+        };
+        write(&mut writer, path, module, *matrix, globals, convention)?;
     }
     writer.finish()
 }
@@ -64,50 +66,59 @@ pub(super) fn pytorch(metadata: &BTreeMap<String, String>) -> BTreeMap<String, S
     metadata
 }
 
-/// The tensors of a weight \[n, k\], without its activation scale.
-pub(super) fn declare(module: &str, n: usize, k: usize, convention: Convention) -> [Declared; 3] {
-    let name = |last: &str| format!("{module}.{last}");
-    [
-        Declared::new(name(convention.codes()), Dtype::U8, [n, k / 2]),
-        Declared::new(name(convention.scales()), Dtype::F8_E4M3, [n, k / BLOCK]),
-        scalar(module, convention.weight_global(), convention),
-    ]
+/// Global scales as a convention stores them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Globals {
+    pub weight: f32,
+    pub input: Option<f32>,
 }
 
-/// Shapes as the two libraries write them.
-fn scalar(module: &str, last: &str, convention: Convention) -> Declared {
-    let shape = match convention {
+/// The tensors of a weight \[n, k\], with or without the scale of its input.
+pub(super) fn declare(
+    module: &str,
+    n: usize,
+    k: usize,
+    convention: Convention,
+    input: bool,
+) -> Vec<Declared> {
+    let name = |last: &str| format!("{module}.{last}");
+    // Shapes as the two libraries write them.
+    let scalar = match convention {
         Convention::ModelOpt => vec![],
         Convention::CompressedTensors => vec![1],
     };
-    Declared::new(format!("{module}.{last}"), Dtype::F32, shape)
+    let mut declared = vec![
+        Declared::new(name(convention.codes()), Dtype::U8, [n, k / 2]),
+        Declared::new(name(convention.scales()), Dtype::F8_E4M3, [n, k / BLOCK]),
+        Declared::new(name(convention.weight_global()), Dtype::F32, scalar.clone()),
+    ];
+    if input {
+        declared.push(Declared::new(name(convention.input_global()), Dtype::F32, scalar));
+    }
+    declared
 }
 
 /// Writes the tensors of a weight that has been declared.
 pub(super) fn write(
     writer: &mut Writer,
     path: &Path,
-    weight: &Weight<'_>,
+    module: &str,
+    matrix: Nvfp4View<'_>,
+    globals: Globals,
     convention: Convention,
 ) -> Result<()> {
-    let Weight { module, matrix, input_global } = weight;
     let name = |last: &str| format!("{module}.{last}");
-    let stored = |last: &str, multiplier: f32| {
-        let stored = convention.stored(multiplier);
-        let back = convention.multiplier(stored);
-        if stored.is_finite() && stored > 0.0 && back.is_finite() && back > 0.0 {
-            return Ok(stored.to_le_bytes());
-        }
-        let reason = format!("the global scale {multiplier:e} cannot be stored as {stored:e}");
-        Err(fault(path, &name(last), reason))
-    };
     writer.write(&name(convention.codes()), matrix.codes())?;
     writer.write(&name(convention.scales()), matrix.scales())?;
-    let last = convention.weight_global();
-    writer.write(&name(last), &stored(last, matrix.global_scale())?)?;
-    if let Some(global) = *input_global {
-        let last = convention.input_global();
-        writer.write(&name(last), &stored(last, global)?)?;
+    let weight = (convention.weight_global(), Some(globals.weight));
+    for (last, stored) in [weight, (convention.input_global(), globals.input)] {
+        let Some(stored) = stored else { continue };
+        let back = convention.multiplier(stored);
+        if !(stored.is_finite() && stored > 0.0 && back.is_finite() && back > 0.0) {
+            let reason = format!("the global scale {back:e} cannot be stored as {stored:e}");
+            return Err(fault(path, &name(last), reason));
+        }
+        writer.write(&name(last), &stored.to_le_bytes())?;
     }
     Ok(())
 }

@@ -1,16 +1,16 @@
 //! Writing a safetensors file tensor by tensor, in any order.
 
 use std::collections::BTreeMap;
-use std::io::{ErrorKind, Seek, SeekFrom, Write};
+use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
-use tempfile::NamedTempFile;
 
 use super::CheckpointError;
 use super::file::io;
 use super::header::{MAX_HEADER, byte_len};
+use super::replace::Replacement;
 use crate::error::Result;
 
 /// Name, type and shape of a tensor that is going to be written.
@@ -35,11 +35,13 @@ impl Declared {
 /// be in memory.
 ///
 /// The bytes go to a temporary file beside the target, which [`Writer::finish`] puts in its place: a
-/// target that exists is replaced whole or not at all, and a map of the old one stays as it is.
+/// target that exists is replaced whole or not at all, also when the machine loses power, and a map of
+/// the old one stays as it is. It keeps its permissions; of a link, the file that it leads to is
+/// replaced. A writer that is dropped leaves nothing behind.
 #[derive(Debug)]
 pub struct Writer {
     path: PathBuf,
-    file: NamedTempFile,
+    file: Replacement,
     /// Position in the file and length of each tensor that has not been written.
     open: BTreeMap<String, (u64, usize)>,
 }
@@ -91,13 +93,14 @@ impl Writer {
             return Err(fault("*", reason).into());
         }
 
-        let mut file = temporary_beside(path)?;
+        let mut replacement = Replacement::create(path)?;
+        let file = replacement.file();
         let start = 8 + header.len() as u64;
         file.as_file().set_len(start + end as u64).map_err(|e| io(path, e))?;
         file.write_all(&(header.len() as u64).to_le_bytes()).map_err(|e| io(path, e))?;
         file.write_all(&header).map_err(|e| io(path, e))?;
         open.values_mut().for_each(|(position, _)| *position += start);
-        Ok(Writer { path: path.to_owned(), file, open })
+        Ok(Writer { path: path.to_owned(), file: replacement, open })
     }
 
     /// Writes all bytes of one tensor.
@@ -117,7 +120,7 @@ impl Writer {
         if data.len() != len {
             return Err(fault(format!("{} bytes given, {len} declared", data.len())).into());
         }
-        let file = &mut self.file;
+        let file = self.file.file();
         file.seek(SeekFrom::Start(position))
             .and_then(|_| file.write_all(data))
             .map_err(|e| io(&self.path, e))?;
@@ -134,48 +137,6 @@ impl Writer {
             let reason = "it was declared and never given".to_owned();
             return Err(CheckpointError::Write { path: self.path, tensor: name, reason }.into());
         }
-        self.file.persist(&self.path).map_err(|e| io(&self.path, e.error))?;
-        Ok(())
+        self.file.finish()
     }
-}
-
-/// Whether a file can be put at `path`: its directory exists, and `path` is nothing else than a file
-/// yet. [`Writer::create`] asks the same; asking before a long computation saves it.
-///
-/// Replacing is renaming, which would put a plain file in the place of a device or a pipe.
-///
-/// # Errors
-/// [`crate::Error::Io`] with the path at fault.
-pub fn check_target(path: impl AsRef<Path>) -> Result<()> {
-    let path = path.as_ref();
-    let fault = |kind, reason: &str| Err(io(path, std::io::Error::new(kind, reason)));
-    match std::fs::metadata(path) {
-        Ok(found) if found.is_dir() => fault(ErrorKind::IsADirectory, "is a directory"),
-        Ok(found) if !found.is_file() => fault(ErrorKind::InvalidInput, "is not a regular file"),
-        Ok(_) => Ok(()),
-        Err(_) => {
-            let parent = parent(path);
-            match std::fs::metadata(parent) {
-                Ok(found) if found.is_dir() => Ok(()),
-                Ok(_) => Err(io(parent, ErrorKind::NotADirectory.into())),
-                Err(e) => Err(io(parent, e)),
-            }
-        }
-    }
-}
-
-fn parent(path: &Path) -> &Path {
-    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// A temporary file in the directory of `path`, with the permissions of a new file.
-pub(super) fn temporary_beside(path: &Path) -> Result<NamedTempFile> {
-    check_target(path)?;
-    let mut builder = tempfile::Builder::new();
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        builder.permissions(std::fs::Permissions::from_mode(0o666)); // less the umask
-    }
-    builder.tempfile_in(parent(path)).map_err(|e| io(path, e))
 }

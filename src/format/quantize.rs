@@ -47,7 +47,7 @@ pub fn global_scale<T: Element>(values: &[T], rows: usize, cols: usize) -> Resul
 }
 
 /// Largest magnitude; NaN or infinity when one of the values is.
-pub(super) fn amax<T: Element>(values: &[T]) -> f32 {
+pub(crate) fn amax<T: Element>(values: &[T]) -> f32 {
     let path = Path::best();
     if size_of_val(values) <= THREAD_BYTES {
         return simd::amax(path, Values::of(values));

@@ -1,11 +1,11 @@
 //! `nvfp4 bench` on a device: times by its own clock, alone or in turns with peers.
 
-use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use serde::Serialize;
 
+use nvfp4_dual_gemm::checkpoint;
 use nvfp4_dual_gemm::cuda::{self, Device, Kernel};
 use nvfp4_dual_gemm::synth::Operands;
 use nvfp4_dual_gemm::{DType, Element, Gate, Problem};
@@ -192,7 +192,7 @@ pub fn run<T: Element>(
         out.line(&page)?;
     }
     if let Some(file) = &args.markdown {
-        fs::write(file, &page).with_context(|| file.display().to_string())?;
+        checkpoint::write_file(file, &page)?;
     }
     out.json(true, &report)
 }

@@ -109,6 +109,12 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
+    // Without a handler, files as large as a checkpoint would be left; 130 is what shells report. Under
+    // nohup, and where signals are ignored otherwise, they stay so.
+    let _ = ctrlc::try_set_handler(|| {
+        nvfp4_dual_gemm::checkpoint::remove_temporaries();
+        std::process::exit(130);
+    });
     let out = Output::new(cli.command.name(), cli.json);
     match cli.command.run(&out) {
         Ok(()) => ExitCode::SUCCESS,

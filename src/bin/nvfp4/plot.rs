@@ -1,9 +1,9 @@
 //! The chart of `bench --plot`: for each shape and code path, its time over the roofline.
 
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use nvfp4_dual_gemm::checkpoint;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
@@ -48,7 +48,7 @@ pub fn check_name(file: &Path) -> Result<()> {
 /// Writes the chart.
 pub fn write(file: &Path, title: &str, subtitle: &str, points: &[Point]) -> Result<()> {
     let svg = draw(title, subtitle, points).context("cannot draw the plot")?;
-    fs::write(file, svg).with_context(|| format!("{}", file.display()))
+    Ok(checkpoint::write_file(file, svg)?)
 }
 
 /// The SVG.
