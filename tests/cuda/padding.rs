@@ -69,7 +69,7 @@ fn check(kernel: Kernel, shape: Problem, along_rows: &[u8], along_k: &[u8]) {
     let c = DeviceBuffer::<f16>::from_host(&vec![f16::NAN; batch * m * n], &stream).unwrap();
     let options = Options { kernel: Some(kernel), ..Options::default() };
     DualGemm::prepare(&weights, &a, &c, &options).unwrap().launch(&stream).unwrap();
-    let exact = reference::exact::<f16>(&operands.gemm().unwrap());
+    let exact = reference::exact::<f16>(&operands.gemm().unwrap()).unwrap();
     let comparison = reference::compare(&c.to_vec(&stream).unwrap(), &exact);
     assert!(
         comparison.passes(),

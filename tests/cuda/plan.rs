@@ -162,7 +162,7 @@ fn many_threads_launch_on_one_stream() {
     let a = DeviceMatrix::upload(&operands.a, &stream).unwrap();
     let weights =
         Weights::prepare(&operands.b1, &operands.b2, WeightFormat::Separate, &stream).unwrap();
-    let exact = reference::exact::<f16>(&operands.gemm().unwrap());
+    let exact = reference::exact::<f16>(&operands.gemm().unwrap()).unwrap();
     let rounds = if device.is_emulated() { 2 } else { 100 };
     std::thread::scope(|scope| {
         for _ in 0..8 {

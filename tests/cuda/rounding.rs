@@ -52,7 +52,7 @@ fn long_sums(kernel: Kernel, blocks: usize) {
     plan.launch(&stream).unwrap();
     let actual = c.to_vec(&stream).unwrap();
 
-    let exact = reference::exact::<f32>(&operands.gemm().unwrap());
+    let exact = reference::exact::<f32>(&operands.gemm().unwrap()).unwrap();
     let comparison = reference::compare(&actual, &exact);
     assert!(comparison.passes(), "{comparison:?}");
 
