@@ -12,7 +12,8 @@
 //! let checkpoint = Checkpoint::open("Llama-3.1-8B-NVFP4")?;
 //! let layer = checkpoint.layer("model.layers.0.mlp")?;
 //! let a = layer.quantize_input(&x, 8)?; // 8 tokens
-//! let y: Vec<f16> = DualGemm::new(&a, layer.gate, layer.up)?.run(Backend::Auto)?;
+//! let gemm = DualGemm::new(&a, layer.gate, layer.up)?.with_gate(layer.activation)?;
+//! let y: Vec<f16> = gemm.run(Backend::Auto)?;
 //! # Ok(())
 //! # }
 //! ```
@@ -29,16 +30,29 @@
 //! allocated by a number that the file merely claims; shards outside of the directory are refused.
 //! Files are mapped: see [`SafetensorsFile`] on what happens when another process truncates one.
 
+mod activation;
+mod arithmetic;
+mod beside;
+mod clamp;
+mod configured;
 mod convention;
 mod error;
 mod file;
+mod groups;
 mod header;
+mod keys;
 mod layer;
+mod modality;
 mod open;
+mod options;
+mod patterns;
+mod place;
+mod quantization;
 mod quantize;
 mod scheme;
 mod sidecar;
 pub mod tensors;
+mod transforms;
 mod weights;
 mod writer;
 
@@ -47,6 +61,7 @@ pub use error::CheckpointError;
 pub use file::{SafetensorsFile, Tensor};
 pub use layer::MlpLayer;
 pub use open::Checkpoint;
+pub use options::LayerOptions;
 pub use quantize::{Progress, QuantizeOptions, QuantizeReport, Quantized, quantize_file};
 pub use safetensors::Dtype;
 pub use weights::{Weight, write_weights};
