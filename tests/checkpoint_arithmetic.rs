@@ -33,6 +33,7 @@ fn gate_of(config: &str, prefix: &str) -> Result<Option<Gate>, String> {
 fn refused(config: &str, words: &[&str]) {
     let tiny = Tiny::new();
     tiny.config(config);
+    println!("{config}");
     let text = tiny.refusal();
     for word in words {
         assert!(text.contains(word), "{text}: {word}");
@@ -349,7 +350,7 @@ fn sparsity_and_transforms() {
     for (key, value) in [
         ("activation_sparsity", "0.5"),
         ("mlp_sparsity", "{\"n\": 2, \"m\": 4}"),
-        ("transform_config", "{\"config_groups\": {\"R4\": {}}}"),
+        ("transform_config", "{\"config_groups\": {\"R4\": {\"type\": \"hadamard\"}}}"),
         ("online_transform", "true"),
         ("use_hadamard", "true"),
         ("hadamard_dim", "32"),

@@ -94,13 +94,13 @@ fn refusal(file: &str, name: &str, group: &Value, format: Option<&str>) -> Optio
     if let Some(refusal) = own.or(format).and_then(|format| by_format(file, format)) {
         return Some(refusal);
     }
-    let weights = stated("weights");
-    if let Some(weights) = weights {
-        if let Some(refusal) = numbers(file, &at, "weights", weights, stated("input_activations")) {
-            return Some(refusal);
-        }
+    let input = stated("input_activations");
+    if let Some(weights) = stated("weights")
+        && let Some(refusal) = numbers(file, &at, "weights", weights, input)
+    {
+        return Some(refusal);
     }
-    match stated("input_activations") {
+    match input {
         None => {
             let evidence = format!("has no input_activations in {at}");
             return refuse("W4A16_NVFP4 (NVFP4A16)", evidence);

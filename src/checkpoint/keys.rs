@@ -42,19 +42,14 @@ const PATTERNS: [(&str, Remedy); 25] = [
 
 /// Words of keys about something else than gate and up: attention, embeddings, logits, the residual
 /// stream, routing, state spaces, other modalities, training.
-const ELSEWHERE: [&str; 40] = [
+const ELSEWHERE: [&str; 35] = [
     "attention",
     "attn",
     "qkv",
     "kqv",
     "kv",
     "qk",
-    "q",
-    "k",
-    "v",
     "query",
-    "key",
-    "value",
     "rope",
     "rotary",
     "position",
@@ -89,10 +84,11 @@ const ELSEWHERE: [&str; 40] = [
 const SIZES: [&str; 9] =
     ["depth", "depthwise", "width", "channel", "dim", "size", "vocab", "len", "length"];
 
-/// Whole keys that are known to be inert: the multiplier of the logits in Muse and Grok, that of the
-/// head in Falcon-H1, the count of experts of pruned models, and a plain statement that the MLP is a
+/// Whole keys that are known to be inert: the multipliers of keys and of the head in Falcon-H1, that of
+/// the logits in Muse and Grok, the count of experts of pruned models, and a plain statement that the MLP is a
 /// SwiGLU.
-const INERT: [&str; 9] = [
+const INERT: [&str; 10] = [
+    "key_multiplier",
     "output_multiplier",
     "output_multiplier_scale",
     "lm_head_multiplier",
@@ -130,12 +126,15 @@ const FOREIGN: [&str; 22] = [
     "talker",
 ];
 
+/// Whether a key of an object needs no answer.
+type Skip<'a> = dyn Fn(&Map<String, Value>, &str, Remedy) -> bool + 'a;
+
 /// The first unknown key in `config`, which stands at `path`, that switches something on; with what
 /// answers it. `skip` says which keys are looked at elsewhere or have been answered.
 pub(super) fn suspicious<'a>(
     config: &'a Map<String, Value>,
     path: &str,
-    skip: &dyn Fn(&Map<String, Value>, &str, Remedy) -> bool,
+    skip: &Skip<'_>,
 ) -> Option<(String, &'a Value, Remedy)> {
     for (key, value) in config {
         let at = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };

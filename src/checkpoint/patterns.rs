@@ -104,11 +104,11 @@ fn aliases(module: &str) -> Vec<String> {
         let Some(at) = parts.iter().rposition(|&part| part == "experts") else { continue };
         let number = |part: &&str| part.bytes().all(|b| b.is_ascii_digit());
         let experts = parts.get(..=at).unwrap_or_default().join(".");
-        if let Some([a, b]) = parts.get(at + 1..) {
-            if number(a) || number(b) {
-                all.push(join(&experts, &format!("{b}.{a}")));
-                all.push(join(&experts, if number(a) { b } else { a }));
-            }
+        if let Some([a, b]) = parts.get(at + 1..)
+            && (number(a) || number(b))
+        {
+            all.push(join(&experts, &format!("{b}.{a}")));
+            all.push(join(&experts, if number(a) { b } else { a }));
         }
         all.push(experts);
     }

@@ -99,6 +99,10 @@ impl Statement {
                     let evidence = "has no config_groups that say which layer is what".to_owned();
                     all(format, evidence)
                 }
+                (None, _) if algorithm.as_deref() == Some("MIXED_PRECISION") => {
+                    let evidence = "does not say which layer is what".to_owned();
+                    all("MIXED_PRECISION".to_owned(), evidence)
+                }
                 (None, format) => Scheme::All(format.and_then(|f| by_format(file, &f))),
             },
             (_, other) => all(other.to_uppercase(), format!("says quant_method {other:?}")),

@@ -20,12 +20,13 @@ pub struct Tiny {
     pub metadata: BTreeMap<String, String>,
 }
 
-/// All codes are 1 and all scales are 1, so that with x of ones the products are K times the globals.
-fn projection(tensors: &mut Tensors, module: &str, rows: usize, global: f32) {
+/// All codes are 1 or -1 and all scales are 1, so that with x of ones every product is `product`.
+fn projection(tensors: &mut Tensors, module: &str, rows: usize, product: f32) {
+    let (code, global) = (if product < 0.0 { 0xaa } else { 0x22 }, product.abs() / K as f32);
     let mut add = |name: &str, dtype, shape: &[usize], bytes: Vec<u8>| {
         tensors.insert(format!("{module}.{name}"), (dtype, shape.to_vec(), bytes));
     };
-    add("weight", Dtype::U8, &[rows, K / 2], vec![0x22; rows * K / 2]);
+    add("weight", Dtype::U8, &[rows, K / 2], vec![code; rows * K / 2]);
     add("weight_scale", Dtype::F8_E4M3, &[rows, K / 16], vec![0x38; rows * K / 16]);
     add("weight_scale_2", Dtype::F32, &[], global.to_le_bytes().to_vec());
 }
@@ -34,8 +35,8 @@ impl Tiny {
     /// ModelOpt's names; with an x of ones the product of gate is `x1` and that of up `x2`.
     pub fn with_products(prefix: &str, x1: f32, x2: f32) -> Self {
         let mut tensors = Tensors::new();
-        projection(&mut tensors, &format!("{prefix}.gate_proj"), N, x1 / K as f32);
-        projection(&mut tensors, &format!("{prefix}.up_proj"), N, x2 / K as f32);
+        projection(&mut tensors, &format!("{prefix}.gate_proj"), N, x1);
+        projection(&mut tensors, &format!("{prefix}.up_proj"), N, x2);
         Tiny { dir: tempfile::tempdir().unwrap(), tensors, metadata: BTreeMap::new() }
     }
 
@@ -50,7 +51,7 @@ impl Tiny {
     /// One weight of 2N rows.
     pub fn fused(prefix: &str) -> Self {
         let mut tensors = Tensors::new();
-        projection(&mut tensors, &format!("{prefix}.gate_up_proj"), 2 * N, 1.0 / K as f32);
+        projection(&mut tensors, &format!("{prefix}.gate_up_proj"), 2 * N, 1.0);
         Tiny { dir: tempfile::tempdir().unwrap(), tensors, metadata: BTreeMap::new() }
     }
 
