@@ -56,6 +56,7 @@ fn activations_by_name() {
         (r#"{"hidden_act": "relu", "llm_config": {"hidden_act": "silu"}}"#, &silu),
         (r#"{"language_config": {"hidden_act": "gelu_pytorch_tanh"}}"#, &gelu),
         (r#"{"thinker_config": {"text_config": {"hidden_act": "gelu_tanh"}}}"#, &gelu),
+        (r#"{"mlp_config": {"x": 1}, "text_config": {"hidden_act": "gelu_tanh"}}"#, &gelu),
         (r#"{"vision_config": {"hidden_act": "gelu"}, "hidden_act": "silu"}"#, &silu),
         // An unknown model that names it.
         (r#"{"model_type": "new", "hidden_act": "silu"}"#, &silu),
@@ -183,6 +184,7 @@ fn clamps_are_taken_where_they_are_understood() {
             Gate::Silu,
         ),
         (r#"{"model_type": "deepseek_v4", "swiglu_limits": [3, 0]}"#, clamped(3.0)),
+        (r#"{"model_type": "deepseek_v4", "swiglu_limit": null}"#, Gate::Silu),
         (r#"{"model_type": "llama", "swiglu_limit": null}"#, Gate::Silu),
         (r#"{"model_type": "llama", "swiglu_limits": [0, 0.0, null]}"#, Gate::Silu),
         (
@@ -211,6 +213,9 @@ fn clamps_are_taken_where_they_are_understood() {
             r#"{"text_config": {"hidden_act": "silu"}, "llm_config": {"swiglu_limit": 7}}"#,
             "llm_config.swiglu_limit is 7",
         ),
+        // Without its limit it still has its slope and its offset.
+        (r#"{"model_type": "gpt_oss", "swiglu_limit": null}"#, "swiglu_limit is off"),
+        (r#"{"model_type": "gpt_oss", "swiglu_limit": 0}"#, "swiglu_limit is off"),
         (r#"{"model_type": "deepseek_v4", "swiglu_limit": -1}"#, "no limit"),
         (r#"{"model_type": "deepseek_v4", "swiglu_limit": "ten"}"#, "no limit"),
         (r#"{"model_type": "deepseek_v4", "swiglu_limit": 1e300}"#, "swiglu_limit"),

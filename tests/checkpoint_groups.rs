@@ -86,6 +86,17 @@ fn the_group_is_that_of_the_targets() {
             }
         }
     }
+    // Gate by its name and up by its class: each has its own group.
+    for (one, other) in [("gate_proj", "up_proj"), ("up_proj", "gate_proj")] {
+        println!("{one} {other}");
+        let name = format!("model.layers.0.mlp.{one}");
+        let both = [group(W4A4, &[&name]), group(W4A16, &["Linear"])];
+        let config = groups("mixed-precision", &both, "");
+        weight_only(c(PREFIX, "config.json", &config));
+        let fused = Tiny::fused(PREFIX);
+        fused.config(&config);
+        weight_only(fused.c());
+    }
     // Gate alone, and up alone.
     for (gate, up) in [(W4A16, W4A4), (W4A4, W4A16)] {
         let each = [group(gate, &["re:.*gate_proj"]), group(up, &["re:.*up_proj"])];
@@ -365,9 +376,8 @@ fn transforms() {
     {
         assert!(with(unknown).refusal().contains("transform_config"), "{unknown}");
     }
-    let nested =
-        format!(r#"{{"quantization": {{"quant_algo": "NVFP4", "rotation": "hadamard"}}}}"#);
-    assert!(c(PREFIX, "hf_quant_config.json", &nested).unwrap_err().contains("rotation"));
+    let nested = r#"{"quantization": {"quant_algo": "NVFP4", "rotation": "hadamard"}}"#;
+    assert!(c(PREFIX, "hf_quant_config.json", nested).unwrap_err().contains("rotation"));
 }
 
 #[test]

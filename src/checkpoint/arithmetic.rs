@@ -34,6 +34,9 @@ const VISION: [&str; 6] = [
 ];
 const AUDIO: [&str; 4] = ["audio_config", "audio_encoder_config", "speech_config", "audio_cfg"];
 
+/// Parts of models with several language models, whose objects have the name of the part.
+const NAMED: [&str; 3] = ["thinker", "talker", "code_predictor"];
+
 /// How to answer what is not known of a gate.
 const GATE: &str = "give the gate yourself (--gate, LayerOptions::gate)";
 
@@ -153,13 +156,9 @@ fn chain<'a>(root: &'a Map<String, Value>, prefix: &str) -> Vec<&'a Map<String, 
     let child = |config: &'a Map<String, Value>, keys: &[&str]| {
         keys.iter().find_map(|key| config.get(*key).and_then(Value::as_object))
     };
-    // Such as `talker` of a model that has several language models.
-    for part in prefix.split('.') {
-        if let Some(named) =
-            chain.last().and_then(|config| child(config, &[&format!("{part}_config")]))
-        {
-            chain.push(named);
-        }
+    for part in prefix.split('.').filter(|part| NAMED.contains(part)) {
+        let named = chain.last().and_then(|config| child(config, &[&format!("{part}_config")]));
+        chain.extend(named);
     }
     let modality = modality::of(prefix);
     let keys: &[&str] = match modality {

@@ -144,7 +144,8 @@ pub(super) fn of(
     let single = stated("swiglu_limit");
     let mut key = "swiglu_limit";
     let mut limit = single.map(|value| number(key, value)).transpose()?.flatten();
-    let mut default = family.and_then(|family| family.limit).filter(|_| single.is_none());
+    let silent = !chain.iter().any(|config| config.contains_key("swiglu_limit"));
+    let mut default = family.and_then(|family| family.limit).filter(|_| silent);
     if let Some(first) = lists.first() {
         let Some(family) = family else {
             return Err(format!("{first} is given, and how this model clamps is not known"));
@@ -173,6 +174,9 @@ pub(super) fn of(
         let left = ["swiglu_alpha", "swiglu_beta"].iter().find(|key| stated(key).is_some());
         return match (left, family) {
             (Some(key), None) => Err(format!("{key} is given, and no swiglu_limit")),
+            (_, Some(family)) if (family.alpha, family.beta) != (1.0, 0.0) => {
+                Err(format!("{key} is off, and without it no gate has the slope of this model"))
+            }
             _ => Ok(Clamp::Off),
         };
     };

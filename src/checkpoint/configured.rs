@@ -44,7 +44,7 @@ impl Checkpoint {
         let prefix = prefix.strip_suffix('.').unwrap_or(prefix);
         let layer = self.stored(prefix)?;
         let modules = ["gate_proj", "up_proj", "w1", "w3"].map(|name| join(prefix, name));
-        let names = Names::of(&modules.each_ref().map(String::as_str));
+        let names = Names::each(&modules.each_ref().map(String::as_str));
         if let Some(reason) = self.sidecar.objection(&names, options) {
             return Err(self.not_understood(prefix, reason));
         }

@@ -171,7 +171,7 @@ impl Checkpoint {
     /// beside them that is not known.
     fn refuse(&self, prefix: &str, modules: &[&str]) -> Result<()> {
         let refusal = beside::comfy(self, modules)
-            .or_else(|| self.sidecar.refusal(&Names::of(modules)))
+            .or_else(|| self.sidecar.refusal(&Names::each(modules)))
             .or_else(|| modules.iter().find_map(|module| scheme::refusal(self, module)));
         if let Some(refusal) = refusal {
             return Err(self.refused(prefix, refusal));

@@ -19,11 +19,16 @@
 //! ```
 //!
 //! # What is refused
-//! Schemes that look alike and mean something else are refused by name, never misread: NVFP4_AWQ,
-//! NVFP4_SVD, W4A16_NVFP4, W4A8_NVFP4_FP8, MXFP4, FP8, INT4 and INT8 formats, groups other than 16,
+//! Schemes that look alike and mean something else are refused by name: NVFP4_AWQ whose scale is not
+//! folded, NVFP4_SVD, W4A16_NVFP4, W4A8_NVFP4_FP8, MXFP4, FP8, INT4 and INT8 formats, groups other than 16,
 //! weights that are not quantised. They are told by their tensors, and by `hf_quant_config.json` and
 //! `quantization_config` in `config.json` where these lie beside them: W4A16_NVFP4 and
 //! W4A8_NVFP4_FP8 cannot be told by tensors alone.
+//!
+//! What may change the arithmetic of a layer is applied where it is understood, and refused where it is
+//! not: tensors beside a projection other than those of its convention, and keys of `config.json` for
+//! activations, limits, multipliers, sparsity and transforms. [`LayerOptions`] answers such keys.
+//! `docs/checkpoints.md` of the repository has the lists.
 //!
 //! # Hostile files
 //! Every length, offset, shape, type, name and scale byte is checked before it is used; nothing is

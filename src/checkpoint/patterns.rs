@@ -39,39 +39,51 @@ fn of_text(name: &str) -> bool {
     super::modality::of(name) == super::modality::Modality::Text
 }
 
-/// All names under which a configuration may speak of some modules.
+/// All names under which a configuration may speak of a projection.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Names {
     /// Normalised.
     exact: Vec<String>,
     /// With every prefix.
     spelled: Vec<String>,
-    /// Whether they belong to a mixture of experts, which is a class of its own in some releases.
+    /// Whether it belongs to a mixture of experts, which is a class of its own in some releases.
     experts: bool,
 }
 
 impl Names {
-    /// The names of `modules`, of the same modules fused or split, and of experts in the other order
-    /// of index and projection or stacked.
-    pub fn of(modules: &[&str]) -> Self {
-        let mut names = Names::default();
+    /// The names of each projection in `modules`: a fused one holds two.
+    pub fn each(modules: &[&str]) -> Vec<Names> {
+        let mut all = Vec::new();
         for module in modules {
-            for alias in aliases(module) {
-                let bare = normalised(&alias).to_owned();
-                if names.exact.contains(&bare) {
-                    continue;
-                }
-                names.experts |= bare.split('.').any(|part| part == "experts");
-                names.spelled.push(alias);
-                let prefixes = if of_text(&bare) { &PREFIXES[..] } else { &PREFIXES[..2] };
-                names.spelled.extend(prefixes.iter().map(|prefix| format!("{prefix}{bare}")));
-                names.exact.push(bare);
+            match module.contains("gate_up_proj") {
+                true => all.extend(
+                    ["gate_proj", "up_proj"].map(|one| module.replace("gate_up_proj", one)),
+                ),
+                false => all.push((*module).to_owned()),
             }
+        }
+        all.iter().map(|module| Names::of(module)).collect()
+    }
+
+    /// The names of one projection: its own, that of the weight in which it may be fused, and those of
+    /// an expert in the other order of index and projection or in a stack.
+    fn of(module: &str) -> Self {
+        let mut names = Names::default();
+        for alias in aliases(module) {
+            let bare = normalised(&alias).to_owned();
+            if names.exact.contains(&bare) {
+                continue;
+            }
+            names.experts |= bare.split('.').any(|part| part == "experts");
+            let prefixes = if of_text(&bare) { &PREFIXES[..] } else { &PREFIXES[..2] };
+            names.spelled.push(alias);
+            names.spelled.extend(prefixes.iter().map(|prefix| format!("{prefix}{bare}")));
+            names.exact.push(bare);
         }
         names
     }
 
-    /// The entries of a map from names of modules that speak of these.
+    /// The entries of a map from names of modules that speak of it.
     pub fn entries<'a, T>(
         &'a self,
         map: &'a std::collections::BTreeMap<String, T>,
@@ -93,7 +105,6 @@ fn aliases(module: &str) -> Vec<String> {
     let (parent, last) = module.rsplit_once('.').unwrap_or(("", module));
     let others: &[&str] = match last {
         "gate_proj" | "up_proj" => &["gate_up_proj"],
-        "gate_up_proj" => &["gate_proj", "up_proj"],
         "w1" | "w3" => &["w13"],
         _ => &[],
     };
@@ -243,7 +254,7 @@ mod tests {
 
     fn find(list: &[&str], module: &str) -> Result<Option<Match>, String> {
         let list: Vec<_> = list.iter().map(|&text| text.into()).collect();
-        Patterns::new(&list).find(&Names::of(&[module]))
+        Patterns::new(&list).find(&Names::of(module))
     }
 
     /// As `re.match`, `fnmatch` and `==` of Python say; prefixes of language models do not count.

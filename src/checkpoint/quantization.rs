@@ -28,8 +28,20 @@ enum Scheme {
 }
 
 impl Statement {
-    /// What the object `config` of a `file` says.
-    pub fn new(file: &'static str, config: &Map<String, Value>) -> Self {
+    /// What `config` of a `file` says.
+    pub fn new(file: &'static str, config: &Value) -> Self {
+        match config.as_object() {
+            Some(config) => Self::of(file, config),
+            None => {
+                let scheme = "of an unknown scheme".to_owned();
+                let evidence = format!("{file} says {config} of it");
+                let scheme = Scheme::All(Some(Refusal { scheme, evidence }));
+                Statement { file, ignore: Patterns::default(), scheme }
+            }
+        }
+    }
+
+    fn of(file: &'static str, config: &Map<String, Value>) -> Self {
         // The whole of a ModelOpt `hf_quant_config.json` may stand within another object.
         let nested = config.get("quantization").and_then(Value::as_object);
         let get = |key: &str| {
@@ -110,38 +122,46 @@ impl Statement {
         Statement { file, ignore, scheme }
     }
 
-    /// Why the layer made of the modules with these names must not be read, if it must not.
-    pub fn refusal(&self, names: &Names) -> Option<Refusal> {
-        self.find(names).unwrap_or_else(|pattern| {
+    /// Why the layer made of these modules must not be read, if it must not.
+    pub fn refusal(&self, modules: &[Names]) -> Option<Refusal> {
+        self.find(modules).unwrap_or_else(|pattern| {
             let evidence =
                 format!("{} has the pattern {pattern:?}, which cannot be read", self.file);
             Some(Refusal { scheme: "of an unknown scheme".to_owned(), evidence })
         })
     }
 
-    fn find(&self, names: &Names) -> Result<Option<Refusal>, String> {
-        let scheme = match &self.scheme {
-            Scheme::All(refusal) => refusal.clone(),
-            Scheme::Layers(layers) => {
-                let named: Vec<_> = names.entries(layers).collect();
-                if !named.is_empty() {
-                    return Ok(named.into_iter().find_map(Clone::clone));
-                }
-                // Its name is spelled in a way that is not known: then all have to agree.
-                layers.values().find_map(Clone::clone).map(|mut refusal| {
-                    refusal.evidence += " of some layers, and does not name this one";
-                    refusal
-                })
+    fn find(&self, modules: &[Names]) -> Result<Option<Refusal>, String> {
+        if let Scheme::Layers(layers) = &self.scheme {
+            let named: Vec<_> = modules.iter().flat_map(|names| names.entries(layers)).collect();
+            if !named.is_empty() {
+                return Ok(named.into_iter().find_map(Clone::clone));
             }
-            Scheme::Groups(groups) => groups.refusal(names)?,
-        };
-        if scheme.is_some() || self.ignore.find(names)?.is_none() {
-            return Ok(scheme);
         }
-        // Packed all the same; what its activations are is then not said.
-        let evidence = format!("{} lists it among the modules that are left alone", self.file);
-        let scheme = "packed, but said not to be quantised".to_owned();
-        Ok(Some(Refusal { scheme, evidence }))
+        for names in modules {
+            let scheme = match &self.scheme {
+                Scheme::All(refusal) => refusal.clone(),
+                // The name is spelled in a way that is not known: then all have to agree.
+                Scheme::Layers(layers) => {
+                    layers.values().find_map(Clone::clone).map(|mut refusal| {
+                        refusal.evidence += " of some layers, and does not name this one";
+                        refusal
+                    })
+                }
+                Scheme::Groups(groups) => groups.refusal(names)?,
+            };
+            if scheme.is_some() {
+                return Ok(scheme);
+            }
+            if self.ignore.find(names)?.is_some() {
+                // Packed all the same; what its activations are is then not said.
+                let evidence =
+                    format!("{} lists it among the modules that are left alone", self.file);
+                let scheme = "packed, but said not to be quantised".to_owned();
+                return Ok(Some(Refusal { scheme, evidence }));
+            }
+        }
+        Ok(None)
     }
 }
 

@@ -52,12 +52,15 @@ impl Sidecar {
                 files.push((name, json));
             }
         }
-        let mut quantization = Vec::new();
+        let mut quantization: Vec<(&'static str, Value)> = Vec::new();
         for (name, json) in &files {
-            let object = |key: &str| json.get(key).and_then(Value::as_object);
+            let own = QUANTIZATION.iter().filter_map(|key| json.get(*key));
+            let own: Vec<_> = own.filter(|value| !value.is_null()).cloned().collect();
             let bare = json.contains_key("quant_algo") || json.contains_key("config_groups");
-            let own = QUANTIZATION.iter().find_map(|key| object(key));
-            quantization.extend(own.or(bare.then_some(json)).map(|own| (*name, own.clone())));
+            if own.is_empty() && bare {
+                quantization.push((name, Value::Object(json.clone())));
+            }
+            quantization.extend(own.into_iter().map(|value| (*name, value)));
         }
         if quantization.is_empty() {
             // A stale one may stand within the part that was quantised before.
@@ -66,21 +69,26 @@ impl Sidecar {
         }
         let statements =
             quantization.iter().map(|(name, config)| Statement::new(name, config)).collect();
+        let objects = quantization.into_iter().filter_map(|(name, value)| match value {
+            Value::Object(object) => Some((name, object)),
+            _ => None,
+        });
+        let quantization = objects.collect();
         files.retain(|(name, _)| *name != "hf_quant_config.json");
         Ok(Sidecar { statements, quantization, model: Model::new(files) })
     }
 
     /// Why the layer made of these modules must not be read, if it must not.
-    pub fn refusal(&self, names: &Names) -> Option<Refusal> {
-        self.statements.iter().find_map(|statement| statement.refusal(names))
+    pub fn refusal(&self, modules: &[Names]) -> Option<Refusal> {
+        self.statements.iter().find_map(|statement| statement.refusal(modules))
     }
 
     /// What the quantisation does beside storing numbers in fewer bits.
-    pub fn objection(&self, names: &Names, options: &LayerOptions) -> Option<String> {
+    pub fn objection(&self, modules: &[Names], options: &LayerOptions) -> Option<String> {
         self.quantization.iter().find_map(|(file, config)| {
             let inner = config.get("quantization").and_then(Value::as_object);
             let mut both = std::iter::once(config).chain(inner);
-            both.find_map(|config| objection(file, config, names, options))
+            both.find_map(|config| objection(file, config, modules, options))
         })
     }
 }
@@ -88,7 +96,7 @@ impl Sidecar {
 fn objection(
     file: &str,
     config: &Map<String, Value>,
-    names: &Names,
+    modules: &[Names],
     options: &LayerOptions,
 ) -> Option<String> {
     let ignore = |key: &str| {
@@ -96,7 +104,7 @@ fn objection(
     };
     let transform = "transform_config";
     if !options.ignores(transform)
-        && let Some(reason) = transforms::objection(file, config, names)
+        && let Some(reason) = modules.iter().find_map(|m| transforms::objection(file, config, m))
     {
         return Some(format!("{reason} {}", ignore(transform)));
     }
@@ -111,10 +119,10 @@ fn objection(
 }
 
 /// The `quantization_config` of a part of the model.
-fn nested(config: &Map<String, Value>) -> Option<Map<String, Value>> {
-    let parts = config.iter().filter(|(key, _)| super::arithmetic::TEXT.contains(&key.as_str()));
-    parts.filter_map(|(_, part)| part.as_object()).find_map(|part| {
-        let own = QUANTIZATION.iter().find_map(|key| part.get(*key)?.as_object());
+fn nested(config: &Map<String, Value>) -> Option<Value> {
+    let parts = super::arithmetic::TEXT.iter().filter_map(|key| config.get(*key)?.as_object());
+    parts.into_iter().find_map(|part| {
+        let own = QUANTIZATION.iter().find_map(|key| part.get(*key).filter(|v| !v.is_null()));
         own.cloned().or_else(|| nested(part))
     })
 }
