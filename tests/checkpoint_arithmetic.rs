@@ -428,6 +428,7 @@ fn inert_keys_are_let_be() {
         "aux_loss_alpha": 0.001, "moe_router_scaling_factor": 3.0, "q_lora_rank": 1536,
         "task_specific_params": {"t": {"transform": true}}, "id2label": {"0": "rotation"},
         "label2id": {"clamp": 1}, "auto_map": {"AutoModel": "m.Transform"}, "image_transform": "crop",
+        "embd_layer": {"use_hd_transform": true, "hd_transform_order": "sub_glb"},
         "vision_config": {"hidden_act": "gelu", "use_clipped_linears": true, "rotate": true},
         "audio_config": {"use_clipped_linears": true, "gradient_clipping": 1e10},
         "block_configs": [{"ffn": {"no_op": false, "sparsify": null, "intermediate_size": 16}}]}"#,

@@ -101,7 +101,7 @@ const INERT: [&str; 10] = [
 ];
 
 /// Objects that say nothing of an MLP of the language model.
-const FOREIGN: [&str; 22] = [
+const FOREIGN: [&str; 25] = [
     "label",
     "auto_map",
     "task_specific",
@@ -124,6 +124,9 @@ const FOREIGN: [&str; 22] = [
     "ssm",
     "mamba",
     "talker",
+    "embd",
+    "embed",
+    "img",
 ];
 
 /// Whether a key of an object needs no answer.
