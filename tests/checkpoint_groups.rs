@@ -348,6 +348,7 @@ fn transforms() {
         ("output", r#"["re:.*mlp.*"]"#, "[]"),
         ("weight_output", r#"["re:.*up_proj"]"#, "[]"),
         ("somewhere", r#"["Linear"]"#, "[]"),
+        ("weight_input", r#"["Linear"]"#, "[]"), // which nothing undoes
         ("input", r#"["re:("]"#, "[]"),
         ("input", r#"["Linear"]"#, r#"["re:("]"#),
     ] {
@@ -361,13 +362,20 @@ fn transforms() {
         ("input", r#"["re:.*down_proj$"]"#, "[]"),
         ("input", r#"["re:.*self_attn.*", "re:visual.*"]"#, "[]"),
         ("input", r#"["Linear"]"#, r#"["re:.*mlp.*"]"#),
-        ("weight_input", r#"["Linear"]"#, "[]"),
+        ("weight_input", r#"["re:.*down_proj$"]"#, "[]"),
         ("weight_output", r#"["re:.*down_proj$", "re:.*o_proj$"]"#, "[]"),
         ("k_cache", r#"["re:.*"]"#, "[]"),
         ("q_attn", r#"["re:.*"]"#, "[]"),
     ] {
         close(apply(location, targets, ignore).c(), SILU);
     }
+    // Rotations of the residual stream, all folded into weights.
+    let folded = r#"{"config_groups": {"R1": {"type": "hadamard", "apply": [
+        {"targets": ["re:.*embed_tokens$", "re:.*o_proj$", "re:.*down_proj$"],
+         "location": "weight_output", "inverse": false, "ignore": []},
+        {"targets": ["re:.*q_proj$", "re:.*up_proj$", "re:.*gate_proj$", "lm_head"],
+         "location": "weight_input", "inverse": true, "ignore": []}]}}}"#;
+    close(with(folded).c(), SILU);
     for off in ["null", "{}", r#"{"config_groups": {}}"#, r#"{"config_groups": null}"#] {
         close(with(off).c(), SILU);
     }

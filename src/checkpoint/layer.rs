@@ -37,8 +37,8 @@ pub struct MlpLayer<'a> {
     pub up_input_global: Option<f32>,
     /// How the layer was stored.
     pub convention: Convention,
-    /// Function that joins the two products, by the configuration or by [`LayerOptions`]; SiLU where
-    /// nothing is said.
+    /// Function that joins the two products, by the configuration or by [`super::LayerOptions`]; SiLU
+    /// where nothing is said.
     pub activation: Gate,
     /// Factor on the down projection's product (Falcon-H1; 1 elsewhere). It does not act on C: whoever
     /// computes the down projection multiplies by it. The factor on the gate projection is folded into

@@ -1,15 +1,21 @@
-//! Transforms that a compressed-tensors configuration applies to activations while the model runs,
-//! and sparse storage.
+//! Transforms that a compressed-tensors configuration applies to activations while the model runs.
 
 use serde_json::{Map, Value};
 
 use super::patterns::{Names, Patterns};
 
+/// Locations at which the output of a module is transformed.
+const OUTPUTS: [&str; 2] = ["output", "weight_output"];
+
+fn location(apply: &Value) -> &str {
+    apply.get("location").and_then(Value::as_str).unwrap_or_default()
+}
+
 /// Why the modules with these names compute something else than a product, if `quantization`, the
 /// object of a `file`, says so.
 ///
-/// A transform at `weight_input` is folded into the stored weight: the module that it makes is the one
-/// that is read, and its input comes out of modules that are transformed to match.
+/// A transform at `weight_input` is folded into the stored weight. It is let be if the same scheme
+/// transforms the outputs of modules, whose sum this module's input then is.
 /// At `weight_output` the gate would see a transformed product, which only a transform at `output`
 /// could undo.
 pub(super) fn objection(
@@ -28,8 +34,9 @@ pub(super) fn objection(
     for (name, scheme) in groups {
         let Some(applied) = scheme.get("apply").and_then(Value::as_array) else { return unknown() };
         for apply in applied {
-            let location = apply.get("location").and_then(Value::as_str).unwrap_or_default();
-            if matches!(location, "weight_input" | "k_cache" | "q_attn") {
+            let location = location(apply);
+            let undone = || applied.iter().any(|a| OUTPUTS.contains(&self::location(a)));
+            if matches!(location, "k_cache" | "q_attn") || location == "weight_input" && undone() {
                 continue;
             }
             let list = |key: &str| match apply.get(key) {
@@ -44,8 +51,8 @@ pub(super) fn objection(
                 Ok(false) => {}
                 Ok(true) => {
                     return Some(format!(
-                        "{file} has transform_config.config_groups.{name}, which transforms its \
-                         {location} while the model runs"
+                        "{file} has transform_config.config_groups.{name}, which transforms at \
+                         {location}"
                     ));
                 }
                 Err(pattern) => {
