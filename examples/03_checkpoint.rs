@@ -37,8 +37,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // 3. Four tokens through it.
     let x: Vec<f32> = (0..4 * k).map(|i| (i as f32 * 0.37).sin()).collect();
     let a = layer.quantize_input(&x, 4)?;
-    let gate = checkpoint.gate()?.unwrap_or_default();
-    let gemm = DualGemm::new(&a, layer.gate, layer.up)?.with_gate(gate)?;
+    let gemm = DualGemm::new(&a, layer.gate, layer.up)?.with_gate(layer.activation)?;
     let y: Vec<f32> = gemm.run(Backend::Auto)?;
     println!("y[0, ..4] = {:?}", &y[..4.min(n)]);
     Ok(())

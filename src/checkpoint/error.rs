@@ -144,12 +144,23 @@ pub enum CheckpointError {
     },
 
     /// The MLPs of the model have an activation function that no gate computes.
-    #[error("{}: config.json says that the activation is {activation:?}, expected silu or gelu_pytorch_tanh", path.display())]
+    #[error("{}: config.json says that the activation is {activation:?}, expected silu or gelu_pytorch_tanh; give the gate yourself (--gate, LayerOptions::gate)", path.display())]
     Activation {
         /// The file or directory.
         path: PathBuf,
         /// Name of the function.
         activation: String,
+    },
+
+    /// A tensor or a key of the configuration may change what the layer computes.
+    #[error("{}: layer {layer} is not read: {reason}", path.display())]
+    NotUnderstood {
+        /// The file or directory.
+        path: PathBuf,
+        /// The layer.
+        layer: String,
+        /// The tensor or the key, its file, and what can be done.
+        reason: String,
     },
 
     /// None of the tensors is to be quantised, or can be.

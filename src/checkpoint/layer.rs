@@ -6,9 +6,9 @@ use super::convention::Convention;
 use super::file::{Tensor, near};
 use super::input_scale::BadInputScale;
 use super::open::Checkpoint;
-use super::scheme;
+use super::patterns::Names;
 use super::tensors::matrix_of;
-use super::{CheckpointError, sidecar::Refusal};
+use super::{CheckpointError, beside, scheme, sidecar::Refusal};
 use crate::error::{Error, Operand, Result};
 use crate::format::BLOCK;
 use crate::gate::Gate;
@@ -39,22 +39,18 @@ pub struct MlpLayer<'a> {
     pub convention: Convention,
     /// A stored global scale of the input that is in neither of the two: it is not finite and > 0.
     pub(super) bad_input_scale: Option<BadInputScale<'a>>,
+    /// Function that joins the two products, by the configuration or by [`super::LayerOptions`]; SiLU
+    /// where nothing is said.
+    pub activation: Gate,
+    /// Factor on the down projection's product (Falcon-H1; 1 elsewhere). It does not act on C: whoever
+    /// computes the down projection multiplies by it. The factor on the gate projection is folded into
+    /// the global scale of [`MlpLayer::gate`].
+    pub down_multiplier: f32,
 }
 
 impl Checkpoint {
-    /// The MLP layer below `prefix`, such as `model.layers.0.mlp` or
-    /// `model.layers.0.mlp.experts.7`: `gate_proj` and `up_proj` (or Mixtral's `w1` and `w3`), or a
-    /// fused `gate_up_proj` of 2N rows, gate first. Tensors are named as [`Convention`] says, and may
-    /// lie in different shards.
-    ///
-    /// Every scale byte is checked; the codes are not touched.
-    ///
-    /// # Errors
-    /// [`CheckpointError::MissingLayer`], [`CheckpointError::MissingTensor`];
-    /// [`CheckpointError::Scheme`] when the tensors or the configuration beside them are those of
-    /// another format; [`CheckpointError::Dtype`], [`CheckpointError::Shape`],
-    /// [`CheckpointError::Matrix`] when they are damaged.
-    pub fn layer(&self, prefix: &str) -> Result<MlpLayer<'_>> {
+    /// The layer at `prefix` as its tensors say, without what a configuration adds.
+    pub(super) fn stored(&self, prefix: &str) -> Result<MlpLayer<'_>> {
         let prefix = prefix.strip_suffix('.').unwrap_or(prefix);
         let module = |name: &str| match prefix {
             "" => name.to_owned(),
@@ -71,24 +67,6 @@ impl Checkpoint {
             return self.fused(prefix, &fused);
         }
         Err(self.no_layer(prefix))
-    }
-
-    /// The gate that `config.json` beside the tensors asks for (`hidden_act`, or Gemma's
-    /// `hidden_activation`): SiLU or GELU-tanh. `None` where nothing is said. gpt-oss says `silu` there
-    /// and clamps as well: pass [`Gate::GPT_OSS`] for it.
-    ///
-    /// # Errors
-    /// [`CheckpointError::Activation`] for any other function.
-    pub fn gate(&self) -> Result<Option<Gate>> {
-        match self.sidecar.activation.as_deref() {
-            None => Ok(None),
-            Some("silu" | "swish") => Ok(Some(Gate::Silu)),
-            Some("gelu_pytorch_tanh") => Ok(Some(Gate::GeluTanh)),
-            Some(other) => {
-                let (path, activation) = (self.path().to_owned(), other.to_owned());
-                Err(CheckpointError::Activation { path, activation }.into())
-            }
-        }
     }
 
     /// Prefixes of all MLP layers, for [`Checkpoint::layer`]; sorted by name. Whether they are NVFP4
@@ -136,6 +114,8 @@ impl Checkpoint {
             up_input_global: u.input_global,
             convention: g.convention,
             bad_input_scale: g.bad_input_scale.or(u.bad_input_scale),
+            activation: Gate::Silu,
+            down_multiplier: 1.0,
         })
     }
 
@@ -154,6 +134,8 @@ impl Checkpoint {
             up_input_global: both.input_global,
             convention: both.convention,
             bad_input_scale: both.bad_input_scale,
+            activation: Gate::Silu,
+            down_multiplier: 1.0,
         })
     }
 
@@ -162,13 +144,19 @@ impl Checkpoint {
         self.below(module).next().is_some()
     }
 
-    /// Fails when the modules of a layer are recognised as another scheme.
+    /// Fails when the modules of a layer are recognised as another scheme, or when there is something
+    /// beside them that is not known.
     fn refuse(&self, prefix: &str, modules: &[&str]) -> Result<()> {
-        let names: Vec<String> = modules.iter().map(|&m| m.to_owned()).collect();
-        let by_config = self.sidecar.refusal(&names).cloned();
-        let by_tensors = || modules.iter().find_map(|module| scheme::refusal(self, module));
-        match by_config.or_else(by_tensors) {
-            Some(refusal) => Err(self.refused(prefix, refusal)),
+        let refusal = beside::comfy(self, modules)
+            .or_else(|| self.sidecar.refusal(&Names::each(modules)))
+            .or_else(|| modules.iter().find_map(|module| scheme::refusal(self, module)));
+        if let Some(refusal) = refusal {
+            return Err(self.refused(prefix, refusal));
+        }
+        let fused = modules.iter().any(|module| module.contains(FUSED));
+        let objection = fused.then(|| self.sidecar.model.fused_rows(prefix)).flatten();
+        match objection.or_else(|| beside::objection(self, prefix, modules)) {
+            Some(reason) => Err(self.not_understood(prefix, reason)),
             None => Ok(()),
         }
     }

@@ -12,35 +12,54 @@
 //! let checkpoint = Checkpoint::open("Llama-3.1-8B-NVFP4")?;
 //! let layer = checkpoint.layer("model.layers.0.mlp")?;
 //! let a = layer.quantize_input(&x, 8)?; // 8 tokens
-//! let y: Vec<f16> = DualGemm::new(&a, layer.gate, layer.up)?.run(Backend::Auto)?;
+//! let gemm = DualGemm::new(&a, layer.gate, layer.up)?.with_gate(layer.activation)?;
+//! let y: Vec<f16> = gemm.run(Backend::Auto)?;
 //! # Ok(())
 //! # }
 //! ```
 //!
 //! # What is refused
-//! Schemes that look alike and mean something else are refused by name, never misread: NVFP4_AWQ,
-//! NVFP4_SVD, W4A16_NVFP4, W4A8_NVFP4_FP8, MXFP4, FP8, INT4 and INT8 formats, groups other than 16,
+//! Schemes that look alike and mean something else are refused by name: NVFP4_AWQ whose scale is not
+//! folded, NVFP4_SVD, W4A16_NVFP4, W4A8_NVFP4_FP8, MXFP4, FP8, INT4 and INT8 formats, groups other than 16,
 //! weights that are not quantised. They are told by their tensors, and by `hf_quant_config.json` and
 //! `quantization_config` in `config.json` where these lie beside them: W4A16_NVFP4 and
 //! W4A8_NVFP4_FP8 cannot be told by tensors alone.
+//!
+//! What may change the arithmetic of a layer is applied where it is understood, and refused where it is
+//! not: tensors beside a projection other than those of its convention, and keys of `config.json` for
+//! activations, limits, multipliers, sparsity and transforms. [`LayerOptions`] answers such keys.
+//! `docs/checkpoints.md` of the repository has the lists.
 //!
 //! # Hostile files
 //! Every length, offset, shape, type, name and scale byte is checked before it is used; nothing is
 //! allocated by a number that the file merely claims; shards outside of the directory are refused.
 //! Files are mapped: see [`SafetensorsFile`] on what happens when another process truncates one.
 
+mod activation;
+mod arithmetic;
+mod beside;
+mod clamp;
+mod configured;
 mod convention;
 mod error;
 mod file;
+mod groups;
 mod header;
 mod input_scale;
+mod keys;
 mod layer;
+mod modality;
 mod open;
+mod options;
+mod patterns;
+mod place;
+mod quantization;
 mod quantize;
 mod replace;
 mod scheme;
 mod sidecar;
 pub mod tensors;
+mod transforms;
 mod weights;
 mod writer;
 
@@ -50,6 +69,7 @@ pub use file::{SafetensorsFile, Tensor};
 pub use input_scale::InputScale;
 pub use layer::MlpLayer;
 pub use open::Checkpoint;
+pub use options::LayerOptions;
 pub use quantize::{
     Calibration, Progress, QuantizeOptions, QuantizeReport, Quantized, quantize_file,
 };

@@ -166,6 +166,18 @@ impl Checkpoint {
         tail.map_while(move |(name, _)| name.strip_prefix(&start))
     }
 
+    /// Names of tensors that start so, sorted.
+    pub(super) fn starting<'a>(&'a self, start: &str) -> impl Iterator<Item = &'a str> + use<'a> {
+        let start = start.to_owned();
+        let tail = self.owner.range(start.clone()..).map(|(name, _)| name.as_str());
+        tail.take_while(move |name| name.starts_with(&start))
+    }
+
+    /// `__metadata__` of the file that a tensor is in.
+    pub(super) fn metadata_of(&self, tensor: &str) -> Option<&BTreeMap<String, String>> {
+        Some(self.shards.get(*self.owner.get(tensor)?)?.metadata())
+    }
+
     /// A tensor, if the checkpoint has it.
     pub fn get(&self, name: &str) -> Option<Tensor<'_>> {
         self.shards.get(*self.owner.get(name)?)?.get(name)

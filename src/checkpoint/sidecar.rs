@@ -1,22 +1,26 @@
-//! What the JSON files beside the tensors say of the quantisation: ModelOpt's
-//! `hf_quant_config.json`, and `quantization_config` in `config.json`.
+//! The JSON files beside the tensors: ModelOpt's `hf_quant_config.json`, `config.json` of
+//! `transformers`, and Mistral's `params.json`.
 
-use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::CheckpointError;
+use super::arithmetic::Model;
 use super::file::{io, open_regular};
+use super::keys::{self, Remedy};
+use super::options::LayerOptions;
+use super::patterns::Names;
+use super::quantization::Statement;
+use super::transforms;
 use crate::error::Result;
-use crate::format::BLOCK;
 
 /// Longest JSON file that is read, as for the header of a safetensors file.
 const MAX_JSON: u64 = super::header::MAX_HEADER;
 
-/// Format name of NVFP4 in compressed-tensors.
-const PACKED: &str = "nvfp4-pack-quantized";
+/// Objects of a configuration that hold that of the quantisation.
+const QUANTIZATION: [&str; 3] = ["quantization_config", "compression_config", "quantization"];
 
 /// A scheme that is not NVFP4: its name, and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,128 +32,98 @@ pub(super) struct Refusal {
 /// What the files of one directory say.
 #[derive(Debug, Default)]
 pub(super) struct Sidecar {
-    /// For every layer.
-    all: Option<Refusal>,
-    /// By name of the module, in mixed checkpoints.
-    modules: BTreeMap<String, Refusal>,
-    /// Name of the activation function of the MLPs.
-    pub activation: Option<String>,
+    /// Of the scheme, in the order in which they count.
+    statements: Vec<Statement>,
+    /// The objects that say it, with their files.
+    quantization: Vec<(&'static str, Map<String, Value>)>,
+    /// Of the arithmetic.
+    pub model: Model,
 }
 
 impl Sidecar {
     /// Reads the files that exist.
     pub fn read(directory: &Path) -> Result<Self> {
-        let mut sidecar = Sidecar::default();
-        for (name, key) in
-            [("hf_quant_config.json", "quantization"), ("config.json", "quantization_config")]
-        {
+        let mut files = Vec::new();
+        for name in ["hf_quant_config.json", "config.json", "params.json"] {
             let path = directory.join(name);
-            if path.exists() {
-                let json = read_json(&path)?;
-                if name == "config.json" {
-                    sidecar.activation = activation(&json);
-                }
-                if let Some(config) = json.get(key).filter(|c| !c.is_null()) {
-                    sidecar.add(name, config);
-                }
+            if path.exists()
+                && let Value::Object(json) = read_json(&path)?
+            {
+                files.push((name, json));
             }
         }
-        Ok(sidecar)
+        let mut quantization: Vec<(&'static str, Value)> = Vec::new();
+        for (name, json) in &files {
+            let own = QUANTIZATION.iter().filter_map(|key| json.get(*key));
+            let own: Vec<_> = own.filter(|value| !value.is_null()).cloned().collect();
+            let bare = json.contains_key("quant_algo") || json.contains_key("config_groups");
+            if own.is_empty() && bare {
+                quantization.push((name, Value::Object(json.clone())));
+            }
+            quantization.extend(own.into_iter().map(|value| (*name, value)));
+        }
+        if quantization.is_empty() {
+            // A stale one may stand within the part that was quantised before.
+            let inner = files.iter().filter_map(|(name, json)| Some((*name, nested(json)?)));
+            quantization.extend(inner);
+        }
+        let statements =
+            quantization.iter().map(|(name, config)| Statement::new(name, config)).collect();
+        let objects = quantization.into_iter().filter_map(|(name, value)| match value {
+            Value::Object(object) => Some((name, object)),
+            _ => None,
+        });
+        let quantization = objects.collect();
+        files.retain(|(name, _)| *name != "hf_quant_config.json");
+        Ok(Sidecar { statements, quantization, model: Model::new(files) })
     }
 
     /// Why the layer made of these modules must not be read, if it must not.
-    pub fn refusal(&self, modules: &[String]) -> Option<&Refusal> {
-        modules.iter().find_map(|m| self.modules.get(m)).or(self.all.as_ref())
+    pub fn refusal(&self, modules: &[Names]) -> Option<Refusal> {
+        self.statements.iter().find_map(|statement| statement.refusal(modules))
     }
 
-    fn add(&mut self, file: &str, config: &Value) {
-        let method = match config.get("quant_method").and_then(Value::as_str) {
-            Some(method) => method,
-            None if config.get("format").is_some() => "compressed-tensors",
-            None => "modelopt",
-        };
-        let all = match method {
-            "modelopt" | "modelopt_fp4" => {
-                if let Some(layers) = config.get("quantized_layers").and_then(Value::as_object) {
-                    for (module, layer) in layers {
-                        if let Some(refusal) = modelopt(file, layer) {
-                            self.modules.insert(module.clone(), refusal);
-                        }
-                    }
-                    return;
-                }
-                modelopt(file, config)
-            }
-            "compressed-tensors" => compressed_tensors(file, config),
-            other => Some(Refusal {
-                scheme: other.to_uppercase(),
-                evidence: format!("{file} says quant_method {other:?}"),
-            }),
-        };
-        if self.all.is_none() {
-            self.all = all;
-        }
+    /// What the quantisation does beside storing numbers in fewer bits.
+    pub fn objection(&self, modules: &[Names], options: &LayerOptions) -> Option<String> {
+        self.quantization.iter().find_map(|(file, config)| {
+            let inner = config.get("quantization").and_then(Value::as_object);
+            let mut both = std::iter::once(config).chain(inner);
+            both.find_map(|config| objection(file, config, modules, options))
+        })
     }
 }
 
-/// `hidden_activation` (Gemma) or `hidden_act`, of the text model where there are several.
-fn activation(config: &Value) -> Option<String> {
-    let text = config.get("text_config").unwrap_or(config);
-    let name = ["hidden_activation", "hidden_act"].iter().find_map(|k| text.get(k)?.as_str());
-    name.map(str::to_owned)
+fn objection(
+    file: &str,
+    config: &Map<String, Value>,
+    modules: &[Names],
+    options: &LayerOptions,
+) -> Option<String> {
+    let ignore = |key: &str| {
+        format!("(--ignore-key {key}, LayerOptions::ignore, to read the layer all the same)")
+    };
+    let transform = "transform_config";
+    if !options.ignores(transform)
+        && let Some(reason) = modules.iter().find_map(|m| transforms::objection(file, config, m))
+    {
+        return Some(format!("{reason} {}", ignore(transform)));
+    }
+    let stored = config.get("sparsity_config").and_then(|sparse| sparse.get("format"));
+    let dense = stored.is_none_or(|format| format.is_null() || format == "dense");
+    let skip = |_: &Map<String, Value>, key: &str, _: Remedy| {
+        key == transform || (key == "sparsity_config" && dense) || options.ignores(key)
+    };
+    let (key, value, _) = keys::suspicious(config, "", &skip)?;
+    let last = key.rsplit('.').next().unwrap_or(&key);
+    Some(format!("{file}: {key} is {value}, which is not understood {}", ignore(last)))
 }
 
-/// `{"quant_algo": "NVFP4", "group_size": 16}`
-fn modelopt(file: &str, config: &Value) -> Option<Refusal> {
-    let algo = config.get("quant_algo").and_then(Value::as_str);
-    if let Some(algo) = algo.filter(|&a| a != "NVFP4") {
-        let evidence = format!("{file} says quant_algo {algo:?}");
-        return Some(Refusal { scheme: algo.to_owned(), evidence });
-    }
-    group_size(file, config)
-}
-
-/// `{"format": "nvfp4-pack-quantized", "config_groups": {name: {"weights": {..}, ..}}}`
-fn compressed_tensors(file: &str, config: &Value) -> Option<Refusal> {
-    let groups: Vec<&Value> = config
-        .get("config_groups")
-        .and_then(Value::as_object)
-        .map(|groups| groups.values().collect())
-        .unwrap_or_default();
-    let format = config.get("format").and_then(Value::as_str).unwrap_or(PACKED);
-    if format == "mixed-precision" {
-        // Which group a layer belongs to is a matter of patterns; its tensors tell.
-        return None;
-    }
-    if format != PACKED {
-        let scheme = match format {
-            "mxfp4-pack-quantized" => "MXFP4".to_owned(),
-            other => other.to_owned(),
-        };
-        return Some(Refusal { scheme, evidence: format!("{file} says format {format:?}") });
-    }
-    let weights = groups.iter().filter_map(|g| g.get("weights"));
-    if let Some(refusal) = weights.clone().find_map(|w| group_size(file, w)) {
-        return Some(refusal);
-    }
-    let inputs = |group: &&Value| group.get("input_activations").filter(|i| !i.is_null()).cloned();
-    let inputs: Vec<Value> = groups.iter().filter_map(inputs).collect();
-    if !groups.is_empty() && inputs.is_empty() {
-        let evidence = format!("{file} has no input_activations");
-        return Some(Refusal { scheme: "W4A16_NVFP4 (NVFP4A16)".to_owned(), evidence });
-    }
-    let bits = |input: &Value| input.get("num_bits").and_then(Value::as_u64).filter(|&b| b != 4);
-    inputs.iter().find_map(bits).map(|bits| Refusal {
-        scheme: format!("W4A{bits}_NVFP4"),
-        evidence: format!("{file} says input_activations.num_bits {bits}"),
-    })
-}
-
-fn group_size(file: &str, config: &Value) -> Option<Refusal> {
-    let size = config.get("group_size").filter(|g| !g.is_null())?;
-    (size.as_u64() != Some(BLOCK as u64)).then(|| Refusal {
-        scheme: format!("FP4 with groups of {size}"),
-        evidence: format!("{file} says group_size {size}, and NVFP4 has 16"),
+/// The `quantization_config` of a part of the model.
+fn nested(config: &Map<String, Value>) -> Option<Value> {
+    let parts = super::arithmetic::TEXT.iter().filter_map(|key| config.get(*key)?.as_object());
+    parts.into_iter().find_map(|part| {
+        let own = QUANTIZATION.iter().find_map(|key| part.get(*key).filter(|v| !v.is_null()));
+        own.cloned().or_else(|| nested(part))
     })
 }
 

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use nvfp4_dual_gemm::backend::Selection;
 use nvfp4_dual_gemm::checkpoint::tensors::{self, TensorFile};
-use nvfp4_dual_gemm::checkpoint::{Checkpoint, InputScale};
+use nvfp4_dual_gemm::checkpoint::{Checkpoint, InputScale, LayerOptions};
 use nvfp4_dual_gemm::format::Saturation;
 use nvfp4_dual_gemm::{Backend, DType, DualGemm, Element, Gate, bf16, f16};
 
@@ -62,6 +62,9 @@ pub struct Args {
     /// which values up to 2688 times it can be represented
     #[arg(long, value_name = "SCALE", default_value_t = InputScale::Calibrated)]
     input_scale: InputScale,
+    /// Key of config.json to read the layer without, although it may change the arithmetic; can be repeated
+    #[arg(long, value_name = "KEY")]
+    ignore_key: Vec<String>,
     /// Type of y: f16, bf16 or f32
     #[arg(long, value_name = "TYPE", default_value = "f16")]
     out_dtype: DType,
@@ -145,11 +148,10 @@ fn with_type<T: Element>(args: &Args, out: &Output) -> anyhow::Result<()> {
     let tensors = checkpoint.names().filter_map(|name| checkpoint.get(name));
     let files: BTreeSet<&Path> = tensors.map(|tensor| tensor.path()).collect();
     machine::ensure_writable(output, &files.into_iter().collect::<Vec<_>>())?;
-    let layer = checkpoint.layer(prefix)?;
-    let gate = match args.gate {
-        Some(gate) => gate,
-        None => checkpoint.gate()?.unwrap_or_default(),
-    };
+    let mut options = args.gate.iter().fold(LayerOptions::new(), |o, &gate| o.gate(gate));
+    options = args.ignore_key.iter().fold(options, |options, key| options.ignore(key));
+    let layer = checkpoint.layer_with(prefix, &options)?;
+    let gate = layer.activation;
 
     let file = TensorFile::open(input)?;
     let (shape, x) = file.values::<f32>("x")?;

@@ -1,0 +1,36 @@
+//! What a reader knows better than a checkpoint's configuration.
+
+use crate::gate::Gate;
+
+/// How [`super::Checkpoint::layer_with`] reads a layer.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct LayerOptions {
+    pub(super) gate: Option<Gate>,
+    pub(super) ignored: Vec<String>,
+}
+
+impl LayerOptions {
+    /// Everything as the configuration says.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes this gate in place of the activation and the limits that the configuration gives, and of
+    /// keys of that kind that are not understood. Multipliers, sparsity and transforms are no matter
+    /// of the gate.
+    pub fn gate(mut self, gate: Gate) -> Self {
+        self.gate = Some(gate);
+        self
+    }
+
+    /// Reads the layer as if the configuration did not have this key, such as `ffn_multiplier` or
+    /// `transform_config`. The key alone, without the objects that it stands in.
+    pub fn ignore(mut self, key: impl Into<String>) -> Self {
+        self.ignored.push(key.into());
+        self
+    }
+
+    pub(super) fn ignores(&self, key: &str) -> bool {
+        self.ignored.iter().any(|ignored| ignored == key)
+    }
+}

@@ -1,0 +1,188 @@
+//! What the configurations beside the tensors say of the quantisation, module by module.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use super::groups::{Groups, by_format, group_size};
+use super::patterns::{self, Names, Patterns};
+use super::sidecar::Refusal;
+
+/// One file's account of the quantisation.
+#[derive(Debug)]
+pub(super) struct Statement {
+    file: &'static str,
+    /// Modules that are said not to be quantised.
+    ignore: Patterns,
+    scheme: Scheme,
+}
+
+#[derive(Debug)]
+enum Scheme {
+    /// The same for every module.
+    All(Option<Refusal>),
+    /// ModelOpt's `quantized_layers`, by normalised name.
+    Layers(BTreeMap<String, Option<Refusal>>),
+    /// `config_groups`.
+    Groups(Groups),
+}
+
+impl Statement {
+    /// What `config` of a `file` says.
+    pub fn new(file: &'static str, config: &Value) -> Self {
+        match config.as_object() {
+            Some(config) => Self::of(file, config),
+            None => {
+                let scheme = "of an unknown scheme".to_owned();
+                let evidence = format!("{file} says {config} of it");
+                let scheme = Scheme::All(Some(Refusal { scheme, evidence }));
+                Statement { file, ignore: Patterns::default(), scheme }
+            }
+        }
+    }
+
+    fn of(file: &'static str, config: &Map<String, Value>) -> Self {
+        // The whole of a ModelOpt `hf_quant_config.json` may stand within another object.
+        let nested = config.get("quantization").and_then(Value::as_object);
+        let get = |key: &str| {
+            let stated = |object: &'_ Map<String, Value>| object.get(key).cloned();
+            let inner = nested.and_then(stated).filter(|v| !v.is_null());
+            inner.or_else(|| stated(config)).filter(|v| !v.is_null())
+        };
+        let text = |key: &str| get(key).and_then(|value| value.as_str().map(str::to_owned));
+        let list = |key: &str| match get(key) {
+            Some(Value::Array(list)) => list,
+            Some(other) => vec![other],
+            None => Vec::new(),
+        };
+        let ignored: Vec<Value> =
+            ["ignore", "exclude_modules"].iter().flat_map(|key| list(key)).collect();
+        let ignore = Patterns::new(&ignored);
+
+        let groups = || -> Option<BTreeMap<String, Value>> {
+            let groups = get("config_groups")?.as_object()?.clone();
+            (!groups.is_empty()).then(|| groups.into_iter().collect())
+        };
+        let algorithm = text("quant_algo").map(|algo| algo.to_uppercase());
+        let method = text("quant_method").unwrap_or_else(|| {
+            match algorithm.is_none() && (get("format").is_some() || get("config_groups").is_some())
+            {
+                true => "compressed-tensors".to_owned(),
+                false => "modelopt".to_owned(),
+            }
+        });
+        let all = |scheme: String, evidence: String| {
+            Scheme::All(Some(Refusal { scheme, evidence: format!("{file} {evidence}") }))
+        };
+        let scheme = match (algorithm.as_deref(), method.to_lowercase().as_str()) {
+            (Some(other), _) if !matches!(other, "NVFP4" | "NVFP4_AWQ" | "MIXED_PRECISION") => {
+                Scheme::All(modelopt(file, Some(other), &Value::Null))
+            }
+            (algorithm, "modelopt" | "modelopt_fp4" | "modelopt_mixed") => {
+                let layers = get("quantized_layers").and_then(|l| l.as_object().cloned());
+                let layers = layers.filter(|layers| !layers.is_empty());
+                match (layers, groups(), algorithm) {
+                    (Some(layers), _, _) => Scheme::Layers(layers_of(file, &layers)),
+                    // Its groups say 8 bits and groups of 128 whatever the tensors are.
+                    (_, _, Some("NVFP4_AWQ")) => Scheme::All(None),
+                    (_, Some(groups), _) => Scheme::Groups(Groups::new(file, &groups, None)),
+                    (_, None, Some("MIXED_PRECISION")) => {
+                        let evidence = "does not say which layer is what".to_owned();
+                        all("MIXED_PRECISION".to_owned(), evidence)
+                    }
+                    (_, None, algorithm) => match text("qformat_weight") {
+                        // Mistral's own way to name a format.
+                        Some(format) => {
+                            all(format.to_uppercase(), format!("says qformat_weight {format:?}"))
+                        }
+                        None => {
+                            let size = get("group_size").unwrap_or_default();
+                            let config = serde_json::json!({ "group_size": size });
+                            Scheme::All(modelopt(file, algorithm, &config))
+                        }
+                    },
+                }
+            }
+            (_, "compressed-tensors") => match (groups(), text("format")) {
+                (Some(groups), format) => {
+                    Scheme::Groups(Groups::new(file, &groups, format.as_deref()))
+                }
+                (None, Some(format)) if format == "mixed-precision" => {
+                    let evidence = "has no config_groups that say which layer is what".to_owned();
+                    all(format, evidence)
+                }
+                (None, _) if algorithm.as_deref() == Some("MIXED_PRECISION") => {
+                    let evidence = "does not say which layer is what".to_owned();
+                    all("MIXED_PRECISION".to_owned(), evidence)
+                }
+                (None, format) => Scheme::All(format.and_then(|f| by_format(file, &f))),
+            },
+            (_, other) => all(other.to_uppercase(), format!("says quant_method {other:?}")),
+        };
+        Statement { file, ignore, scheme }
+    }
+
+    /// Why the layer made of these modules must not be read, if it must not.
+    pub fn refusal(&self, modules: &[Names]) -> Option<Refusal> {
+        self.find(modules).unwrap_or_else(|pattern| {
+            let evidence =
+                format!("{} has the pattern {pattern:?}, which cannot be read", self.file);
+            Some(Refusal { scheme: "of an unknown scheme".to_owned(), evidence })
+        })
+    }
+
+    fn find(&self, modules: &[Names]) -> Result<Option<Refusal>, String> {
+        if let Scheme::Layers(layers) = &self.scheme {
+            let named: Vec<_> = modules.iter().flat_map(|names| names.entries(layers)).collect();
+            if !named.is_empty() {
+                return Ok(named.into_iter().find_map(Clone::clone));
+            }
+        }
+        for names in modules {
+            let scheme = match &self.scheme {
+                Scheme::All(refusal) => refusal.clone(),
+                // The name is spelled in a way that is not known: then all have to agree.
+                Scheme::Layers(layers) => {
+                    layers.values().find_map(Clone::clone).map(|mut refusal| {
+                        refusal.evidence += " of some layers, and does not name this one";
+                        refusal
+                    })
+                }
+                Scheme::Groups(groups) => groups.refusal(names)?,
+            };
+            if scheme.is_some() {
+                return Ok(scheme);
+            }
+            if self.ignore.find(names)?.is_some() {
+                // Packed all the same; what its activations are is then not said.
+                let evidence =
+                    format!("{} lists it among the modules that are left alone", self.file);
+                let scheme = "packed, but said not to be quantised".to_owned();
+                return Ok(Some(Refusal { scheme, evidence }));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// `quantized_layers`.
+fn layers_of(file: &str, layers: &Map<String, Value>) -> BTreeMap<String, Option<Refusal>> {
+    let refusal = |layer: &Value| {
+        let algorithm = layer.get("quant_algo").and_then(Value::as_str).map(str::to_uppercase);
+        modelopt(file, Some(algorithm.as_deref().unwrap_or("null")), layer)
+    };
+    layers.iter().map(|(name, layer)| (patterns::key(name), refusal(layer))).collect()
+}
+
+/// `{"quant_algo": "NVFP4", "group_size": 16}`. The scale of NVFP4_AWQ is folded into the norm before
+/// gate and up, and then nothing is left of it; where it is not, it is a tensor beside the weight.
+fn modelopt(file: &str, algorithm: Option<&str>, config: &Value) -> Option<Refusal> {
+    match algorithm {
+        None | Some("NVFP4") => group_size(file, config),
+        Some("NVFP4_AWQ") => None,
+        Some(other) => {
+            let evidence = format!("{file} says quant_algo {other:?}");
+            Some(Refusal { scheme: other.to_owned(), evidence })
+        }
+    }
+}
