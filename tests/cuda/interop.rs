@@ -12,7 +12,7 @@ pub fn all() -> Vec<Test> {
     all.extend(tests![Needs::Emulator; cudarc_does_not_panic_where_only_the_driver_is_missing]);
     all.extend(tests![Needs::Driver;
         slices_and_streams_of_cudarc_are_operands, slices_of_cudarc_go_back_beside_a_capture,
-        slices_of_cudarc_wait_for_no_host, the_stream_of_each_thread_is_refused]);
+        slices_of_cudarc_wait_for_no_host, the_stream_of_each_thread_of_cudarc_is_refused]);
     all
 }
 
@@ -144,7 +144,7 @@ fn slices_of_cudarc_wait_for_no_host() {
     drop(next);
 }
 
-fn the_stream_of_each_thread_is_refused() {
+fn the_stream_of_each_thread_of_cudarc_is_refused() {
     let context = cuda::cudarc_context(0).unwrap();
     let stream = context.per_thread_stream();
     let words = Stream::from_cudarc(&stream).unwrap_err().to_string();

@@ -2,11 +2,11 @@
 
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier, Weak};
+use std::sync::{Arc, Barrier, Weak, mpsc};
 
 use nvfp4_dual_gemm::Error;
 use nvfp4_dual_gemm::cuda::sys::cudart;
-use nvfp4_dual_gemm::cuda::{DeviceBuffer, DeviceView, Event, Graph, Stream};
+use nvfp4_dual_gemm::cuda::{DeviceBuffer, DeviceView, Event, Graph, Quantizer, Stream};
 
 use crate::harness::{Needs, Test, any_device, tests};
 
@@ -21,6 +21,7 @@ pub fn all() -> Vec<Test> {
     // It is the emulator that notices work on freed memory.
     all.extend(tests![Needs::Emulator;
         a_capture_that_begins_under_a_call_gets_no_freed_memory,
+        a_capture_that_begins_under_a_wait_is_not_spoiled,
         an_event_of_another_capture_brings_no_freed_memory]);
     all
 }
@@ -183,12 +184,15 @@ fn waiting_spoils_no_capture_of_another_thread() {
     );
     let foreign = borrowed(&Stream::new(&device).unwrap());
     let (lent, owner) = lend(&stream);
-    let (begun, done) = (Barrier::new(2), Barrier::new(2));
+    let begun = Barrier::new(2);
     std::thread::scope(|scope| {
-        let capturing = scope.spawn(|| {
-            let capture = Theirs::begin(&captured, GLOBAL);
+        // Dropped at the end, or by a panic.
+        let (done, is_done) = mpsc::channel::<()>();
+        let (captured, begun) = (&captured, &begun);
+        let capturing = scope.spawn(move || {
+            let capture = Theirs::begin(captured, GLOBAL);
             begun.wait();
-            done.wait();
+            let _ = is_done.recv();
             capture.end().map(drop)
         });
         begun.wait();
@@ -201,7 +205,7 @@ fn waiting_spoils_no_capture_of_another_thread() {
         lent.fill_bytes(1, &foreign).unwrap();
         drop(lent);
         assert!(owner.upgrade().is_none());
-        done.wait();
+        drop(done);
         assert_eq!(capturing.join().unwrap(), Ok(()));
     });
 }
@@ -420,15 +424,42 @@ impl Meeting {
 
 /// Somebody begins to capture a borrowed stream between this crate's look at it and the work: their graph has the work.
 fn a_capture_that_begins_under_a_call_gets_no_freed_memory() {
+    let new = |owned: &Stream| DeviceBuffer::<u8>::zeroed(LENT, owned).unwrap();
+    begin_a_capture_under(TURNS, new, |buffer, stream| buffer.fill_bytes(1, stream));
+    // Two kernels, the first of which runs long on the emulator: between them, nearly always.
+    let (rows, k) = (64, 2048);
+    let new = |owned: &Stream| {
+        let values = DeviceBuffer::<f32>::zeroed(rows * k, owned).unwrap();
+        (values, Quantizer::dynamic(1, rows, k, owned).unwrap())
+    };
+    begin_a_capture_under(24, new, |(values, quantizer), stream| {
+        quantizer.quantize(values, stream)
+    });
+}
+
+/// Nor does a copy to or from the host, or a wait, spoil their capture, hang, or leave the host's address in it.
+fn a_capture_that_begins_under_a_wait_is_not_spoiled() {
+    let new = |owned: &Stream| DeviceBuffer::<u8>::zeroed(LENT, owned).unwrap();
+    begin_a_capture_under(TURNS, new, |buffer, stream| buffer.upload(&[1; LENT], stream));
+    begin_a_capture_under(TURNS, new, |buffer, stream| buffer.to_vec(stream).map(drop));
+    begin_a_capture_under(TURNS, new, |_, stream| stream.synchronize());
+}
+
+/// `call`, with memory of its own that is freed at once, while another thread begins to capture the stream.
+fn begin_a_capture_under<M>(
+    turns: usize,
+    new: impl Fn(&Stream) -> M,
+    call: impl Fn(&M, &Stream) -> Result<(), Error>,
+) {
     let owned = stream();
     let stream = borrowed(&owned);
     let (start, finish) = (Meeting::of(2), Meeting::of(2));
     std::thread::scope(|scope| {
         let capturing = scope.spawn(|| {
             let mut begun = Vec::new();
-            for turn in 0..TURNS {
+            for turn in 0..turns {
                 start.wait();
-                spin(turn);
+                spin(turn * TURNS / turns);
                 let capture = Theirs::begin(&owned, THREAD_LOCAL);
                 finish.wait();
                 begun.push(capture.end());
@@ -436,14 +467,14 @@ fn a_capture_that_begins_under_a_call_gets_no_freed_memory() {
             }
             begun
         });
-        for turn in 0..TURNS {
-            let buffer = DeviceBuffer::<u8>::alloc(LENT, owned.device()).unwrap();
+        for turn in 0..turns {
+            let memory = new(&owned);
             start.wait();
-            spin(TURNS - turn);
-            if let Err(error) = buffer.fill_bytes(1, &stream) {
+            spin((turns - turn) * TURNS / turns);
+            if let Err(error) = call(&memory, &stream) {
                 assert!(matches!(error, Error::CudaCapture { .. }), "{error}");
             }
-            drop(buffer);
+            drop(memory);
             finish.wait();
             finish.wait();
         }
