@@ -2,7 +2,9 @@
 #![cfg(feature = "checkpoint")]
 
 use nvfp4_dual_gemm::checkpoint::tensors::TensorFile;
-use nvfp4_dual_gemm::checkpoint::{Checkpoint, Convention, Dtype, MlpLayer, Weight, write_weights};
+use nvfp4_dual_gemm::checkpoint::{
+    Checkpoint, Convention, Declared, Dtype, InputScale, MlpLayer, Weight, Writer, write_weights,
+};
 use nvfp4_dual_gemm::{Backend, DualGemm, Gate, Nvfp4Matrix};
 use std::path::{Path, PathBuf};
 
@@ -73,7 +75,7 @@ fn modelopt_sharded() {
     assert!(layer.up.global_scale() > 2.0 * layer.gate.global_scale());
     assert_eq!(layer.gate_input_global, Some(5.0 / 2688.0));
     assert_eq!(layer.up_input_global, Some(4.0 / 2688.0));
-    assert_eq!(layer.input_global_scale(), Some(5.0 / 2688.0));
+    assert_eq!(layer.input_global_scale().unwrap(), Some(5.0 / 2688.0));
 }
 
 #[test]
@@ -98,6 +100,94 @@ fn reading_and_mapping_agree() {
     assert_eq!(owned.layer(PREFIX).unwrap(), layer);
 }
 
+/// An input scale that no input can be quantised with does not keep the layer from being read.
+#[test]
+fn bad_input_scales() {
+    const K: usize = 32;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("w.safetensors");
+    let x: Vec<f32> = (0..2 * K).map(|i| (i as f32).cos()).collect();
+    for (convention, last) in [
+        (Convention::ModelOpt, "input_scale"),
+        (Convention::CompressedTensors, "input_global_scale"),
+    ] {
+        for module in ["gate_proj", "up_proj"] {
+            for stored in [0.0, -0.0, -1.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN] {
+                let name = format!("{PREFIX}.{module}.{last}");
+                write_pair(&path, convention, &[(&name, stored)]);
+                let checkpoint = Checkpoint::open(&path).unwrap();
+                let layer = checkpoint.layer(PREFIX).unwrap();
+                assert_eq!((layer.gate_input_global, layer.up_input_global), (None, None));
+                let error = layer.input_global_scale().unwrap_err().to_string();
+                assert_eq!(layer.quantize_input(&x, 2).unwrap_err().to_string(), error);
+                let start = format!("{}: tensor {name} holds {stored:e}", path.display());
+                assert!(error.starts_with(&start), "{error}");
+                for way in ["--input-scale dynamic", "--input-scale VALUE", "InputScale::Dynamic"] {
+                    assert!(error.contains(way), "{error}");
+                }
+                let dynamic = layer.quantize_input_with(&x, 2, InputScale::Dynamic).unwrap();
+                assert_eq!(dynamic, Nvfp4Matrix::quantize(&x, 1, 2, K).unwrap());
+                let fixed = layer.quantize_input_with(&x, 2, InputScale::Fixed(0.25)).unwrap();
+                let expected = Nvfp4Matrix::quantize_with_global(&x, 1, 2, K, 0.25).unwrap();
+                assert_eq!(fixed, expected);
+            }
+        }
+    }
+    // A bad one is not hidden by a good one, and a good one may be passed over.
+    let (gate, up) =
+        (format!("{PREFIX}.gate_proj.input_scale"), format!("{PREFIX}.up_proj.input_scale"));
+    write_pair(&path, Convention::ModelOpt, &[(&gate, 0.5), (&up, f32::NAN)]);
+    let checkpoint = Checkpoint::open(&path).unwrap();
+    assert!(checkpoint.layer(PREFIX).unwrap().input_global_scale().is_err());
+    write_pair(&path, Convention::ModelOpt, &[(&gate, 0.5), (&up, 0.25)]);
+    let checkpoint = Checkpoint::open(&path).unwrap();
+    let layer = checkpoint.layer(PREFIX).unwrap();
+    assert_eq!(layer.quantize_input(&x, 2).unwrap().global_scale(), 0.5);
+    let dynamic = layer.quantize_input_with(&x, 2, InputScale::Dynamic).unwrap();
+    assert_eq!(dynamic.global_scale(), 1.0 / 2688.0);
+    for bad in [0.0, -1.0, f32::NAN, f32::INFINITY] {
+        let error = layer.quantize_input_with(&x, 2, InputScale::Fixed(bad)).unwrap_err();
+        assert!(error.to_string().starts_with("a: global scale"), "{error}");
+    }
+}
+
+/// Projections of 16 x 32 with some F32 scalars beside them.
+fn write_pair(path: &Path, convention: Convention, scalars: &[(&str, f32)]) {
+    let mut tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
+    for module in ["gate_proj", "up_proj"] {
+        let name = |last: &str| format!("{PREFIX}.{module}.{last}");
+        tensors.push((name(convention.codes()), Dtype::U8, vec![16, 16], vec![0x21; 256]));
+        tensors.push((name(convention.scales()), Dtype::F8_E4M3, vec![16, 2], vec![0x38; 32]));
+        let global = 1f32.to_le_bytes().to_vec();
+        tensors.push((name(convention.weight_global()), Dtype::F32, vec![], global));
+    }
+    for (name, value) in scalars {
+        tensors.push(((*name).to_owned(), Dtype::F32, vec![], value.to_le_bytes().to_vec()));
+    }
+    let declared = tensors.iter().map(|t| Declared::new(&t.0, t.1, t.2.clone())).collect();
+    let mut writer = Writer::create(path, declared, &Default::default()).unwrap();
+    for (name, _, _, bytes) in &tensors {
+        writer.write(name, bytes).unwrap();
+    }
+    writer.finish().unwrap();
+}
+
+#[test]
+fn input_scales_are_written_as_they_are_read() {
+    for (text, scale) in [
+        ("calibrated", InputScale::Calibrated),
+        ("dynamic", InputScale::Dynamic),
+        ("2.5e-1", InputScale::Fixed(0.25)),
+    ] {
+        assert_eq!(text.parse::<InputScale>().unwrap(), scale);
+        assert_eq!(scale.to_string(), text);
+    }
+    assert_eq!(InputScale::default(), InputScale::Calibrated);
+    for bad in ["", "static", "0", "-1", "nan", "inf", "1e99", "0x1"] {
+        assert!(bad.parse::<InputScale>().is_err(), "{bad}");
+    }
+}
+
 #[test]
 fn written_weights_come_back() {
     let dir = tempfile::tempdir().unwrap();
@@ -119,7 +209,7 @@ fn written_weights_come_back() {
             assert_eq!((u.codes(), u.scales()), (up.codes(), up.scales()));
             assert_close(&[g.global_scale()], &[gate.global_scale()], 1.0, "gate");
             assert_close(&[u.global_scale()], &[up.global_scale()], 1.0, "up");
-            assert_eq!(checkpoint.layer(PREFIX).unwrap().input_global_scale(), Some(0.5));
+            assert_eq!(checkpoint.layer(PREFIX).unwrap().input_global_scale().unwrap(), Some(0.5));
         }
     }
     let tiny = Nvfp4Matrix::new(1, 1, 16, vec![0; 8], vec![0], 1e-40).unwrap();

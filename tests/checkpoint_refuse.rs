@@ -124,7 +124,6 @@ fn bad_numbers_are_named_as_stored() {
         ("weight_global_scale", Dtype::F32, 0, 0f32.to_le_bytes().to_vec()),
         ("weight_global_scale", Dtype::F32, 0, f32::INFINITY.to_le_bytes().to_vec()),
         ("weight_global_scale", Dtype::F32, 0, 1e-40f32.to_le_bytes().to_vec()),
-        ("input_global_scale", Dtype::F32, 0, (-1f32).to_le_bytes().to_vec()),
     ] {
         let list: Vec<Spec<'_>> = vec![
             ("l.gate_up_proj.weight_packed", Dtype::U8, &[4, 16]),

@@ -72,6 +72,22 @@ pub enum CheckpointError {
         expected: &'static str,
     },
 
+    /// The calibrated global scale of a layer's input cannot be used; another can be chosen.
+    #[error(
+        "{}: tensor {tensor} holds {stored:e}, and no input can be quantised with that (as for an expert that \
+         the calibration never reached): choose --input-scale dynamic or --input-scale VALUE \
+         (MlpLayer::quantize_input_with and InputScale::Dynamic or InputScale::Fixed)",
+        path.display()
+    )]
+    InputScale {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// The number as it is stored.
+        stored: f32,
+    },
+
     /// The numbers of a tensor are no NVFP4 matrix, or cannot be made one.
     #[error("{}: tensor {tensor}: {source}", path.display())]
     Matrix {

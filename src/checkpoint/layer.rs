@@ -4,15 +4,15 @@ use safetensors::Dtype;
 
 use super::convention::Convention;
 use super::file::{Tensor, near};
+use super::input_scale::BadInputScale;
 use super::open::Checkpoint;
 use super::scheme;
 use super::tensors::matrix_of;
 use super::{CheckpointError, sidecar::Refusal};
-use crate::element::Element;
 use crate::error::{Error, Operand, Result};
 use crate::format::BLOCK;
 use crate::gate::Gate;
-use crate::matrix::{Nvfp4Matrix, Nvfp4View};
+use crate::matrix::Nvfp4View;
 
 /// Names of separate projections, gate first: Llama and most others, then Mixtral.
 const PAIRS: [[&str; 2]; 2] = [["gate_proj", "up_proj"], ["w1", "w3"]];
@@ -37,33 +37,8 @@ pub struct MlpLayer<'a> {
     pub up_input_global: Option<f32>,
     /// How the layer was stored.
     pub convention: Convention,
-}
-
-impl MlpLayer<'_> {
-    /// The global scale for the one input that both projections share: the larger of the two
-    /// multipliers (the smaller of two divisors), so that nothing saturates that either allows for.
-    /// ModelOpt does the same when it exports layers that are going to be fused
-    /// (`export/quant_utils.py`, `preprocess_linear_fusion`). `None` if neither is stored.
-    pub fn input_global_scale(&self) -> Option<f32> {
-        match (self.gate_input_global, self.up_input_global) {
-            (Some(gate), Some(up)) => Some(gate.max(up)),
-            (one, other) => one.or(other),
-        }
-    }
-
-    /// Quantises activations `x` \[rows, K\] for this layer: with [`MlpLayer::input_global_scale`],
-    /// where values beyond 2688 times it saturate, or with amax/2688 of `x` where there is none.
-    ///
-    /// # Errors
-    /// Those of [`Nvfp4Matrix::quantize_with_global`], about operand a.
-    pub fn quantize_input<T: Element>(&self, x: &[T], rows: usize) -> Result<Nvfp4Matrix> {
-        let cols = self.gate.cols();
-        match self.input_global_scale() {
-            Some(global) => Nvfp4Matrix::quantize_with_global(x, 1, rows, cols, global),
-            None => Nvfp4Matrix::quantize(x, 1, rows, cols),
-        }
-        .map_err(|e| e.with_operand(Operand::A))
-    }
+    /// A stored global scale of the input that is in neither of the two: it is not finite and > 0.
+    pub(super) bad_input_scale: Option<BadInputScale<'a>>,
 }
 
 impl Checkpoint {
@@ -160,6 +135,7 @@ impl Checkpoint {
             gate_input_global: g.input_global,
             up_input_global: u.input_global,
             convention: g.convention,
+            bad_input_scale: g.bad_input_scale.or(u.bad_input_scale),
         })
     }
 
@@ -177,6 +153,7 @@ impl Checkpoint {
             gate_input_global: both.input_global,
             up_input_global: both.input_global,
             convention: both.convention,
+            bad_input_scale: both.bad_input_scale,
         })
     }
 
@@ -235,20 +212,31 @@ impl Checkpoint {
             }
         }
         let global = multiplier(&tensor(convention.weight_global())?, convention)?;
-        let input_global = self
-            .get(&format!("{module}.{}", convention.input_global()))
-            .map(|t| multiplier(&t, convention))
-            .transpose()?;
+        let (mut input_global, mut bad_input_scale) = (None, None);
+        if let Some(t) = self.get(&format!("{module}.{}", convention.input_global())) {
+            // A layer is read with a bad one: its input can be quantised with another.
+            let stored = t.scalar()?;
+            input_global = usable(stored, convention);
+            if input_global.is_none() {
+                bad_input_scale = Some(BadInputScale { path: t.path(), tensor: t.name(), stored });
+            }
+        }
         let rows = codes.shape()[0];
-        Ok(Projection { codes, scales, global, input_global, convention, rows })
+        Ok(Projection { codes, scales, global, input_global, bad_input_scale, convention, rows })
     }
 }
 
-/// A stored global scale as a multiplier.
+/// A stored global scale as a multiplier, if both are finite and > 0.
+fn usable(stored: f32, convention: Convention) -> Option<f32> {
+    let value = convention.multiplier(stored);
+    let good = |v: f32| v.is_finite() && v > 0.0;
+    (good(stored) && good(value)).then_some(value)
+}
+
+/// The global scale of a weight as a multiplier.
 fn multiplier(tensor: &Tensor<'_>, convention: Convention) -> Result<f32> {
     let stored = tensor.scalar()?;
-    let value = convention.multiplier(stored);
-    if stored.is_finite() && stored > 0.0 && value.is_finite() && value > 0.0 {
+    if let Some(value) = usable(stored, convention) {
         return Ok(value);
     }
     let expected = match convention {
@@ -265,6 +253,7 @@ struct Projection<'a> {
     scales: Tensor<'a>,
     global: f32,
     input_global: Option<f32>,
+    bad_input_scale: Option<BadInputScale<'a>>,
     convention: Convention,
     rows: usize,
 }

@@ -188,7 +188,7 @@ fn with_type<T: Element>(args: &Args, out: &Output) -> anyhow::Result<()> {
         alpha_gate: gemm.alpha1(),
         alpha_up: gemm.alpha2(),
         input_global_scale: a.global_scale(),
-        input_scale_calibrated: layer.input_global_scale().is_some(),
+        input_scale_calibrated: layer.input_global_scale()?.is_some(),
         backend: backend.to_string(),
         isa: isa.map(|isa| isa.to_string()),
         reason: reason.clone(),
