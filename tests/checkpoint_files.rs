@@ -184,6 +184,43 @@ fn a_missing_shard_is_missed_when_it_is_needed() {
     assert!(error.contains("No such file"), "{error}");
 }
 
+/// Of a stack every expert needs all of its tensors, and none of the down projection's.
+#[test]
+fn a_stack_with_a_missing_shard() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = "m.experts.gate_up_proj";
+    let stack = [
+        part(base, Dtype::U8, &[1, 2 * N, K / 2], [codes(1), codes(2)].concat()),
+        part(
+            &format!("{base}_weight_scale"),
+            Dtype::F8_E4M3,
+            &[1, 2 * N, K / 16],
+            [scales(1), scales(2)].concat(),
+        ),
+        floats(&format!("{base}_weight_scale_2"), &[1, 2], &[global(1), global(2)]),
+    ];
+    write(&dir.path().join("here.safetensors"), &stack);
+    let listed: Vec<String> =
+        stack.iter().map(|p| format!("\"{}\": \"here.safetensors\"", p.name)).collect();
+    for (gone, needed) in [
+        ("m.experts.down_proj", false),
+        ("m.experts.down_proj_weight_scale", false),
+        ("m.router.weight", false),
+        ("m.experts.gate_up_proj_bias", true),
+        ("m.experts.gate_up_proj_input_scale", true),
+        ("m.experts.act_fn.weight", true),
+    ] {
+        let map = format!("{}, \"{gone}\": \"gone.safetensors\"", listed.join(", "));
+        fs::write(dir.path().join(INDEX), format!("{{\"weight_map\": {{{map}}}}}")).unwrap();
+        let checkpoint = Checkpoint::open(dir.path()).unwrap();
+        match (checkpoint.layer("m.experts.0"), needed) {
+            (Ok(layer), false) => assert_layer(&layer, [1, 2]),
+            (Err(error), true) => assert!(error.to_string().contains(gone), "{error}"),
+            (result, _) => panic!("{gone}: {result:?}"),
+        }
+    }
+}
+
 /// An index does not hide what is in the files.
 #[test]
 fn tensors_that_the_index_does_not_list() {
@@ -258,6 +295,11 @@ fn pointers_of_git_lfs_are_named() {
     write_some(&at("a.safetensors"), "gate_proj");
     fs::write(at("b.safetensors"), pointer).unwrap();
     assert_eq!(fault(dir.path(), "l"), format!("b.safetensors: {text}"));
+    // It is as good as missing: another layer is read.
+    let mut all: Vec<Part> = layer("l").into_iter().take(3).collect();
+    all.extend(layer("m"));
+    write(&at("a.safetensors"), &all);
+    assert_layer(&Checkpoint::open(dir.path()).unwrap().layer("m").unwrap(), [1, 2]);
 }
 
 #[test]

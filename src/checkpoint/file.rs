@@ -83,20 +83,20 @@ impl SafetensorsFile {
         let total = source.len();
         // As many bytes as tell what a file is that is none of ours.
         let start = source.bytes(&path, 0..total.min(512) as usize)?.into_owned();
-        let header = match Header::json(&start, total) {
-            Ok(json) => Header::parse(&source.bytes(&path, json)?, total),
-            Err(reason) => Err(reason),
+        let fault = |path, reason| Err(CheckpointError::Header { path, reason }.into());
+        let json = match Header::json(&start, total) {
+            Ok(json) => json,
+            Err(_) if is_lfs_pointer(&start) => {
+                return Err(CheckpointError::LfsPointer { path }.into());
+            }
+            Err(reason) => {
+                return fault(path, foreign(&start).map_or(reason, |kind| format!("it is {kind}")));
+            }
         };
+        let header = Header::parse(&source.bytes(&path, json)?, total);
         match header {
             Ok(header) => Ok(SafetensorsFile { path, source, header }),
-            Err(_) if is_lfs_pointer(&start) => Err(CheckpointError::LfsPointer { path }.into()),
-            Err(reason) => {
-                let reason = match foreign(&start) {
-                    Some(kind) => format!("it is {kind}"),
-                    None => reason,
-                };
-                Err(CheckpointError::Header { path, reason }.into())
-            }
+            Err(reason) => fault(path, reason),
         }
     }
 

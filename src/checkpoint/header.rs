@@ -46,7 +46,7 @@ impl Header {
             return Err(format!("header length {length} is above the limit of {MAX_HEADER}"));
         }
         match usize::try_from(length) {
-            Ok(n) if length <= total - PREFIX as u64 => Ok(PREFIX..PREFIX + n),
+            Ok(n) if length <= total.saturating_sub(PREFIX as u64) => Ok(PREFIX..PREFIX + n),
             _ => Err(format!("header length {length} does not fit a file of {total} bytes")),
         }
     }

@@ -126,7 +126,7 @@ impl Checkpoint {
             Stack::Split([(gate, g), (up, u)]) => (vec![gate.as_str(), up.as_str()], vec![g, u]),
             Stack::NoGate { present, absent } => return Err(self.no_gate(prefix, *present, absent)),
         };
-        self.require_stacks(&names)?;
+        self.require_stacks(parent)?;
         self.refuse(prefix, &modules)?;
         if let Some(refusal) = self.stack_refusal(parent, &names) {
             return Err(self.refused(prefix, refusal));

@@ -47,7 +47,9 @@ impl Checkpoint {
         if let Some(refusal) = stacked(prefix).or_else(|| parent.and_then(stacked)) {
             return self.refused(prefix, refusal);
         }
-        if let Err(error) = self.require(&format!("{prefix}.")) {
+        let missing = self.require(&format!("{prefix}."));
+        let stacks = parent.map_or(Ok(()), |parent| self.require_stacks(parent));
+        if let Err(error) = missing.and(stacks) {
             return error;
         }
         let layers = self.layers();

@@ -150,7 +150,7 @@ fn fault(directory: &Path, reason: String) -> Error {
     CheckpointError::Directory { path: directory.to_owned(), reason }.into()
 }
 
-/// Names of the files of a directory, sorted, without hidden ones and links to nowhere.
+/// Names of the files of a directory, sorted, without hidden ones.
 fn file_names(directory: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(directory).map_err(|e| io(directory, e))? {

@@ -22,9 +22,29 @@ pub struct Checkpoint {
     shards: Vec<SafetensorsFile>,
     /// Shard of each tensor.
     owner: BTreeMap<String, usize>,
-    /// Name of the shard of each tensor that the index puts into a file which is not there.
-    missing: BTreeMap<String, String>,
+    /// The shard of each tensor that the index puts into a file which is not there.
+    missing: BTreeMap<String, Missing>,
     pub(super) sidecar: Sidecar,
+}
+
+/// A shard that is not there.
+#[derive(Debug, Clone)]
+struct Missing {
+    file: PathBuf,
+    /// Whether a pointer of Git LFS is in its place.
+    pointer: bool,
+}
+
+impl Missing {
+    /// Whether `error`, which came of opening `file`, says that it is not there.
+    fn new(file: &Path, error: &Error) -> Option<Self> {
+        let pointer = match error {
+            Error::Io { source, .. } if source.kind() == ErrorKind::NotFound => false,
+            Error::Checkpoint(CheckpointError::LfsPointer { .. }) => true,
+            _ => return None,
+        };
+        Some(Missing { file: file.to_owned(), pointer })
+    }
 }
 
 impl Checkpoint {
@@ -84,36 +104,35 @@ impl Checkpoint {
             Layout::Sharded { directory, weight_map } => (directory, weight_map),
         };
         let (mut shards, mut owner) = (Vec::new(), BTreeMap::new());
-        let (mut missing, mut not_found) = (BTreeMap::new(), None);
-        let mut number: BTreeMap<&str, Option<usize>> = BTreeMap::new();
+        let (mut missing, mut first_error) = (BTreeMap::new(), None);
+        let mut number: BTreeMap<&str, Result<usize, Missing>> = BTreeMap::new();
         for (tensor, shard) in weight_map {
-            let at = match number.get(shard.as_str()) {
-                Some(&at) => at,
-                None => {
-                    let at = match open(&directory.join(shard)) {
-                        Ok(file) => {
-                            shards.push(file);
-                            Some(shards.len() - 1)
+            if !number.contains_key(shard.as_str()) {
+                let file = directory.join(shard);
+                let at = match open(&file) {
+                    Ok(opened) => {
+                        shards.push(opened);
+                        Ok(shards.len() - 1)
+                    }
+                    Err(e) => match Missing::new(&file, &e) {
+                        Some(missing) => {
+                            first_error.get_or_insert(e);
+                            Err(missing)
                         }
-                        Err(Error::Io { path, source }) if source.kind() == ErrorKind::NotFound => {
-                            not_found = Some(Error::Io { path, source });
-                            None
-                        }
-                        Err(e) => return Err(e),
-                    };
-                    number.insert(shard, at);
-                    at
-                }
-            };
-            match at {
-                Some(at) => {
+                        None => return Err(e),
+                    },
+                };
+                number.insert(shard, at);
+            }
+            match &number[shard.as_str()] {
+                &Ok(at) => {
                     shards[at].tensor(tensor)?;
                     owner.insert(tensor.clone(), at);
                 }
-                None => drop(missing.insert(tensor.clone(), shard.clone())),
+                Err(file) => drop(missing.insert(tensor.clone(), file.clone())),
             }
         }
-        if let Some(error) = not_found.filter(|_| shards.is_empty()) {
+        if let Some(error) = first_error.filter(|_| shards.is_empty()) {
             return Err(error);
         }
         let mut checkpoint = Checkpoint { path: path.to_owned(), shards, owner, missing, sidecar };
@@ -172,7 +191,7 @@ impl Checkpoint {
 
     /// Names of a module's tensors, without the module's.
     pub(super) fn below<'a>(&'a self, module: &str) -> impl Iterator<Item = &'a str> {
-        let start = format!("{module}.");
+        let start = inside(module);
         let tail = self.owner.range(start.clone()..);
         tail.map_while(move |(name, _)| name.strip_prefix(&start))
     }
@@ -186,8 +205,19 @@ impl Checkpoint {
         }
     }
 
-    fn missing_shard(&self, tensor: &str, shard: &str) -> Error {
-        let (path, tensor, shard) = (self.path.clone(), tensor.to_owned(), shard.to_owned());
+    /// Names of a module's tensors that are in files which are missing, without the module's.
+    pub(super) fn missing_below<'a>(&'a self, module: &str) -> impl Iterator<Item = &'a str> {
+        let start = inside(module);
+        let tail = self.missing.range(start.clone()..);
+        tail.map_while(move |(name, _)| name.strip_prefix(&start))
+    }
+
+    fn missing_shard(&self, tensor: &str, missing: &Missing) -> Error {
+        if missing.pointer {
+            return CheckpointError::LfsPointer { path: missing.file.clone() }.into();
+        }
+        let (path, tensor) = (self.path.clone(), tensor.to_owned());
+        let shard = missing.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         CheckpointError::MissingShard { path, tensor, shard }.into()
     }
 
@@ -211,4 +241,9 @@ impl Checkpoint {
             near: near(name, self.names()),
         })?)
     }
+}
+
+/// How names in a module start; all names are in the one without a name.
+fn inside(module: &str) -> String {
+    if module.is_empty() { String::new() } else { format!("{module}.") }
 }

@@ -193,10 +193,13 @@ fn stored_globals(
         }
         _ => None,
     };
-    let values = tensor.values::<f32>()?;
-    match at.and_then(|(gate, up)| Some([*values.get(gate)?, *values.get(up)?])) {
-        Some(stored) => Ok(stored),
-        None => Err(tensor.wrong_shape(expected)),
+    let Some((gate, up)) = at else {
+        return Err(tensor.wrong_shape(expected));
+    };
+    let (values, _) = tensor.kept(0..tensor.byte_len())?.as_chunks::<4>();
+    match (values.get(gate), values.get(up)) {
+        (Some(&gate), Some(&up)) => Ok([gate, up].map(f32::from_le_bytes)),
+        _ => Err(tensor.wrong_shape(expected)),
     }
 }
 

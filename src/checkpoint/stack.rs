@@ -98,19 +98,9 @@ impl Checkpoint {
                     .contains(&&join(parent, name))
             })
         };
-        let first = |name: &str| name.split('.').next().unwrap_or(name).to_owned();
-        let harmless = |name: &str| {
-            let first = first(name);
-            let after = AFTER.iter().any(|after| {
-                first
-                    .strip_prefix(after)
-                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
-            });
-            after || first.bytes().all(|b| b.is_ascii_digit())
-        };
         let refuse =
             |scheme: &str, evidence: String| Some(Refusal { scheme: scheme.to_owned(), evidence });
-        if let Some(name) = self.below(parent).find(|name| !known(name) && !harmless(name)) {
+        if let Some(name) = self.below(parent).find(|name| !known(name) && concerns(name)) {
             let name = join(parent, name);
             let evidence = format!("there is {name}, which may change what the experts compute");
             return refuse("a stack of experts of an unknown kind", evidence);
@@ -134,15 +124,23 @@ impl Checkpoint {
         })
     }
 
-    /// Fails when a tensor of one of these stacks is in a file that is missing.
-    pub(super) fn require_stacks(&self, stacks: &[&Names]) -> Result<()> {
-        for n in stacks {
-            for name in [&n.codes, &n.scales, &n.weight_global, &n.input_global] {
-                self.require(name)?;
-            }
+    /// Fails when something of the stacks below `parent` is in a file that is missing.
+    pub(super) fn require_stacks(&self, parent: &str) -> Result<()> {
+        match self.missing_below(parent).find(|name| concerns(name)) {
+            Some(name) => self.require(&join(parent, name)),
+            None => Ok(()),
         }
-        Ok(())
     }
+}
+
+/// Whether a tensor of the module `experts`, by its name in there, may have to do with stacks of gate
+/// and up: it is not of the down projection, nor of one expert.
+fn concerns(name: &str) -> bool {
+    let first = name.split('.').next().unwrap_or(name);
+    let after = AFTER.iter().any(|after| {
+        first.strip_prefix(after).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
+    });
+    !after && !first.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// What a tensor of this name is a stack of, if it is one: the prefix of its experts, and how many.
