@@ -231,13 +231,18 @@ fn tensors_that_the_index_does_not_list() {
     write(&at("s.safetensors"), &all);
     fs::write(at(INDEX), index(&[("l.", "s.safetensors")])).unwrap();
     assert!(fault(dir.path(), "l").contains("l.up_proj has pre_quant_scale"));
-    // In two files, nobody knows which.
-    write(&at("t.safetensors"), &all[3..]);
+    // In two files, nobody knows which; it is of no concern to another layer.
+    all.extend(layer("m"));
+    write(&at("s.safetensors"), &all);
+    write(&at("t.safetensors"), &all[3..7]);
     fs::write(at(INDEX), index(&[("gate_proj", "s.safetensors"), ("up_proj", "t.safetensors")]))
         .unwrap();
-    let error = fault(dir.path(), "l");
-    assert!(error.contains("has an index without tensor l.up_proj.pre_quant_scale"), "{error}");
-    assert!(error.contains("s.safetensors") && error.contains("t.safetensors"), "{error}");
+    assert_eq!(
+        fault(dir.path(), "l"),
+        "DIR: has an index without tensor l.up_proj.pre_quant_scale, and both s.safetensors and \
+         t.safetensors have one"
+    );
+    assert_layer(&Checkpoint::open(dir.path()).unwrap().layer("m").unwrap(), [1, 2]);
 }
 
 #[test]

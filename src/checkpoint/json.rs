@@ -53,7 +53,8 @@ fn parse(text: &[u8]) -> Result<Value, String> {
         // `NaN` is a byte shorter than what took its place.
         let lines = json.split_inclusive(|&b| b == b'\n').take(line.saturating_sub(1));
         let start: usize = lines.map(<[u8]>::len).sum();
-        let before = longer.iter().filter(|at| (start..start + column).contains(*at)).count();
+        let place = start + column.saturating_sub(1);
+        let before = longer.iter().filter(|at| (start..place).contains(*at)).count();
         format!("{clause} at line {line} column {}", column - before)
     })
 }

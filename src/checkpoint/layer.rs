@@ -50,6 +50,9 @@ pub struct MlpLayer<'a> {
     pub(super) bad_input_scale: Option<BadInputScale<'a>>,
 }
 
+/// The full name that a projection of a layer has in one order of names, if there can be one.
+type Naming<'a> = dyn Fn(&str) -> Option<String> + 'a;
+
 impl Checkpoint {
     /// The MLP layer below `prefix`, such as `model.layers.0.mlp` or
     /// `model.layers.0.mlp.experts.7`: `gate_proj` and `up_proj` (or Mixtral's `w1` and `w3`), or a
@@ -75,7 +78,7 @@ impl Checkpoint {
         let expert = expert(prefix);
         let direct = |name: &str| Some(join(prefix, name));
         let swapped = |name: &str| expert.map(|(parent, e)| join(parent, &format!("{name}.{e}")));
-        let orders: [&dyn Fn(&str) -> Option<String>; 2] = [&direct, &swapped];
+        let orders: [&Naming<'_>; 2] = [&direct, &swapped];
         for module in orders {
             if let Some(layer) = self.in_modules(prefix, module)? {
                 return Ok(layer);
@@ -91,11 +94,7 @@ impl Checkpoint {
     }
 
     /// The layer whose projections are modules, if there are any under such names.
-    fn in_modules(
-        &self,
-        prefix: &str,
-        module: &dyn Fn(&str) -> Option<String>,
-    ) -> Result<Option<MlpLayer<'_>>> {
+    fn in_modules(&self, prefix: &str, module: &Naming<'_>) -> Result<Option<MlpLayer<'_>>> {
         let has = |name: &str| module(name).is_some_and(|module| self.has_module(&module));
         for pair in PAIRS {
             let absent = if pair.single == pair.up { pair.gate } else { pair.up };

@@ -72,11 +72,11 @@ fn split(module: &str) -> (&str, &str) {
     module.rsplit_once('.').unwrap_or(("", module))
 }
 
-/// Compares runs of digits as numbers, and all else as text.
+/// Compares runs of digits as numbers, and all else character by character.
 fn natural(a: &str, b: &str) -> Ordering {
     let (mut left, mut right) = (a, b);
     while !left.is_empty() && !right.is_empty() {
-        let ((x, rest_x), (y, rest_y)) = (run(left), run(right));
+        let ((x, rest_x), (y, rest_y)) = (token(left), token(right));
         let order = match (number(x), number(y)) {
             // Of two numbers without leading zeros the longer is the larger.
             (Some(m), Some(n)) => m.len().cmp(&n.len()).then_with(|| m.cmp(n)),
@@ -90,16 +90,16 @@ fn natural(a: &str, b: &str) -> Ordering {
     left.len().cmp(&right.len()).then_with(|| a.cmp(b))
 }
 
-/// The first run of digits, or of other characters, and the rest.
-fn run(text: &str) -> (&str, &str) {
-    let digits = text.starts_with(|c: char| c.is_ascii_digit());
-    let end = text.find(|c: char| c.is_ascii_digit() != digits).unwrap_or(text.len());
-    text.split_at(end)
+/// The first run of digits, or the first other character, and the rest.
+fn token(text: &str) -> (&str, &str) {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let first = text.chars().next().map_or(0, char::len_utf8);
+    text.split_at(digits.max(first))
 }
 
 /// A run of digits without leading zeros.
-fn number(run: &str) -> Option<&str> {
-    run.starts_with(|c: char| c.is_ascii_digit()).then(|| run.trim_start_matches('0'))
+fn number(token: &str) -> Option<&str> {
+    token.starts_with(|c: char| c.is_ascii_digit()).then(|| token.trim_start_matches('0'))
 }
 
 #[cfg(test)]

@@ -22,28 +22,35 @@ pub struct Checkpoint {
     shards: Vec<SafetensorsFile>,
     /// Shard of each tensor.
     owner: BTreeMap<String, usize>,
-    /// The shard of each tensor that the index puts into a file which is not there.
-    missing: BTreeMap<String, Missing>,
+    /// Tensors that are not to be had.
+    absent: BTreeMap<String, Absent>,
     pub(super) sidecar: Sidecar,
 }
 
-/// A shard that is not there.
+/// Why a tensor of which the name is known cannot be read.
 #[derive(Debug, Clone)]
-struct Missing {
-    file: PathBuf,
-    /// Whether a pointer of Git LFS is in its place.
-    pointer: bool,
+enum Absent {
+    /// The index puts it into a file which is not there.
+    File(PathBuf),
+    /// There is a pointer of Git LFS in place of the file.
+    Pointer(PathBuf),
+    /// Two files have it, and the index does not say which one counts.
+    Twice(PathBuf, PathBuf),
 }
 
-impl Missing {
-    /// Whether `error`, which came of opening `file`, says that it is not there.
+impl Absent {
+    /// What `error`, which came of opening `file`, says of the tensors in it, if it says that they are
+    /// not there.
     fn new(file: &Path, error: &Error) -> Option<Self> {
-        let pointer = match error {
-            Error::Io { source, .. } if source.kind() == ErrorKind::NotFound => false,
-            Error::Checkpoint(CheckpointError::LfsPointer { .. }) => true,
-            _ => return None,
-        };
-        Some(Missing { file: file.to_owned(), pointer })
+        match error {
+            Error::Io { source, .. } if source.kind() == ErrorKind::NotFound => {
+                Some(Absent::File(file.to_owned()))
+            }
+            Error::Checkpoint(CheckpointError::LfsPointer { .. }) => {
+                Some(Absent::Pointer(file.to_owned()))
+            }
+            _ => None,
+        }
     }
 }
 
@@ -104,8 +111,8 @@ impl Checkpoint {
             Layout::Sharded { directory, weight_map } => (directory, weight_map),
         };
         let (mut shards, mut owner) = (Vec::new(), BTreeMap::new());
-        let (mut missing, mut first_error) = (BTreeMap::new(), None);
-        let mut number: BTreeMap<&str, Result<usize, Missing>> = BTreeMap::new();
+        let (mut absent, mut first_error) = (BTreeMap::new(), None);
+        let mut number: BTreeMap<&str, Result<usize, Absent>> = BTreeMap::new();
         for (tensor, shard) in weight_map {
             if !number.contains_key(shard.as_str()) {
                 let file = directory.join(shard);
@@ -114,10 +121,10 @@ impl Checkpoint {
                         shards.push(opened);
                         Ok(shards.len() - 1)
                     }
-                    Err(e) => match Missing::new(&file, &e) {
-                        Some(missing) => {
+                    Err(e) => match Absent::new(&file, &e) {
+                        Some(why) => {
                             first_error.get_or_insert(e);
-                            Err(missing)
+                            Err(why)
                         }
                         None => return Err(e),
                     },
@@ -129,44 +136,50 @@ impl Checkpoint {
                     shards[at].tensor(tensor)?;
                     owner.insert(tensor.clone(), at);
                 }
-                Err(file) => drop(missing.insert(tensor.clone(), file.clone())),
+                Err(why) => {
+                    absent.insert(tensor.clone(), why.clone());
+                }
             }
         }
         if let Some(error) = first_error.filter(|_| shards.is_empty()) {
             return Err(error);
         }
-        let mut checkpoint = Checkpoint { path: path.to_owned(), shards, owner, missing, sidecar };
-        checkpoint.add_unlisted(directory)?;
+        let mut checkpoint = Checkpoint { path: path.to_owned(), shards, owner, absent, sidecar };
+        checkpoint.add_unlisted();
         Ok(checkpoint)
     }
 
     /// Takes up the tensors that the index does not list: what lies beside a weight counts, whether an
     /// index says so or not.
-    fn add_unlisted(&mut self, directory: &Path) -> Result<()> {
-        let mut unlisted: BTreeMap<String, usize> = BTreeMap::new();
+    fn add_unlisted(&mut self) {
+        let mut unlisted: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         for (at, shard) in self.shards.iter().enumerate() {
-            let known =
-                |name: &&str| self.owner.contains_key(*name) || self.missing.contains_key(*name);
-            for name in shard.names().filter(|name| !known(name)) {
-                if let Some(other) = unlisted.insert(name.to_owned(), at) {
-                    let file = |at: usize| self.shards[at].path().display().to_string();
-                    let reason = format!(
-                        "has an index without tensor {name}, and both {} and {} have one",
-                        file(other),
-                        file(at)
-                    );
-                    let path = directory.to_owned();
-                    return Err(CheckpointError::Directory { path, reason }.into());
+            for name in shard.names() {
+                if !self.owner.contains_key(name) && !self.absent.contains_key(name) {
+                    unlisted.entry(name).or_default().push(at);
                 }
             }
         }
-        self.owner.append(&mut unlisted);
-        Ok(())
+        let file = |at: usize| self.shards[at].path().to_owned();
+        let (mut owner, mut absent) = (BTreeMap::new(), BTreeMap::new());
+        for (name, places) in unlisted {
+            match places[..] {
+                [one, other, ..] => {
+                    absent.insert(name.to_owned(), Absent::Twice(file(one), file(other)));
+                }
+                [at] => {
+                    owner.insert(name.to_owned(), at);
+                }
+                [] => {}
+            }
+        }
+        self.owner.append(&mut owner);
+        self.absent.append(&mut absent);
     }
 
     fn single(path: PathBuf, file: SafetensorsFile, sidecar: Sidecar) -> Self {
         let owner = file.names().map(|name| (name.to_owned(), 0)).collect();
-        Checkpoint { path, shards: vec![file], owner, missing: BTreeMap::new(), sidecar }
+        Checkpoint { path, shards: vec![file], owner, absent: BTreeMap::new(), sidecar }
     }
 
     /// Gives back the memory of all layers that were read.
@@ -196,29 +209,38 @@ impl Checkpoint {
         tail.map_while(move |(name, _)| name.strip_prefix(&start))
     }
 
-    /// Fails when a tensor whose name starts so is in a file that is missing: nothing is known of it.
+    /// Fails when there is a tensor whose name starts so and that cannot be read.
     pub(super) fn require(&self, start: &str) -> Result<()> {
         let tail = (Bound::Included(start), Bound::Unbounded);
-        match self.missing.range::<str, _>(tail).next() {
-            Some((name, shard)) if name.starts_with(start) => Err(self.missing_shard(name, shard)),
+        match self.absent.range::<str, _>(tail).next() {
+            Some((name, why)) if name.starts_with(start) => Err(self.not_there(name, why)),
             _ => Ok(()),
         }
     }
 
-    /// Names of a module's tensors that are in files which are missing, without the module's.
-    pub(super) fn missing_below<'a>(&'a self, module: &str) -> impl Iterator<Item = &'a str> {
+    /// Names of a module's tensors that cannot be read, without the module's.
+    pub(super) fn absent_below<'a>(&'a self, module: &str) -> impl Iterator<Item = &'a str> {
         let start = inside(module);
-        let tail = self.missing.range(start.clone()..);
+        let tail = self.absent.range(start.clone()..);
         tail.map_while(move |(name, _)| name.strip_prefix(&start))
     }
 
-    fn missing_shard(&self, tensor: &str, missing: &Missing) -> Error {
-        if missing.pointer {
-            return CheckpointError::LfsPointer { path: missing.file.clone() }.into();
-        }
+    fn not_there(&self, tensor: &str, why: &Absent) -> Error {
+        let name =
+            |file: &Path| file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let (path, tensor) = (self.path.clone(), tensor.to_owned());
-        let shard = missing.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        CheckpointError::MissingShard { path, tensor, shard }.into()
+        match why {
+            Absent::Pointer(file) => CheckpointError::LfsPointer { path: file.clone() },
+            Absent::File(file) => CheckpointError::MissingShard { path, tensor, shard: name(file) },
+            Absent::Twice(one, other) => {
+                let (one, other) = (name(one), name(other));
+                let reason = format!(
+                    "has an index without tensor {tensor}, and both {one} and {other} have one"
+                );
+                CheckpointError::Directory { path, reason }
+            }
+        }
+        .into()
     }
 
     /// A tensor, if the files that were found have it.
@@ -232,8 +254,8 @@ impl Checkpoint {
     /// [`CheckpointError::MissingTensor`] with the names that come near;
     /// [`CheckpointError::MissingShard`].
     pub fn tensor(&self, name: &str) -> Result<Tensor<'_>> {
-        if let Some((name, shard)) = self.missing.get_key_value(name) {
-            return Err(self.missing_shard(name, shard));
+        if let Some(why) = self.absent.get(name) {
+            return Err(self.not_there(name, why));
         }
         Ok(self.get(name).ok_or_else(|| CheckpointError::MissingTensor {
             path: self.path.clone(),

@@ -124,9 +124,9 @@ impl Checkpoint {
         })
     }
 
-    /// Fails when something of the stacks below `parent` is in a file that is missing.
+    /// Fails when something of the stacks below `parent` cannot be read.
     pub(super) fn require_stacks(&self, parent: &str) -> Result<()> {
-        match self.missing_below(parent).find(|name| concerns(name)) {
+        match self.absent_below(parent).find(|name| concerns(name)) {
             Some(name) => self.require(&join(parent, name)),
             None => Ok(()),
         }
