@@ -429,7 +429,7 @@ fn a_file_that_changes_after_its_layer_was_read() {
             let mut checkpoint: Checkpoint = open(path.as_path()).unwrap();
             let layer = checkpoint.layer("l").unwrap();
             let a = layer.quantize_input(&[1.0f32; 3 * K], 3).unwrap();
-            let gemm = DualGemm::new(&a, &layer.gate, &layer.up).unwrap();
+            let gemm = DualGemm::new(&a, layer.gate, layer.up).unwrap();
             let run = || [Backend::Cpu, Backend::Exact].map(|b| gemm.run::<f32>(b).unwrap());
             let before = run();
             change();
