@@ -23,10 +23,17 @@ impl Checkpoint {
     /// scale of [`MlpLayer::gate`]; what is not understood is refused, and
     /// [`Checkpoint::layer_with`] can answer it.
     ///
-    /// Every scale byte is checked; the codes are not touched.
+    /// Expert e of `experts` is `experts.e` whether its projections are named `experts.e.gate_proj`,
+    /// `experts.gate_proj.e`, or are the e-th matrices of a stack `experts.gate_proj` or
+    /// `experts.gate_up_proj` \[E, N, K\].
+    ///
+    /// Codes and scales are read here, once, and kept in private memory until
+    /// [`Checkpoint::release`]; every scale byte is checked.
     ///
     /// # Errors
-    /// [`CheckpointError::MissingLayer`], [`CheckpointError::MissingTensor`];
+    /// [`CheckpointError::MissingLayer`], [`CheckpointError::MissingTensor`],
+    /// [`CheckpointError::MissingShard`]; [`CheckpointError::NoGate`];
+    /// [`CheckpointError::Changed`] and [`crate::Error::Io`] when tensors cannot be read;
     /// [`CheckpointError::Scheme`] when the tensors or the configuration beside them are those of
     /// another format; [`CheckpointError::Activation`] and [`CheckpointError::NotUnderstood`] when a
     /// tensor or a key may change what the layer computes and is not understood;

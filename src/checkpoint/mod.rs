@@ -1,7 +1,7 @@
 //! NVFP4 layers in safetensors checkpoints, and safetensors files of single tensors.
 //!
-//! [`Checkpoint`] opens a file, a directory or an index, and [`Checkpoint::layer`] borrows the gate
-//! and up projections of one MLP from it, in ModelOpt's or compressed-tensors' [`Convention`].
+//! [`Checkpoint`] opens a file, a directory or an index, and [`Checkpoint::layer`] reads the gate
+//! and up projections of one MLP or expert, in ModelOpt's or compressed-tensors' [`Convention`].
 //! [`quantize_file`] makes such a checkpoint from floats. [`tensors`] has the operands of one dual
 //! GEMM as tensors of a file.
 //!
@@ -33,7 +33,8 @@
 //! # Hostile files
 //! Every length, offset, shape, type, name and scale byte is checked before it is used; nothing is
 //! allocated by a number that the file merely claims; shards outside of the directory are refused.
-//! Files are mapped: see [`SafetensorsFile`] on what happens when another process truncates one.
+//! What is checked is in private memory and stays as it was checked; see [`SafetensorsFile`] on what
+//! happens when another process changes a file.
 
 mod activation;
 mod arithmetic;
@@ -46,18 +47,24 @@ mod file;
 mod groups;
 mod header;
 mod input_scale;
+mod json;
 mod keys;
 mod layer;
+mod layers;
+mod layout;
 mod modality;
 mod open;
 mod options;
 mod patterns;
 mod place;
+mod projection;
 mod quantization;
 mod quantize;
 mod replace;
 mod scheme;
 mod sidecar;
+mod source;
+mod stack;
 pub mod tensors;
 mod transforms;
 mod weights;

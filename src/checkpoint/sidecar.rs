@@ -1,23 +1,18 @@
 //! The JSON files beside the tensors: ModelOpt's `hf_quant_config.json`, `config.json` of
 //! `transformers`, and Mistral's `params.json`.
 
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::CheckpointError;
 use super::arithmetic::Model;
-use super::file::{io, open_regular};
+use super::json::read_json;
 use super::keys::{self, Remedy};
 use super::options::LayerOptions;
 use super::patterns::Names;
 use super::quantization::Statement;
 use super::transforms;
 use crate::error::Result;
-
-/// Longest JSON file that is read, as for the header of a safetensors file.
-const MAX_JSON: u64 = super::header::MAX_HEADER;
 
 /// Objects of a configuration that hold that of the quantisation.
 const QUANTIZATION: [&str; 3] = ["quantization_config", "compression_config", "quantization"];
@@ -125,20 +120,4 @@ fn nested(config: &Map<String, Value>) -> Option<Value> {
         let own = QUANTIZATION.iter().find_map(|key| part.get(*key).filter(|v| !v.is_null()));
         own.cloned().or_else(|| nested(part))
     })
-}
-
-/// A JSON object from a file.
-pub(super) fn read_json(path: &Path) -> Result<Value> {
-    let fault = |reason: String| CheckpointError::Json { path: PathBuf::from(path), reason };
-    let mut bytes = Vec::new();
-    let file = open_regular(path)?;
-    file.take(MAX_JSON + 1).read_to_end(&mut bytes).map_err(|e| io(path, e))?;
-    if bytes.len() as u64 > MAX_JSON {
-        return Err(fault(format!("is longer than {MAX_JSON} bytes")).into());
-    }
-    match serde_json::from_slice(&bytes) {
-        Ok(json @ Value::Object(_)) => Ok(json),
-        Ok(_) => Err(fault("is not a JSON object".to_owned()).into()),
-        Err(e) => Err(fault(format!("is not JSON: {e}")).into()),
-    }
 }

@@ -10,7 +10,7 @@ use super::fused;
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::convention::Convention;
 use crate::checkpoint::file::Tensor;
-use crate::checkpoint::sidecar::read_json;
+use crate::checkpoint::json::read_json;
 use crate::error::Result;
 use crate::format::BLOCK;
 

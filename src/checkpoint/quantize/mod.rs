@@ -208,7 +208,7 @@ pub fn quantize_file(
         None => None,
     };
     let total =
-        files.iter().flat_map(SafetensorsFile::tensors).map(|t| t.data().len() as u64).sum();
+        files.iter().flat_map(SafetensorsFile::tensors).map(|t| t.byte_len() as u64).sum();
     let mut job = Job {
         options,
         progress,
@@ -346,7 +346,7 @@ impl Job<'_> {
         for tensor in file.tensors() {
             let done = self.report.bytes_in;
             (self.progress)(Progress { tensor: tensor.name(), done, total: self.total });
-            self.report.bytes_in += tensor.data().len() as u64;
+            self.report.bytes_in += tensor.byte_len() as u64;
             let plan = self.plans.get(tensor.name()).cloned().unwrap_or(Plan::Copy);
             if let Plan::Quantize { .. } = plan {
                 match tensor.dtype() {
@@ -356,7 +356,7 @@ impl Job<'_> {
                 }
                 continue;
             }
-            writer.write(tensor.name(), tensor.data())?;
+            writer.write(tensor.name(), &tensor.data()?)?;
             self.report.copied += 1;
             let name = tensor.name().to_owned();
             match plan {
