@@ -27,7 +27,8 @@ pub struct Options {
     pub kernel: Option<Kernel>,
     /// Lets a launch begin under the tail of the kernel before it on the stream (programmatic dependent launch).
     pub programmatic_launch: bool,
-    /// SMs to plan for, at least one; all of the device where `None`.
+    /// SMs that a launch may occupy; all of the device where `None`. Fewer are for kernels of the static scheduler:
+    /// others run wherever there is room, and are refused.
     pub sm_count: Option<usize>,
     /// A scalar in device memory that multiplies `global(A)·global(B1)`, read by each launch.
     pub alpha1: Option<DeviceView<f32>>,
