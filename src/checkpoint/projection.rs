@@ -126,7 +126,20 @@ impl<'a> Projection<'a> {
     /// All rows, with the global scale of the gate.
     pub fn whole(&self, operand: Operand) -> Result<Nvfp4View<'a>> {
         let (codes, scales) = (self.code_bytes, self.scale_bytes);
-        Nvfp4View::new(1, self.rows, self.cols, codes, scales, self.global[0])
+        self.view(self.rows, codes, scales, self.global[0], operand)
+    }
+
+    /// Of weights, which have rows.
+    fn view(
+        &self,
+        rows: usize,
+        codes: &'a [u8],
+        scales: &'a [u8],
+        global: f32,
+        operand: Operand,
+    ) -> Result<Nvfp4View<'a>> {
+        Nvfp4View::new(1, rows, self.cols, codes, scales, global)
+            .and_then(|view| view.check_rows(operand).map(|()| view))
             .map_err(|e| self.named(e, operand))
     }
 
@@ -140,14 +153,10 @@ impl<'a> Projection<'a> {
         // In range: the whole is a valid matrix.
         let (codes, more_codes) = self.code_bytes.split_at(half * self.cols / 2);
         let (scales, more_scales) = self.scale_bytes.split_at(half * self.cols / BLOCK);
-        let view = |codes, scales, global, operand| {
-            Nvfp4View::new(1, half, self.cols, codes, scales, global)
-                .map_err(|e| self.named(e, operand))
-        };
         let [gate, up] = self.global;
         Ok([
-            view(codes, scales, gate, Operand::B1)?,
-            view(more_codes, more_scales, up, Operand::B2)?,
+            self.view(half, codes, scales, gate, Operand::B1)?,
+            self.view(half, more_codes, more_scales, up, Operand::B2)?,
         ])
     }
 

@@ -184,7 +184,7 @@ fn options_go_together() {
                 programmatic_launch: has(1),
                 alpha1: has(2).then(|| scalars[0].clone()),
                 alpha2: has(3).then(|| scalars[1].clone()),
-                sm_count: Some(if has(0) { 1 } else { device.sm_count() }),
+                sm_count: has(0).then(|| device.sm_count()),
                 ..Options::default()
             };
             let c = DeviceBuffer::<T>::zeroed(2 * 19 * 72, &stream).unwrap();
