@@ -22,7 +22,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     };
 
-    // 2. The layer, mapped from the file: nothing is copied.
+    // 2. The layer: its tensors are read from the file, and no others.
     let checkpoint = Checkpoint::open(&path)?;
     let layer = checkpoint.layer(&prefix)?;
     let (n, k) = (layer.gate.rows(), layer.gate.cols());

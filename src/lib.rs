@@ -20,6 +20,8 @@ pub mod synth;
 pub use backend::Backend;
 #[cfg(feature = "cuda")]
 pub use backend::cuda;
+#[cfg(feature = "checkpoint")]
+pub use checkpoint::{Checkpoint, MlpLayer};
 pub use element::{DType, Element};
 pub use error::{Buffer, CudaVersion, Error, Operand, Result};
 pub use gate::Gate;

@@ -344,6 +344,13 @@ impl<'a> From<&'a Nvfp4Matrix> for Nvfp4View<'a> {
     }
 }
 
+/// So that a reference does where a view is asked for, whatever it is of.
+impl<'a> From<&Nvfp4View<'a>> for Nvfp4View<'a> {
+    fn from(view: &Nvfp4View<'a>) -> Self {
+        *view
+    }
+}
+
 fn check_global_scale(value: f32) -> Result<()> {
     if value.is_finite() && value > 0.0 {
         return Ok(());

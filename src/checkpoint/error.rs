@@ -18,6 +18,33 @@ pub enum CheckpointError {
         reason: String,
     },
 
+    /// The file is a pointer of Git LFS to the one that should be there.
+    #[error("{}: is a Git LFS pointer and not the file itself: fetch that with `git lfs pull`", path.display())]
+    LfsPointer {
+        /// The file.
+        path: PathBuf,
+    },
+
+    /// Somebody changed the file while it was open.
+    #[error("{}: changed after it was opened: {reason}; open it again", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// What tells it.
+        reason: String,
+    },
+
+    /// The index says that a tensor is in a file that is not there.
+    #[error("{}: tensor {tensor} is in the shard {shard}, which is missing", path.display())]
+    MissingShard {
+        /// The file or directory that was opened.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// Name of the file.
+        shard: String,
+    },
+
     /// The file has no such tensor.
     #[error("{}: no tensor {tensor}{}", path.display(), Near(near))]
     MissingTensor {
@@ -108,7 +135,7 @@ pub enum CheckpointError {
         reason: String,
     },
 
-    /// A directory has no safetensors file, or several and no index.
+    /// A directory has no safetensors file, or several that do not make one checkpoint.
     #[error("{}: {reason}", path.display())]
     Directory {
         /// The directory.
@@ -128,6 +155,19 @@ pub enum CheckpointError {
         looked_for: String,
         /// Layers, or else tensors, whose names come near.
         near: Vec<String>,
+    },
+
+    /// The layer multiplies its input by one matrix only, so that there is nothing to gate with.
+    #[error("{}: layer {layer}: this MLP has no gate: there is {present}, and no {absent}", path.display())]
+    NoGate {
+        /// The file or directory.
+        path: PathBuf,
+        /// The layer.
+        layer: String,
+        /// Modules that it has.
+        present: String,
+        /// Module that it would need.
+        absent: String,
     },
 
     /// The layer is stored in another format, which must not be read as NVFP4.

@@ -1,14 +1,15 @@
-//! One safetensors file, mapped into memory or held in it.
+//! One safetensors file.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use memmap2::Mmap;
 use safetensors::Dtype;
 
 use super::CheckpointError;
 use super::header::{Entry, Header};
+use super::source::{Source, foreign, is_lfs_pointer};
 use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::{bf16, f16};
@@ -18,45 +19,44 @@ const NEAR: usize = 6;
 
 /// A safetensors file whose header has been checked: no tensor reaches out of the file.
 ///
-/// # Truncation
-/// [`SafetensorsFile::open`] maps the file. As with every mapped file, another process that
-/// truncates it while it is open makes the next access fail with SIGBUS, and one that writes to it
-/// changes what is read. Where that can happen, [`SafetensorsFile::read`] copies the file first.
+/// # When the file changes
+/// [`SafetensorsFile::open`] reads the header, and each tensor when it is asked for, into memory of
+/// its own: what has been read and checked stays as it is. A tensor that is read after the file was
+/// truncated or written to in place is refused with [`CheckpointError::Changed`]; the change is told by
+/// the file's length and time of modification. A file that is replaced by renaming another one, as
+/// [`super::Writer`] does, stays open as it was. [`SafetensorsFile::read`] reads all at once.
 #[derive(Debug)]
 pub struct SafetensorsFile {
     path: PathBuf,
-    bytes: Bytes,
+    source: Source,
     header: Header,
 }
 
-#[derive(Debug)]
-enum Bytes {
-    Mapped(Mmap),
-    Owned(Vec<u8>),
-}
-
-impl Bytes {
-    fn as_slice(&self) -> &[u8] {
-        match self {
-            Bytes::Mapped(map) => map,
-            Bytes::Owned(bytes) => bytes,
-        }
-    }
-}
-
 impl SafetensorsFile {
-    /// Maps a file and checks its header. The data are not read.
+    /// Opens a file and checks its header. The data are read when they are asked for.
     ///
     /// # Errors
-    /// [`Error::Io`], and [`CheckpointError::Header`] for anything that is not a safetensors file.
+    /// [`Error::Io`]; [`CheckpointError::LfsPointer`]; [`CheckpointError::Header`] for anything else
+    /// that is not a safetensors file.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let file = open_regular(path)?;
-        // SAFETY: the map is read-only and private to this value. Its bytes are only ever read as
-        // `u8`, for which every value is valid; that no one truncates the file meanwhile is the
-        // contract of this function's documentation, as with every user of memory maps.
-        let map = unsafe { Mmap::map(&file) }.map_err(|e| io(path, e))?;
-        Self::new(path.to_owned(), Bytes::Mapped(map))
+        Self::new(path.to_owned(), Source::open(path)?)
+    }
+
+    /// Maps a file into memory and checks its header: nothing is copied, and processes share the memory.
+    ///
+    /// # Errors
+    /// Those of [`SafetensorsFile::open`].
+    ///
+    /// # Safety
+    /// Nobody, in this process or another, may write to the file or truncate it while the result or
+    /// anything borrowed from it is alive. Otherwise what was checked no longer holds: bytes that a
+    /// `&[u8]` shows change, which is undefined behaviour, or an access ends the process (SIGBUS).
+    pub unsafe fn open_mapped(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        // SAFETY: the contract is the same, and it is the caller's.
+        let source = unsafe { Source::map(path) }?;
+        Self::new(path.to_owned(), source)
     }
 
     /// Reads a whole file into memory and checks its header.
@@ -64,26 +64,45 @@ impl SafetensorsFile {
     /// # Errors
     /// Those of [`SafetensorsFile::open`].
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
-        use std::io::Read;
         let path = path.as_ref();
-        let mut bytes = Vec::new();
-        open_regular(path)?.read_to_end(&mut bytes).map_err(|e| io(path, e))?;
-        Self::new(path.to_owned(), Bytes::Owned(bytes))
+        let mut file = Self::open(path)?;
+        let len = usize::try_from(file.source.len()).unwrap_or(usize::MAX); // the header fitted
+        file.source = Source::Memory(file.source.bytes(path, 0..len)?.into_owned());
+        Ok(file)
     }
 
     /// Takes the bytes of a whole file; `path` is only used in errors.
     ///
     /// # Errors
-    /// [`CheckpointError::Header`].
+    /// [`CheckpointError::LfsPointer`], [`CheckpointError::Header`].
     pub fn from_bytes(path: impl Into<PathBuf>, bytes: Vec<u8>) -> Result<Self> {
-        Self::new(path.into(), Bytes::Owned(bytes))
+        Self::new(path.into(), Source::Memory(bytes))
     }
 
-    fn new(path: PathBuf, bytes: Bytes) -> Result<Self> {
-        match Header::parse(bytes.as_slice()) {
-            Ok(header) => Ok(SafetensorsFile { path, bytes, header }),
-            Err(reason) => Err(CheckpointError::Header { path, reason }.into()),
+    fn new(path: PathBuf, source: Source) -> Result<Self> {
+        let total = source.len();
+        // As many bytes as tell what a file is that is none of ours.
+        let start = source.bytes(&path, 0..total.min(512) as usize)?.into_owned();
+        let fault = |path, reason| Err(CheckpointError::Header { path, reason }.into());
+        let json = match Header::json(&start, total) {
+            Ok(json) => json,
+            Err(_) if is_lfs_pointer(&start) => {
+                return Err(CheckpointError::LfsPointer { path }.into());
+            }
+            Err(reason) => {
+                return fault(path, foreign(&start).map_or(reason, |kind| format!("it is {kind}")));
+            }
+        };
+        let header = Header::parse(&source.bytes(&path, json)?, total);
+        match header {
+            Ok(header) => Ok(SafetensorsFile { path, source, header }),
+            Err(reason) => fault(path, reason),
         }
+    }
+
+    /// Gives back the memory of the tensors that views and layers were made of.
+    pub fn release(&mut self) {
+        self.source.release();
     }
 
     /// Where the file is.
@@ -103,13 +122,13 @@ impl SafetensorsFile {
 
     /// All tensors, sorted by name.
     pub fn tensors(&self) -> impl Iterator<Item = Tensor<'_>> {
-        self.header.tensors.iter().filter_map(|(name, entry)| self.view(name, entry))
+        self.header.tensors.iter().map(|(name, entry)| Tensor { file: self, name, entry })
     }
 
     /// A tensor, if the file has it.
     pub fn get(&self, name: &str) -> Option<Tensor<'_>> {
         let (name, entry) = self.header.tensors.get_key_value(name)?;
-        self.view(name, entry)
+        Some(Tensor { file: self, name, entry })
     }
 
     /// A tensor.
@@ -123,28 +142,20 @@ impl SafetensorsFile {
             near: near(name, self.names()),
         })?)
     }
-
-    /// Never `None`: the header was checked against the length of the file.
-    fn view<'a>(&'a self, name: &'a str, entry: &'a Entry) -> Option<Tensor<'a>> {
-        let data = self.bytes.as_slice().get(entry.data.clone())?;
-        Some(Tensor { path: &self.path, name, dtype: entry.dtype, shape: &entry.shape, data })
-    }
 }
 
-/// One tensor of a [`SafetensorsFile`], borrowed.
+/// One tensor of a [`SafetensorsFile`]: its entry in the header, and a way to its bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct Tensor<'a> {
-    path: &'a Path,
+    file: &'a SafetensorsFile,
     name: &'a str,
-    dtype: Dtype,
-    shape: &'a [usize],
-    data: &'a [u8],
+    entry: &'a Entry,
 }
 
 impl<'a> Tensor<'a> {
     /// The file that it is in.
     pub fn path(&self) -> &'a Path {
-        self.path
+        &self.file.path
     }
 
     /// Its name.
@@ -154,49 +165,62 @@ impl<'a> Tensor<'a> {
 
     /// Type of its elements.
     pub fn dtype(&self) -> Dtype {
-        self.dtype
+        self.entry.dtype
     }
 
     /// Its shape.
     pub fn shape(&self) -> &'a [usize] {
-        self.shape
+        &self.entry.shape
     }
 
-    /// Its bytes: little endian, row-major, at any alignment.
-    pub fn data(&self) -> &'a [u8] {
-        self.data
+    /// Number of its bytes.
+    pub fn byte_len(&self) -> usize {
+        self.entry.data.len()
+    }
+
+    /// Its bytes: little endian, row-major. Read from the file at each call, unless the whole file is in
+    /// memory or mapped.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`CheckpointError::Changed`].
+    pub fn data(&self) -> Result<Cow<'a, [u8]>> {
+        self.file.source.bytes(&self.file.path, self.entry.data.clone())
+    }
+
+    /// A part of its bytes, which lies in it: read once, and kept as long as the file is open or until
+    /// [`SafetensorsFile::release`].
+    pub(super) fn kept(&self, part: Range<usize>) -> Result<&'a [u8]> {
+        let start = self.entry.data.start;
+        self.file.source.kept(&self.file.path, start + part.start..start + part.end)
     }
 
     /// Its elements as `T`: exact to a wider type, to nearest even to a narrower one.
     ///
     /// # Errors
-    /// [`CheckpointError::Dtype`] when they are none of F32, F16 and BF16.
+    /// [`CheckpointError::Dtype`] when they are none of F32, F16 and BF16; those of [`Tensor::data`].
     pub fn values<T: Element>(&self) -> Result<Vec<T>> {
-        let two = |decode: fn([u8; 2]) -> f32| {
-            let (pairs, _) = self.data.as_chunks::<2>();
-            pairs.iter().map(|&b| T::from_f32(decode(b))).collect()
-        };
-        Ok(match self.dtype {
-            Dtype::F32 => {
-                let (quads, _) = self.data.as_chunks::<4>();
+        let decode: fn(&[u8]) -> Vec<T> = match self.dtype() {
+            Dtype::F32 => |data| {
+                let (quads, _) = data.as_chunks::<4>();
                 quads.iter().map(|&b| T::from_f32(f32::from_le_bytes(b))).collect()
-            }
-            Dtype::F16 => two(|b| f16::from_le_bytes(b).to_f32()),
-            Dtype::BF16 => two(|b| bf16::from_le_bytes(b).to_f32()),
+            },
+            Dtype::F16 => |data| pairs(data, |b| f16::from_le_bytes(b).to_f32()),
+            Dtype::BF16 => |data| pairs(data, |b| bf16::from_le_bytes(b).to_f32()),
             _ => return Err(self.wrong_dtype("F32, F16 or BF16")),
-        })
+        };
+        Ok(decode(&self.data()?))
     }
 
     /// The number in an F32 tensor of shape \[\] or \[1\].
     ///
     /// # Errors
-    /// [`CheckpointError::Dtype`], [`CheckpointError::Shape`].
+    /// [`CheckpointError::Dtype`], [`CheckpointError::Shape`]; those of [`Tensor::data`].
     pub fn scalar(&self) -> Result<f32> {
-        if self.dtype != Dtype::F32 {
+        if self.dtype() != Dtype::F32 {
             return Err(self.wrong_dtype("F32 [] or [1]"));
         }
-        match (self.shape, self.data.first_chunk()) {
-            ([] | [1], Some(&bytes)) => Ok(f32::from_le_bytes(bytes)),
+        match (self.shape(), self.values()?.first()) {
+            ([] | [1], Some(&value)) => Ok(value),
             _ => Err(self.wrong_shape("[] or [1]")),
         }
     }
@@ -204,10 +228,10 @@ impl<'a> Tensor<'a> {
     /// The error that this tensor is not of the `expected` type.
     pub(super) fn wrong_dtype(&self, expected: impl Into<String>) -> Error {
         CheckpointError::Dtype {
-            path: self.path.to_owned(),
+            path: self.path().to_owned(),
             tensor: self.name.to_owned(),
-            actual: self.dtype,
-            shape: self.shape.to_vec(),
+            actual: self.dtype(),
+            shape: self.shape().to_vec(),
             expected: expected.into(),
         }
         .into()
@@ -216,10 +240,10 @@ impl<'a> Tensor<'a> {
     /// The error that this tensor is not of the `expected` shape.
     pub(super) fn wrong_shape(&self, expected: impl Into<String>) -> Error {
         CheckpointError::Shape {
-            path: self.path.to_owned(),
+            path: self.path().to_owned(),
             tensor: self.name.to_owned(),
-            dtype: self.dtype,
-            actual: self.shape.to_vec(),
+            dtype: self.dtype(),
+            actual: self.shape().to_vec(),
             expected: expected.into(),
         }
         .into()
@@ -228,7 +252,7 @@ impl<'a> Tensor<'a> {
     /// An error of this tensor's numbers.
     pub(super) fn fault(&self, source: Error) -> Error {
         CheckpointError::Matrix {
-            path: self.path.to_owned(),
+            path: self.path().to_owned(),
             tensor: self.name.to_owned(),
             source: Box::new(source),
         }
@@ -236,14 +260,9 @@ impl<'a> Tensor<'a> {
     }
 }
 
-/// Opens a file that is one: opening a pipe would wait for a writer.
-pub(super) fn open_regular(path: &Path) -> Result<File> {
-    let regular = std::fs::metadata(path).map_err(|e| io(path, e))?.is_file();
-    if !regular {
-        let reason = "is not a regular file";
-        return Err(io(path, std::io::Error::new(std::io::ErrorKind::InvalidInput, reason)));
-    }
-    File::open(path).map_err(|e| io(path, e))
+fn pairs<T: Element>(data: &[u8], decode: fn([u8; 2]) -> f32) -> Vec<T> {
+    let (pairs, _) = data.as_chunks::<2>();
+    pairs.iter().map(|&b| T::from_f32(decode(b))).collect()
 }
 
 /// An I/O error with its path.

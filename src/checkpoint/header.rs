@@ -16,7 +16,7 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 pub(super) const MAX_HEADER: u64 = 100_000_000;
 
 /// Bytes of the length field.
-const PREFIX: usize = 8;
+pub(super) const PREFIX: usize = 8;
 
 /// The entry of one tensor. `data` is a range of the whole file and lies within it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,25 +35,30 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// Reads the header at the start of the bytes of a whole file. The error is a clause that says
-    /// what is wrong.
-    pub fn parse(file: &[u8]) -> Result<Self, String> {
-        let total = file.len();
-        let Some((prefix, rest)) = file.split_first_chunk::<PREFIX>() else {
+    /// Where the JSON is in a file of `total` bytes that begins with `prefix`. The error is a clause
+    /// that says what is wrong.
+    pub fn json(prefix: &[u8], total: u64) -> Result<Range<usize>, String> {
+        let Some(prefix) = prefix.first_chunk::<PREFIX>() else {
             return Err(format!("{total} bytes are too few for the 8 bytes of the header length"));
         };
         let length = u64::from_le_bytes(*prefix);
         if length > MAX_HEADER {
             return Err(format!("header length {length} is above the limit of {MAX_HEADER}"));
         }
-        let Some((json, data)) =
-            usize::try_from(length).ok().and_then(|n| rest.split_at_checked(n))
-        else {
-            return Err(format!("header length {length} does not fit a file of {total} bytes"));
-        };
+        match usize::try_from(length) {
+            Ok(n) if length <= total.saturating_sub(PREFIX as u64) => Ok(PREFIX..PREFIX + n),
+            _ => Err(format!("header length {length} does not fit a file of {total} bytes")),
+        }
+    }
+
+    /// Reads the JSON of a file of `total` bytes. The error is a clause that says what is wrong.
+    pub fn parse(json: &[u8], total: u64) -> Result<Self, String> {
+        let total = usize::try_from(total)
+            .map_err(|_| format!("{total} bytes are more than this machine can address"))?;
         let raw: RawHeader =
             serde_json::from_slice(json).map_err(|e| format!("header JSON: {e}"))?;
-        let tensors = check(raw.tensors, data.len(), total - data.len())?;
+        let start = PREFIX + json.len();
+        let tensors = check(raw.tensors, total.saturating_sub(start), start)?;
         Ok(Header { metadata: raw.metadata, tensors })
     }
 }
@@ -135,7 +140,9 @@ impl<'de> Visitor<'de> for HeaderVisitor {
         let mut tensors = BTreeMap::new();
         while let Some(name) = map.next_key::<String>()? {
             let twice = if name == "__metadata__" {
-                metadata.replace(map.next_value()?).is_some()
+                // Some writers put null where there is nothing to say.
+                let strings: Option<BTreeMap<String, String>> = map.next_value()?;
+                metadata.replace(strings.unwrap_or_default()).is_some()
             } else {
                 let info: TensorInfo = map
                     .next_value()

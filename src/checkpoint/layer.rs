@@ -1,29 +1,38 @@
 //! The gate and up projections of one MLP layer.
 
-use safetensors::Dtype;
-
 use super::convention::Convention;
-use super::file::{Tensor, near};
 use super::input_scale::BadInputScale;
 use super::open::Checkpoint;
+use super::projection::{Part, Projection};
 use super::scheme;
-use super::tensors::matrix_of;
+use super::stack::{Stack, join};
 use super::{CheckpointError, sidecar::Refusal};
 use crate::error::{Error, Operand, Result};
-use crate::format::BLOCK;
 use crate::gate::Gate;
 use crate::matrix::Nvfp4View;
 
-/// Names of separate projections, gate first: Llama and most others, then Mixtral.
-const PAIRS: [[&str; 2]; 2] = [["gate_proj", "up_proj"], ["w1", "w3"]];
+/// Names of the projections of one MLP.
+pub(super) struct Pair {
+    pub gate: &'static str,
+    pub up: &'static str,
+    pub down: &'static str,
+    /// Which of the first two an MLP without a gate has.
+    pub single: &'static str,
+}
+
+/// Names of separate projections: Llama and most others, then Mixtral.
+pub(super) const PAIRS: [Pair; 2] = [
+    Pair { gate: "gate_proj", up: "up_proj", down: "down_proj", single: "up_proj" },
+    Pair { gate: "w1", up: "w3", down: "w2", single: "w1" },
+];
 
 /// Name of one weight that holds the rows of both, gate first.
-const FUSED: &str = "gate_up_proj";
+pub(super) const FUSED: &str = "gate_up_proj";
 
-/// Gate and up weights of one layer, borrowed from the file.
+/// Gate and up weights of one layer, borrowed from the checkpoint.
 ///
 /// The two global scales stay apart: they differ in most checkpoints, and merging them changes the
-/// ratio of gate and up. A fused weight has one, which then stands in both.
+/// ratio of gate and up. A fused weight has two, or one, which then stands in both.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct MlpLayer<'a> {
@@ -41,36 +50,94 @@ pub struct MlpLayer<'a> {
     pub(super) bad_input_scale: Option<BadInputScale<'a>>,
 }
 
+/// The full name that a projection of a layer has in one order of names, if there can be one.
+type Naming<'a> = dyn Fn(&str) -> Option<String> + 'a;
+
 impl Checkpoint {
     /// The MLP layer below `prefix`, such as `model.layers.0.mlp` or
     /// `model.layers.0.mlp.experts.7`: `gate_proj` and `up_proj` (or Mixtral's `w1` and `w3`), or a
     /// fused `gate_up_proj` of 2N rows, gate first. Tensors are named as [`Convention`] says, and may
     /// lie in different shards.
     ///
-    /// Every scale byte is checked; the codes are not touched.
+    /// Expert e of `experts` is `experts.e` whether its projections are named `experts.e.gate_proj`,
+    /// `experts.gate_proj.e`, or are the e-th matrices of a stack `experts.gate_proj` or
+    /// `experts.gate_up_proj` \[E, N, K\].
+    ///
+    /// Codes and scales are read here, once, and kept in private memory until
+    /// [`Checkpoint::release`]; every scale byte is checked.
     ///
     /// # Errors
-    /// [`CheckpointError::MissingLayer`], [`CheckpointError::MissingTensor`];
+    /// [`CheckpointError::MissingLayer`], [`CheckpointError::MissingTensor`],
+    /// [`CheckpointError::MissingShard`]; [`CheckpointError::NoGate`];
     /// [`CheckpointError::Scheme`] when the tensors or the configuration beside them are those of
     /// another format; [`CheckpointError::Dtype`], [`CheckpointError::Shape`],
-    /// [`CheckpointError::Matrix`] when they are damaged.
+    /// [`CheckpointError::Matrix`] when they are damaged; [`CheckpointError::Changed`] and
+    /// [`Error::Io`] when they cannot be read.
     pub fn layer(&self, prefix: &str) -> Result<MlpLayer<'_>> {
         let prefix = prefix.strip_suffix('.').unwrap_or(prefix);
-        let module = |name: &str| match prefix {
-            "" => name.to_owned(),
-            _ => format!("{prefix}.{name}"),
-        };
-        for pair in PAIRS {
-            let [gate, up] = pair.map(module);
-            if self.has_module(&gate) || self.has_module(&up) {
-                return self.split(prefix, &gate, &up);
+        let expert = expert(prefix);
+        let direct = |name: &str| Some(join(prefix, name));
+        let swapped = |name: &str| expert.map(|(parent, e)| join(parent, &format!("{name}.{e}")));
+        let orders: [&Naming<'_>; 2] = [&direct, &swapped];
+        for module in orders {
+            if let Some(layer) = self.in_modules(prefix, module)? {
+                return Ok(layer);
             }
         }
-        let fused = module(FUSED);
-        if self.has_module(&fused) {
-            return self.fused(prefix, &fused);
+        if let Some((parent, e)) = expert
+            && let Some(stack) = self.stack(parent)
+        {
+            let index = e.parse().unwrap_or(usize::MAX); // beyond any stack
+            return self.in_stack(prefix, parent, index, &stack);
         }
         Err(self.no_layer(prefix))
+    }
+
+    /// The layer whose projections are modules, if there are any under such names.
+    fn in_modules(&self, prefix: &str, module: &Naming<'_>) -> Result<Option<MlpLayer<'_>>> {
+        let has = |name: &str| module(name).is_some_and(|module| self.has_module(&module));
+        for pair in PAIRS {
+            let absent = if pair.single == pair.up { pair.gate } else { pair.up };
+            if has(pair.single) && has(pair.down) && !has(absent) {
+                return Err(self.no_gate(prefix, [pair.single, pair.down], absent));
+            }
+            if let (Some(gate), Some(up)) = (module(pair.gate), module(pair.up))
+                && (has(pair.gate) || has(pair.up))
+            {
+                return self.split(prefix, &gate, &up).map(Some);
+            }
+        }
+        match module(FUSED).filter(|fused| self.has_module(fused)) {
+            Some(fused) => self.fused(prefix, &fused).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn in_stack(
+        &self,
+        prefix: &str,
+        parent: &str,
+        expert: usize,
+        stack: &Stack,
+    ) -> Result<MlpLayer<'_>> {
+        let (modules, names) = match stack {
+            Stack::Fused(module, names) => (vec![module.as_str()], vec![names]),
+            Stack::Split([(gate, g), (up, u)]) => (vec![gate.as_str(), up.as_str()], vec![g, u]),
+            Stack::NoGate { present, absent } => return Err(self.no_gate(prefix, *present, absent)),
+        };
+        self.require_stacks(parent)?;
+        self.refuse(prefix, &modules)?;
+        if let Some(refusal) = self.stack_refusal(parent, &names) {
+            return Err(self.refused(prefix, refusal));
+        }
+        let part = Part { expert: Some(expert), fused: names.len() == 1 };
+        match names.as_slice() {
+            [gate, up] => {
+                self.join_pair(prefix, self.projection(gate, part)?, self.projection(up, part)?)
+            }
+            [both, ..] => of_fused(&self.projection(both, part)?),
+            [] => Err(self.no_layer(prefix)),
+        }
     }
 
     /// The gate that `config.json` beside the tensors asks for (`hidden_act`, or Gemma's
@@ -91,75 +158,57 @@ impl Checkpoint {
         }
     }
 
-    /// Prefixes of all MLP layers, for [`Checkpoint::layer`]; sorted by name. Whether they are NVFP4
-    /// is not looked at.
-    pub fn layers(&self) -> Vec<String> {
-        let mut prefixes: Vec<String> = Vec::new();
-        for name in self.names() {
-            let Some((module, "weight" | "weight_packed")) = name.rsplit_once('.') else {
-                continue;
-            };
-            let (prefix, last) = module.rsplit_once('.').unwrap_or(("", module));
-            let known = last == FUSED || PAIRS.iter().any(|pair| pair[0] == last);
-            if known && prefixes.last().is_none_or(|p| p != prefix) {
-                prefixes.push(prefix.to_owned());
-            }
+    fn split(&self, prefix: &str, gate: &str, up: &str) -> Result<MlpLayer<'_>> {
+        for module in [gate, up] {
+            self.require(&format!("{module}."))?;
         }
-        prefixes.sort();
-        prefixes.dedup();
-        prefixes
+        self.refuse(prefix, &[gate, up])?;
+        let part = Part { expert: None, fused: false };
+        let read = |module: &str| self.projection(&self.names_of(module), part);
+        self.join_pair(prefix, read(gate)?, read(up)?)
     }
 
-    fn split(&self, prefix: &str, gate: &str, up: &str) -> Result<MlpLayer<'_>> {
-        self.refuse(prefix, &[gate, up])?;
-        let (g, u) = (self.projection(gate)?, self.projection(up)?);
-        if g.convention != u.convention {
+    fn join_pair<'a>(
+        &self,
+        prefix: &str,
+        gate: Projection<'a>,
+        up: Projection<'a>,
+    ) -> Result<MlpLayer<'a>> {
+        if gate.convention != up.convention {
             let layer = prefix.to_owned();
             let scheme = "a mixture of conventions".to_owned();
-            let (of_gate, of_up) = (g.convention, u.convention);
-            let evidence = format!("{gate} is stored as {of_gate}, {up} as {of_up}");
+            let of =
+                |p: &Projection<'_>| format!("{} is stored as {}", p.codes.name(), p.convention);
+            let evidence = format!("{}, {}", of(&gate), of(&up));
             let path = self.path().to_owned();
             return Err(CheckpointError::Scheme { path, layer, scheme, evidence }.into());
         }
-        let gate_view = g.view(0, g.rows, Operand::B1)?;
-        let up_view = u.view(0, u.rows, Operand::B2)?;
+        let (gate_view, up_view) = (gate.whole(Operand::B1)?, up.whole(Operand::B2)?);
         if (up_view.rows(), up_view.cols()) != (gate_view.rows(), gate_view.cols()) {
             let (n, k) = (gate_view.rows(), gate_view.cols());
-            return Err(u
-                .codes
-                .wrong_shape(format!("N = {n} and K = {k} as in {}", g.codes.name())));
+            let expected = format!("N = {n} and K = {k} as in {}", gate.codes.name());
+            return Err(up.codes.wrong_shape(expected));
         }
         Ok(MlpLayer {
             gate: gate_view,
             up: up_view,
-            gate_input_global: g.input_global,
-            up_input_global: u.input_global,
-            convention: g.convention,
-            bad_input_scale: g.bad_input_scale.or(u.bad_input_scale),
+            gate_input_global: gate.input_global[0],
+            up_input_global: up.input_global[0],
+            convention: gate.convention,
+            bad_input_scale: gate.bad_input_scale.or(up.bad_input_scale),
         })
     }
 
-    fn fused(&self, prefix: &str, name: &str) -> Result<MlpLayer<'_>> {
-        self.refuse(prefix, &[name])?;
-        let both = self.projection(name)?;
-        if !both.rows.is_multiple_of(2) {
-            return Err(both.codes.wrong_shape("an even number of rows, gate first and then up"));
-        }
-        let half = both.rows / 2;
-        both.view(0, both.rows, Operand::Matrix)?; // so that a bad scale is named by its row in the file
-        Ok(MlpLayer {
-            gate: both.view(0, half, Operand::B1)?,
-            up: both.view(half, both.rows, Operand::B2)?,
-            gate_input_global: both.input_global,
-            up_input_global: both.input_global,
-            convention: both.convention,
-            bad_input_scale: both.bad_input_scale,
-        })
+    fn fused(&self, prefix: &str, module: &str) -> Result<MlpLayer<'_>> {
+        self.require(&format!("{module}."))?;
+        self.refuse(prefix, &[module])?;
+        let part = Part { expert: None, fused: true };
+        of_fused(&self.projection(&self.names_of(module), part)?)
     }
 
-    /// Whether any tensor belongs to a module.
+    /// Whether any tensor belongs to a module, be it in a file that is missing.
     fn has_module(&self, module: &str) -> bool {
-        self.below(module).next().is_some()
+        self.below(module).next().is_some() || self.require(&format!("{module}.")).is_err()
     }
 
     /// Fails when the modules of a layer are recognised as another scheme.
@@ -173,110 +222,38 @@ impl Checkpoint {
         }
     }
 
-    fn refused(&self, prefix: &str, refusal: Refusal) -> Error {
+    pub(super) fn refused(&self, prefix: &str, refusal: Refusal) -> Error {
         let Refusal { scheme, evidence } = refusal;
         let (path, layer) = (self.path().to_owned(), prefix.to_owned());
         CheckpointError::Scheme { path, layer, scheme, evidence }.into()
     }
 
-    fn no_layer(&self, prefix: &str) -> Error {
-        if let Some(refusal) = scheme::stacked_experts(self, prefix) {
-            return self.refused(prefix, refusal);
-        }
-        let layers = self.layers();
-        let near = match layers.is_empty() {
-            true => near(prefix, self.names()),
-            false => near(prefix, layers.iter().map(String::as_str)),
-        };
-        CheckpointError::MissingLayer {
+    fn no_gate(&self, prefix: &str, [single, down]: [&str; 2], absent: &str) -> Error {
+        CheckpointError::NoGate {
             path: self.path().to_owned(),
-            prefix: prefix.to_owned(),
-            looked_for: "gate_proj and up_proj, w1 and w3, or gate_up_proj".to_owned(),
-            near,
+            layer: prefix.to_owned(),
+            present: format!("{single} and {down}"),
+            absent: absent.to_owned(),
         }
         .into()
     }
-
-    /// The tensors of one module, whose scheme has not been refused.
-    fn projection(&self, module: &str) -> Result<Projection<'_>> {
-        let convention = match self.get(&format!("{module}.weight_packed")) {
-            Some(_) => Convention::CompressedTensors,
-            None => Convention::ModelOpt,
-        };
-        let tensor = |name: &str| self.tensor(&format!("{module}.{name}"));
-        let codes = tensor(convention.codes())?;
-        let scales = tensor(convention.scales())?;
-        for t in [&codes, &scales] {
-            if t.shape().len() != 2 {
-                return Err(t.wrong_shape("two dimensions (stacked experts are not supported)"));
-            }
-        }
-        let global = multiplier(&tensor(convention.weight_global())?, convention)?;
-        let (mut input_global, mut bad_input_scale) = (None, None);
-        if let Some(t) = self.get(&format!("{module}.{}", convention.input_global())) {
-            // A layer is read with a bad one: its input can be quantised with another.
-            let stored = t.scalar()?;
-            input_global = usable(stored, convention);
-            if input_global.is_none() {
-                bad_input_scale = Some(BadInputScale { path: t.path(), tensor: t.name(), stored });
-            }
-        }
-        let rows = codes.shape()[0];
-        Ok(Projection { codes, scales, global, input_global, bad_input_scale, convention, rows })
-    }
 }
 
-/// A stored global scale as a multiplier, if both are finite and > 0.
-fn usable(stored: f32, convention: Convention) -> Option<f32> {
-    let value = convention.multiplier(stored);
-    let good = |v: f32| v.is_finite() && v > 0.0;
-    (good(stored) && good(value)).then_some(value)
+fn of_fused<'a>(both: &Projection<'a>) -> Result<MlpLayer<'a>> {
+    let [gate, up] = both.halves()?;
+    Ok(MlpLayer {
+        gate,
+        up,
+        gate_input_global: both.input_global[0],
+        up_input_global: both.input_global[1],
+        convention: both.convention,
+        bad_input_scale: both.bad_input_scale,
+    })
 }
 
-/// The global scale of a weight as a multiplier.
-fn multiplier(tensor: &Tensor<'_>, convention: Convention) -> Result<f32> {
-    let stored = tensor.scalar()?;
-    if let Some(value) = usable(stored, convention) {
-        return Ok(value);
-    }
-    let expected = match convention {
-        Convention::ModelOpt => "a finite number > 0",
-        Convention::CompressedTensors => "a finite number > 0 whose reciprocal is finite in f32",
-    };
-    let (path, tensor) = (tensor.path().to_owned(), tensor.name().to_owned());
-    Err(CheckpointError::GlobalScale { path, tensor, stored, expected }.into())
-}
-
-/// The tensors of one module.
-struct Projection<'a> {
-    codes: Tensor<'a>,
-    scales: Tensor<'a>,
-    global: f32,
-    input_global: Option<f32>,
-    bad_input_scale: Option<BadInputScale<'a>>,
-    convention: Convention,
-    rows: usize,
-}
-
-impl<'a> Projection<'a> {
-    /// Rows `from..to`.
-    fn view(&self, from: usize, to: usize, operand: Operand) -> Result<Nvfp4View<'a>> {
-        let named = |e: Error| match e {
-            Error::Checkpoint(_) => e,
-            Error::ScaleByte { .. } => self.scales.fault(e.with_operand(operand)),
-            _ => self.codes.fault(e.with_operand(operand)),
-        };
-        if from == 0 && to == self.rows {
-            return matrix_of(&self.codes, &self.scales, self.global).map_err(named);
-        }
-        let cols = match self.codes.dtype() {
-            Dtype::F4 => self.codes.shape()[1],
-            _ => self.codes.shape()[1] * 2,
-        };
-        // In range: the whole was a valid matrix of `self.rows` rows.
-        let (codes, scales) = (cols / 2, cols / BLOCK);
-        let codes = &self.codes.data()[from * codes..to * codes];
-        let scales = &self.scales.data()[from * scales..to * scales];
-        Nvfp4View::new(1, to - from, cols, codes, scales, self.global).map_err(named)
-    }
+/// The module of the experts and the number of one, as text, if `prefix` is that of an expert.
+pub(super) fn expert(prefix: &str) -> Option<(&str, &str)> {
+    let (parent, number) = prefix.rsplit_once('.').unwrap_or(("", prefix));
+    let digits = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+    digits.then_some((parent, number))
 }

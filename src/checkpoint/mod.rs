@@ -1,7 +1,7 @@
 //! NVFP4 layers in safetensors checkpoints, and safetensors files of single tensors.
 //!
-//! [`Checkpoint`] opens a file, a directory or an index, and [`Checkpoint::layer`] borrows the gate
-//! and up projections of one MLP from it, in ModelOpt's or compressed-tensors' [`Convention`].
+//! [`Checkpoint`] opens a file, a directory or an index, and [`Checkpoint::layer`] reads the gate
+//! and up projections of one MLP or expert, in ModelOpt's or compressed-tensors' [`Convention`].
 //! [`quantize_file`] makes such a checkpoint from floats. [`tensors`] has the operands of one dual
 //! GEMM as tensors of a file.
 //!
@@ -18,8 +18,8 @@
 //! ```
 //!
 //! # What is refused
-//! Schemes that look alike and mean something else are refused by name, never misread: NVFP4_AWQ,
-//! NVFP4_SVD, W4A16_NVFP4, W4A8_NVFP4_FP8, MXFP4, FP8, INT4 and INT8 formats, groups other than 16,
+//! Schemes that look alike and mean something else are refused by name, never misread: NVFP4_AWQ
+//! (unless its scale is folded into the norm before the layer), NVFP4_SVD, W4A16_NVFP4, W4A8_NVFP4_FP8, MXFP4, FP8, INT4 and INT8 formats, groups other than 16,
 //! weights that are not quantised. They are told by their tensors, and by `hf_quant_config.json` and
 //! `quantization_config` in `config.json` where these lie beside them: W4A16_NVFP4 and
 //! W4A8_NVFP4_FP8 cannot be told by tensors alone.
@@ -27,18 +27,25 @@
 //! # Hostile files
 //! Every length, offset, shape, type, name and scale byte is checked before it is used; nothing is
 //! allocated by a number that the file merely claims; shards outside of the directory are refused.
-//! Files are mapped: see [`SafetensorsFile`] on what happens when another process truncates one.
+//! What is checked is in private memory and stays as it was checked; see [`SafetensorsFile`] on what
+//! happens when another process changes a file.
 
 mod convention;
 mod error;
 mod file;
 mod header;
 mod input_scale;
+mod json;
 mod layer;
+mod layers;
+mod layout;
 mod open;
+mod projection;
 mod quantize;
 mod scheme;
 mod sidecar;
+mod source;
+mod stack;
 pub mod tensors;
 mod weights;
 mod writer;

@@ -1,107 +1,91 @@
-//! Finding the safetensors files of a checkpoint.
+//! A checkpoint: the tensors of one or several files.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
-use std::path::{Component, Path, PathBuf};
-
-use serde_json::Value;
+use std::io::ErrorKind;
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
 
 use super::CheckpointError;
-use super::file::{SafetensorsFile, Tensor, io, near};
-use super::sidecar::{Sidecar, read_json};
+use super::file::{SafetensorsFile, Tensor, near};
+pub(super) use super::layout::{INDEX, Layout};
+use super::sidecar::Sidecar;
 use crate::error::{Error, Result};
-
-/// Name of the index of a sharded checkpoint.
-pub(super) const INDEX: &str = "model.safetensors.index.json";
 
 /// A checkpoint of one or several safetensors files.
 ///
-/// The files are mapped, not read; see [`SafetensorsFile`] for what that asks of other processes.
+/// Of the files the headers are read at first, and a tensor when it is asked for; see
+/// [`SafetensorsFile`] on files that change meanwhile. What [`Checkpoint::layer`] reads is kept until
+/// [`Checkpoint::release`].
 #[derive(Debug)]
 pub struct Checkpoint {
     path: PathBuf,
     shards: Vec<SafetensorsFile>,
     /// Shard of each tensor.
     owner: BTreeMap<String, usize>,
+    /// Tensors that are not to be had.
+    absent: BTreeMap<String, Absent>,
     pub(super) sidecar: Sidecar,
 }
 
-/// Where the tensors of a checkpoint are.
-#[derive(Debug)]
-pub(super) enum Layout {
-    /// One file.
-    Single(PathBuf),
-    /// A directory, and the shard of each tensor.
-    Sharded { directory: PathBuf, weight_map: BTreeMap<String, String> },
+/// Why a tensor of which the name is known cannot be read.
+#[derive(Debug, Clone)]
+enum Absent {
+    /// The index puts it into a file which is not there.
+    File(PathBuf),
+    /// There is a pointer of Git LFS in place of the file.
+    Pointer(PathBuf),
+    /// Two files have it, and the index does not say which one counts.
+    Twice(PathBuf, PathBuf),
 }
 
-impl Layout {
-    /// `path` is a safetensors file, an index, or a directory with either. With an index, names of
-    /// shards are plain file names: what points elsewhere is refused.
-    pub fn find(path: &Path) -> Result<Self> {
-        let directory = std::fs::metadata(path).map_err(|e| io(path, e))?.is_dir();
-        if directory {
-            let index = path.join(INDEX);
-            return match index.exists() {
-                true => Self::sharded(&index),
-                false => Ok(Layout::Single(only_file(path)?)),
-            };
-        }
-        match path.extension().and_then(OsStr::to_str) {
-            Some("json") => Self::sharded(path),
-            _ => Ok(Layout::Single(path.to_owned())),
-        }
-    }
-
-    fn sharded(index: &Path) -> Result<Self> {
-        let fault = |reason: String| -> Error {
-            CheckpointError::Json { path: index.to_owned(), reason }.into()
-        };
-        let json = read_json(index)?;
-        let Some(map) = json.get("weight_map").and_then(Value::as_object) else {
-            return Err(fault("has no object weight_map".to_owned()));
-        };
-        let mut weight_map = BTreeMap::new();
-        for (tensor, value) in map {
-            let shard = value.as_str().unwrap_or_default();
-            let mut parts = Path::new(shard).components();
-            if !matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None)) {
-                return Err(fault(format!(
-                    "shard {value} of tensor {tensor:?} is not the name of a file in its directory"
-                )));
+impl Absent {
+    /// What `error`, which came of opening `file`, says of the tensors in it, if it says that they are
+    /// not there.
+    fn new(file: &Path, error: &Error) -> Option<Self> {
+        match error {
+            Error::Io { source, .. } if source.kind() == ErrorKind::NotFound => {
+                Some(Absent::File(file.to_owned()))
             }
-            weight_map.insert(tensor.clone(), shard.to_owned());
+            Error::Checkpoint(CheckpointError::LfsPointer { .. }) => {
+                Some(Absent::Pointer(file.to_owned()))
+            }
+            _ => None,
         }
-        let directory = index.parent().unwrap_or(Path::new("")).to_owned();
-        Ok(Layout::Sharded { directory, weight_map })
-    }
-
-    /// The directory that holds the files.
-    pub fn directory(&self) -> &Path {
-        let directory = match self {
-            Layout::Single(file) => file.parent().unwrap_or(Path::new("")),
-            Layout::Sharded { directory, .. } => directory,
-        };
-        if directory.as_os_str().is_empty() { Path::new(".") } else { directory }
     }
 }
 
 impl Checkpoint {
-    /// Opens a `.safetensors` file, a `*.index.json`, or a directory with
-    /// `model.safetensors.index.json` or exactly one safetensors file. `hf_quant_config.json` and
-    /// `config.json` of the same directory are read where they exist: they tell apart schemes whose
-    /// tensors look the same.
+    /// Opens a `.safetensors` file, an index (`*.json`), or a directory. In a directory the first of
+    /// these is taken that is there: `model.safetensors.index.json`, `model.safetensors`,
+    /// `model-*-of-*.safetensors`, another `*.safetensors.index.json`, all `*.safetensors` together;
+    /// [`Checkpoint::files`] tells which. `hf_quant_config.json` and `config.json` of the same
+    /// directory are read where they exist: they tell apart schemes whose tensors look the same.
+    ///
+    /// A shard of the index may be missing: an error comes when a tensor of it is needed.
     ///
     /// # Errors
     /// [`Error::Io`]; [`CheckpointError::Header`], [`CheckpointError::Json`],
-    /// [`CheckpointError::Directory`] for files that are damaged, missing or outside of the
-    /// directory; [`CheckpointError::MissingTensor`] when a shard lacks a tensor of the index.
+    /// [`CheckpointError::LfsPointer`], [`CheckpointError::Directory`] for files that are damaged, all
+    /// missing, outside of the directory or not one checkpoint; [`CheckpointError::MissingTensor`] when
+    /// a shard lacks a tensor of the index.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::with(path.as_ref(), |file| SafetensorsFile::open(file))
     }
 
-    /// [`Checkpoint::open`] that reads the files into memory instead of mapping them: safe against
-    /// other processes that truncate them, at the price of their size.
+    /// [`Checkpoint::open`] that maps the files: codes and scales are used where they lie, and processes
+    /// share the memory.
+    ///
+    /// # Errors
+    /// Those of [`Checkpoint::open`].
+    ///
+    /// # Safety
+    /// That of [`SafetensorsFile::open_mapped`], for all files.
+    pub unsafe fn open_mapped(path: impl AsRef<Path>) -> Result<Self> {
+        // SAFETY: the contract is the same, and it is the caller's.
+        Self::with(path.as_ref(), |file| unsafe { SafetensorsFile::open_mapped(file) })
+    }
+
+    /// [`Checkpoint::open`] that reads all files into memory.
     ///
     /// # Errors
     /// Those of [`Checkpoint::open`].
@@ -126,27 +110,81 @@ impl Checkpoint {
             Layout::Single(file) => return Ok(Self::single(path.to_owned(), open(file)?, sidecar)),
             Layout::Sharded { directory, weight_map } => (directory, weight_map),
         };
-        let mut shards = Vec::new();
-        let mut number = BTreeMap::new();
-        let mut owner = BTreeMap::new();
+        let (mut shards, mut owner) = (Vec::new(), BTreeMap::new());
+        let (mut absent, mut first_error) = (BTreeMap::new(), None);
+        let mut number: BTreeMap<&str, Result<usize, Absent>> = BTreeMap::new();
         for (tensor, shard) in weight_map {
-            let at = match number.get(shard) {
-                Some(&at) => at,
-                None => {
-                    shards.push(open(&directory.join(shard))?);
-                    number.insert(shard, shards.len() - 1);
-                    shards.len() - 1
+            if !number.contains_key(shard.as_str()) {
+                let file = directory.join(shard);
+                let at = match open(&file) {
+                    Ok(opened) => {
+                        shards.push(opened);
+                        Ok(shards.len() - 1)
+                    }
+                    Err(e) => match Absent::new(&file, &e) {
+                        Some(why) => {
+                            first_error.get_or_insert(e);
+                            Err(why)
+                        }
+                        None => return Err(e),
+                    },
+                };
+                number.insert(shard, at);
+            }
+            match &number[shard.as_str()] {
+                &Ok(at) => {
+                    shards[at].tensor(tensor)?;
+                    owner.insert(tensor.clone(), at);
                 }
-            };
-            shards[at].tensor(tensor)?;
-            owner.insert(tensor.clone(), at);
+                Err(why) => {
+                    absent.insert(tensor.clone(), why.clone());
+                }
+            }
         }
-        Ok(Checkpoint { path: path.to_owned(), shards, owner, sidecar })
+        if let Some(error) = first_error.filter(|_| shards.is_empty()) {
+            return Err(error);
+        }
+        let mut checkpoint = Checkpoint { path: path.to_owned(), shards, owner, absent, sidecar };
+        checkpoint.add_unlisted();
+        Ok(checkpoint)
+    }
+
+    /// Takes up the tensors that the index does not list: what lies beside a weight counts, whether an
+    /// index says so or not.
+    fn add_unlisted(&mut self) {
+        let mut unlisted: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for (at, shard) in self.shards.iter().enumerate() {
+            for name in shard.names() {
+                if !self.owner.contains_key(name) && !self.absent.contains_key(name) {
+                    unlisted.entry(name).or_default().push(at);
+                }
+            }
+        }
+        let file = |at: usize| self.shards[at].path().to_owned();
+        let (mut owner, mut absent) = (BTreeMap::new(), BTreeMap::new());
+        for (name, places) in unlisted {
+            match places[..] {
+                [one, other, ..] => {
+                    absent.insert(name.to_owned(), Absent::Twice(file(one), file(other)));
+                }
+                [at] => {
+                    owner.insert(name.to_owned(), at);
+                }
+                [] => {}
+            }
+        }
+        self.owner.append(&mut owner);
+        self.absent.append(&mut absent);
     }
 
     fn single(path: PathBuf, file: SafetensorsFile, sidecar: Sidecar) -> Self {
         let owner = file.names().map(|name| (name.to_owned(), 0)).collect();
-        Checkpoint { path, shards: vec![file], owner, sidecar }
+        Checkpoint { path, shards: vec![file], owner, absent: BTreeMap::new(), sidecar }
+    }
+
+    /// Gives back the memory of all layers that were read.
+    pub fn release(&mut self) {
+        self.shards.iter_mut().for_each(SafetensorsFile::release);
     }
 
     /// What was opened.
@@ -154,19 +192,58 @@ impl Checkpoint {
         &self.path
     }
 
-    /// Names of all tensors, sorted.
+    /// The safetensors files that were found.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.shards.iter().map(SafetensorsFile::path)
+    }
+
+    /// Names of all tensors of these files, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.owner.keys().map(String::as_str)
     }
 
     /// Names of a module's tensors, without the module's.
     pub(super) fn below<'a>(&'a self, module: &str) -> impl Iterator<Item = &'a str> {
-        let start = format!("{module}.");
+        let start = inside(module);
         let tail = self.owner.range(start.clone()..);
         tail.map_while(move |(name, _)| name.strip_prefix(&start))
     }
 
-    /// A tensor, if the checkpoint has it.
+    /// Fails when there is a tensor whose name starts so and that cannot be read.
+    pub(super) fn require(&self, start: &str) -> Result<()> {
+        let tail = (Bound::Included(start), Bound::Unbounded);
+        match self.absent.range::<str, _>(tail).next() {
+            Some((name, why)) if name.starts_with(start) => Err(self.not_there(name, why)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Names of a module's tensors that cannot be read, without the module's.
+    pub(super) fn absent_below<'a>(&'a self, module: &str) -> impl Iterator<Item = &'a str> {
+        let start = inside(module);
+        let tail = self.absent.range(start.clone()..);
+        tail.map_while(move |(name, _)| name.strip_prefix(&start))
+    }
+
+    fn not_there(&self, tensor: &str, why: &Absent) -> Error {
+        let name =
+            |file: &Path| file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let (path, tensor) = (self.path.clone(), tensor.to_owned());
+        match why {
+            Absent::Pointer(file) => CheckpointError::LfsPointer { path: file.clone() },
+            Absent::File(file) => CheckpointError::MissingShard { path, tensor, shard: name(file) },
+            Absent::Twice(one, other) => {
+                let (one, other) = (name(one), name(other));
+                let reason = format!(
+                    "has an index without tensor {tensor}, and both {one} and {other} have one"
+                );
+                CheckpointError::Directory { path, reason }
+            }
+        }
+        .into()
+    }
+
+    /// A tensor, if the files that were found have it.
     pub fn get(&self, name: &str) -> Option<Tensor<'_>> {
         self.shards.get(*self.owner.get(name)?)?.get(name)
     }
@@ -174,8 +251,12 @@ impl Checkpoint {
     /// A tensor.
     ///
     /// # Errors
-    /// [`CheckpointError::MissingTensor`] with the names that come near.
+    /// [`CheckpointError::MissingTensor`] with the names that come near;
+    /// [`CheckpointError::MissingShard`].
     pub fn tensor(&self, name: &str) -> Result<Tensor<'_>> {
+        if let Some(why) = self.absent.get(name) {
+            return Err(self.not_there(name, why));
+        }
         Ok(self.get(name).ok_or_else(|| CheckpointError::MissingTensor {
             path: self.path.clone(),
             tensor: name.to_owned(),
@@ -184,21 +265,7 @@ impl Checkpoint {
     }
 }
 
-/// The one safetensors file of a directory.
-fn only_file(directory: &Path) -> Result<PathBuf> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(directory).map_err(|e| io(directory, e))? {
-        let path = entry.map_err(|e| io(directory, e))?.path();
-        if path.extension() == Some(OsStr::new("safetensors")) {
-            found.push(path);
-        }
-    }
-    match (found.pop(), found.len()) {
-        (Some(path), 0) => Ok(path),
-        (last, more) => {
-            let count = more + usize::from(last.is_some());
-            let reason = format!("has {count} safetensors files and no {INDEX}");
-            Err(CheckpointError::Directory { path: directory.to_owned(), reason }.into())
-        }
-    }
+/// How names in a module start; all names are in the one without a name.
+fn inside(module: &str) -> String {
+    if module.is_empty() { String::new() } else { format!("{module}.") }
 }

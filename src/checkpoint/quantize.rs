@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use super::CheckpointError;
 use super::convention::Convention;
 use super::file::{SafetensorsFile, Tensor, io, near};
+use super::json::read_json;
 use super::open::{INDEX, Layout};
-use super::sidecar::read_json;
 use super::weights::{self, Weight};
 use super::writer::{Declared, Writer, temporary_beside};
 use crate::element::Element;
@@ -119,7 +119,7 @@ pub fn quantize_file(
     }
     let all: Vec<Tensor<'_>> = files.iter().flat_map(SafetensorsFile::tensors).collect();
     let mut job = Job { options, progress, report: QuantizeReport::default(), total: 0 };
-    job.total = all.iter().map(|t| t.data().len() as u64).sum();
+    job.total = all.iter().map(|t| t.byte_len() as u64).sum();
     if !all.iter().any(|t| job.plan(t) == Plan::Quantize) {
         return Err(job.nothing(input, all.iter().map(|t| t.name())));
     }
@@ -206,13 +206,13 @@ impl Job<'_> {
         for tensor in file.tensors() {
             let done = self.report.bytes_in;
             (self.progress)(Progress { tensor: tensor.name(), done, total: self.total });
-            self.report.bytes_in += tensor.data().len() as u64;
+            self.report.bytes_in += tensor.byte_len() as u64;
             match self.plan(&tensor) {
                 Plan::Quantize => self.weight(&mut writer, target, &tensor)?,
                 plan => {
-                    writer.write(tensor.name(), tensor.data())?;
+                    writer.write(tensor.name(), &tensor.data()?)?;
                     self.report.copied += 1;
-                    self.report.bytes_out += tensor.data().len() as u64;
+                    self.report.bytes_out += tensor.byte_len() as u64;
                     if let Plan::Unsuitable(reason) = plan {
                         self.report.unsuitable.push((tensor.name().to_owned(), reason));
                     }

@@ -73,21 +73,13 @@ pub(super) fn refusal(checkpoint: &Checkpoint, module: &str) -> Option<Refusal> 
     }
 }
 
-/// Why there is no layer at `prefix`: its experts are stacked in tensors of three dimensions.
+/// Why there is no layer at `prefix`: its experts are stacked in blocks of MXFP4.
 pub(super) fn stacked_experts(checkpoint: &Checkpoint, prefix: &str) -> Option<Refusal> {
     let names = ["gate_up_proj_blocks", "experts.gate_up_proj_blocks"];
-    let (scheme, tensor) = names
-        .iter()
-        .find_map(|name| Some(("MXFP4 (gpt-oss)", checkpoint.get(&format!("{prefix}.{name}"))?)))
-        .or_else(|| {
-            let stacked = ["experts.gate_up_proj", "experts.gate_proj", "experts.w13_weight"]
-                .iter()
-                .find_map(|name| checkpoint.get(&format!("{prefix}.{name}")))?;
-            Some(("a stack of experts in one tensor", stacked))
-        })?;
+    let tensor = names.iter().find_map(|name| checkpoint.get(&format!("{prefix}.{name}")))?;
     let (name, dtype, shape) = (tensor.name(), tensor.dtype(), tensor.shape());
     let evidence = format!("there is {name} {dtype} {shape:?}");
-    Some(Refusal { scheme: scheme.to_owned(), evidence })
+    Some(Refusal { scheme: "MXFP4 (gpt-oss)".to_owned(), evidence })
 }
 
 /// The name of a tensor without that of its module.

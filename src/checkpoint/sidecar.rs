@@ -2,18 +2,13 @@
 //! `hf_quant_config.json`, and `quantization_config` in `config.json`.
 
 use std::collections::BTreeMap;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
 
-use super::CheckpointError;
-use super::file::{io, open_regular};
+use super::json::read_json;
 use crate::error::Result;
 use crate::format::BLOCK;
-
-/// Longest JSON file that is read, as for the header of a safetensors file.
-const MAX_JSON: u64 = super::header::MAX_HEADER;
 
 /// Format name of NVFP4 in compressed-tensors.
 const PACKED: &str = "nvfp4-pack-quantized";
@@ -102,7 +97,8 @@ fn activation(config: &Value) -> Option<String> {
 /// `{"quant_algo": "NVFP4", "group_size": 16}`
 fn modelopt(file: &str, config: &Value) -> Option<Refusal> {
     let algo = config.get("quant_algo").and_then(Value::as_str);
-    if let Some(algo) = algo.filter(|&a| a != "NVFP4") {
+    // AWQ's scale may be folded into the norm before the layer; where it is not, its tensor tells.
+    if let Some(algo) = algo.filter(|a| !matches!(*a, "NVFP4" | "NVFP4_AWQ")) {
         let evidence = format!("{file} says quant_algo {algo:?}");
         return Some(Refusal { scheme: algo.to_owned(), evidence });
     }
@@ -151,20 +147,4 @@ fn group_size(file: &str, config: &Value) -> Option<Refusal> {
         scheme: format!("FP4 with groups of {size}"),
         evidence: format!("{file} says group_size {size}, and NVFP4 has 16"),
     })
-}
-
-/// A JSON object from a file.
-pub(super) fn read_json(path: &Path) -> Result<Value> {
-    let fault = |reason: String| CheckpointError::Json { path: PathBuf::from(path), reason };
-    let mut bytes = Vec::new();
-    let file = open_regular(path)?;
-    file.take(MAX_JSON + 1).read_to_end(&mut bytes).map_err(|e| io(path, e))?;
-    if bytes.len() as u64 > MAX_JSON {
-        return Err(fault(format!("is longer than {MAX_JSON} bytes")).into());
-    }
-    match serde_json::from_slice(&bytes) {
-        Ok(json @ Value::Object(_)) => Ok(json),
-        Ok(_) => Err(fault("is not a JSON object".to_owned()).into()),
-        Err(e) => Err(fault(format!("is not JSON: {e}")).into()),
-    }
 }

@@ -48,7 +48,7 @@ pub struct TensorFile {
 }
 
 impl TensorFile {
-    /// Maps a file; see [`SafetensorsFile::open`] on truncation.
+    /// Opens a file; see [`SafetensorsFile`] on files that change meanwhile.
     ///
     /// # Errors
     /// Those of [`SafetensorsFile::open`].
@@ -69,7 +69,12 @@ impl TensorFile {
     /// [`Nvfp4Matrix::quantize`] say of the numbers, with `operand` in it.
     pub fn operand(&self, name: &str, operand: Operand) -> Result<Nvfp4Matrix> {
         if self.file.get(&format!("{name}.codes")).is_some() {
-            return Ok(self.packed(name, operand)?.to_owned());
+            let (codes, scales, global) = self.triple(name)?;
+            let matrix = dimensions(&codes, &scales).and_then(|[batch, rows, cols]| {
+                let (codes, scales) = (codes.data()?.into_owned(), scales.data()?.into_owned());
+                Nvfp4Matrix::new(batch, rows, cols, codes, scales, global)
+            });
+            return matrix.map_err(|e| place(e, &codes, operand));
         }
         let Some(tensor) = self.file.get(name) else {
             return Err(CheckpointError::MissingTensor {
@@ -92,16 +97,26 @@ impl TensorFile {
         matrix.map_err(|e| place(e, &tensor, operand))
     }
 
-    /// The operand `name`, borrowed from the file; it has to be stored packed.
+    /// The operand `name`, which has to be stored packed, borrowed from this value: it is read once.
     ///
     /// # Errors
     /// Those of [`TensorFile::operand`].
     pub fn packed(&self, name: &str, operand: Operand) -> Result<Nvfp4View<'_>> {
+        let (codes, scales, global) = self.triple(name)?;
+        let view = dimensions(&codes, &scales).and_then(|[batch, rows, cols]| {
+            let whole = |t: &Tensor<'_>| 0..t.byte_len();
+            let (codes, scales) = (codes.kept(whole(&codes))?, scales.kept(whole(&scales))?);
+            Nvfp4View::new(batch, rows, cols, codes, scales, global)
+        });
+        view.map_err(|e| place(e, &codes, operand))
+    }
+
+    /// Codes, scales and global scale of a packed operand.
+    fn triple(&self, name: &str) -> Result<(Tensor<'_>, Tensor<'_>, f32)> {
         let codes = self.file.tensor(&format!("{name}.codes"))?;
         let scales = self.file.tensor(&format!("{name}.scales"))?;
         let global = self.file.get(&format!("{name}.global"));
-        let global = global.map_or(Ok(1.0), |t| t.scalar())?;
-        matrix_of(&codes, &scales, global).map_err(|e| place(e, &codes, operand))
+        Ok((codes, scales, global.map_or(Ok(1.0), |t| t.scalar())?))
     }
 
     /// Shape and elements of the tensor `name`, as `T`: exact to a wider type, to nearest even to a
@@ -116,12 +131,9 @@ impl TensorFile {
     }
 }
 
-/// A view of codes (U8 \[(L,) M, K/2\] or F4 \[(L,) M, K\]) and scales (F8_E4M3 \[(L,) M, K/16\]).
-pub(super) fn matrix_of<'a>(
-    codes: &Tensor<'a>,
-    scales: &Tensor<'a>,
-    global: f32,
-) -> Result<Nvfp4View<'a>> {
+/// L, M and K of codes (U8 \[(L,) M, K/2\] or F4 \[(L,) M, K\]) and scales (F8_E4M3
+/// \[(L,) M, K/16\]) that agree. That K is a multiple of 16 is not looked at.
+pub(super) fn dimensions(codes: &Tensor<'_>, scales: &Tensor<'_>) -> Result<[usize; 3]> {
     let [batch, rows, last] = three(codes, "[(L,) M, K/2]")?;
     let cols = match codes.dtype() {
         // A K that overflows here could not come from a file of that many bytes.
@@ -146,7 +158,7 @@ pub(super) fn matrix_of<'a>(
         };
         return Err(scales.wrong_shape(format!("{shape}, one scale per 16 elements of {name}")));
     }
-    Nvfp4View::new(batch, rows, cols, codes.data(), scales.data(), global)
+    Ok([batch, rows, cols])
 }
 
 /// (batch, rows, last) of a tensor of two or three dimensions.
@@ -161,7 +173,7 @@ fn three(tensor: &Tensor<'_>, expected: &str) -> Result<[usize; 3]> {
 /// Names the operand, and the tensor where the error does not.
 fn place(error: Error, tensor: &Tensor<'_>, operand: Operand) -> Error {
     match error {
-        Error::Checkpoint(_) => error,
+        Error::Checkpoint(_) | Error::Io { .. } => error,
         _ => tensor.fault(error.with_operand(operand)),
     }
 }

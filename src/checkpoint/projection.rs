@@ -1,0 +1,224 @@
+//! The tensors of one projection of a layer.
+
+use safetensors::Dtype;
+
+use super::CheckpointError;
+use super::convention::Convention;
+use super::file::Tensor;
+use super::input_scale::BadInputScale;
+use super::open::Checkpoint;
+use super::tensors::dimensions;
+use crate::error::{Error, Operand, Result};
+use crate::format::BLOCK;
+use crate::matrix::Nvfp4View;
+
+/// Full names of the tensors of one projection, and what they mean.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Names {
+    pub codes: String,
+    pub scales: String,
+    pub weight_global: String,
+    pub input_global: String,
+    pub convention: Convention,
+}
+
+/// What of these tensors belongs to the projection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Part {
+    /// Which one of a stack \[E, N, K\], if they are that.
+    pub expert: Option<usize>,
+    /// Whether the rows are those of gate and up, which may have global scales of their own.
+    pub fused: bool,
+}
+
+/// One projection \[N, K\], or a fused one \[2N, K\], in private memory; its numbers are not checked yet.
+pub(super) struct Projection<'a> {
+    pub codes: Tensor<'a>,
+    scales: Tensor<'a>,
+    code_bytes: &'a [u8],
+    scale_bytes: &'a [u8],
+    part: Part,
+    pub rows: usize,
+    cols: usize,
+    /// Multipliers of gate and up; the same twice unless the projection is fused and has two.
+    global: [f32; 2],
+    pub input_global: [Option<f32>; 2],
+    pub bad_input_scale: Option<BadInputScale<'a>>,
+    pub convention: Convention,
+}
+
+impl Checkpoint {
+    /// Names of the tensors of a module.
+    pub(super) fn names_of(&self, module: &str) -> Names {
+        let convention = match self.get(&format!("{module}.weight_packed")) {
+            Some(_) => Convention::CompressedTensors,
+            None => Convention::ModelOpt,
+        };
+        let name = |last: &str| format!("{module}.{last}");
+        Names {
+            codes: name(convention.codes()),
+            scales: name(convention.scales()),
+            weight_global: name(convention.weight_global()),
+            input_global: name(convention.input_global()),
+            convention,
+        }
+    }
+
+    /// Reads a projection whose scheme has not been refused.
+    pub(super) fn projection(&self, names: &Names, part: Part) -> Result<Projection<'_>> {
+        let convention = names.convention;
+        let codes = self.tensor(&names.codes)?;
+        let scales = self.tensor(&names.scales)?;
+        let (dims, expected) = match part.expert {
+            Some(_) => (3, "three dimensions, a stack of experts"),
+            None => (2, "two dimensions (of a stack of experts name one, as in PREFIX.0)"),
+        };
+        for t in [&codes, &scales] {
+            if t.shape().len() != dims {
+                return Err(t.wrong_shape(expected));
+            }
+        }
+        let [experts, rows, cols] = dimensions(&codes, &scales)?;
+        let expert = part.expert.unwrap_or(0);
+        if part.expert.is_some_and(|expert| expert >= experts) {
+            return Err(codes.wrong_shape(format!("more than {expert} experts")));
+        }
+        let stack = part.expert.map(|expert| (expert, experts));
+        let stored = self.tensor(&names.weight_global)?;
+        let global = stored_globals(&stored, stack, part.fused)?
+            .map(|value| multiplier(&stored, value, convention));
+        let global = match global {
+            [Ok(gate), Ok(up)] => [gate, up],
+            [Err(e), _] | [_, Err(e)] => return Err(e),
+        };
+        let (mut input_global, mut bad_input_scale) = ([None; 2], None);
+        if let Some(t) = self.get(&names.input_global) {
+            // A layer is read with a bad one: its input can be quantised with another.
+            let stored = stored_globals(&t, stack, part.fused)?;
+            input_global = stored.map(|value| usable(value, convention));
+            let bad = stored.into_iter().find(|&value| usable(value, convention).is_none());
+            if let Some(stored) = bad {
+                input_global = [None; 2];
+                bad_input_scale = Some(BadInputScale { path: t.path(), tensor: t.name(), stored });
+            }
+        }
+        let piece = |t: &Tensor<'_>| {
+            let len = t.byte_len() / experts.max(1);
+            expert * len..(expert + 1) * len
+        };
+        Ok(Projection {
+            code_bytes: codes.kept(piece(&codes))?,
+            scale_bytes: scales.kept(piece(&scales))?,
+            codes,
+            scales,
+            part,
+            rows,
+            cols,
+            global,
+            input_global,
+            bad_input_scale,
+            convention,
+        })
+    }
+}
+
+impl<'a> Projection<'a> {
+    /// All rows, with the global scale of the gate.
+    pub fn whole(&self, operand: Operand) -> Result<Nvfp4View<'a>> {
+        let (codes, scales) = (self.code_bytes, self.scale_bytes);
+        Nvfp4View::new(1, self.rows, self.cols, codes, scales, self.global[0])
+            .map_err(|e| self.named(e, operand))
+    }
+
+    /// Gate and up of a fused projection, gate first.
+    pub fn halves(&self) -> Result<[Nvfp4View<'a>; 2]> {
+        if !self.rows.is_multiple_of(2) {
+            return Err(self.codes.wrong_shape("an even number of rows, gate first and then up"));
+        }
+        self.whole(Operand::Matrix)?; // so that a bad scale is named by its row in the file
+        let half = self.rows / 2;
+        // In range: the whole is a valid matrix.
+        let (codes, more_codes) = self.code_bytes.split_at(half * self.cols / 2);
+        let (scales, more_scales) = self.scale_bytes.split_at(half * self.cols / BLOCK);
+        let view = |codes, scales, global, operand| {
+            Nvfp4View::new(1, half, self.cols, codes, scales, global)
+                .map_err(|e| self.named(e, operand))
+        };
+        let [gate, up] = self.global;
+        Ok([
+            view(codes, scales, gate, Operand::B1)?,
+            view(more_codes, more_scales, up, Operand::B2)?,
+        ])
+    }
+
+    /// An error of the numbers with the tensor, and the place in it.
+    fn named(&self, error: Error, operand: Operand) -> Error {
+        match error.with_operand(operand) {
+            e @ Error::Checkpoint(_) => e,
+            Error::ScaleByte { operand, byte, row, block, .. } => {
+                let batch = self.part.expert.unwrap_or(0);
+                self.scales.fault(Error::ScaleByte { operand, byte, batch, row, block })
+            }
+            e => self.codes.fault(e),
+        }
+    }
+}
+
+/// The numbers of a global scale as they are stored, for gate and up: one for both, or in a fused
+/// projection one for each; in a stack one for all experts, or one or two for each.
+fn stored_globals(
+    tensor: &Tensor<'_>,
+    stack: Option<(usize, usize)>,
+    fused: bool,
+) -> Result<[f32; 2]> {
+    let expected = match (stack, fused) {
+        (None, false) => "[] or [1]".to_owned(),
+        (None, true) => "[], [1] or [2], gate first".to_owned(),
+        (Some((_, experts)), false) => format!("[], [1], [{experts}] or [{experts}, 1]"),
+        (Some((_, e)), true) => format!("[], [1], [{e}], [{e}, 1] or [{e}, 2], gate first"),
+    };
+    if tensor.dtype() != Dtype::F32 {
+        return Err(tensor.wrong_dtype(format!("F32 {expected}")));
+    }
+    // Dimensions of 1 at the end change nothing.
+    let trailing = tensor.shape().iter().rev().take_while(|&&n| n == 1).count();
+    let shape = &tensor.shape()[..tensor.shape().len() - trailing];
+    let at = match (shape, stack) {
+        ([], None) if tensor.shape().len() > 1 => None, // such as [1, 1], which nobody writes
+        ([], _) => Some((0, 0)),
+        ([2], None) if fused => Some((0, 1)),
+        ([n], Some((expert, experts))) if *n == experts => Some((expert, expert)),
+        ([n, 2], Some((expert, experts))) if fused && *n == experts => {
+            Some((2 * expert, 2 * expert + 1))
+        }
+        _ => None,
+    };
+    let Some((gate, up)) = at else {
+        return Err(tensor.wrong_shape(expected));
+    };
+    let (values, _) = tensor.kept(0..tensor.byte_len())?.as_chunks::<4>();
+    match (values.get(gate), values.get(up)) {
+        (Some(&gate), Some(&up)) => Ok([gate, up].map(f32::from_le_bytes)),
+        _ => Err(tensor.wrong_shape(expected)),
+    }
+}
+
+/// A stored global scale as a multiplier, if both are finite and > 0.
+fn usable(stored: f32, convention: Convention) -> Option<f32> {
+    let value = convention.multiplier(stored);
+    let good = |v: f32| v.is_finite() && v > 0.0;
+    (good(stored) && good(value)).then_some(value)
+}
+
+/// The global scale of a weight as a multiplier.
+fn multiplier(tensor: &Tensor<'_>, stored: f32, convention: Convention) -> Result<f32> {
+    if let Some(value) = usable(stored, convention) {
+        return Ok(value);
+    }
+    let expected = match convention {
+        Convention::ModelOpt => "a finite number > 0",
+        Convention::CompressedTensors => "a finite number > 0 whose reciprocal is finite in f32",
+    };
+    let (path, tensor) = (tensor.path().to_owned(), tensor.name().to_owned());
+    Err(CheckpointError::GlobalScale { path, tensor, stored, expected }.into())
+}
