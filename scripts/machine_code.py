@@ -22,9 +22,7 @@ from native import sass
 from native.build import ENTRY, ROOT, Build, Failure, run, tool
 
 # What functions are known to keep in local memory, by name and architecture. To be empty.
-SPILLS = {
-    ("nvfp4_sm90_widened_256x64_k64_s1", "sm_90a"): {"STACK": 8, "STL": 1, "LDL": 5},
-}
+SPILLS = {}
 
 
 def version(pattern, text, what):

@@ -31,15 +31,7 @@ device. The last column: loads of global memory that some path from the beginnin
 """
 
 # Loads that are not behind a wait of their own thread.
-UNORDERED_LOADS = {
-    # Both alphas, by the consumers: the tokens that they have multiplied came after the producer's wait.
-    "sm90_widened_256x64_k64_s1": 2,
-    "sm90_widened_128x96_k64_s1": 2,
-    "sm90_widened_128x64_k64_s1": 2,
-    "sm90_widened_64x64_k128_s2": 2,
-    "sm90_widened_32x64_k128_s2": 2,
-    "sm90_widened_16x64_k128_s2": 2,
-}
+UNORDERED_LOADS = {}
 
 
 def widening(functions, info):
