@@ -63,7 +63,7 @@ pub fn write_weights(
             weight: stored(convention.weight_global(), matrix.global_scale())?,
             input: input_global.map(|g| stored(convention.input_global(), g)).transpose()?,
         };
-        write(&mut writer, path, module, *matrix, globals, convention)?;
+        write(&mut writer, module, *matrix, globals, convention)?;
     }
     writer.finish()
 }
@@ -110,7 +110,6 @@ pub(super) fn declare(
 /// Writes the tensors of a weight that has been declared.
 pub(super) fn write(
     writer: &mut Writer,
-    path: &Path,
     module: &str,
     matrix: Nvfp4View<'_>,
     globals: Globals,
