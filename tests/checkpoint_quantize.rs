@@ -456,3 +456,22 @@ fn experts_without_their_down_projection_are_noted() {
     options.include.push("w2.weight".to_owned());
     assert_eq!(run(&input, &output, &options).unwrap().notes, [""; 0]);
 }
+
+/// 2688/3 = 896, and 895.99994 has the same reciprocal in f32: it is what 1/(1/896) gives.
+#[test]
+fn divisors_are_stored_as_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let (input, output) = (dir.path().join("in.safetensors"), dir.path().join("out.safetensors"));
+    let mut values = [1.0f32; 32];
+    values[5] = -3.0;
+    checkpoint::tensors::write_output(&input, "l.gate_up_proj.weight", &[2, 16], &values).unwrap();
+    let calibration = Calibration::new([("l", 3.0)]).unwrap();
+    let options = QuantizeOptions::new(Convention::CompressedTensors).with_calibration(calibration);
+    let report = run(&input, &output, &options).unwrap();
+    let file = SafetensorsFile::open(&output).unwrap();
+    for last in ["weight_global_scale", "input_global_scale"] {
+        let stored = file.tensor(&format!("l.gate_up_proj.{last}")).unwrap().scalar().unwrap();
+        assert_eq!(stored, 896.0, "{last}");
+    }
+    assert_eq!(report.quantized[0].global_scale, 1.0 / 896.0);
+}

@@ -50,11 +50,20 @@ pub fn write_weights(
     }
     let mut writer = Writer::create(path, declared, &pytorch(&BTreeMap::new()))?;
     for Weight { module, matrix, input_global } in weights {
-        let globals = Globals {
-            weight: convention.stored(matrix.global_scale()),
-            input: input_global.map(|global| convention.stored(global)),
+        let stored = |last: &str, multiplier: f32| {
+            let stored = convention.stored(multiplier);
+            let back = convention.multiplier(stored);
+            if stored.is_finite() && stored > 0.0 && back.is_finite() && back > 0.0 {
+                return Ok(stored);
+            }
+            let reason = format!("the global scale {multiplier:e} cannot be stored as {stored:e}");
+            Err(fault(path, &format!("{module}.{last}"), reason))
         };
-        write(&mut writer, path, module, *matrix, globals, convention)?;
+        let globals = Globals {
+            weight: stored(convention.weight_global(), matrix.global_scale())?,
+            input: input_global.map(|g| stored(convention.input_global(), g)).transpose()?,
+        };
+        write(&mut writer, module, *matrix, globals, convention)?;
     }
     writer.finish()
 }
@@ -66,7 +75,7 @@ pub(super) fn pytorch(metadata: &BTreeMap<String, String>) -> BTreeMap<String, S
     metadata
 }
 
-/// Global scales as a convention stores them.
+/// Global scales as a convention stores them: finite, > 0, and so their multipliers.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Globals {
     pub weight: f32,
@@ -101,7 +110,6 @@ pub(super) fn declare(
 /// Writes the tensors of a weight that has been declared.
 pub(super) fn write(
     writer: &mut Writer,
-    path: &Path,
     module: &str,
     matrix: Nvfp4View<'_>,
     globals: Globals,
@@ -113,11 +121,6 @@ pub(super) fn write(
     let weight = (convention.weight_global(), Some(globals.weight));
     for (last, stored) in [weight, (convention.input_global(), globals.input)] {
         let Some(stored) = stored else { continue };
-        let back = convention.multiplier(stored);
-        if !(stored.is_finite() && stored > 0.0 && back.is_finite() && back > 0.0) {
-            let reason = format!("the global scale {back:e} cannot be stored as {stored:e}");
-            return Err(fault(path, &name(last), reason));
-        }
         writer.write(&name(last), &stored.to_le_bytes())?;
     }
     Ok(())

@@ -350,9 +350,9 @@ impl Job<'_> {
             let plan = self.plans.get(tensor.name()).cloned().unwrap_or(Plan::Copy);
             if let Plan::Quantize { .. } = plan {
                 match tensor.dtype() {
-                    Dtype::F16 => self.weight::<f16>(&mut writer, target, &tensor)?,
-                    Dtype::BF16 => self.weight::<bf16>(&mut writer, target, &tensor)?,
-                    _ => self.weight::<f32>(&mut writer, target, &tensor)?,
+                    Dtype::F16 => self.weight::<f16>(&mut writer, &tensor)?,
+                    Dtype::BF16 => self.weight::<bf16>(&mut writer, &tensor)?,
+                    _ => self.weight::<f32>(&mut writer, &tensor)?,
                 }
                 continue;
             }
@@ -369,12 +369,7 @@ impl Job<'_> {
         Ok(names)
     }
 
-    fn weight<T: Element>(
-        &mut self,
-        writer: &mut Writer,
-        path: &Path,
-        tensor: &Tensor<'_>,
-    ) -> Result<()> {
+    fn weight<T: Element>(&mut self, writer: &mut Writer, tensor: &Tensor<'_>) -> Result<()> {
         let values = tensor.values::<T>()?;
         let &[rows, cols] = tensor.shape() else {
             return Err(tensor.wrong_shape("[N, K]"));
@@ -395,7 +390,7 @@ impl Job<'_> {
         let multiplier = convention.multiplier(globals.weight);
         let matrix = Nvfp4Matrix::quantize_with_global(&values, 1, rows, cols, multiplier)
             .map_err(|e| tensor.fault(e.with_operand(Operand::Matrix)))?;
-        weights::write(writer, path, module(tensor.name()), matrix.view(), globals, convention)?;
+        weights::write(writer, module(tensor.name()), matrix.view(), globals, convention)?;
         self.report.quantized.push(Quantized {
             tensor: tensor.name().to_owned(),
             rows,
