@@ -154,7 +154,7 @@ fn features() -> Vec<Feature> {
 
 fn environment() -> Vec<Variable> {
     [
-        (ISA_VARIABLE, "forces a path of the cpu backend"),
+        (ISA_VARIABLE, "forces the instruction set of the cpu backend, the quantiser and packing"),
         (AMX_VARIABLE, "off: no AMX"),
         ("RAYON_NUM_THREADS", "number of threads"),
         ("NO_COLOR", "no colours"),
