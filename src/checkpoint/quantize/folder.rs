@@ -11,8 +11,8 @@ use tempfile::TempDir;
 
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::file::io;
-use crate::checkpoint::replace::{self, Registered};
 use crate::checkpoint::json::read_json;
+use crate::checkpoint::replace::{self, Registered};
 use crate::error::Result;
 
 /// The record of a result: how it was made, and which files belong to it.

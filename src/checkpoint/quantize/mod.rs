@@ -207,8 +207,7 @@ pub fn quantize_file(
         Some(calibration) => Some(calibration.resolve(&weights)?),
         None => None,
     };
-    let total =
-        files.iter().flat_map(SafetensorsFile::tensors).map(|t| t.byte_len() as u64).sum();
+    let total = files.iter().flat_map(SafetensorsFile::tensors).map(|t| t.byte_len() as u64).sum();
     let mut job = Job {
         options,
         progress,
