@@ -3,7 +3,7 @@
 // this arithmetic on the host with the errors that the PTX ISA allows the device.
 //
 // It equals src/backend/cpu/epilogue.rs at the ends of the range: an infinite x1 counts as the largest finite number,
-// and a closed gate stays 0 where the other projection has overflowed. NaN stays NaN.
+// and a closed gate stays 0 where the other projection has overflowed; in the tail (kTail) that is infinite. NaN is NaN.
 #pragma once
 
 #include <cfloat>
