@@ -34,7 +34,8 @@ impl Rank {
     fn new(device: &Device, b: [Nvfp4Matrix; 2], a: &Nvfp4Matrix) -> Result<Self, Box<dyn Error>> {
         let Problem { m, n, .. } = PROBLEM;
         let theirs = cudarc_context(device.ordinal())?.new_stream()?;
-        let stream = Stream::from_cudarc(&theirs)?;
+        // SAFETY: nobody captures the stream.
+        let stream = unsafe { Stream::from_cudarc(&theirs) }?;
         let part = DeviceBuffer::alloc(m * b[0].rows(), device)?;
         let weights = Weights::prepare(&b[0], &b[1], WeightFormat::Separate, &stream)?;
         let a = DeviceMatrix::upload(a, &stream)?;

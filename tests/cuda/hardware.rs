@@ -128,24 +128,25 @@ fn two_streams_at_once() {
 /// Work that a device is busy with for many milliseconds, on one stream.
 struct Busy {
     plan: DualGemm,
-    layer: Layer,
 }
 
 impl Busy {
     fn new(stream: &Stream) -> Self {
-        let layer = Layer::new(problem(64, 2048, 2048, 1), 20, stream);
-        let plan = layer.plan();
-        plan.launch(stream).unwrap();
-        layer.check(stream);
-        Busy { plan, layer }
+        let problem = problem(2048, 8192, 4096, 1);
+        let operands = Operands::generate(problem, Data::Contest, 20).unwrap();
+        let (b1, b2) = (&operands.b1, &operands.b2);
+        let weights = Weights::prepare(b1, b2, WeightFormat::Separate, stream).unwrap();
+        let a = DeviceMatrix::upload(&operands.a, stream).unwrap();
+        let c = DeviceBuffer::<f16>::zeroed(problem.m * problem.n, stream).unwrap();
+        let plan = DualGemm::prepare(&weights, &a, &c, &Options::default()).unwrap();
+        Busy { plan }
     }
 
-    /// Enough that the calls of a test are made before it has run: some hundred milliseconds.
+    /// Enough that the calls of a test are made before it has run, on a busy host too: some hundred milliseconds.
     fn queue(&self, stream: &Stream) {
-        // A launch takes 10 us and more; CUDA lets the host run ahead by about a thousand.
+        // CUDA lets the host run ahead by about a thousand launches.
         for _ in 0..900 {
             self.plan.launch(stream).unwrap();
-            self.layer.c.fill_bytes(0, stream).unwrap();
         }
     }
 }

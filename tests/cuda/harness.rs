@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
@@ -180,11 +180,17 @@ fn child(tests: &[Test], name: &str) {
     (test.run)();
 }
 
+/// Held by the test that runs in this process: a capture in CUDA's global mode, as other libraries begin them, refuses
+/// what all other threads of the process allocate or wait for.
+static GPU: Mutex<()> = Mutex::new(());
+
 fn trial(test: Test, place: Place, machine: Arc<Machine>) -> Trial {
     let kind = if matches!(place, Place::Emulator) { "emulator" } else { "" };
     let name = test.name.clone();
     let run = move || match place {
         Place::Here => {
+            // One that failed has left nothing that the next one needs.
+            let _alone = GPU.lock().unwrap_or_else(PoisonError::into_inner);
             (test.run)();
             Ok(Completion::Completed)
         }

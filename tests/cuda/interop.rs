@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
-use nvfp4_dual_gemm::Error;
-use nvfp4_dual_gemm::cuda::{self, Device, DeviceBuffer, DeviceView, Event, Stream};
+use cudarc::driver::{CudaSlice, CudaStream};
+use nvfp4_dual_gemm::cuda::{
+    self, CudarcElement, Device, DeviceBuffer, DeviceElement, DeviceView, Event, Stream,
+};
+use nvfp4_dual_gemm::{Error, Result};
 
 use crate::harness::{Needs, Test, tests};
 
@@ -14,6 +17,16 @@ pub fn all() -> Vec<Test> {
         slices_and_streams_of_cudarc_are_operands, slices_of_cudarc_go_back_beside_a_capture,
         slices_of_cudarc_wait_for_no_host, the_stream_of_each_thread_of_cudarc_is_refused]);
     all
+}
+
+fn stream_of(theirs: &Arc<CudaStream>) -> Result<Stream> {
+    // SAFETY: these tests begin and end captures between the calls of this crate.
+    unsafe { Stream::from_cudarc(theirs) }
+}
+
+fn view_of<T: DeviceElement, S: CudarcElement>(slice: &Arc<CudaSlice<S>>) -> Result<DeviceView<T>> {
+    // SAFETY: as above.
+    unsafe { DeviceView::from_cudarc(slice) }
 }
 
 fn cudarc_does_not_panic_without_a_driver() {
@@ -37,10 +50,10 @@ fn slices_and_streams_of_cudarc_are_operands() {
     let context = cuda::cudarc_context(0).unwrap();
     let theirs = context.new_stream().unwrap();
     let slice = Arc::new(theirs.clone_htod(&[1.0f32, 2.0, 3.0]).unwrap());
-    let stream = Stream::from_cudarc(&theirs).unwrap();
-    let view = DeviceView::<f32>::from_cudarc(&slice).unwrap();
+    let stream = stream_of(&theirs).unwrap();
+    let view = view_of::<f32, _>(&slice).unwrap();
     assert_eq!(view.to_vec(&stream).unwrap(), [1.0, 2.0, 3.0]);
-    let error = DeviceView::<u8>::from_cudarc(&slice).unwrap_err();
+    let error = view_of::<u8, _>(&slice).unwrap_err();
     assert_eq!(error.to_string(), "elements of 4 bytes in device memory, expected 1 bytes");
     let held = Arc::downgrade(&slice);
     drop(slice);
@@ -68,7 +81,7 @@ fn slices_and_streams_of_cudarc_are_operands() {
     buffer.fill_bytes(1, &stream).unwrap();
     assert_eq!(buffer.to_vec(&stream).unwrap(), [1; 16]);
     // The default stream, too, may be borrowed.
-    let default = Stream::from_cudarc(&context.default_stream()).unwrap();
+    let default = stream_of(&context.default_stream()).unwrap();
     assert_eq!(buffer.to_vec(&default).unwrap(), [1; 16]);
 }
 
@@ -83,7 +96,7 @@ fn slices_of_cudarc_go_back_beside_a_capture() {
     let (home, captured) = (context.new_stream().unwrap(), context.new_stream().unwrap());
     let stream = Stream::new(&Device::open(0).unwrap()).unwrap();
     let slice = Arc::new(home.clone_htod(&[1u8; 1 << 16]).unwrap());
-    let view = DeviceView::<u8>::from_cudarc(&slice).unwrap();
+    let view = view_of::<u8, _>(&slice).unwrap();
     view.fill_bytes(2, &stream).unwrap();
     let held = Arc::downgrade(&slice);
     drop(slice);
@@ -95,8 +108,8 @@ fn slices_of_cudarc_go_back_beside_a_capture() {
 
     // While the stream that used it is captured, the memory stays; nor does a captured slice's stream lend.
     let slice = Arc::new(home.clone_htod(&[1u8; 1 << 16]).unwrap());
-    let view = DeviceView::<u8>::from_cudarc(&slice).unwrap();
-    view.fill_bytes(3, &Stream::from_cudarc(&captured).unwrap()).unwrap();
+    let view = view_of::<u8, _>(&slice).unwrap();
+    view.fill_bytes(3, &stream_of(&captured).unwrap()).unwrap();
     let held = Arc::downgrade(&slice);
     captured.begin_capture(GLOBAL).unwrap();
     drop((view, slice));
@@ -104,7 +117,7 @@ fn slices_of_cudarc_go_back_beside_a_capture() {
     captured.end_capture(FLAGS).unwrap();
     let slice = Arc::new(home.clone_htod(&[1u8; 16]).unwrap());
     home.begin_capture(GLOBAL).unwrap();
-    let refused = DeviceView::<u8>::from_cudarc(&slice).unwrap_err();
+    let refused = view_of::<u8, _>(&slice).unwrap_err();
     home.end_capture(FLAGS).unwrap();
     assert!(matches!(refused, Error::CudaCapture { .. }), "{refused}");
 }
@@ -115,7 +128,7 @@ fn slices_of_cudarc_wait_for_no_host() {
     let context = cuda::cudarc_context(0).unwrap();
     let home = context.new_stream().unwrap();
     let device = Device::open(0).unwrap();
-    let (stream, theirs) = (Stream::new(&device).unwrap(), Stream::from_cudarc(&home).unwrap());
+    let (stream, theirs) = (Stream::new(&device).unwrap(), stream_of(&home).unwrap());
     let out = DeviceBuffer::<u8>::zeroed(BYTES, &stream).unwrap();
     let (made, end) = (Event::new(&device).unwrap(), Event::new(&device).unwrap());
     let work = DeviceBuffer::<u8>::zeroed(BYTES, &stream).unwrap();
@@ -125,10 +138,10 @@ fn slices_of_cudarc_wait_for_no_host() {
     for _ in 0..500 {
         work.fill_bytes(1, &theirs).unwrap();
     }
-    let address = DeviceView::<u8>::from_cudarc(&slice).unwrap();
+    let address = view_of::<u8, _>(&slice).unwrap();
     address.fill_bytes(5, &theirs).unwrap();
     made.record(&theirs).unwrap();
-    let view = DeviceView::<u8>::from_cudarc(&slice).unwrap();
+    let view = view_of::<u8, _>(&slice).unwrap();
     assert!(!made.is_done().unwrap(), "the host waited, or the queue is too short");
     for _ in 0..500 {
         work.fill_bytes(1, &stream).unwrap();
@@ -147,9 +160,9 @@ fn slices_of_cudarc_wait_for_no_host() {
 fn the_stream_of_each_thread_of_cudarc_is_refused() {
     let context = cuda::cudarc_context(0).unwrap();
     let stream = context.per_thread_stream();
-    let words = Stream::from_cudarc(&stream).unwrap_err().to_string();
+    let words = stream_of(&stream).unwrap_err().to_string();
     assert!(words.contains("handle 2 (cudaStreamPerThread)"), "{words}");
     let slice = Arc::new(stream.alloc_zeros::<u8>(16).unwrap());
-    let words = DeviceView::<u8>::from_cudarc(&slice).unwrap_err().to_string();
+    let words = view_of::<u8, _>(&slice).unwrap_err().to_string();
     assert!(words.contains("handle 2 (cudaStreamPerThread)"), "{words}");
 }

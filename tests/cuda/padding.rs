@@ -15,7 +15,7 @@ use crate::problem;
 /// bit 7 alone.
 const ANY: [u8; 5] = [0xff, 0x7f, 0xf8, 0xfe, 0x80];
 /// Finite UE4M3. Tensor cores of a B200 multiply the padding of K by codes of zero: NaN would stay NaN.
-const FINITE: [u8; 3] = [0x7e, 0x01, 0x38];
+const FINITE: [u8; 6] = [0x7e, 0x01, 0x38, 0x80, 0xf8, 0xfe];
 
 pub fn all() -> Vec<Test> {
     let test = |kernel: Kernel| {

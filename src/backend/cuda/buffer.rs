@@ -24,7 +24,8 @@ use super::lent::Lent;
 use super::stream::Stream;
 use super::sys::cudart;
 use crate::element::Element;
-use crate::error::{Error, Result};
+use crate::error::{Error, Operand, Result};
+use crate::memory::filled;
 
 mod sealed {
     pub trait Sealed {}
@@ -246,7 +247,7 @@ impl<T: DeviceElement> DeviceView<T> {
     /// # Errors
     /// Those of [`DeviceView::upload`].
     pub fn to_vec(&self, stream: &Stream) -> Result<Vec<T>> {
-        let mut host = vec![T::default(); self.len];
+        let mut host = filled(T::default(), self.len, Operand::Matrix)?;
         self.download(&mut host, stream)?;
         Ok(host)
     }

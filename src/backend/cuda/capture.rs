@@ -30,18 +30,26 @@ impl CaptureLog {
         }
     }
 
+    /// Queues work that is part of the capture, which does not end meanwhile; `None` when it has ended.
+    pub fn while_open<T>(&self, work: impl FnOnce() -> T) -> Option<T> {
+        let owners = lock(&self.owners);
+        owners.is_some().then(work)
+    }
+
     pub fn is_open(&self) -> bool {
         lock(&self.owners).is_some()
     }
 
-    /// Ends it and gives what was noted.
-    pub fn close(&self) -> Vec<Owner> {
-        lock(&self.owners).take().unwrap_or_default()
+    /// Ends it by `end`, while no stream that takes part queues work, and gives what was noted.
+    pub fn close<T>(&self, end: impl FnOnce() -> T) -> (T, Vec<Owner>) {
+        let mut owners = lock(&self.owners);
+        let outcome = end();
+        (outcome, owners.take().unwrap_or_default())
     }
 }
 
-/// The capture that a stream takes part in. Locked while work is queued, so that none of this crate's captures begins
-/// or ends between the look at it and the work.
+/// The capture that a stream takes part in. Locked while work is queued, so that none of this crate's captures begins on
+/// the stream between the look at it and the work; that none ends is for [`CaptureLog::while_open`].
 pub(super) type Slot = Mutex<Option<Arc<CaptureLog>>>;
 
 /// Ordinal of the device, and handle.
@@ -140,9 +148,11 @@ mod tests {
         let log = CaptureLog::open();
         let owner: Owner = Arc::new(1u8);
         assert!(log.note(std::slice::from_ref(&owner)) && log.is_open());
-        let kept = log.close();
+        assert_eq!(log.while_open(|| 1), Some(1));
+        let ((), kept) = log.close(|| ());
         assert_eq!((kept.len(), Arc::strong_count(&owner)), (1, 2));
         assert!(!log.note(std::slice::from_ref(&owner)) && !log.is_open());
+        assert_eq!(log.while_open(|| 1), None);
         drop(kept);
         assert_eq!(Arc::strong_count(&owner), 1);
     }

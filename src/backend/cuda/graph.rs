@@ -134,15 +134,22 @@ impl<'a> Recording<'a> {
     fn stop(&mut self) -> (Result<Template>, Vec<Owner>) {
         self.ended = true;
         let mut slot = lock(self.stream.capture_slot());
-        let graph = Current::enter(self.stream.device()).and_then(|_current| {
-            let mut graph = std::ptr::null_mut();
-            // SAFETY: the handle lives; writes one handle, null after an error.
-            let code = unsafe { cudart::cudaStreamEndCapture(self.stream.raw(), &mut graph) };
-            check("cudaStreamEndCapture", code)?;
-            Ok(Template(graph))
+        let (graph, used) = self.log.close(|| {
+            Current::enter(self.stream.device()).and_then(|_current| {
+                let mut graph = std::ptr::null_mut();
+                // SAFETY: the handle lives; writes one handle, null after an error.
+                let code = unsafe { cudart::cudaStreamEndCapture(self.stream.raw(), &mut graph) };
+                check("cudaStreamEndCapture", code)?;
+                Ok(Template(graph))
+            })
         });
         *slot = None;
-        (graph, self.log.close())
+        if graph.is_err() && self.stream.is_foreign() {
+            // Somebody else may have ended it, and have a graph of all that was noted: a leak harms nobody.
+            std::mem::forget(used);
+            return (graph, Vec::new());
+        }
+        (graph, used)
     }
 }
 

@@ -80,7 +80,8 @@ impl<T: DeviceElement> DeviceView<T> {
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use nvfp4_dual_gemm::cuda::{DeviceView, cudarc_context};
     /// let slice = cudarc_context(0)?.new_stream()?.alloc_zeros::<u8>(16)?;
-    /// let view = DeviceView::<u8>::from_cudarc(&std::sync::Arc::new(slice))?;
+    /// // SAFETY: nobody captures the slice's stream.
+    /// let view = unsafe { DeviceView::<u8>::from_cudarc(&std::sync::Arc::new(slice)) }?;
     /// # Ok(())
     /// # }
     /// ```
@@ -91,20 +92,25 @@ impl<T: DeviceElement> DeviceView<T> {
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use nvfp4_dual_gemm::cuda::{DeviceView, cudarc_context};
     /// let slice = cudarc_context(0)?.new_stream()?.alloc_zeros::<bool>(16)?;
-    /// let view = DeviceView::<u8>::from_cudarc(&std::sync::Arc::new(slice))?;
+    /// // SAFETY: nobody captures the slice's stream.
+    /// let view = unsafe { DeviceView::<u8>::from_cudarc(&std::sync::Arc::new(slice)) }?;
     /// # Ok(())
     /// # }
     /// ```
     ///
+    /// # Safety
+    /// What [`Stream::from_raw`] asks of captures of the slice's stream.
+    ///
     /// # Errors
     /// [`Error::CudaElement`] for elements of another size; [`Error::CudaCapture`] while the slice's stream is being
     /// captured; [`Error::CudaCall`]; those of [`Stream::from_cudarc`] for the slice's stream.
-    pub fn from_cudarc<S: CudarcElement>(slice: &Arc<CudaSlice<S>>) -> Result<Self> {
+    pub unsafe fn from_cudarc<S: CudarcElement>(slice: &Arc<CudaSlice<S>>) -> Result<Self> {
         if size_of::<S>() != size_of::<T>() {
             let (expected, actual) = (size_of::<T>(), size_of::<S>());
             return Err(Error::CudaElement { expected, actual });
         }
-        let (stream, home) = (slice.stream(), Stream::from_cudarc(slice.stream())?);
+        // SAFETY: as the caller promises.
+        let (stream, home) = (slice.stream(), unsafe { Stream::from_cudarc(slice.stream()) }?);
         let mut address = 0;
         // The stream waits for the last write, whichever stream that is on. A wait that fails is only noted.
         home.enqueue_outside_capture("the loan of memory", &[], |_| {
@@ -144,7 +150,8 @@ impl<T: DeviceElement> DeviceView<T> {
     /// plan or graph of this crate that keeps the memory: such work is not among what a graph of this crate keeps.
     /// (Work that runs at once is no danger: the memory is freed after it. But of memory that came by
     /// [`DeviceView::from_cudarc`] or [`DeviceView::from_stream_ordered`], only work on `stream` is known: work on
-    /// other streams of cudarc must be ordered before that, or waited for.)
+    /// other streams of cudarc must be ordered before that, or waited for.) Of captures of `stream`, what
+    /// [`Stream::from_raw`] asks.
     ///
     /// # Errors
     /// [`Error::CudaWrongDevice`]; [`Error::CudaRefused`] for a context that is not the device's primary one; those of
@@ -155,7 +162,9 @@ impl<T: DeviceElement> DeviceView<T> {
         if lent::is_lent(self.owner()) {
             let owner = std::slice::from_ref(self.owner());
             let what = "the loan of memory";
-            Stream::from_cudarc(stream)?.enqueue_outside_capture(what, owner, |_| Ok(()))?;
+            // SAFETY: whoever captures the stream while this call runs breaks its own promise.
+            let stream = unsafe { Stream::from_cudarc(stream) }?;
+            stream.enqueue_outside_capture(what, owner, |_| Ok(()))?;
         }
         Ok(CudarcView { view: self.clone(), stream: stream.clone() })
     }
@@ -184,14 +193,18 @@ impl<T: DeviceElement> DevicePtrMut<T> for CudarcView<T> {
 }
 
 impl Stream {
-    /// Borrows a stream of cudarc, also the default one. Captures of cudarc: as [`Stream::from_raw`] says.
+    /// Borrows a stream of cudarc, also the default one.
+    ///
+    /// # Safety
+    /// What [`Stream::from_raw`] asks of captures: cudarc's are safe calls from any thread.
     ///
     /// # Errors
     /// [`Error::CudaRefused`] for a context that is not the device's primary one, and for `per_thread_stream()`, which
     /// is another stream on each thread; those of [`Device::open`].
-    pub fn from_cudarc(stream: &Arc<CudaStream>) -> Result<Self> {
+    pub unsafe fn from_cudarc(stream: &Arc<CudaStream>) -> Result<Self> {
         let device = device_of(stream.context())?;
-        // SAFETY: the stream is held, and its context is the one that the runtime uses for the device.
+        // SAFETY: the stream is held, and its context is the one that the runtime uses for the device; of captures the
+        // caller promises what is asked.
         unsafe { Stream::from_raw(stream.cu_stream().cast(), &device, stream.clone()) }
     }
 }

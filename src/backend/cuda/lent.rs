@@ -52,6 +52,8 @@ impl Loan {
 
     /// Makes `home` wait for all that uses the memory.
     fn settle(&self) -> Result<()> {
+        // Fails where somebody else captures `home`: the owner would free in their graph.
+        self.home.enqueue_outside_capture("the return of memory", &[], |_| Ok(()))?;
         for stream in lock(&self.used_on).iter() {
             let done = Event::untimed(stream.device())?;
             stream.mark("the return of memory", &done)?;

@@ -103,8 +103,8 @@ impl Stream {
     /// # Safety
     /// The handle must be a stream of `device` that lives as long as `owner`. Whoever captures it other than by
     /// [`Graph::capture`](super::Graph::capture) must not begin *and* end the capture while another thread queues work
-    /// of this crate on it: the graph would hold that work, but not its memory. (Where only the one or the other falls
-    /// into a call, the call notices.)
+    /// of this crate on it, nor end one that [`Graph::capture`](super::Graph::capture) began: their graph would hold
+    /// that work, but not its memory. (Where they only begin one during a call, the call notices.)
     ///
     /// # Errors
     /// [`Error::CudaRefused`] for handle 2, `cudaStreamPerThread`: it means another stream on each thread, while a
@@ -140,7 +140,7 @@ impl Stream {
         Arc::ptr_eq(&self.0.slot, &other.0.slot)
     }
 
-    fn is_foreign(&self) -> bool {
+    pub(super) fn is_foreign(&self) -> bool {
         self.0.foreign.is_some()
     }
 
@@ -188,7 +188,12 @@ impl Stream {
         let _current = Current::enter(self.device())?;
         let mut capture = lock(&self.0.slot);
         match self.joined(&mut capture, owners)? {
-            Some(_) => work(self.raw()),
+            // On a stream that joined by an event, another thread may end the capture just now.
+            Some(log) => log.while_open(|| work(self.raw())).unwrap_or_else(|| {
+                let reason =
+                    "the capture of the stream ended while work was queued on it".to_owned();
+                Err(Error::CudaCapture { reason })
+            }),
             None => self.queue(owners, work),
         }
     }
@@ -272,7 +277,7 @@ impl Stream {
         let _relaxed = Relaxed::enter();
         let done = Event::untimed(self.device())?;
         let mut outcome = Ok(());
-        self.enqueue_outside_capture(what, &[], |raw| {
+        let queued = self.enqueue_outside_capture(what, &[], |raw| {
             outcome = work(raw);
             // SAFETY: the stream lives.
             unsafe { done.record_raw(raw) }.inspect_err(|_| {
@@ -282,7 +287,10 @@ impl Stream {
                     forget_last_error();
                 }
             })
-        })?;
+        });
+        if queued.is_err() {
+            return outcome.and(queued);
+        }
         done.synchronize()?;
         outcome
     }
