@@ -15,6 +15,10 @@
 #include <string>
 
 #include <cuda_fp16.h>
+#include <vector_types.h>
+
+// Named by a part of the kernels that nothing here calls.
+static uint3 const blockIdx{};
 
 // Of the device alone; the PTX manual's prmt: nibble i of `selector` says which of the eight bytes becomes byte i.
 inline unsigned __byte_perm(unsigned x, unsigned y, unsigned selector) {
