@@ -4,7 +4,7 @@
 mod tiny;
 
 use nvfp4_dual_gemm::Gate;
-use nvfp4_dual_gemm::checkpoint::LayerOptions;
+use nvfp4_dual_gemm::checkpoint::{Dtype, LayerOptions};
 use tiny::{GELU_TANH, PREFIX, SILU, Tiny, close};
 
 const fn clamped(limit: f32) -> Gate {
@@ -263,7 +263,35 @@ fn clamps_of_single_layers() {
         assert!(gate_of(step, prefix).unwrap_err().contains("silu(gate)"), "{prefix}");
     }
 
+    // Experts may lie in a module of any name, and be of any spelling.
+    let step = r#"{"model_type": "step3p5", "swiglu_limits": [0, 0.5, 0], "swiglu_limits_shared": [0, 0, 16]}"#;
+    for prefix in ["model.layers.1.moe.0", "layers.1.mlp.7", "model.layers.2.moe.shared_expert.0"] {
+        assert!(gate_of(step, prefix).unwrap_err().contains("silu(gate)"), "{prefix}");
+    }
+    for prefix in ["model.layers.2.moe.0", "model.layers.1", "model.layers.0.moe.0"] {
+        assert_eq!(gate_of(step, prefix), Ok(Some(Gate::Silu)), "{prefix}");
+    }
+    let bailing = r#"{"model_type": "bailing_hybrid", "expert_swiglu_limit_list": [0.5]}"#;
+    for prefix in ["model.layers.0.mlp.experts.0", "model.layers.0.mlp.0", "model.layers.0.moe.0"] {
+        assert!(gate_of(bailing, prefix).unwrap_err().contains("silu(gate)"), "{prefix}");
+    }
+    for (swapped, router) in [(false, true), (true, true), (true, false)] {
+        let mut tiny = Tiny::at("model.layers.1.moe.0").renamed(|name| match swapped {
+            true => name.replace("0.gate_proj", "gate_proj.0").replace("0.up_proj", "up_proj.0"),
+            false => name.to_owned(),
+        });
+        if router {
+            tiny.add("model.layers.1.moe.gate.weight", Dtype::BF16, &[1, 32]);
+            tiny.add("model.layers.1.moe.router_bias", Dtype::F32, &[1]);
+        }
+        close(tiny.c_with("model.layers.1.moe.0", &LayerOptions::new()), SILU);
+        tiny.config(step);
+        let text = tiny.c_with("model.layers.1.moe.0", &LayerOptions::new()).unwrap_err();
+        assert!(text.contains("swiglu_limits is 0.5"), "{text}");
+    }
+
     let routed = r#"{"model_type": "hy_v4", "swiglu_limit": 10.0}"#;
+    assert_eq!(gate_of(routed, "model.layers.1.mlp.moe.0"), Ok(Some(clamped(10.0))));
     assert_eq!(gate_of(routed, "model.layers.1.mlp.experts.0"), Ok(Some(clamped(10.0))));
     assert_eq!(gate_of(routed, "model.layers.1.mlp.shared_experts"), Ok(Some(Gate::Silu)));
     assert_eq!(gate_of(routed, "model.layers.0.mlp"), Ok(Some(Gate::Silu)));

@@ -60,6 +60,16 @@ fn other_tensors_are_refused_by_name() {
         "gate_proj.weight_global_scale",
         "up_proj.hadamard",
         "up_proj.alpha",
+        // Ends that belong to stacks of experts.
+        "gate_proj_weight",
+        "gate_proj_scale",
+        "gate_proj_scales",
+        "gate_proj_packed",
+        "gate_proj_blocks",
+        "gate_proj_weight_scale",
+        "gate_proj_weight_scale_2",
+        "up_proj_input_scale",
+        "up_proj_global_scale",
         // Directly in the MLP.
         "act_fn.beta",
         "act_fn.alpha_p",
@@ -156,6 +166,218 @@ fn calibrated_scales_and_other_layers_are_let_be() {
     close(tiny.c_with("", &LayerOptions::new()), SILU);
     tiny.add("gate_proj.bias", Dtype::F32, &[N]);
     assert!(tiny.c_with("", &LayerOptions::new()).unwrap_err().contains("gate_proj.bias"));
+}
+
+const EXPERTS: &str = "model.layers.0.mlp.experts";
+
+/// Expert 0 of `parent` by number before its projections, by number after them, and in a stack.
+fn experts(parent: &str) -> [Tiny; 3] {
+    let prefix = format!("{parent}.0");
+    [
+        Tiny::at(&prefix),
+        Tiny::at(&prefix).renamed(|name| {
+            let (module, last) = name.rsplit_once('.').unwrap();
+            let projection = module.rsplit_once('.').unwrap().1;
+            format!("{parent}.{projection}.0.{last}")
+        }),
+        stacked(parent, "."),
+    ]
+}
+
+/// A stack of one expert; the names of its tensors are those of the projections, `join` and the rest.
+fn stacked(parent: &str, join: &str) -> Tiny {
+    let mut tiny = Tiny::at(parent).renamed(|name| {
+        let (module, last) = name.rsplit_once('.').unwrap();
+        format!("{module}{join}{last}")
+    });
+    for (_, shape, _) in tiny.tensors.values_mut().filter(|(_, shape, _)| shape.len() == 2) {
+        shape.insert(0, 1);
+    }
+    tiny
+}
+
+#[track_caller]
+fn refused_at(tiny: &Tiny, prefix: &str, name: &str) {
+    match tiny.c_with(prefix, &LayerOptions::new()) {
+        Ok(c) => panic!("was read beside {name}, and C is {c}"),
+        Err(text) => assert!(text.contains(name), "{text}: {name}"),
+    }
+}
+
+#[test]
+fn what_lies_beside_experts_counts_for_each() {
+    let prefix = format!("{EXPERTS}.0");
+    for name in [
+        "experts.gate_up_proj_bias",
+        "experts.gate_up_proj.bias",
+        "experts.w13_bias",
+        "experts.up_proj_bias",
+        "experts.gate_proj_bias",
+        "experts.gate_proj.bias",
+        "experts.gate_proj_lora.weight",
+        "experts.gate_proj_scales",
+        "experts.gate_proj_blocks",
+        "experts.bias",
+        "experts.expert_bias",
+        "experts.pre_quant_scale",
+        "experts.gate_up_proj.pre_quant_scale",
+        "experts.input_quantizer._pre_quant_scale",
+        "experts.act_fn.beta",
+        "experts.norm.weight",
+        "pre_quant_scale",
+        "bias",
+        "act_fn.beta",
+        "norm.weight",
+        "gate_proj_bias",
+        "gate_up_proj.bias",
+    ] {
+        let name = format!("{PREFIX}.{name}");
+        for mut tiny in experts(EXPERTS) {
+            close(tiny.c_with(&prefix, &LayerOptions::new()), SILU);
+            tiny.add(&name, Dtype::BF16, &[2 * N]);
+            refused_at(&tiny, &prefix, &name);
+        }
+    }
+    // Routers, other experts, and the decoder layer around them.
+    for mut tiny in experts(EXPERTS) {
+        for name in [
+            "mlp.experts.1.gate_proj.bias",
+            "mlp.experts.gate_proj.1.bias",
+            "mlp.experts.down_proj",
+            "mlp.experts.down_proj_bias",
+            "mlp.experts.w2_weight_scale",
+            "mlp.experts.e_score_correction_bias",
+            "mlp.experts.router.weight",
+            "mlp.gate.weight",
+            "mlp.gate.e_score_correction_bias",
+            "mlp.router_bias",
+            "mlp.expert_bias",
+            "mlp.e_score_correction_bias",
+            "mlp.shared_expert.gate_proj.bias",
+            "mlp.shared_experts.gate_up_proj.bias",
+            "mlp.shared_expert_gate.weight",
+            "mlp.gate_proj.weight",
+            "mlp.gate_proj.bias",
+            "mlp.down_proj.weight",
+            "input_layernorm.weight",
+            "self_attn.q_proj.bias",
+        ] {
+            tiny.add(&format!("model.layers.0.{name}"), Dtype::BF16, &[N]);
+        }
+        close(tiny.c_with(&prefix, &LayerOptions::new()), SILU);
+    }
+    // Experts directly in a decoder layer, and a layer that only has a number.
+    for parent in ["model.layers.0.experts", "l.experts"] {
+        for mut tiny in experts(parent) {
+            let layer = parent.rsplit_once('.').unwrap().0;
+            tiny.add(&format!("{layer}.self_attn.q_proj.bias"), Dtype::BF16, &[N]);
+            tiny.add(&format!("{layer}.post_attention_layernorm.weight"), Dtype::BF16, &[N]);
+            close(tiny.c_with(&format!("{parent}.0"), &LayerOptions::new()), SILU);
+        }
+    }
+    let mut tiny = Tiny::at("model.layers.3");
+    tiny.add("model.layers.norm.weight", Dtype::BF16, &[N]);
+    close(tiny.c_with("model.layers.3", &LayerOptions::new()), SILU);
+}
+
+/// A stack allows the names of its own spelling, and no other.
+#[test]
+fn ends_of_other_spellings_are_refused() {
+    for (join, other) in [(".", "_weight_scale"), ("_", ".weight_scale"), ("_", "_scale")] {
+        let mut tiny = stacked(EXPERTS, join);
+        let prefix = format!("{EXPERTS}.0");
+        close(tiny.c_with(&prefix, &LayerOptions::new()), SILU);
+        let name = format!("{EXPERTS}.gate_proj{other}");
+        tiny.add(&name, Dtype::F32, &[1]);
+        refused_at(&tiny, &prefix, &name);
+    }
+}
+
+/// Step-3.x has its experts beside their router.
+#[test]
+fn a_router_beside_its_experts() {
+    for mut tiny in experts("model.layers.0.moe") {
+        for name in [
+            "moe.gate.weight",
+            "moe.router_bias",
+            "moe.e_score_correction_bias",
+            "moe.shared_expert.gate_proj.bias",
+            "moe.down_proj.weight",
+            "share_expert.gate_proj.weight",
+        ] {
+            tiny.add(&format!("model.layers.0.{name}"), Dtype::BF16, &[1, N]);
+        }
+        let prefix = "model.layers.0.moe.0";
+        assert!(tiny.open().unwrap().layers().iter().any(|listed| listed == prefix));
+        close(tiny.c_with(prefix, &LayerOptions::new()), SILU);
+        tiny.add("model.layers.0.moe.gate_proj_bias", Dtype::BF16, &[N]);
+        refused_at(&tiny, prefix, "moe.gate_proj_bias");
+    }
+}
+
+/// What an index places into a shard that is not there lies beside the layer all the same.
+#[test]
+fn tensors_of_missing_shards_count() {
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n";
+    let check = |tiny: &Tiny, prefix: &str, name: &str, counts: bool| {
+        let first = tiny.tensors.keys().next().unwrap();
+        let name = format!("{PREFIX}.{name}");
+        let map = format!(r#""{first}": "model.safetensors", "{name}": "gone.safetensors""#);
+        tiny.json("model.safetensors.index.json", &format!(r#"{{"weight_map": {{{map}}}}}"#));
+        for (lfs, error) in [(false, name.as_str()), (true, "gone.safetensors: is a Git LFS")] {
+            let gone = tiny.dir.path().join("gone.safetensors");
+            if lfs {
+                std::fs::write(&gone, pointer).unwrap();
+            } else if gone.exists() {
+                std::fs::remove_file(&gone).unwrap();
+            }
+            match counts {
+                true => refused_at(tiny, prefix, error),
+                false => close(tiny.c_with(prefix, &LayerOptions::new()), SILU),
+            }
+        }
+    };
+    for (name, counts) in [
+        ("gate_proj_bias", true),
+        ("bias", true),
+        ("act_fn.beta", true),
+        ("pre_quant_scale", true),
+        ("up_proj.input_scale", true),
+        ("gate_up_proj.bias", true),
+        ("down_proj.weight", false),
+        ("down_proj.bias", false),
+        ("gate.weight", false),
+        ("shared_expert.gate_proj.bias", false),
+    ] {
+        check(&Tiny::new(), PREFIX, name, counts);
+    }
+    let fused = Tiny::fused(PREFIX);
+    fused.json(
+        "model.safetensors.index.json",
+        &format!(
+            r#"{{"weight_map": {{"{PREFIX}.gate_up_proj.weight": "model.safetensors",
+            "{PREFIX}.gate_up_proj_bias": "gone.safetensors"}}}}"#
+        ),
+    );
+    refused_at(&fused, PREFIX, "gate_up_proj_bias");
+    for (name, counts) in [
+        ("experts.gate_up_proj_bias", true),
+        ("experts.act_fn.beta", true),
+        ("experts.bias", true),
+        ("pre_quant_scale", true),
+        ("experts.down_proj", false),
+        ("experts.e_score_correction_bias", false),
+        ("experts.1.gate_proj.bias", false),
+        ("gate.weight", false),
+        ("shared_experts.up_proj.weight", false),
+    ] {
+        for tiny in experts(EXPERTS) {
+            check(&tiny, &format!("{EXPERTS}.0"), name, counts);
+        }
+    }
+    // The scale of a stack's input, which it could do without.
+    let stack = stacked(EXPERTS, "_");
+    check(&stack, &format!("{EXPERTS}.0"), "experts.gate_proj_input_scale", true);
 }
 
 /// Its scales are swizzled and its nibbles swapped, in tensors of the same names and shapes.

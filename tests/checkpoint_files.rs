@@ -184,6 +184,30 @@ fn a_missing_shard_is_missed_when_it_is_needed() {
     assert!(error.contains("No such file"), "{error}");
 }
 
+/// An index that names what its shard lacks is wrong about that tensor alone.
+#[test]
+fn a_shard_that_lacks_a_tensor_of_the_index() {
+    let dir = tempfile::tempdir().unwrap();
+    write(&dir.path().join("s.safetensors"), &layer("l"));
+    let listed = index(&[("l.", "s.safetensors")]);
+    for (gone, needed) in
+        [("lm_head.weight", false), ("l.down_proj.weight", false), ("l.gate_proj_bias", true)]
+    {
+        let entry = format!("\"weight_map\": {{\"{gone}\": \"s.safetensors\", ");
+        let json = listed.replace("\"weight_map\": {", &entry);
+        assert_ne!(json, listed);
+        fs::write(dir.path().join(INDEX), json).unwrap();
+        let checkpoint = Checkpoint::open(dir.path()).unwrap();
+        let text = format!("s.safetensors: no tensor {gone}");
+        let error = checkpoint.tensor(gone).unwrap_err().to_string();
+        assert!(error.contains(&text), "{error}");
+        match needed {
+            false => assert_layer(&checkpoint.layer("l").unwrap(), [1, 2]),
+            true => assert!(fault(dir.path(), "l").starts_with(&text)),
+        }
+    }
+}
+
 /// Of a stack every expert needs all of its tensors, and none of the down projection's.
 #[test]
 fn a_stack_with_a_missing_shard() {

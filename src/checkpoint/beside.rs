@@ -2,7 +2,11 @@
 
 use super::file::Tensor;
 use super::open::Checkpoint;
+use super::place;
+use super::projection::Names;
 use super::sidecar::Refusal;
+use super::stack::join;
+use crate::error::Result;
 
 /// Last parts of the tensors of a projection, in ModelOpt's names.
 const MODELOPT: [&str; 4] = ["weight", "weight_scale", "weight_scale_2", "input_scale"];
@@ -11,24 +15,9 @@ const MODELOPT: [&str; 4] = ["weight", "weight_scale", "weight_scale_2", "input_
 const COMPRESSED_TENSORS: [&str; 4] =
     ["weight_packed", "weight_scale", "weight_global_scale", "input_global_scale"];
 
-/// Ends of the tensors of a stack of experts, whose names begin with that of the projection.
-const STACKED: [&str; 11] = [
-    "scale",
-    "scale_2",
-    "scales",
-    "blocks",
-    "packed",
-    "input_scale",
-    "global_scale",
-    "weight_scale",
-    "weight_scale_2",
-    "weight_global_scale",
-    "input_global_scale",
-];
-
 /// Modules and tensors that may lie beside the projections of a layer: what comes after the product,
 /// and the parts of a mixture of experts.
-const NEIGHBOURS: [&str; 13] = [
+const NEIGHBOURS: [&str; 14] = [
     "down_proj",
     "w2",
     "ffn_sub_norm",
@@ -41,8 +30,19 @@ const NEIGHBOURS: [&str; 13] = [
     "shared_mlp",
     "shared_expert_gate",
     "e_score_correction_bias",
+    "router_bias",
     "moe_statics",
 ];
+
+/// What else may lie beside a module `experts`: parts of the choice of experts and of their mixing.
+const ABOVE: [&str; 2] = ["expert_bias", "coefficient"];
+
+/// Projections of an MLP, by which tensors beside an expert are told from those of other modules.
+const PROJECTIONS: [&str; 6] = ["gate_proj", "up_proj", "w1", "w3", "gate_up_proj", "w13"];
+
+/// By these a decoder layer is known, of which an MLP is only a part.
+const DECODER_LAYER: [&str; 6] =
+    ["self_attn", "attn", "attention", "self_attention", "linear_attn", "input_layernorm"];
 
 /// ComfyUI's NVFP4, by either of its marks: the scales are swizzled, and the first of two codes is in
 /// the high half of its byte.
@@ -62,45 +62,147 @@ pub(super) fn comfy(checkpoint: &Checkpoint, modules: &[&str]) -> Option<Refusal
     Some(Refusal { scheme: scheme.to_owned(), evidence })
 }
 
-/// Which tensor may change what the layer at `prefix` computes, if one does. `modules` are its
-/// projections.
-pub(super) fn objection(checkpoint: &Checkpoint, prefix: &str, modules: &[&str]) -> Option<String> {
-    for module in modules {
-        for name in checkpoint.starting(module) {
-            let rest = name.get(module.len()..).unwrap_or_default();
-            let known = match rest.split_at_checked(1) {
-                None => true, // a stack
-                Some((".", last)) => {
-                    let packed = checkpoint.get(&format!("{module}.weight_packed")).is_some();
-                    let list = if packed { &COMPRESSED_TENSORS } else { &MODELOPT };
-                    list.contains(&last)
-                }
-                Some(("_", last)) => STACKED.contains(&last),
-                Some(_) => true, // another module, such as w10 beside w1
+/// Whose tensors lie in a module.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Level {
+    /// Of the layer itself.
+    Layer,
+    /// Of all experts.
+    Experts,
+    /// Of the module that has `experts`.
+    Above,
+}
+
+/// What a tensor is to the layer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// It is read.
+    Own,
+    /// It does not change what the layer computes.
+    Other,
+    Unknown,
+}
+
+/// The tensors of a layer.
+pub(super) struct Layer<'a> {
+    pub prefix: &'a str,
+    /// Its projections.
+    pub modules: &'a [&'a str],
+    /// Names of their tensors, if they are in stacks of experts.
+    pub stacks: &'a [&'a Names],
+}
+
+/// Fails when a tensor may change what the layer computes and is not understood, or cannot be read.
+///
+/// # Errors
+/// [`super::CheckpointError::NotUnderstood`]; those of a tensor that is not to be had.
+pub(super) fn check(checkpoint: &Checkpoint, layer: &Layer<'_>) -> Result<()> {
+    let mut scopes = vec![(layer.prefix, Level::Layer)];
+    let numbered = place::expert(layer.prefix);
+    // Stacks are those of experts, whatever their module is called.
+    let numbered = numbered.or(match layer.stacks {
+        [] => None,
+        _ => super::layer::expert(layer.prefix),
+    });
+    if let Some((parent, _)) = numbered {
+        scopes.push((parent, Level::Experts));
+        if let Some((above, "experts")) = parent.rsplit_once('.')
+            && !is_decoder_layer(checkpoint, above)
+        {
+            scopes.push((above, Level::Above));
+        }
+    }
+    for (scope, level) in scopes {
+        let role = |rest: &str| role(checkpoint, layer, scope, level, rest);
+        if let Some(rest) = checkpoint.below(scope).find(|rest| role(rest) == Role::Unknown) {
+            let reason = foreign(checkpoint, &join(scope, rest));
+            return Err(checkpoint.not_understood(layer.prefix, reason));
+        }
+        if let Some(rest) = checkpoint.absent_below(scope).find(|rest| role(rest) != Role::Other) {
+            return checkpoint.require(&join(scope, rest));
+        }
+    }
+    Ok(())
+}
+
+/// What the tensor `scope.rest` is to a layer.
+fn role(checkpoint: &Checkpoint, layer: &Layer<'_>, scope: &str, level: Level, rest: &str) -> Role {
+    let name = join(scope, rest);
+    let of_stack = layer.stacks.iter().any(|names| names.has(&name));
+    let of_module = || {
+        layer.modules.iter().find_map(|module| {
+            let last = name.strip_prefix(module)?.strip_prefix('.')?;
+            let packed = format!("{module}.weight_packed");
+            let packed = checkpoint.get(&packed).is_some();
+            let list = if packed { &COMPRESSED_TENSORS } else { &MODELOPT };
+            Some(if list.contains(&last) { Role::Own } else { Role::Unknown })
+        })
+    };
+    if of_stack {
+        return Role::Own;
+    }
+    if layer.stacks.is_empty()
+        && let Some(role) = of_module()
+    {
+        return role;
+    }
+    let first = rest.split('.').next().unwrap_or(rest);
+    let other = match level {
+        Level::Layer => is_neighbour(rest),
+        Level::Experts => !concerns_experts(scope, rest),
+        Level::Above => {
+            // An MLP beside the experts.
+            let mlp = || {
+                let has = |last: &str| checkpoint.get(&join(scope, &format!("{first}.{last}")));
+                rest != first && has("weight").or_else(|| has("weight_packed")).is_some()
             };
-            if !known {
-                return Some(foreign(checkpoint, name));
-            }
+            is_neighbour(rest) || ABOVE.contains(&first) || (PROJECTIONS.contains(&first) && mlp())
         }
+    };
+    let elsewhere = scope.is_empty() && !of_projection(first); // whatever else is in the file
+    if other || elsewhere { Role::Other } else { Role::Unknown }
+}
+
+/// Whether a tensor of a layer or of a module of experts, by its name in there, comes after the product
+/// or belongs to another part of a mixture.
+fn is_neighbour(rest: &str) -> bool {
+    let first = rest.split('.').next().unwrap_or(rest);
+    let down = ["down_proj_", "w2_"].iter().any(|start| first.starts_with(start));
+    down || is_number(first) || NEIGHBOURS.contains(&first)
+}
+
+/// Whether a tensor of the module of all experts, by its name in there, may have to do with gate and up
+/// of every expert.
+pub(super) fn concerns_experts(parent: &str, rest: &str) -> bool {
+    let mut parts = rest.split('.');
+    let first = parts.next().unwrap_or(rest);
+    if parent.is_empty() && !of_projection(first) {
+        return false; // whatever else is in the file
     }
-    if prefix.is_empty() {
-        return None; // whatever else is in the file
-    }
-    let below = format!("{prefix}.");
-    for name in checkpoint.starting(&below) {
-        let first =
-            name.get(below.len()..).unwrap_or_default().split('.').next().unwrap_or_default();
-        let own = modules.iter().any(|module| {
-            name.strip_prefix(module)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '_']))
-        });
-        let down = ["down_proj_", "w2_"].iter().any(|start| first.starts_with(start));
-        let expert = !first.is_empty() && first.bytes().all(|b| b.is_ascii_digit());
-        if !(own || down || expert || NEIGHBOURS.contains(&first)) {
-            return Some(foreign(checkpoint, name));
-        }
-    }
-    None
+    // `gate_proj.7` is of one expert.
+    let single = PROJECTIONS.contains(&first) && parts.next().is_some_and(is_number);
+    !single && !is_neighbour(rest)
+}
+
+/// Whether a tensor or module is named for a projection.
+fn of_projection(first: &str) -> bool {
+    PROJECTIONS.iter().any(|name| {
+        first.strip_prefix(name).is_some_and(|end| end.is_empty() || end.starts_with('_'))
+    })
+}
+
+fn is_number(part: &str) -> bool {
+    !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit())
+}
+
+fn is_decoder_layer(checkpoint: &Checkpoint, module: &str) -> bool {
+    let last = module.rsplit('.').next().unwrap_or(module);
+    let has = |part: &&str| {
+        let inside = join(module, part);
+        checkpoint.below(&inside).next().is_some()
+            || checkpoint.absent_below(&inside).next().is_some()
+    };
+    is_number(last) || DECODER_LAYER.iter().any(has)
 }
 
 fn foreign(checkpoint: &Checkpoint, name: &str) -> String {

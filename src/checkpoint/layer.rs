@@ -115,8 +115,8 @@ impl Checkpoint {
             Stack::NoGate { present, absent } => return Err(self.no_gate(prefix, *present, absent)),
         };
         self.require_stacks(parent)?;
-        self.refuse(prefix, &modules)?;
-        if let Some(refusal) = self.stack_refusal(parent, &names) {
+        self.refuse(&beside::Layer { prefix, modules: &modules, stacks: &names })?;
+        if let Some(refusal) = self.stack_refusal(&names) {
             return Err(self.refused(prefix, refusal));
         }
         let part = Part { expert: Some(expert), fused: names.len() == 1 };
@@ -133,7 +133,7 @@ impl Checkpoint {
         for module in [gate, up] {
             self.require(&format!("{module}."))?;
         }
-        self.refuse(prefix, &[gate, up])?;
+        self.refuse(&beside::Layer { prefix, modules: &[gate, up], stacks: &[] })?;
         let part = Part { expert: None, fused: false };
         let read = |module: &str| self.projection(&self.names_of(module), part);
         self.join_pair(prefix, read(gate)?, read(up)?)
@@ -174,7 +174,7 @@ impl Checkpoint {
 
     fn fused(&self, prefix: &str, module: &str) -> Result<MlpLayer<'_>> {
         self.require(&format!("{module}."))?;
-        self.refuse(prefix, &[module])?;
+        self.refuse(&beside::Layer { prefix, modules: &[module], stacks: &[] })?;
         let part = Part { expert: None, fused: true };
         of_fused(&self.projection(&self.names_of(module), part)?)
     }
@@ -186,7 +186,8 @@ impl Checkpoint {
 
     /// Fails when the modules of a layer are recognised as another scheme, or when there is something
     /// beside them that is not known.
-    fn refuse(&self, prefix: &str, modules: &[&str]) -> Result<()> {
+    fn refuse(&self, layer: &beside::Layer<'_>) -> Result<()> {
+        let &beside::Layer { prefix, modules, .. } = layer;
         let refusal = beside::comfy(self, modules)
             .or_else(|| self.sidecar.refusal(&Names::each(modules)))
             .or_else(|| modules.iter().find_map(|module| scheme::refusal(self, module)));
@@ -195,9 +196,9 @@ impl Checkpoint {
         }
         let fused = modules.iter().any(|module| module.contains(FUSED));
         let objection = fused.then(|| self.sidecar.model.fused_rows(prefix)).flatten();
-        match objection.or_else(|| beside::objection(self, prefix, modules)) {
+        match objection {
             Some(reason) => Err(self.not_understood(prefix, reason)),
-            None => Ok(()),
+            None => beside::check(self, layer),
         }
     }
 

@@ -36,6 +36,8 @@ enum Absent {
     Pointer(PathBuf),
     /// Two files have it, and the index does not say which one counts.
     Twice(PathBuf, PathBuf),
+    /// The index puts it into this shard, which lacks it.
+    Lacking(usize),
 }
 
 impl Absent {
@@ -61,13 +63,12 @@ impl Checkpoint {
     /// [`Checkpoint::files`] tells which. `hf_quant_config.json` and `config.json` of the same
     /// directory are read where they exist: they tell apart schemes whose tensors look the same.
     ///
-    /// A shard of the index may be missing: an error comes when a tensor of it is needed.
+    /// A shard of the index may be missing, or lack a tensor: an error comes when the tensor is needed.
     ///
     /// # Errors
     /// [`Error::Io`]; [`CheckpointError::Header`], [`CheckpointError::Json`],
     /// [`CheckpointError::LfsPointer`], [`CheckpointError::Directory`] for files that are damaged, all
-    /// missing, outside of the directory or not one checkpoint; [`CheckpointError::MissingTensor`] when
-    /// a shard lacks a tensor of the index.
+    /// missing, outside of the directory or not one checkpoint.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::with(path.as_ref(), |file| SafetensorsFile::open(file))
     }
@@ -132,8 +133,10 @@ impl Checkpoint {
                 number.insert(shard, at);
             }
             match &number[shard.as_str()] {
+                &Ok(at) if shards[at].get(tensor).is_none() => {
+                    absent.insert(tensor.clone(), Absent::Lacking(at));
+                }
                 &Ok(at) => {
-                    shards[at].tensor(tensor)?;
                     owner.insert(tensor.clone(), at);
                 }
                 Err(why) => {
@@ -244,6 +247,11 @@ impl Checkpoint {
         match why {
             Absent::Pointer(file) => CheckpointError::LfsPointer { path: file.clone() },
             Absent::File(file) => CheckpointError::MissingShard { path, tensor, shard: name(file) },
+            Absent::Lacking(at) => {
+                let near = self.shards.get(*at).map(|shard| near(&tensor, shard.names()));
+                let path = self.shards.get(*at).map_or(path, |shard| shard.path().to_owned());
+                CheckpointError::MissingTensor { path, tensor, near: near.unwrap_or_default() }
+            }
             Absent::Twice(one, other) => {
                 let (one, other) = (name(one), name(other));
                 let reason = format!(

@@ -37,9 +37,20 @@ impl Place {
             {
                 Kind::Shared
             }
-            _ if parts.contains(&"experts") => Kind::Routed,
+            // Experts may lie in a module of any name, such as `moe.7`.
+            _ if parts.contains(&"experts") || expert(prefix).is_some() => Kind::Routed,
             _ => Kind::Dense,
         };
         Place { layer: numbered.filter(|_| !own), kind: Some(kind) }
     }
+}
+
+/// The module of the experts and the number of one, if `prefix` is that of an expert and not of a
+/// numbered layer of the model.
+pub(super) fn expert(prefix: &str) -> Option<(&str, &str)> {
+    super::layer::expert(prefix).filter(|(parent, _)| {
+        let last = parent.rsplit('.').next().unwrap_or(parent);
+        let layers = ["layers", "layer", "blocks", "block"].iter().any(|end| last.ends_with(end));
+        !layers && last != "h"
+    })
 }

@@ -22,6 +22,15 @@ pub(super) struct Names {
     pub convention: Convention,
 }
 
+impl Names {
+    /// Whether one of these is the name.
+    pub fn has(&self, name: &str) -> bool {
+        [&self.codes, &self.scales, &self.weight_global, &self.input_global]
+            .into_iter()
+            .any(|own| own == name)
+    }
+}
+
 /// What of these tensors belongs to the projection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Part {

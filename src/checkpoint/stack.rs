@@ -2,6 +2,7 @@
 
 use safetensors::Dtype;
 
+use super::beside::concerns_experts;
 use super::convention::Convention;
 use super::file::Tensor;
 use super::layer::{FUSED, PAIRS};
@@ -31,9 +32,6 @@ const ENDS: [([&str; 4], Convention); 6] = [
 
 /// Names of a fused projection, gate first.
 const FUSED_STACKS: [&str; 2] = [FUSED, "w13"];
-
-/// Modules and parameters of `experts` that are of no concern to gate and up.
-const AFTER: [&str; 2] = ["down_proj", "w2"];
 
 /// More experts than this are no stack of experts; it bounds what a list of layers can grow to.
 const MAX_EXPERTS: usize = 1 << 16;
@@ -89,22 +87,11 @@ impl Checkpoint {
         complete.or(all.first()).cloned()
     }
 
-    /// Why stacks of these names below `parent` must not be read, if they must not: they are not
-    /// quantised, transposed, or something is beside them that may change what they compute.
-    pub(super) fn stack_refusal(&self, parent: &str, stacks: &[&Names]) -> Option<Refusal> {
-        let known = |name: &str| {
-            stacks.iter().any(|n| {
-                [&n.codes, &n.scales, &n.weight_global, &n.input_global]
-                    .contains(&&join(parent, name))
-            })
-        };
+    /// Why stacks of these names must not be read, if they must not: they are not quantised, or
+    /// transposed.
+    pub(super) fn stack_refusal(&self, stacks: &[&Names]) -> Option<Refusal> {
         let refuse =
             |scheme: &str, evidence: String| Some(Refusal { scheme: scheme.to_owned(), evidence });
-        if let Some(name) = self.below(parent).find(|name| !known(name) && concerns(name)) {
-            let name = join(parent, name);
-            let evidence = format!("there is {name}, which may change what the experts compute");
-            return refuse("a stack of experts of an unknown kind", evidence);
-        }
         let of = |t: &Tensor<'_>| format!("{} is {} {:?}", t.name(), t.dtype(), t.shape());
         stacks.iter().find_map(|names| {
             let codes = self.get(&names.codes)?;
@@ -126,21 +113,11 @@ impl Checkpoint {
 
     /// Fails when something of the stacks below `parent` cannot be read.
     pub(super) fn require_stacks(&self, parent: &str) -> Result<()> {
-        match self.absent_below(parent).find(|name| concerns(name)) {
+        match self.absent_below(parent).find(|name| concerns_experts(parent, name)) {
             Some(name) => self.require(&join(parent, name)),
             None => Ok(()),
         }
     }
-}
-
-/// Whether a tensor of the module `experts`, by its name in there, may have to do with stacks of gate
-/// and up: it is not of the down projection, nor of one expert.
-fn concerns(name: &str) -> bool {
-    let first = name.split('.').next().unwrap_or(name);
-    let after = AFTER.iter().any(|after| {
-        first.strip_prefix(after).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
-    });
-    !after && !first.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// What a tensor of this name is a stack of, if it is one: the prefix of its experts, and how many.

@@ -74,6 +74,13 @@ impl Tiny {
         tiny
     }
 
+    /// The same with other names.
+    pub fn renamed(mut self, rename: impl Fn(&str) -> String) -> Self {
+        let all = std::mem::take(&mut self.tensors);
+        self.tensors = all.into_iter().map(|(name, tensor)| (rename(&name), tensor)).collect();
+        self
+    }
+
     /// A tensor of bytes that are all 1.
     pub fn add(&mut self, name: &str, dtype: Dtype, shape: &[usize]) -> &mut Self {
         let len = shape.iter().product::<usize>() * dtype.bitsize() / 8;
