@@ -145,6 +145,8 @@ fn inert_keys_are_let_be() {
         "moe_router_activation_func": "sigmoid", "router_act": "relu", "moe_device_limit": 3,
         "gradient_clipping": 1.0, "altup_coef_clip": 120.0, "qk_l2_clip_threshold": 22.6,
         "rel_l2_clip_threshold": 8.0, "frames_per_clip": 64, "attn_gate_scale": 2, "lora_alpha": 16,
+        "expert_layer_offset": 1, "expert_layer_period": 2, "mlp_alpha_factor": 3.5,
+        "mlp_beta_factor": 1, "layernorm_mlp_alpha": 3.55, "layernorm_mlp_beta": 1.5,
         "bias_activation_fusion": true, "mlp_init_scale": 0.5, "expert_weights_scale": 2.5,
         "task_specific_params": {"t": {"transform": true}}, "id2label": {"0": "rotation"},
         "label2id": {"clamp": 1}, "auto_map": {"AutoModel": "m.Transform"}, "image_transform": "crop",

@@ -132,7 +132,8 @@ const CLIPS: [&str; 5] = ["clip", "clips", "clipped", "clipping", "clamp"];
 
 /// Words of keys with an activation, a limit or a scale that is not of gate and up: that of another
 /// part, of the choice of experts, of norms and of training.
-const OTHERS: [&str; 50] = [
+const OTHERS: [&str; 51] = [
+    "layernorm",
     "pooler",
     "pooling",
     "projector",
@@ -212,9 +213,11 @@ const SIZES: [&str; 9] =
     ["depth", "depthwise", "width", "channel", "dim", "size", "vocab", "len", "length"];
 
 /// Whole keys that are known to be inert: the multipliers of keys and of the head in Falcon-H1, that of
-/// the logits in Muse and Grok, the count of experts of pruned models, and a plain statement that the MLP is a
+/// the logits in Muse and Grok, those of the sum after the MLP in MiniMax, the count of experts of pruned models, and a plain statement that the MLP is a
 /// SwiGLU.
-const INERT: [&str; 10] = [
+const INERT: [&str; 12] = [
+    "mlp_alpha_factor",
+    "mlp_beta_factor",
     "key_multiplier",
     "output_multiplier",
     "output_multiplier_scale",
@@ -353,7 +356,9 @@ fn of_mlp(key: &str, value: &Value) -> Option<Remedy> {
         return Some(Remedy::Gate);
     }
     let scale = has(&["scale", "scaling", "scaler"]);
-    let effect = number && is_on(value, scale) && has(&MLP) && has(&EFFECTS);
+    // Which layers have experts is counted with offsets, too.
+    let count = has(&["layer", "layers", "period", "step"]);
+    let effect = !count && number && is_on(value, scale) && has(&MLP) && has(&EFFECTS);
     effect.then_some(if scale { Remedy::Ignore } else { Remedy::Gate })
 }
 
