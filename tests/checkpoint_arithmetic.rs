@@ -115,6 +115,8 @@ fn activations_by_model_type() {
         (r#"{"model_type": "llava", "text_config": {"model_type": "mistral"}}"#, SILU),
         (r#"{"model_type": "mllama", "text_config": {"model_type": "mllama_text_model"}}"#, SILU),
         (r#"{"model_type": "qwen3_moe"}"#, SILU),
+        (r#"{"model_type": "lfm2"}"#, SILU),
+        (r#"{"model_type": "lfm2_vl", "text_config": {"model_type": "lfm2"}}"#, SILU),
     ] {
         let tiny = Tiny::new();
         tiny.config(config);
@@ -432,34 +434,5 @@ fn params_json() {
         assert!(tiny.refusal().contains("params.json"), "{params}");
     }
     tiny.json("params.json", r#"{"dim": 32, "activation": "silu"}"#);
-    close(tiny.c(), SILU);
-}
-
-/// Keys of real configurations that have nothing to do with gate and up.
-#[test]
-fn inert_keys_are_let_be() {
-    let tiny = Tiny::new();
-    tiny.config(
-        r#"{"model_type": "granite", "hidden_act": "silu", "transformers_version": "5.24.0",
-        "rope_theta": 1e4, "rope_scaling": {"rope_type": "yarn", "attention_factor": 1.2, "clamp": 3},
-        "embedding_multiplier": 12.0, "attention_multiplier": 0.0156, "residual_multiplier": 0.22,
-        "logits_scaling": 8.0, "routed_scaling_factor": 2.5, "initializer_range": 0.02,
-        "initializer_factor": 3, "num_experts": 64, "num_local_experts": 8, "decoder_sparse_step": 1,
-        "sparse_attention": true, "final_logit_softcapping": 30.0, "attn_logit_softcapping": 50.0,
-        "key_multiplier": 0.5, "ssm_multipliers": [0.1, 0.2], "ssm_in_multiplier": 1.2,
-        "ssm_out_multiplier": 0.3, "attention_in_multiplier": 0.4, "attention_out_multiplier": 0.5,
-        "lm_head_multiplier": 0.04, "output_multiplier": 0.19, "logits_mup_width_multiplier": 24.0,
-        "depth_multiplier": 2, "ffn_dim_multiplier": 1.5, "time_step_limit": [0.0, 1.0],
-        "clip_qkv": 8.0, "attention_clamp": 3, "num_patch_transformer_layers": 2,
-        "transformer_layers_config": [], "bypass_transformer": true, "partial_rotary_factor": 0.5,
-        "use_swiglu_ffn": true, "mlp_bias": false, "router_aux_loss_coef": 0.1, "clamp_len": 4,
-        "aux_loss_alpha": 0.001, "moe_router_scaling_factor": 3.0, "q_lora_rank": 1536,
-        "task_specific_params": {"t": {"transform": true}}, "id2label": {"0": "rotation"},
-        "label2id": {"clamp": 1}, "auto_map": {"AutoModel": "m.Transform"}, "image_transform": "crop",
-        "embd_layer": {"use_hd_transform": true, "hd_transform_order": "sub_glb"},
-        "vision_config": {"hidden_act": "gelu", "use_clipped_linears": true, "rotate": true},
-        "audio_config": {"use_clipped_linears": true, "gradient_clipping": 1e10},
-        "block_configs": [{"ffn": {"no_op": false, "sparsify": null, "intermediate_size": 16}}]}"#,
-    );
     close(tiny.c(), SILU);
 }

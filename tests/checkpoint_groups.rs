@@ -304,26 +304,73 @@ fn wherever_it_is_said() {
     close(c(PREFIX, "config.json", awq), SILU);
 }
 
-/// Kimi-K2.5-NVFP4: the part that was quantised to INT4 before keeps its old configuration.
+/// What says nothing hides nothing, and half a statement is none.
 #[test]
-fn a_stale_nested_configuration() {
-    let tiny = Tiny::at("language_model.model.layers.1.mlp.experts.0");
-    let stale = r#"{"model_type": "kimi_k25", "text_config": {"model_type": "kimi_k2",
-        "hidden_act": "silu", "quantization_config": {"quant_method": "compressed-tensors",
-        "format": "pack-quantized", "config_groups": {"group_0": {"input_activations": null,
-        "weights": {"num_bits": 4, "type": "int", "group_size": 32}, "targets": ["Linear"]}}}}}"#;
-    let run = || tiny.c_with("language_model.model.layers.1.mlp.experts.0", &LayerOptions::new());
-    tiny.config(stale);
-    assert!(run().is_err());
-    tiny.json(
-        "hf_quant_config.json",
-        r#"{"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "NVFP4",
-        "kv_cache_quant_algo": "FP8", "group_size": 16,
-        "exclude_modules": ["language_model.lm_head", "language_model.model.layers.0*",
-        "language_model.model.layers.1.self_attn*", "language_model.model.layers.1.mlp.gate",
-        "vision_tower*", "mm_projector*"]}}"#,
-    );
-    close(run(), SILU);
+fn statements_without_content() {
+    for empty in ["{}", "null", r#"{"quant_method": null}"#, r#"{"quantization": {}}"#] {
+        let config = |algo: &str| {
+            format!(
+                r#"{{"quantization_config": {empty}, "text_config": {{"quantization_config":
+                {{"quant_method": "modelopt", "quant_algo": "{algo}", "group_size": 16}}}}}}"#
+            )
+        };
+        weight_only(c(PREFIX, "config.json", &config("W4A16_NVFP4")));
+        close(c(PREFIX, "config.json", &config("NVFP4")), SILU);
+    }
+    for inputs in ["{}", r#"{"dynamic": "local"}"#, r#"{"num_bits": null}"#, "true"] {
+        let scheme = format!(
+            r#""weights": {{"num_bits": 4, "type": "float", "group_size": 16}}, "input_activations": {inputs}"#
+        );
+        let config = groups("nvfp4-pack-quantized", &[group(&scheme, &["Linear"])], "");
+        let text = c(PREFIX, "config.json", &config).unwrap_err();
+        assert!(text.contains("input_activations"), "{inputs}: {text}");
+    }
+    // Both projections have to be named, be it by what is around them.
+    let layers = |names: &[&str]| {
+        let entries: Vec<_> =
+            names.iter().map(|n| format!(r#""{n}": {{"quant_algo": "NVFP4"}}"#)).collect();
+        let text = format!(
+            r#"{{"quantization": {{"quant_algo": "MIXED_PRECISION", "quantized_layers": {{{}}}}}}}"#,
+            entries.join(", ")
+        );
+        c(PREFIX, "hf_quant_config.json", &text)
+    };
+    let (gate, up) = ("model.layers.0.mlp.gate_proj", "model.layers.0.mlp.up_proj");
+    for names in [&[gate, up][..], &["model.layers.0.mlp"], &["model.layers.0.mlp.gate_up_proj"]] {
+        close(layers(names), SILU);
+    }
+    for (names, absent) in [([gate], "mlp.up_proj"), ([up], "mlp.gate_proj")] {
+        let text = layers(&names).unwrap_err();
+        assert!(text.contains("does not name") && text.contains(absent), "{text}");
+    }
+}
+
+/// ModelOpt excludes what is below a module, too; compressed-tensors does not.
+#[test]
+fn modules_around_the_excluded_ones() {
+    let modelopt = |module: &str| {
+        let text = format!(
+            r#"{{"quantization": {{"quant_algo": "NVFP4", "exclude_modules": ["{module}"]}}}}"#
+        );
+        c(PREFIX, "hf_quant_config.json", &text)
+    };
+    for module in ["model.layers.0.mlp", "language_model.model.layers.0", "model.layers.0.mlp*"] {
+        let text = modelopt(module).unwrap_err();
+        assert!(text.contains("said not to be quantised"), "{module}: {text}");
+    }
+    for module in [
+        "model.layers.0.mlp.gate",
+        "model.layers.0.ml",
+        "model.layers.0.mlp.gate_pro",
+        "model.layers.1",
+        "mlp",
+        "layers.0.mlp.down_proj",
+    ] {
+        close(modelopt(module), SILU);
+    }
+    let ignore = r#", "ignore": ["model.layers.0.mlp"]"#;
+    let config = groups("nvfp4-pack-quantized", &[group(W4A4, &["Linear"])], ignore);
+    close(c(PREFIX, "config.json", &config), SILU);
 }
 
 #[test]
@@ -349,6 +396,13 @@ fn transforms() {
         ("weight_output", r#"["re:.*up_proj"]"#, "[]"),
         ("somewhere", r#"["Linear"]"#, "[]"),
         ("weight_input", r#"["Linear"]"#, "[]"), // which nothing undoes
+        // The input of the MLP is that of gate and up.
+        ("input", r#"["re:.*mlp$"]"#, "[]"),
+        ("input", r#"["model.layers.0.mlp"]"#, "[]"),
+        ("input", r#"["LlamaMLP"]"#, "[]"),
+        ("input", r#"["Qwen3MoeSparseMoeBlock"]"#, "[]"),
+        ("input", r#"["NormGatedMLP"]"#, "[]"),
+        ("input", r#"["re:.*mlp$"]"#, r#"["re:.*gate_proj$"]"#),
         ("input", r#"["re:("]"#, "[]"),
         ("input", r#"["Linear"]"#, r#"["re:("]"#),
     ] {
@@ -365,9 +419,24 @@ fn transforms() {
         ("weight_input", r#"["re:.*down_proj$"]"#, "[]"),
         ("weight_output", r#"["re:.*down_proj$", "re:.*o_proj$"]"#, "[]"),
         ("k_cache", r#"["re:.*"]"#, "[]"),
+        ("input", r#"["re:.*mlp$"]"#, r#"["re:.*mlp$"]"#),
+        ("output", r#"["re:.*mlp$"]"#, "[]"), // after the down projection
+        ("output", r#"["LlamaMLP"]"#, "[]"),
+        ("input", r#"["LlamaAttention"]"#, "[]"),
         ("q_attn", r#"["re:.*"]"#, "[]"),
     ] {
         close(apply(location, targets, ignore).c(), SILU);
+    }
+    // Of an expert, that of the modules which route to it.
+    let expert = "model.layers.0.mlp.experts.3";
+    for target in ["re:.*mlp$", "re:.*experts$", "re:.*experts\\\\.3$"] {
+        let transform = format!(
+            r#"{{"config_groups": {{"R1": {{"apply": [{{"targets": ["{target}"], "location": "input"}}]}}}}}}"#
+        );
+        let rest = format!(r#", "transform_config": {transform}"#);
+        let config = groups("nvfp4-pack-quantized", &[group(W4A4, &["Linear"])], &rest);
+        let text = c(expert, "config.json", &config).unwrap_err();
+        assert!(text.contains("transform_config"), "{target}: {text}");
     }
     // Rotations of the residual stream, all folded into weights.
     let folded = r#"{"config_groups": {"R1": {"type": "hadamard", "apply": [

@@ -176,6 +176,8 @@ fn by_configuration() {
     };
     try_with(own, &mixed(layers));
     try_with(own, &mixed(r#"{"l.up_proj": {"quant_algo": "NVFP4"}, "k": {"quant_algo": "FP8"}}"#));
+    let both = r#"{"l.up_proj": {"quant_algo": "NVFP4"}, "l.gate_proj": {"quant_algo": "NVFP4"}, "k": {"quant_algo": "FP8"}}"#;
+    try_with(own, &mixed(both));
     try_with(own, "[]");
     try_with(own, "{");
 
@@ -254,4 +256,67 @@ fn symbolic_links() {
     std::fs::remove_file(snapshot.join("model.safetensors")).unwrap();
     symlink(&snapshot, snapshot.join("model.safetensors")).unwrap();
     assert!(text(&snapshot, &snapshot).contains("not a regular file"));
+}
+
+/// A link whose file is gone is damage, and no statement that nothing is said.
+#[cfg(unix)]
+#[test]
+fn dangling_links() {
+    use std::os::unix::fs::symlink;
+    let dir = tempfile::tempdir().unwrap();
+    write_all(&dir.path().join("model.safetensors"), &with(&[], &[]));
+    Checkpoint::open(dir.path()).unwrap().layer("l").unwrap();
+    for name in ["config.json", "hf_quant_config.json", "params.json", "adapter_config.json"] {
+        let link = dir.path().join(name);
+        symlink("../../blobs/gone", &link).unwrap();
+        if name == "adapter_config.json" {
+            std::fs::write(dir.path().join("adapter_model.safetensors"), []).unwrap();
+        }
+        let error = Checkpoint::open(dir.path()).unwrap_err();
+        assert!(matches!(error, nvfp4_dual_gemm::Error::Io { .. }), "{error:?}");
+        assert!(error.to_string().contains(name), "{error}");
+        std::fs::remove_file(link).unwrap();
+    }
+}
+
+/// An adapter that is not merged makes another function of the modules that it names.
+#[test]
+fn adapters() {
+    use nvfp4_dual_gemm::checkpoint::LayerOptions;
+    let dir = tempfile::tempdir().unwrap();
+    write_all(&dir.path().join("model.safetensors"), &with(&[], &[]));
+    let config = dir.path().join("adapter_config.json");
+    let weights = dir.path().join("adapter_model.safetensors");
+    let read = |json: &str, options: &LayerOptions| {
+        std::fs::write(&config, json).unwrap();
+        let checkpoint = Checkpoint::open(dir.path()).unwrap();
+        checkpoint.layer_with("l", options).map(|_| ()).map_err(|e| e.to_string())
+    };
+    let plain = LayerOptions::new();
+    let lora = r#"{"peft_type": "LORA", "target_modules": ["q_proj", "gate_proj"]}"#;
+    read(lora, &plain).unwrap(); // without weights there is none
+    std::fs::write(&weights, []).unwrap();
+    for json in [
+        lora,
+        "{}",
+        r#"{"target_modules": "all-linear"}"#,
+        r#"{"target_modules": ".*up_proj"}"#,
+        r#"{"target_modules": ["l.up_proj"]}"#,
+        r#"{"target_modules": ["q_proj"], "modules_to_save": ["l"]}"#,
+        r#"{"target_modules": ["q_proj"], "target_parameters": ["gate_up_proj.weight"]}"#,
+    ] {
+        let text = read(json, &plain).unwrap_err();
+        assert!(text.contains("adapter_model.safetensors"), "{json}: {text}");
+        assert!(text.contains("--ignore-key adapter_config.json"), "{json}: {text}");
+        read(json, &LayerOptions::new().ignore("adapter_config.json")).unwrap();
+    }
+    for json in [
+        r#"{"target_modules": ["q_proj", "v_proj", "down_proj"]}"#,
+        r#"{"target_modules": ["x.l.up_proj"], "modules_to_save": null}"#,
+        r#"{"target_modules": ["proj"], "modules_to_save": ["lm_head"]}"#,
+    ] {
+        read(json, &plain).unwrap();
+    }
+    std::fs::remove_file(&config).unwrap();
+    Checkpoint::open(dir.path()).unwrap().layer("l").unwrap();
 }

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use crate::gate::Gate;
 
 /// Keys under which configurations name the activation of the MLPs; the first that is there counts.
-const KEYS: [&str; 21] = [
+pub(super) const KEYS: [&str; 21] = [
     "hidden_activation",
     "hidden_act",
     "activation_function",
@@ -62,7 +62,7 @@ const GELU_TANH: [&str; 22] = [
 /// The first Gemma, which reads `hidden_act` and takes `gelu` for `gelu_pytorch_tanh`.
 const GEMMA_1: [&str; 2] = ["gemma", "paligemma"];
 
-/// Models whose classes have `hidden_act = "silu"` and MLPs of gate and up.
+/// Models whose classes have `hidden_act = "silu"`, or SiLU whatever is said, and MLPs of gate and up.
 const SILU: &[&str] = &[
     "afmoe",
     "aria_text",
@@ -156,6 +156,9 @@ const SILU: &[&str] = &[
     "kolibri1",
     "laguna",
     "lara_mini",
+    "lfm2",
+    "lfm2_moe",
+    "lfm2_vl",
     "llama",
     "llama4",
     "llama4_text",
@@ -287,6 +290,11 @@ pub(super) fn default_of(model_type: &str) -> Option<Gate> {
 /// The `model_type` of one object of a configuration.
 pub(super) fn model_type(config: &Map<String, Value>) -> Option<&str> {
     config.get("model_type").and_then(Value::as_str)
+}
+
+/// The gate that a value names for a layer.
+pub(super) fn named(value: &Value, layer: Option<usize>) -> Option<Gate> {
+    gate(&name(value, layer)?).ok()
 }
 
 /// A name, `{"name": ..}`, or a list of one for each layer.

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::activation::{self, Unknown};
 use super::clamp::{self, Clamp};
-use super::keys::{self, Remedy};
+use super::keys::{self, Remedy, Scan};
 use super::modality::{self, Modality};
 use super::options::LayerOptions;
 use super::place::Place;
@@ -118,10 +118,17 @@ impl Model {
                 let answered = remedy == Remedy::Gate && options.gate.is_some();
                 // What stands elsewhere has not been looked at.
                 let seen = chain.iter().any(|config| std::ptr::eq(*config, object));
-                let known = KNOWN.contains(&key) || clamp::KEYS.contains(&key);
-                answered || (seen && known) || options.ignores(key)
+                let known = KNOWN.contains(&key)
+                    || clamp::KEYS.contains(&key)
+                    || activation::KEYS.contains(&key);
+                let same = || {
+                    let named = object.get(key).and_then(|v| activation::named(v, place.layer));
+                    named.is_some_and(|named| says_the_same(named, all.gate.unwrap_or_default()))
+                };
+                answered || (seen && known) || options.ignores(key) || same()
             };
-            let found = chain.iter().find_map(|config| keys::suspicious(config, "", &skip));
+            let scan = Scan { skip: &skip, model: true, layer: place.layer };
+            let found = chain.iter().find_map(|config| scan.first(config));
             if let Some((key, value, remedy)) = found {
                 let last = key.rsplit('.').next().unwrap_or(&key);
                 let remedy = match remedy {
@@ -147,6 +154,11 @@ impl Model {
             Some(format!("{file} says model_type {kind:?}, whose fused weight {order}"))
         })
     }
+}
+
+/// Whether a name of an activation is that of `gate`; limits are said elsewhere.
+fn says_the_same(named: Gate, gate: Gate) -> bool {
+    named == gate || (named == Gate::Silu && matches!(gate, Gate::ClampedSwiglu { .. }))
 }
 
 /// The objects of a configuration that speak of a module, the innermost first. What is said of the

@@ -52,7 +52,7 @@ impl Checkpoint {
         let layer = self.stored(prefix)?;
         let modules = ["gate_proj", "up_proj", "w1", "w3"].map(|name| join(prefix, name));
         let names = Names::each(&modules.each_ref().map(String::as_str));
-        if let Some(reason) = self.sidecar.objection(&names, options) {
+        if let Some(reason) = self.sidecar.objection(prefix, &names, options) {
             return Err(self.not_understood(prefix, reason));
         }
         let Arithmetic { gate, gate_multiplier, down_multiplier } =

@@ -105,6 +105,11 @@ fn refusal(file: &str, name: &str, group: &Value, format: Option<&str>) -> Optio
             let evidence = format!("has no input_activations in {at}");
             return refuse("W4A16_NVFP4 (NVFP4A16)", evidence);
         }
+        // The default of compressed-tensors is 8 bits.
+        Some(input) if input.get("num_bits").is_none_or(Value::is_null) => {
+            let evidence = format!("says {at}.input_activations {input}, without num_bits");
+            return refuse("NVFP4 weights with unknown activations", evidence);
+        }
         Some(input) => {
             if let Some(refusal) = numbers(file, &at, "input_activations", input, Some(input)) {
                 return Some(refusal);

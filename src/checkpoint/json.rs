@@ -5,7 +5,7 @@
 //! looks for in such a file may be one of them, so null says what it should: no usable value. All else
 //! is JSON to the letter; of two values with one key the last counts, as in Python.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 
 use serde::de::IgnoredAny;
@@ -21,6 +21,15 @@ const MAX_JSON: u64 = super::header::MAX_HEADER;
 
 /// What the first bytes of a file that Windows programs wrote may be: U+FEFF in UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// Whether there is anything of this name. A link to nothing is there, and reading it fails.
+pub(super) fn is_there(path: &Path) -> Result<bool> {
+    match path.symlink_metadata() {
+        Ok(_) => Ok(true),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(io(path, e)),
+    }
+}
 
 /// A JSON object from a file.
 pub(super) fn read_json(path: &Path) -> Result<Value> {

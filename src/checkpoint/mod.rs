@@ -37,6 +37,7 @@
 //! happens when another process changes a file.
 
 mod activation;
+mod adapter;
 mod arithmetic;
 mod beside;
 mod clamp;

@@ -90,6 +90,29 @@ impl Names {
     ) -> impl Iterator<Item = &'a T> {
         self.exact.iter().filter_map(|name| map.get(name))
     }
+
+    /// The entries of such a map for the innermost module around it that has any.
+    pub fn entries_above<'a, T>(
+        &'a self,
+        map: &'a std::collections::BTreeMap<String, T>,
+    ) -> Option<&'a T> {
+        self.exact.first().and_then(|name| above(name).find_map(|parent| map.get(parent)))
+    }
+
+    /// Whether it is one of the experts that the router chooses from.
+    pub fn is_expert(&self) -> bool {
+        self.experts
+    }
+
+    /// The name under which it is stored, without the beginning that differs between releases.
+    pub fn own(&self) -> &str {
+        self.exact.first().map_or("", String::as_str)
+    }
+}
+
+/// The modules around one, the innermost first.
+fn above(name: &str) -> impl Iterator<Item = &str> {
+    std::iter::successors(Some(name), |name| Some(name.rsplit_once('.')?.0)).skip(1)
 }
 
 /// The name of a module below another, or at the root.
@@ -189,6 +212,19 @@ impl Patterns {
 
     fn fail(&mut self, text: &str) {
         self.unreadable.get_or_insert_with(|| text.to_owned());
+    }
+
+    /// Whether the list has the name of a module around one of `names`. ModelOpt's lists mean what is
+    /// below it, too; those of compressed-tensors do not.
+    pub fn has_above(&self, names: &Names) -> bool {
+        names.exact.iter().any(|name| above(name).any(|parent| self.exact.contains(parent)))
+    }
+
+    /// Names of classes, as far as they can be told from those of modules.
+    pub fn classes(&self) -> impl Iterator<Item = &str> {
+        let class =
+            |name: &&str| !name.contains('.') && name.starts_with(|c: char| c.is_uppercase());
+        self.exact.iter().map(String::as_str).filter(class)
     }
 
     /// How the list speaks of any of `names`, if it does.

@@ -14,15 +14,40 @@ pub(super) struct Statement {
     file: &'static str,
     /// Modules that are said not to be quantised.
     ignore: Patterns,
+    /// Whether the list means what is below its modules, too.
+    ignore_below: bool,
+    /// ModelOpt's `quantized_layers`, by normalised name.
+    layers: BTreeMap<String, Option<Refusal>>,
+    /// ModelOpt's `moe_quant_algo`: that of the experts which `layers` does not name.
+    experts: Option<Option<Refusal>>,
+    /// That of all other modules.
     scheme: Scheme,
+    /// What the whole of it may have been written for.
+    origin: Origin,
 }
+
+/// Where a statement may come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// It names an algorithm of ModelOpt, or the layers of one.
+    ModelOpt,
+    /// A bare method that stores no such tensors as NVFP4's: that of the checkpoint which was quantised
+    /// anew.
+    Source,
+    /// Anything else.
+    Other,
+}
+
+/// Methods whose names say all of it, with other tensors than `weight` in bytes, `weight_scale` and
+/// `weight_scale_2`.
+const BARE: [&str; 6] = ["fp8", "fbgemm_fp8", "mxfp4", "gptq", "awq", "bitsandbytes"];
 
 #[derive(Debug)]
 enum Scheme {
     /// The same for every module.
     All(Option<Refusal>),
-    /// ModelOpt's `quantized_layers`, by normalised name.
-    Layers(BTreeMap<String, Option<Refusal>>),
+    /// Nothing but `quantized_layers`.
+    Layers,
     /// `config_groups`.
     Groups(Groups),
 }
@@ -35,8 +60,15 @@ impl Statement {
             None => {
                 let scheme = "of an unknown scheme".to_owned();
                 let evidence = format!("{file} says {config} of it");
-                let scheme = Scheme::All(Some(Refusal { scheme, evidence }));
-                Statement { file, ignore: Patterns::default(), scheme }
+                Statement {
+                    file,
+                    ignore: Patterns::default(),
+                    ignore_below: false,
+                    layers: BTreeMap::new(),
+                    experts: None,
+                    scheme: Scheme::All(Some(Refusal { scheme, evidence })),
+                    origin: Origin::Other,
+                }
             }
         }
     }
@@ -74,35 +106,45 @@ impl Statement {
         let all = |scheme: String, evidence: String| {
             Scheme::All(Some(Refusal { scheme, evidence: format!("{file} {evidence}") }))
         };
-        let scheme = match (algorithm.as_deref(), method.to_lowercase().as_str()) {
+        let layers = get("quantized_layers").and_then(|l| l.as_object().cloned());
+        let layers = layers.map(|layers| layers_of(file, &layers)).unwrap_or_default();
+        let size = serde_json::json!({ "group_size": get("group_size").unwrap_or_default() });
+        let experts = text("moe_quant_algo").map(|algorithm| {
+            let refusal = modelopt(file, Some(&algorithm.to_uppercase()), &size);
+            refusal.map(|mut refusal| {
+                refusal.evidence = format!("{file} says moe_quant_algo {algorithm:?}");
+                refusal
+            })
+        });
+        let method = method.to_lowercase();
+        let origin = match &algorithm {
+            Some(_) => Origin::ModelOpt,
+            None if !layers.is_empty() || experts.is_some() => Origin::ModelOpt,
+            None if BARE.contains(&method.as_str()) => Origin::Source,
+            None => Origin::Other,
+        };
+        let is_modelopt = matches!(method.as_str(), "modelopt" | "modelopt_fp4" | "modelopt_mixed");
+        let scheme = match (algorithm.as_deref(), method.as_str()) {
             (Some(other), _) if !matches!(other, "NVFP4" | "NVFP4_AWQ" | "MIXED_PRECISION") => {
                 Scheme::All(modelopt(file, Some(other), &Value::Null))
             }
-            (algorithm, "modelopt" | "modelopt_fp4" | "modelopt_mixed") => {
-                let layers = get("quantized_layers").and_then(|l| l.as_object().cloned());
-                let layers = layers.filter(|layers| !layers.is_empty());
-                match (layers, groups(), algorithm) {
-                    (Some(layers), _, _) => Scheme::Layers(layers_of(file, &layers)),
-                    // Its groups say 8 bits and groups of 128 whatever the tensors are.
-                    (_, _, Some("NVFP4_AWQ")) => Scheme::All(None),
-                    (_, Some(groups), _) => Scheme::Groups(Groups::new(file, &groups, None)),
-                    (_, None, Some("MIXED_PRECISION")) => {
-                        let evidence = "does not say which layer is what".to_owned();
-                        all("MIXED_PRECISION".to_owned(), evidence)
-                    }
-                    (_, None, algorithm) => match text("qformat_weight") {
-                        // Mistral's own way to name a format.
-                        Some(format) => {
-                            all(format.to_uppercase(), format!("says qformat_weight {format:?}"))
-                        }
-                        None => {
-                            let size = get("group_size").unwrap_or_default();
-                            let config = serde_json::json!({ "group_size": size });
-                            Scheme::All(modelopt(file, algorithm, &config))
-                        }
-                    },
+            _ if is_modelopt && !layers.is_empty() => Scheme::Layers,
+            (algorithm, _) if is_modelopt => match (groups(), algorithm) {
+                // Its groups say 8 bits and groups of 128 whatever the tensors are.
+                (_, Some("NVFP4_AWQ")) => Scheme::All(None),
+                (Some(groups), _) => Scheme::Groups(Groups::new(file, &groups, None)),
+                (None, Some("MIXED_PRECISION")) => {
+                    let evidence = "does not say which layer is what".to_owned();
+                    all("MIXED_PRECISION".to_owned(), evidence)
                 }
-            }
+                (None, algorithm) => match text("qformat_weight") {
+                    // Mistral's own way to name a format.
+                    Some(format) => {
+                        all(format.to_uppercase(), format!("says qformat_weight {format:?}"))
+                    }
+                    None => Scheme::All(modelopt(file, algorithm, &size)),
+                },
+            },
             (_, "compressed-tensors") => match (groups(), text("format")) {
                 (Some(groups), format) => {
                     Scheme::Groups(Groups::new(file, &groups, format.as_deref()))
@@ -119,7 +161,8 @@ impl Statement {
             },
             (_, other) => all(other.to_uppercase(), format!("says quant_method {other:?}")),
         };
-        Statement { file, ignore, scheme }
+        let ignore_below = is_modelopt || origin == Origin::ModelOpt;
+        Statement { file, ignore, ignore_below, layers, experts, scheme, origin }
     }
 
     /// Why the layer made of these modules must not be read, if it must not.
@@ -131,29 +174,48 @@ impl Statement {
         })
     }
 
+    /// Whether this is left of the checkpoint that was quantised anew, if `other` says what became of the
+    /// modules.
+    pub fn is_stale_beside(&self, other: &Statement, modules: &[Names]) -> bool {
+        self.origin == Origin::Source
+            && other.origin == Origin::ModelOpt
+            && other.refusal(modules).is_none()
+    }
+
     fn find(&self, modules: &[Names]) -> Result<Option<Refusal>, String> {
-        if let Scheme::Layers(layers) = &self.scheme {
-            let named: Vec<_> = modules.iter().flat_map(|names| names.entries(layers)).collect();
-            if !named.is_empty() {
-                return Ok(named.into_iter().find_map(Clone::clone));
-            }
+        let stated: Vec<_> = modules.iter().map(|names| self.layer(names)).collect();
+        if let Some(refusal) = stated.iter().copied().flatten().find_map(Clone::clone) {
+            return Ok(Some(refusal));
         }
-        for names in modules {
-            let scheme = match &self.scheme {
-                Scheme::All(refusal) => refusal.clone(),
+        let any = stated.iter().any(Option::is_some);
+        for (names, _) in modules.iter().zip(&stated).filter(|(_, stated)| stated.is_none()) {
+            let scheme = match (&self.experts, &self.scheme) {
+                (Some(refusal), _) if names.is_expert() => refusal.clone(),
+                (_, Scheme::All(refusal)) => refusal.clone(),
+                // Its neighbour is spelled as is known.
+                (_, Scheme::Layers) if any => Some(Refusal {
+                    scheme: "quantised in part".to_owned(),
+                    evidence: format!(
+                        "{} does not name {} among quantized_layers",
+                        self.file,
+                        names.own()
+                    ),
+                }),
                 // The name is spelled in a way that is not known: then all have to agree.
-                Scheme::Layers(layers) => {
-                    layers.values().find_map(Clone::clone).map(|mut refusal| {
+                (_, Scheme::Layers) => {
+                    self.layers.values().find_map(Clone::clone).map(|mut refusal| {
                         refusal.evidence += " of some layers, and does not name this one";
                         refusal
                     })
                 }
-                Scheme::Groups(groups) => groups.refusal(names)?,
+                (_, Scheme::Groups(groups)) => groups.refusal(names)?,
             };
             if scheme.is_some() {
                 return Ok(scheme);
             }
-            if self.ignore.find(names)?.is_some() {
+            if self.ignore.find(names)?.is_some()
+                || (self.ignore_below && self.ignore.has_above(names))
+            {
                 // Packed all the same; what its activations are is then not said.
                 let evidence =
                     format!("{} lists it among the modules that are left alone", self.file);
@@ -162,6 +224,13 @@ impl Statement {
             }
         }
         Ok(None)
+    }
+
+    /// What `quantized_layers` says of a module: of itself, or of the one around it.
+    fn layer<'a>(&'a self, names: &'a Names) -> Option<&'a Option<Refusal>> {
+        let own: Vec<_> = names.entries(&self.layers).collect();
+        let refused = own.iter().find(|refusal| refusal.is_some());
+        refused.or(own.first()).copied().or_else(|| names.entries_above(&self.layers))
     }
 }
 

@@ -5,9 +5,10 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
+use super::adapter::Adapter;
 use super::arithmetic::Model;
-use super::json::read_json;
-use super::keys::{self, Remedy};
+use super::json::{is_there, read_json};
+use super::keys::{Remedy, Scan};
 use super::options::LayerOptions;
 use super::patterns::Names;
 use super::quantization::Statement;
@@ -33,6 +34,8 @@ pub(super) struct Sidecar {
     quantization: Vec<(&'static str, Map<String, Value>)>,
     /// Of the arithmetic.
     pub model: Model,
+    /// What is added to the weights while the model runs.
+    adapter: Option<Adapter>,
 }
 
 impl Sidecar {
@@ -41,7 +44,7 @@ impl Sidecar {
         let mut files = Vec::new();
         for name in ["hf_quant_config.json", "config.json", "params.json"] {
             let path = directory.join(name);
-            if path.exists()
+            if is_there(&path)?
                 && let Value::Object(json) = read_json(&path)?
             {
                 files.push((name, json));
@@ -50,7 +53,7 @@ impl Sidecar {
         let mut quantization: Vec<(&'static str, Value)> = Vec::new();
         for (name, json) in &files {
             let own = QUANTIZATION.iter().filter_map(|key| json.get(*key));
-            let own: Vec<_> = own.filter(|value| !value.is_null()).cloned().collect();
+            let own: Vec<_> = own.filter(|value| says_something(value)).cloned().collect();
             let bare = json.contains_key("quant_algo") || json.contains_key("config_groups");
             if own.is_empty() && bare {
                 quantization.push((name, Value::Object(json.clone())));
@@ -70,20 +73,42 @@ impl Sidecar {
         });
         let quantization = objects.collect();
         files.retain(|(name, _)| *name != "hf_quant_config.json");
-        Ok(Sidecar { statements, quantization, model: Model::new(files) })
+        let adapter = Adapter::read(directory)?;
+        Ok(Sidecar { statements, quantization, model: Model::new(files), adapter })
     }
 
     /// Why the layer made of these modules must not be read, if it must not.
     pub fn refusal(&self, modules: &[Names]) -> Option<Refusal> {
-        self.statements.iter().find_map(|statement| statement.refusal(modules))
+        let stale = |one: &Statement| {
+            self.statements.iter().any(|other| one.is_stale_beside(other, modules))
+        };
+        let statements = self.statements.iter().filter(|statement| !stale(statement));
+        statements.into_iter().find_map(|statement| statement.refusal(modules))
     }
 
-    /// What the quantisation does beside storing numbers in fewer bits.
-    pub fn objection(&self, modules: &[Names], options: &LayerOptions) -> Option<String> {
+    /// What the quantisation does to the layer at `prefix` beside storing numbers in fewer bits, and what
+    /// else is not in its weights.
+    pub fn objection(
+        &self,
+        prefix: &str,
+        modules: &[Names],
+        options: &LayerOptions,
+    ) -> Option<String> {
+        let adapted = self.adapter.as_ref().and_then(|adapter| adapter.objection(prefix, options));
+        let around = Names::each(&around(prefix));
+        adapted.or_else(|| self.quantized(modules, &around, options))
+    }
+
+    fn quantized(
+        &self,
+        modules: &[Names],
+        around: &[Names],
+        options: &LayerOptions,
+    ) -> Option<String> {
         self.quantization.iter().find_map(|(file, config)| {
             let inner = config.get("quantization").and_then(Value::as_object);
             let mut both = std::iter::once(config).chain(inner);
-            both.find_map(|config| objection(file, config, modules, options))
+            both.find_map(|config| objection(file, config, modules, around, options))
         })
     }
 }
@@ -92,6 +117,7 @@ fn objection(
     file: &str,
     config: &Map<String, Value>,
     modules: &[Names],
+    around: &[Names],
     options: &LayerOptions,
 ) -> Option<String> {
     let ignore = |key: &str| {
@@ -99,7 +125,8 @@ fn objection(
     };
     let transform = "transform_config";
     if !options.ignores(transform)
-        && let Some(reason) = modules.iter().find_map(|m| transforms::objection(file, config, m))
+        && let Some(reason) =
+            modules.iter().find_map(|m| transforms::objection(file, config, m, around))
     {
         return Some(format!("{reason} {}", ignore(transform)));
     }
@@ -108,16 +135,38 @@ fn objection(
     let skip = |_: &Map<String, Value>, key: &str, _: Remedy| {
         key == transform || (key == "sparsity_config" && dense) || options.ignores(key)
     };
-    let (key, value, _) = keys::suspicious(config, "", &skip)?;
+    let (key, value, _) = Scan { skip: &skip, model: false, layer: None }.first(config)?;
     let last = key.rsplit('.').next().unwrap_or(&key);
     Some(format!("{file}: {key} is {value}, which is not understood {}", ignore(last)))
+}
+
+/// The MLP, and for an expert the modules around it that have the same input.
+fn around(prefix: &str) -> Vec<&str> {
+    let mut all = vec![prefix];
+    let mut rest = prefix;
+    while let Some((parent, last)) = rest.rsplit_once('.')
+        && (last == "experts" || (parent.ends_with("experts") && last.parse::<usize>().is_ok()))
+    {
+        all.push(parent);
+        rest = parent;
+    }
+    all
+}
+
+/// Whether an object of a configuration has anything in it.
+fn says_something(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Object(object) => object.values().any(says_something),
+        _ => true,
+    }
 }
 
 /// The `quantization_config` of a part of the model.
 fn nested(config: &Map<String, Value>) -> Option<Value> {
     let parts = super::arithmetic::TEXT.iter().filter_map(|key| config.get(*key)?.as_object());
     parts.into_iter().find_map(|part| {
-        let own = QUANTIZATION.iter().find_map(|key| part.get(*key).filter(|v| !v.is_null()));
+        let own = QUANTIZATION.iter().find_map(|key| part.get(*key).filter(|v| says_something(v)));
         own.cloned().or_else(|| nested(part))
     })
 }

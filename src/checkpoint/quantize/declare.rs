@@ -10,7 +10,7 @@ use super::fused;
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::convention::Convention;
 use crate::checkpoint::file::Tensor;
-use crate::checkpoint::json::read_json;
+use crate::checkpoint::json::{is_there, read_json};
 use crate::error::Result;
 use crate::format::BLOCK;
 
@@ -30,17 +30,17 @@ impl Config {
         let fault =
             |path: PathBuf, reason: &str| CheckpointError::Json { path, reason: reason.into() };
         let own = directory.join(MODELOPT);
-        if own.exists() {
+        if is_there(&own)? {
             return Err(fault(own, "says that the checkpoint is quantised already").into());
         }
         let mistral = directory.join("params.json");
-        if mistral.exists()
+        if is_there(&mistral)?
             && read_json(&mistral)?.get("quantization").is_some_and(|q| !q.is_null())
         {
             return Err(fault(mistral, "has a quantization already").into());
         }
         let path = directory.join("config.json");
-        if !path.exists() {
+        if !is_there(&path)? {
             return Ok(None);
         }
         let json = read_json(&path)?;
