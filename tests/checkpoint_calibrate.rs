@@ -98,6 +98,54 @@ fn names_of_samples() {
 }
 
 #[test]
+fn an_expert_without_tokens_takes_the_largest_of_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let gates = [0, 1, 2].map(|n| format!("l.experts.{n}.gate_proj"));
+    let gates: Vec<&str> = gates.iter().map(String::as_str).collect();
+    let (x, none) = (&[2, 32][..], &[0, 32][..]);
+    for (samples, expected) in [
+        (
+            &[
+                ("l.experts.0", none, 0.0),
+                ("l.experts.1", x, 3.0),
+                ("l.experts.2.input", x, 5.0),
+                ("k.experts.1", x, 9.0),
+            ][..],
+            [5.0, 3.0, 5.0],
+        ),
+        // Where no expert has any, the layer's own samples count.
+        (
+            &[
+                ("l.experts.0", none, 0.0),
+                ("l.experts.1", none, 0.0),
+                ("l.experts.2", none, 0.0),
+                ("l", x, 7.0),
+            ],
+            [7.0, 7.0, 7.0],
+        ),
+    ] {
+        let found = scales(dir.path(), &gates, samples, Convention::ModelOpt).unwrap();
+        for (gate, amax) in gates.iter().zip(expected) {
+            assert_eq!(found[*gate], amax / 2688.0, "{gate}");
+        }
+    }
+    let all = [("l.experts.0", none, 0.0), ("l.experts.1", none, 0.0), ("l.experts.2", none, 0.0)];
+    let error = scales(dir.path(), &gates, &all, Convention::ModelOpt).unwrap_err();
+    for part in ["l.experts.0.gate_proj: ", "tensor l.experts.0, is 0", "`.experts`"] {
+        assert!(error.contains(part), "{error}");
+    }
+
+    let weight = dir.path().join("in.safetensors");
+    let calibration =
+        Calibration::new([("l.experts.0", 0.0), ("l.experts.1", 3.0), ("l.experts.2", 5.0)]);
+    let options = QuantizeOptions::default().with_calibration(calibration.unwrap());
+    let output = dir.path().join("out.safetensors");
+    let report = checkpoint::quantize_file(&weight, &output, &options, &mut |_| ()).unwrap();
+    let note = report.notes.iter().find(|note| note.contains("l.experts.0.gate_proj"));
+    assert!(report.notes.iter().any(|n| n.contains("reached 1 of the modules")), "{note:?}");
+}
+
+#[test]
 fn samples_that_do_not_do() {
     let dir = tempfile::tempdir().unwrap();
     let two = ["l.mlp.gate_proj", "l.mlp.up_proj"];

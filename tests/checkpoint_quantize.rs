@@ -328,6 +328,48 @@ fn file_to_file_and_what_cannot_be_quantised() {
 }
 
 #[test]
+fn what_is_quantised_already_is_refused_wherever_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let (input, output) = (dir.path().join("in.safetensors"), dir.path().join("out"));
+    let target = ("l.mlp.up_proj.weight", Dtype::BF16, &[4, 16][..]);
+    for (name, dtype, scale) in [
+        ("l.q_proj.weight", Dtype::F8_E4M3, "l.q_proj.weight_scale_inv"),
+        ("l.q_proj.weight", Dtype::F8_E5M2, "l.q_proj.other"),
+        ("l.experts.w1", Dtype::F8_E4M3, "l.other"),
+        ("l.q_proj.weight", Dtype::I8, "l.q_proj.weight_scale"),
+        ("l.q_proj.weight_packed", Dtype::U8, "l.q_proj.weight_scale"),
+        ("l.q_proj.qweight", Dtype::I32, "l.q_proj.scales"),
+    ] {
+        floats(&input, &[target, (name, dtype, &[4, 16]), (scale, Dtype::F32, &[1])]);
+        let error = quantize(&input, &output, Convention::ModelOpt).unwrap_err().to_string();
+        assert!(error.contains(&format!("tensor {name} is {dtype}")), "{error}");
+        assert!(error.contains("dequantised first"), "{error}");
+        assert!(!output.exists());
+    }
+    // Numbers that are no weights stay what they are.
+    floats(
+        &input,
+        &[target, ("l.positions", Dtype::I64, &[4]), ("l.mask.weight", Dtype::U8, &[4, 16])],
+    );
+    assert_eq!(quantize(&input, &output, Convention::ModelOpt).unwrap().copied, 2);
+}
+
+#[test]
+fn stacks_of_experts_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let (input, output) = (dir.path().join("in.safetensors"), dir.path().join("out.safetensors"));
+    let stack = ("l.mlp.experts.gate_up_proj", Dtype::BF16, &[3, 16, 32][..]);
+    let down = ("l.mlp.experts.down_proj", Dtype::BF16, &[3, 16, 16][..]);
+    floats(&input, &[stack, down, ("l.shared.up_proj.weight", Dtype::BF16, &[4, 16])]);
+    let report = quantize(&input, &output, Convention::ModelOpt).unwrap();
+    let reason = "a stack of experts [3, 16, 32], which is not quantised";
+    assert_eq!(report.unsuitable, [(stack.0.to_owned(), reason.to_owned())]);
+    floats(&input, &[stack, down]);
+    let error = quantize(&input, &output, Convention::ModelOpt).unwrap_err().to_string();
+    assert!(error.contains(&format!("({}: {reason})", stack.0)), "{error}");
+}
+
+#[test]
 fn odd_numbers() {
     let dir = tempfile::tempdir().unwrap();
     let (input, output) = (dir.path().join("in.safetensors"), dir.path().join("out.safetensors"));

@@ -362,7 +362,7 @@ const WRONG: &[(&[&str], &str)] = &[
     (&["run", "--shape", "1000000x1000000x1600000"], "of memory are available"),
     (&["run", "--shape", "9223372036854775807x9x9223372036854775792x9"], "of memory are available"),
     (&["run", "--shape", "1x1x16", "--data", "random"], "none of contest, full"),
-    (&["run", "--shape", "1x1x16", "--seed", "-1"], "unexpected argument '-1'"),
+    (&["run", "--shape", "1x1x16", "--seed", "-1"], "invalid value '-1' for '--seed"),
     (&["run", "--shape", "1x1x16", "--gate", "relu"], "expected silu"),
     (&["run", "--shape", "1x1x16", "--gate", "clamped:1,2"], "takes 3 numbers, not 2"),
     (&["run", "--shape", "1x1x16", "--gate", "clamped:-1,1,1"], "limit = -1"),
@@ -371,6 +371,8 @@ const WRONG: &[(&[&str], &str)] = &[
     (&["run", "--shape", "1x1x16", "--repeat", "0"], "from 1 to 1000000"),
     (&["run", "--shape", "1x1x16", "--threads", "0"], "from 1 to 4096"),
     (&["run", "--shape", "1x1x16", "--check", "some"], "auto, all or a number"),
+    (&["run", "--shape", "1x1x16", "--check", "-1"], "auto, all or a number"),
+    (&["run", "--shape", "1x1x16", "--threads", "-1"], "from 1 to 4096"),
     (&["run", "--shape", "1x1x16", "-o", "no/such/dir/c.safetensors"], "no/such/dir"),
     (&["run", "--input", "in.safetensors"], "--output"),
     (&["run", "--input", "in.safetensors", "-o", "./in.safetensors"], "is the input itself"),
@@ -417,6 +419,40 @@ const WRONG: &[(&[&str], &str)] = &[
         &["mlp", "model", "--prefix", "p", "--input", "x.safetensors", "-o", "model/m.safetensors"],
         "is the input itself",
     ),
+    (
+        &["mlp", "model", "--prefix", "p", "--input", "x.safetensors", "-o", "model/config.json"],
+        "model/config.json: belongs to the checkpoint model",
+    ),
+    (
+        &[
+            "mlp",
+            "model/m.safetensors",
+            "--prefix",
+            "p",
+            "--input",
+            "x.safetensors",
+            "-o",
+            "linked",
+        ],
+        "linked: belongs to the checkpoint model/m.safetensors",
+    ),
+    (
+        &[
+            "mlp",
+            "model",
+            "--prefix",
+            "p",
+            "--input",
+            "x.safetensors",
+            "-o",
+            "model/m.safetensors.index.json",
+        ],
+        "belongs to the checkpoint model",
+    ),
+    (
+        &["quantize", "in.safetensors", "-o", "x.safetensors", "--calibrate", "x.safetensors"],
+        "is the input itself",
+    ),
     (&["quantize", "x.safetensors"], "--output"),
     (&["quantize", "x.safetensors", "-o", "q", "--include", ""], "--include"),
     (&["quantize", "x.safetensors", "-o", "q.safetensors"], "no 2-D F32, F16 or BF16 tensor"),
@@ -446,6 +482,12 @@ fn wrong_invocations_get_one_sentence_and_no_panic() {
     let operands = std::fs::read(&input).unwrap();
     std::fs::create_dir(dir.path().join("model")).unwrap();
     std::fs::copy(&input, dir.path().join("model/m.safetensors")).unwrap();
+    for name in ["config.json", "m.safetensors.index.json"] {
+        std::fs::write(dir.path().join("model").join(name), "{}").unwrap();
+    }
+    let index = r#"{"weight_map": {"a.codes": "m.safetensors"}}"#;
+    std::fs::write(dir.path().join("model/m.safetensors.index.json"), index).unwrap();
+    std::os::unix::fs::symlink("model/config.json", dir.path().join("linked")).unwrap();
     // Replacing a device or a socket by a file would break whatever uses it.
     let _socket = UnixListener::bind(dir.path().join("socket")).unwrap();
     for (args, part) in WRONG {
@@ -617,7 +659,7 @@ fn what_an_input_scale_clips_is_told() {
     assert_eq!(
         value["saturation"],
         serde_json::json!({
-            "blocks": 8, "saturated": 2, "share": 0.25, "largest_x": 52_500.0, "largest_representable": 5.25
+            "blocks": 8, "saturated": 2, "share": 0.25, "underflowed": 0, "lost": 0, "largest_x": 52_500.0, "largest_representable": 5.25
         })
     );
     let text = ok(dir.path(), MLP);
@@ -630,6 +672,45 @@ fn what_an_input_scale_clips_is_told() {
     assert_eq!(dynamic["saturation"]["saturated"], 0);
     write_layer(&dir.path().join("model.safetensors"), 16, 64, None);
     assert_eq!(json(dir.path(), MLP)["saturation"], dynamic["saturation"]);
+}
+
+#[test]
+fn what_an_input_scale_is_too_coarse_for_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let x = tensors::write_output(dir.path().join("x.safetensors"), "x", &[2, 64], &[1f32; 128]);
+    x.unwrap();
+    let stored = dir.path().join("model.safetensors");
+    for (scale, lost) in [(100.0, 0), (1e38, 8)] {
+        write_layer(&stored, 16, 64, None);
+        let given = scale.to_string();
+        let args = [MLP, &["--input-scale", &given]].concat();
+        let value = json(dir.path(), &args);
+        let found = &value["saturation"];
+        assert_eq!((&found["saturated"], &found["underflowed"]), (&0.into(), &8.into()));
+        assert_eq!(found["lost"], lost);
+        let text = ok(dir.path(), &args);
+        assert!(text.contains("warning") && text.contains("8 of 8 blocks of x"), "{text}");
+        write_layer(&stored, 16, 64, Some(scale));
+        assert_eq!(json(dir.path(), MLP)["saturation"], value["saturation"]);
+        assert!(ok(dir.path(), MLP).contains("--input-scale dynamic"));
+    }
+    assert!(!ok(dir.path(), &[MLP, &["--input-scale", "dynamic"]].concat()).contains("warning"));
+}
+
+#[test]
+fn what_was_read_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    write_layer(&dir.path().join("model.safetensors"), 16, 64, None);
+    tensors::write_output(dir.path().join("x.safetensors"), "x", &[1, 64], &[1f32; 64]).unwrap();
+    let value = json(dir.path(), MLP);
+    assert_eq!(value["files"], serde_json::json!(["model.safetensors"]));
+    assert!(value["config"].is_null(), "{value}");
+    assert!(ok(dir.path(), MLP).contains("gate silu (no config.json found)"));
+    let chosen = ok(dir.path(), &[MLP, &["--gate", "silu"]].concat());
+    assert!(!chosen.contains("no config.json"), "{chosen}");
+    std::fs::write(dir.path().join("config.json"), r#"{"hidden_act": "silu"}"#).unwrap();
+    assert_eq!(json(dir.path(), MLP)["config"], "./config.json");
+    assert!(!ok(dir.path(), MLP).contains("no config.json"));
 }
 
 #[test]
@@ -666,6 +747,7 @@ fn the_input_scale_is_a_choice() {
                 let output = nvfp4(dir.path(), &with(scale));
                 let stderr = String::from_utf8(output.stderr).unwrap();
                 assert_eq!(output.status.code(), Some(1), "{stored}");
+                assert!(!stderr.contains("tensor x"), "{stderr}");
                 for part in ["mlp.gate_proj.input_scale", "--input-scale dynamic"] {
                     assert!(stderr.contains(part), "{stderr}");
                 }
@@ -680,9 +762,11 @@ fn the_input_scale_is_a_choice() {
             close(&y.values::<f32>("y").unwrap().1, &y_of(a));
         }
     }
-    for wrong in ["0", "-1", "nan", "inf", "static", ""] {
+    for wrong in ["0", "-1", "-2.5e-3", "nan", "inf", "static", ""] {
         let output = nvfp4(dir.path(), &with(wrong));
         assert_eq!(output.status.code(), Some(2), "{wrong}");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(!stderr.contains("unexpected argument"), "{wrong}: {stderr}");
     }
 }
 

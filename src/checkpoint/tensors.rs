@@ -72,7 +72,8 @@ impl TensorFile {
             let (codes, scales, global) = self.triple(name)?;
             let matrix = dimensions(&codes, &scales).and_then(|[batch, rows, cols]| {
                 let (codes, scales) = (codes.data()?.into_owned(), scales.data()?.into_owned());
-                Nvfp4Matrix::new(batch, rows, cols, codes, scales, global)
+                let matrix = Nvfp4Matrix::new(batch, rows, cols, codes, scales, global)?;
+                matrix.view().check_rows(operand).map(|()| matrix)
             });
             return matrix.map_err(|e| place(e, &codes, operand));
         }

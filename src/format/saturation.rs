@@ -1,5 +1,7 @@
 //! What a global scale that was chosen without the values cannot represent.
 
+use std::cmp::Ordering::{Equal, Less};
+
 use rayon::prelude::*;
 
 use crate::element::Element;
@@ -7,13 +9,19 @@ use crate::format::quantize::amax;
 use crate::format::simd::{self, PIECE, Path, Values};
 use crate::format::{BLOCK, e2m1, ue4m3};
 
-/// Blocks of 16 values that a global scale clips.
+/// Blocks of 16 values that a global scale clips, or is too coarse for.
 ///
 /// A block needs the scale factor `amax(block) / 6 / global`, and the largest that there is is 448:
 /// the block saturates when `amax(block) > 2688·global`. Its values beyond that all become
 /// `±2688·global`. A block does not count as saturated for what f32 cannot hold: `2688·(amax/2688)`,
 /// or the reciprocal of a stored divisor, may be a few units in the last place less than `amax`, so
 /// that the comparison leaves 1 part in 2^22.
+///
+/// At the other end the smallest normal scale factor is 2^-6: a block underflows when
+/// `0 < amax(block) < 6·2^-6·global`. Its scale factor is subnormal (a multiple of 2^-9), or the
+/// smallest of those where it would be 0, and has fewer significant bits than the format promises. A
+/// block is lost when `0 < amax(block) <= 2^-11·global`: under the smallest scale factor all its codes
+/// round to 0. With amax/2688 as global scale this takes values 28672 times smaller than the largest.
 ///
 /// ```
 /// use nvfp4_dual_gemm::format::Saturation;
@@ -23,6 +31,9 @@ use crate::format::{BLOCK, e2m1, ue4m3};
 /// assert_eq!((found.blocks, found.saturated, found.share()), (4, 1, 0.25));
 /// assert_eq!((found.amax, found.largest), (5376.0, 2688.0));
 /// assert_eq!(Saturation::of(&values, 2.0).saturated, 0);
+/// let coarse = Saturation::of(&values, 16.0); // blocks of 1.0 would need 1.5 for a normal scale factor
+/// assert_eq!((coarse.underflowed, coarse.lost), (3, 0));
+/// assert_eq!(Saturation::of(&values, 2048.0).lost, 3);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
@@ -31,6 +42,10 @@ pub struct Saturation {
     pub blocks: usize,
     /// Those among them that saturate.
     pub saturated: usize,
+    /// Those that are not zero and need a scale factor below 2^-6, the smallest normal one.
+    pub underflowed: usize,
+    /// Those among the underflowed that become zero.
+    pub lost: usize,
     /// Largest magnitude of all values; 0 where there are none.
     pub amax: f32,
     /// Largest magnitude that the global scale can represent, `6·448·global`.
@@ -46,18 +61,28 @@ impl Saturation {
     pub fn of<T: Element>(values: &[T], global_scale: f32) -> Self {
         let largest = f64::from(e2m1::MAX * ue4m3::MAX) * f64::from(global_scale);
         let most = largest * (1.0 + 2f64.powi(-22));
-        let within = |amax: f32| f64::from(amax) <= most;
-        let amax = amax(values);
-        // The common case takes one fast pass.
-        let saturated = if within(amax) {
-            0
-        } else {
-            let path = Path::best();
-            let clipped = |block: &&[T]| !within(simd::amax(path, Values::of(block)));
-            let count = |piece: &[T]| piece.chunks(BLOCK).filter(clipped).count();
-            values.par_chunks(PIECE).map(count).sum()
+        let unit = f64::from(global_scale);
+        let least = f64::from(e2m1::MAX) * 2f64.powi(-6) * unit * (1.0 - 2f64.powi(-22));
+        let nothing = 2f64.powi(-11) * unit;
+        let path = Path::best();
+        let count = |piece: &[T]| {
+            piece.chunks(BLOCK).fold([0; 3], |[saturated, underflowed, lost], block| {
+                let amax = f64::from(simd::amax(path, Values::of(block)));
+                // A comparison with NaN is false.
+                let clipped = !matches!(amax.partial_cmp(&most), Some(Less | Equal));
+                let small = |limit: bool| usize::from(amax > 0.0 && limit);
+                [
+                    saturated + usize::from(clipped),
+                    underflowed + small(amax < least),
+                    lost + small(amax <= nothing),
+                ]
+            })
         };
-        Saturation { blocks: values.len().div_ceil(BLOCK), saturated, amax, largest }
+        let add = |a: [usize; 3], b: [usize; 3]| [a[0] + b[0], a[1] + b[1], a[2] + b[2]];
+        let [saturated, underflowed, lost] =
+            values.par_chunks(PIECE).map(count).reduce(|| [0; 3], add);
+        let (blocks, amax) = (values.len().div_ceil(BLOCK), amax(values));
+        Saturation { blocks, saturated, underflowed, lost, amax, largest }
     }
 
     /// Share of the blocks that saturate, from 0 to 1; 0 where there are none.
@@ -90,6 +115,35 @@ mod tests {
         assert_eq!(of(0.0, f32::NAN), 1);
         let none = Saturation::of::<f32>(&[], 1.0);
         assert_eq!((none.blocks, none.saturated, none.share(), none.amax), (0, 0, 0.0, 0.0));
+    }
+
+    #[test]
+    fn small_blocks_underflow_and_what_becomes_zero_is_lost() {
+        let of = |value: f32, global: f32| {
+            let found = Saturation::of(&[value; 16], global);
+            assert_eq!(found.saturated, 0);
+            let matrix = Nvfp4Matrix::quantize_with_global(&[value; 16], 1, 1, 16, global).unwrap();
+            let zero = matrix.dequantize().iter().all(|&v| v == 0.0) && value != 0.0;
+            assert_eq!(usize::from(zero), found.lost, "{value:e} under {global:e}");
+            (found.underflowed, found.lost)
+        };
+        assert_eq!(of(0.09375, 1.0), (0, 0)); // 6·2^-6
+        assert_eq!(of(-0.0937, 1.0), (1, 0));
+        assert_eq!(of(0.0005, 1.0), (1, 0));
+        assert_eq!(of(-(2f32.powi(-11)), 1.0), (1, 1)); // 0.25 rounds to the even code
+        assert_eq!(of(1.0, 10.0), (0, 0));
+        assert_eq!(of(1.0, 100.0), (1, 0));
+        assert_eq!(of(1.0, 1e4), (1, 1));
+        assert_eq!(of(1.0, 1e38), (1, 1));
+        assert_eq!(of(1e-45, 1e-30), (1, 1));
+        for zero in [0.0, -0.0] {
+            assert_eq!(of(zero, 1e38), (0, 0));
+        }
+        assert_eq!(Saturation::of(&[f32::NAN; 16], 1.0).underflowed, 0);
+        let mut values = [1.0f32; 48];
+        values[3] = 28_673.0;
+        let found = Saturation::of(&values, values[3] / 2688.0);
+        assert_eq!((found.underflowed, found.lost), (2, 0));
     }
 
     /// Scales from the values themselves clip nothing, stored as multipliers or as divisors.

@@ -63,7 +63,7 @@ pub struct Args {
     #[arg(long, value_name = "NAME", value_delimiter = ',', requires = "peers")]
     pub peer: Vec<String>,
     /// Rounds of a GPU's times, in turns with the peers [default: 3 with --peers, else 1]
-    #[arg(long, value_name = "N", value_parser = args::repeat)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = args::repeat)]
     pub rounds: Option<usize>,
     /// Let a launch on a GPU begin under the end of the one before (programmatic dependent launch)
     #[arg(long)]
@@ -78,7 +78,7 @@ pub struct Args {
     #[arg(long, value_name = "KIND", default_value = "contest")]
     pub data: Data,
     /// Same seed, same operands, on every machine
-    #[arg(long, default_value_t = CONTEST_SEED)]
+    #[arg(long, allow_negative_numbers = true, default_value_t = CONTEST_SEED)]
     pub seed: u64,
     /// silu, gpt-oss, gelu-tanh or clamped:LIMIT,ALPHA,BETA
     #[arg(long, default_value = "silu", value_parser = args::gate)]
@@ -87,10 +87,10 @@ pub struct Args {
     #[arg(long, value_name = "TYPE", default_value = "f16")]
     pub out_dtype: DType,
     /// Timed runs of each, after one that does not count [default: as many as fit a second]; on a GPU, replays a round
-    #[arg(long, value_name = "N", value_parser = args::repeat)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = args::repeat)]
     pub repeat: Option<usize>,
     /// Threads to use [default: RAYON_NUM_THREADS, or else all CPUs]
-    #[arg(long, value_name = "N", value_parser = args::threads)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = args::threads)]
     pub threads: Option<usize>,
 }
 

@@ -27,7 +27,7 @@ pub struct Args {
     #[arg(long, value_name = "KIND", default_value = "contest")]
     data: Data,
     /// Same seed, same bytes, on every machine
-    #[arg(long, default_value_t = CONTEST_SEED)]
+    #[arg(long, allow_negative_numbers = true, default_value_t = CONTEST_SEED)]
     seed: u64,
     /// File to write
     #[arg(short, long, value_name = "FILE")]

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 
-use nvfp4_dual_gemm::{Problem, checkpoint};
+use nvfp4_dual_gemm::Problem;
+use nvfp4_dual_gemm::checkpoint::{self, Checkpoint};
 
 use crate::args::{self, shape_text};
 use crate::output;
@@ -70,6 +71,38 @@ pub fn ensure_writable(output: &Path, inputs: &[&Path]) -> anyhow::Result<()> {
         bail!("{}: is the input itself", output.display());
     }
     Ok(())
+}
+
+/// Refuses, before any work, a file that is one of those that a checkpoint consists of: its tensors, and
+/// the JSON files beside them (configurations, index, tokenizer).
+pub fn ensure_outside(output: &Path, checkpoint: &Checkpoint) -> anyhow::Result<()> {
+    let files: Vec<&Path> = checkpoint.files().collect();
+    ensure_writable(output, &files)?;
+    let Ok(target) = output.canonicalize() else { return Ok(()) };
+    let opened = checkpoint.path();
+    let directory = checkpoint_directory(opened);
+    let entries = fs::read_dir(directory).with_context(|| directory.display().to_string())?;
+    for entry in entries {
+        let path = entry.with_context(|| directory.display().to_string())?.path();
+        // Through links, as a snapshot of a hub's cache is made of them.
+        if path.extension().is_some_and(|e| e == "json")
+            && path.canonicalize().is_ok_and(|path| path == target)
+        {
+            bail!("{}: belongs to the checkpoint {}", output.display(), opened.display());
+        }
+    }
+    Ok(())
+}
+
+/// The directory whose configuration a checkpoint is read with.
+pub fn checkpoint_directory(opened: &Path) -> &Path {
+    if opened.is_dir() {
+        return opened;
+    }
+    match opened.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
 }
 
 /// Size in bytes of the unified cache of a level.

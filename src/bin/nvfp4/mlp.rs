@@ -1,7 +1,6 @@
 //! `nvfp4 mlp`: gate and up projections of a checkpoint's layer on given activations.
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
@@ -11,7 +10,7 @@ use nvfp4_dual_gemm::backend::Selection;
 use nvfp4_dual_gemm::checkpoint::tensors::{self, TensorFile};
 use nvfp4_dual_gemm::checkpoint::{Checkpoint, InputScale, LayerOptions};
 use nvfp4_dual_gemm::format::Saturation;
-use nvfp4_dual_gemm::{Backend, DType, DualGemm, Element, Gate, bf16, f16};
+use nvfp4_dual_gemm::{Backend, DType, DualGemm, Element, Error, Gate, bf16, f16};
 
 use crate::args::gate_text;
 use crate::check::{self, Check, Rows};
@@ -60,7 +59,7 @@ pub struct Args {
     gate: Option<Gate>,
     /// Global scale of x: calibrated (that of the checkpoint, if it has one), dynamic (amax(x)/2688), or a number, with
     /// which values up to 2688 times it can be represented
-    #[arg(long, value_name = "SCALE", default_value_t = InputScale::Calibrated)]
+    #[arg(long, value_name = "SCALE", allow_hyphen_values = true, default_value_t = InputScale::Calibrated)]
     input_scale: InputScale,
     /// Key of config.json to read the layer without, although it may change the arithmetic; can be repeated
     #[arg(long, value_name = "KEY")]
@@ -69,16 +68,20 @@ pub struct Args {
     #[arg(long, value_name = "TYPE", default_value = "f16")]
     out_dtype: DType,
     /// Rows of y to check against the exact oracle: auto (about a second's worth), all, or a number
-    #[arg(long, value_name = "ROWS", default_value_t = Rows::Auto)]
+    #[arg(long, value_name = "ROWS", allow_negative_numbers = true, default_value_t = Rows::Auto)]
     check: Rows,
     /// Threads to use [default: RAYON_NUM_THREADS, or else all CPUs]
-    #[arg(long, value_name = "N", value_parser = args::threads)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = args::threads)]
     threads: Option<usize>,
 }
 
 #[derive(Serialize)]
 struct Report {
     checkpoint: Shown,
+    /// Those that were opened.
+    files: Vec<Shown>,
+    /// `None`: there is none, and nothing but tensors and options rules the arithmetic.
+    config: Option<Shown>,
     prefix: String,
     convention: String,
     /// M, N, K, batch.
@@ -145,9 +148,7 @@ fn with_type<T: Element>(args: &Args, out: &Output) -> anyhow::Result<()> {
     let progress = Progress::spinner(format!("reading {}", args.checkpoint.display()));
     let checkpoint = Checkpoint::open(&args.checkpoint)?;
     // The files of a directory or an index are known only now.
-    let tensors = checkpoint.names().filter_map(|name| checkpoint.get(name));
-    let files: BTreeSet<&Path> = tensors.map(|tensor| tensor.path()).collect();
-    machine::ensure_writable(output, &files.into_iter().collect::<Vec<_>>())?;
+    machine::ensure_outside(output, &checkpoint)?;
     let mut options = args.gate.iter().fold(LayerOptions::new(), |o, &gate| o.gate(gate));
     options = args.ignore_key.iter().fold(options, |options, key| options.ignore(key));
     let layer = checkpoint.layer_with(prefix, &options)?;
@@ -168,9 +169,16 @@ fn with_type<T: Element>(args: &Args, out: &Output) -> anyhow::Result<()> {
         );
     }
     progress.message("quantising x");
-    let a = layer
-        .quantize_input_with(&x, x.len() / k, args.input_scale)
-        .with_context(|| format!("{}: tensor x", input.display()))?;
+    let a =
+        layer.quantize_input_with(&x, x.len() / k, args.input_scale).map_err(
+            |error| match error {
+                // That names the checkpoint's tensor; x has no part in it.
+                error @ Error::Checkpoint(_) => error.into(),
+                error => {
+                    anyhow::Error::from(error).context(format!("{}: tensor x", input.display()))
+                }
+            },
+        )?;
     let gemm = DualGemm::new(&a, layer.gate, layer.up)?.with_gate(gate)?;
     let problem = gemm.problem();
     machine::ensure_fits(&problem, T::DTYPE.size())?;
@@ -196,8 +204,11 @@ fn with_type<T: Element>(args: &Args, out: &Output) -> anyhow::Result<()> {
         _ => "given",
     };
     let Selection { backend, isa, reason } = &selection;
+    let config = machine::checkpoint_directory(&args.checkpoint).join("config.json");
     let report = Report {
         checkpoint: Shown::from(args.checkpoint.as_path()),
+        files: checkpoint.files().map(Shown::from).collect(),
+        config: config.is_file().then(|| Shown::from(config.as_path())),
         prefix: prefix.clone(),
         convention: layer.convention.to_string(),
         shape: [problem.m, problem.n, problem.k, problem.batch],
@@ -219,15 +230,23 @@ fn with_type<T: Element>(args: &Args, out: &Output) -> anyhow::Result<()> {
         output,
         output_shape,
     };
-    print(out, &report, &selection, args.out_dtype)?;
+    let assumed = args.gate.is_none() && report.config.is_none();
+    print(out, &report, &selection, args.out_dtype, assumed)?;
     out.json(report.check.as_ref().is_none_or(|check| check.pass), &report)?;
     report.check.as_ref().map_or(Ok(()), Check::require)
 }
 
-fn print(out: &Output, report: &Report, selection: &Selection, dtype: DType) -> anyhow::Result<()> {
+fn print(
+    out: &Output,
+    report: &Report,
+    selection: &Selection,
+    dtype: DType,
+    assumed: bool,
+) -> anyhow::Result<()> {
     let [m, n, k, _] = report.shape;
+    let why = if assumed { " (no config.json found)" } else { "" };
     out.line(format!(
-        "{}  {} ({}), {m}x{n}x{k}, gate {}",
+        "{}  {} ({}), {m}x{n}x{k}, gate {}{why}",
         out.paint(&report.prefix, Style::Bold),
         report.checkpoint,
         report.convention,
@@ -258,8 +277,8 @@ fn print(out: &Output, report: &Report, selection: &Selection, dtype: DType) -> 
             format!("{output}, y {} {:?}", report.out_dtype, report.output_shape),
         ));
     }
-    let clipped = report.saturation.sentence();
+    let clipped = report.saturation.sentences();
     let non_finite = warnings::of_non_finite(report.non_finite, m * n, "y", dtype);
-    fields.extend(clipped.into_iter().chain(non_finite).map(|warning| ("warning", warning)));
+    fields.extend(clipped.chain(non_finite).map(|warning| ("warning", warning)));
     out.fields(&fields)
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use nvfp4_dual_gemm::checkpoint::{Calibration, Convention, QuantizeOptions, quantize_file};
 
+use crate::machine;
 use crate::output::{self, Align, Output, Shown, Table};
 use crate::progress::Progress;
 
@@ -107,6 +108,9 @@ pub fn run(args: &Args, out: &Output) -> anyhow::Result<()> {
     options.separate_globals = args.separate_globals;
     if let Some(file) = &args.calibrate {
         options = options.with_calibration(Calibration::read(file)?);
+    }
+    if let Some(samples) = args.calibrate.as_deref().filter(|_| args.output.is_file()) {
+        machine::ensure_writable(&args.output, &[samples])?;
     }
     let progress = Progress::bytes("reading");
     let done = quantize_file(&args.input, &args.output, &options, &mut |at| {

@@ -39,7 +39,7 @@ pub struct Args {
     #[arg(long, value_name = "KIND", conflicts_with = "input", default_value = "contest")]
     data: Data,
     /// Same seed, same operands, on every machine
-    #[arg(long, conflicts_with = "input", default_value_t = CONTEST_SEED)]
+    #[arg(long, allow_negative_numbers = true, conflicts_with = "input", default_value_t = CONTEST_SEED)]
     seed: u64,
     /// Take the operands of this safetensors file
     #[arg(long, value_name = "FILE", requires = "output")]
@@ -60,13 +60,13 @@ pub struct Args {
     #[arg(long, value_name = "TYPE", default_value = "f16")]
     out_dtype: DType,
     /// Timed runs, after one that does not count [default: as many as fit a second]
-    #[arg(long, value_name = "N", value_parser = args::repeat)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = args::repeat)]
     repeat: Option<usize>,
     /// Rows of C to check against the exact oracle: auto (about a second's worth), all, or a number
-    #[arg(long, value_name = "ROWS", default_value_t = Rows::Auto)]
+    #[arg(long, value_name = "ROWS", allow_negative_numbers = true, default_value_t = Rows::Auto)]
     check: Rows,
     /// Threads to use [default: RAYON_NUM_THREADS, or else all CPUs]
-    #[arg(long, value_name = "N", value_parser = args::threads)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = args::threads)]
     threads: Option<usize>,
 }
 

@@ -48,7 +48,7 @@ pub struct Args {
     #[arg(long, value_name = "KIND", default_value = "full")]
     data: Data,
     /// Same seed, same operands, on every machine
-    #[arg(long, default_value_t = CONTEST_SEED)]
+    #[arg(long, allow_negative_numbers = true, default_value_t = CONTEST_SEED)]
     seed: u64,
     /// silu, gpt-oss, gelu-tanh or clamped:LIMIT,ALPHA,BETA
     #[arg(long, default_value = "silu", value_parser = args::gate)]
@@ -57,10 +57,10 @@ pub struct Args {
     #[arg(long, value_name = "TYPE", default_value = "f16")]
     out_dtype: DType,
     /// Rows of C to check of each shape: auto (about a second's worth), all, or a number
-    #[arg(long, value_name = "ROWS", default_value_t = Rows::Auto)]
+    #[arg(long, value_name = "ROWS", allow_negative_numbers = true, default_value_t = Rows::Auto)]
     check: Rows,
     /// Threads to use [default: RAYON_NUM_THREADS, or else all CPUs]
-    #[arg(long, value_name = "N", value_parser = args::threads)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = args::threads)]
     threads: Option<usize>,
 }
 

@@ -23,14 +23,18 @@ pub fn of_non_finite(count: usize, of: usize, name: &str, dtype: DType) -> Optio
     (count > 0).then(|| format!("{count} of {of} values of {name} {are} not finite ({hint})"))
 }
 
-/// What a static input scale clips.
+/// What an input scale clips, and what it is too coarse for.
 #[derive(Debug, Clone, Serialize)]
 pub struct Clipped {
     /// Blocks of 16 values of x.
     blocks: usize,
     saturated: usize,
-    /// From 0 to 1.
+    /// Of the saturated blocks, from 0 to 1.
     share: f64,
+    /// Blocks whose scale factors are below the normal ones, without those of zeros.
+    underflowed: usize,
+    /// Those among them that became 0.
+    lost: usize,
     /// Largest |x|.
     largest_x: f32,
     /// 2688 times the input scale.
@@ -43,6 +47,8 @@ impl From<Saturation> for Clipped {
             blocks: found.blocks,
             saturated: found.saturated,
             share: found.share(),
+            underflowed: found.underflowed,
+            lost: found.lost,
             largest_x: found.amax,
             largest_representable: found.largest,
         }
@@ -50,9 +56,13 @@ impl From<Saturation> for Clipped {
 }
 
 impl Clipped {
-    /// The sentence about them; `None` where nothing is clipped.
-    pub fn sentence(&self) -> Option<String> {
-        let Clipped { blocks, saturated, share, largest_x, largest_representable } = self;
+    /// The sentences about both ends.
+    pub fn sentences(&self) -> impl Iterator<Item = String> {
+        self.above().into_iter().chain(self.below())
+    }
+
+    fn above(&self) -> Option<String> {
+        let Clipped { blocks, saturated, share, largest_x, largest_representable, .. } = self;
         let factor = f64::from(*largest_x) / largest_representable;
         let digits = if factor < 100.0 { 2 } else { 0 };
         (*saturated > 0).then(|| {
@@ -61,6 +71,20 @@ impl Clipped {
                  {largest_x:.3e}, {factor:.digits$} times as far; --input-scale dynamic clips nothing",
                 output::count(*blocks, "block"),
                 output::percent(*share),
+            )
+        })
+    }
+
+    fn below(&self) -> Option<String> {
+        let Clipped { blocks, underflowed, lost, largest_x, largest_representable, .. } = self;
+        // Under the scale of x itself there is no better one.
+        let coarse = f64::from(*largest_x) < 0.999 * largest_representable;
+        let hint = if coarse { "; --input-scale dynamic fits the scale to x" } else { "" };
+        (*underflowed > 0).then(|| {
+            format!(
+                "{underflowed} of {} of x ({}) underflowed, {lost} of them to 0: their scale factors are below 2^-6                  and have fewer bits; the input scale reaches {largest_representable:.3e}, x goes to {largest_x:.3e}{hint}",
+                output::count(*blocks, "block"),
+                output::percent(*underflowed as f64 / (*blocks).max(1) as f64),
             )
         })
     }
@@ -87,9 +111,18 @@ mod tests {
     #[test]
     fn clipped_values_are_told_with_how_far() {
         let mut x = [1.0f32; 64];
-        assert_eq!(Clipped::from(Saturation::of(&x, 1.0)).sentence(), None);
+        let told = |x: &[f32], global| {
+            Clipped::from(Saturation::of(x, global)).sentences().collect::<Vec<_>>()
+        };
+        assert_eq!(told(&x, 1.0), [""; 0]);
+        let [coarse] = &told(&x, 1e38)[..] else { panic!("one sentence") };
+        assert!(
+            coarse.starts_with("4 of 4 blocks of x (100.000 %) underflowed, 4 of them to 0"),
+            "{coarse}"
+        );
+        assert!(coarse.ends_with("--input-scale dynamic fits the scale to x"), "{coarse}");
         x[3] = -26880.0;
-        let sentence = Clipped::from(Saturation::of(&x, 1.0)).sentence().unwrap();
+        let [sentence] = &told(&x, 1.0)[..] else { panic!("one sentence") };
         let start = "1 of 4 blocks of x (25.000 %) saturated: the input scale reaches 2.688e3, x goes to 2.688e4, \
                      10.00 times as far";
         assert!(sentence.starts_with(start), "{sentence}");

@@ -25,6 +25,9 @@ const LISTED: usize = 6;
 ///    and v);
 /// 3. `Q.input` or `Q` where `P` is `Q.experts.N`: of all experts of a layer;
 /// 4. `x`, where all weights that are quantised share one input.
+///
+/// An expert that no token reached has samples with the largest magnitude 0. It gets the largest among
+/// the same inputs of the layer's other experts, and where all have none, that of the next name.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Calibration {
     inputs: BTreeMap<String, Input>,
@@ -41,7 +44,7 @@ impl Calibration {
     /// Takes the largest magnitudes of named inputs.
     ///
     /// # Errors
-    /// [`CheckpointError::Calibration`] for one that is not a finite number > 0.
+    /// [`CheckpointError::Calibration`] for one that is not a finite number > 0, or 0 for an expert.
     pub fn new<N: Into<String>>(amax: impl IntoIterator<Item = (N, f32)>) -> Result<Self> {
         let mut inputs = BTreeMap::new();
         for (name, amax) in amax {
@@ -58,7 +61,7 @@ impl Calibration {
     /// # Errors
     /// Those of [`SafetensorsFile::open`]; [`CheckpointError::Dtype`] for other types;
     /// [`CheckpointError::Matrix`] for NaN and infinity; [`CheckpointError::Calibration`] for samples
-    /// that are all zero or none.
+    /// that are all zero or none, but for those of an expert.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let mut inputs = BTreeMap::new();
         for tensor in SafetensorsFile::open(path)?.tensors() {
@@ -78,20 +81,22 @@ impl Calibration {
         Ok(Calibration { inputs })
     }
 
-    /// The largest magnitudes of the inputs of all `weights` (module and K).
+    /// The largest magnitudes of the inputs of all `weights` (module and K), and those among the
+    /// modules, experts without tokens, that have it of other experts.
     pub(super) fn resolve<'a>(
         &self,
         weights: &[(&'a str, usize)],
-    ) -> Result<BTreeMap<&'a str, f32>> {
+    ) -> Result<(BTreeMap<&'a str, f32>, Vec<&'a str>)> {
         let mut shared: Vec<_> = weights.iter().map(|(m, _)| fused::shared_input(m)).collect();
         shared.dedup();
         let single = matches!(shared[..], [Some(_)]);
         let mut found = BTreeMap::new();
-        let mut missing = Vec::new();
+        let (mut missing, mut borrowed) = (Vec::new(), Vec::new());
         for &(module, k) in weights {
             match self.of(module, single)? {
                 None => missing.push(module),
-                Some((name, input)) => {
+                Some((name, input, of_others)) => {
+                    borrowed.extend(of_others.then_some(module));
                     if let Some(cols) = input.cols.filter(|&cols| cols != k) {
                         let reason = format!(
                             "its samples, tensor {name}, have {cols} columns, and K is {k}"
@@ -102,7 +107,7 @@ impl Calibration {
                 }
             }
         }
-        let Some(first) = missing.first() else { return Ok(found) };
+        let Some(first) = missing.first() else { return Ok((found, borrowed)) };
         let names = names(first, single).into_iter().flatten().collect::<Vec<_>>().join(", ");
         let more = match missing.len() {
             1 => String::new(),
@@ -117,8 +122,9 @@ impl Calibration {
         Err(fault(first, reason))
     }
 
-    /// The name and the input of a module.
-    fn of(&self, module: &str, single: bool) -> Result<Option<(String, Input)>> {
+    /// The name and the input of a module, and whether that is of other experts.
+    fn of(&self, module: &str, single: bool) -> Result<Option<(String, Input, bool)>> {
+        let mut empty = None;
         for step in names(module, single) {
             let mut found: Vec<_> = step
                 .into_iter()
@@ -127,11 +133,36 @@ impl Calibration {
             if let [(a, _), (b, _)] = &found[..] {
                 return Err(fault(module, format!("there are samples both as {a} and as {b}")));
             }
-            if let Some(found) = found.pop() {
-                return Ok(Some(found));
+            let Some((name, input)) = found.pop() else { continue };
+            if input.amax > 0.0 {
+                return Ok(Some((name, input, empty.is_some())));
             }
+            if let Some(amax) = self.of_siblings(&name) {
+                return Ok(Some((name, Input { amax, ..input }, true)));
+            }
+            empty.get_or_insert(name);
         }
-        Ok(None)
+        let Some(name) = empty else { return Ok(None) };
+        let reason = format!(
+            "the largest magnitude of its samples, tensor {name}, is 0, and so is that of the layer's \
+             other experts: give samples of the layer's input under the name before `.experts`, or exclude \
+             the layer"
+        );
+        Err(fault(module, reason))
+    }
+
+    /// The largest among the same inputs of the other experts of a layer.
+    fn of_siblings(&self, name: &str) -> Option<f32> {
+        let (start, end) = expert(name)?;
+        let sibling = |other: &str| {
+            expert(other).is_some_and(|(from, to)| {
+                other[..from] == name[..start]
+                    && other[to..].trim_end_matches(".input")
+                        == name[end..].trim_end_matches(".input")
+            })
+        };
+        let others = self.inputs.iter().filter(|(other, _)| sibling(other));
+        others.map(|(_, input)| input.amax).filter(|&amax| amax > 0.0).reduce(f32::max)
     }
 }
 
@@ -154,8 +185,22 @@ fn names(module: &str, single: bool) -> Vec<Vec<String>> {
     steps
 }
 
+/// Where the number of an expert starts and ends, `N` in `Q.experts.N`.
+fn expert(name: &str) -> Option<(usize, usize)> {
+    const PART: &str = "experts.";
+    let at = match name.rfind(".experts.") {
+        Some(dot) => dot + 1,
+        None => name.starts_with(PART).then_some(0)?,
+    };
+    let start = at + PART.len();
+    let digits = name[start..].bytes().take_while(u8::is_ascii_digit).count();
+    let end = start + digits;
+    (digits > 0 && (end == name.len() || name[end..].starts_with('.'))).then_some((start, end))
+}
+
 fn check(name: &str, amax: f32) -> Result<()> {
-    if amax.is_finite() && amax > 0.0 {
+    let untouched = amax == 0.0 && expert(name).is_some();
+    if amax.is_finite() && (amax > 0.0 || untouched) {
         return Ok(());
     }
     Err(fault(

@@ -165,7 +165,7 @@ pub struct QuantizeReport {
 /// # Errors
 /// Those of [`super::Checkpoint::open`]; [`CheckpointError::NothingToQuantize`];
 /// [`CheckpointError::Matrix`] for a weight with NaN or infinity; [`CheckpointError::Dtype`] for one in
-/// FP8; [`CheckpointError::Calibration`] for a layer without samples of its input;
+/// FP8, or another that is quantised already; [`CheckpointError::Calibration`] for a layer without samples of its input;
 /// [`CheckpointError::Json`] when the input has a quantisation config already;
 /// [`CheckpointError::Directory`] when `output` is the input, of the wrong kind, or has other files;
 /// [`CheckpointError::Write`].
@@ -203,16 +203,27 @@ pub fn quantize_file(
     if weights.is_empty() {
         return Err(nothing(input, options, &plans));
     }
-    let inputs = match &options.calibration {
-        Some(calibration) => Some(calibration.resolve(&weights)?),
-        None => None,
+    let (inputs, borrowed) = match &options.calibration {
+        Some(calibration) => {
+            let (inputs, borrowed) = calibration.resolve(&weights)?;
+            (Some(inputs), borrowed)
+        }
+        None => (None, Vec::new()),
     };
+    let borrowed = borrowed.first().map(|first| {
+        let count = borrowed.len();
+        format!(
+            "no token of the samples reached {count} of the modules, such as {first}: the largest input \
+             of the layer's other experts gave their input scale"
+        )
+    });
     let total = files.iter().flat_map(SafetensorsFile::tensors).map(|t| t.byte_len() as u64).sum();
     let mut job = Job {
         options,
         progress,
         plans,
         inputs,
+        borrowed,
         shared: BTreeMap::new(),
         report: QuantizeReport::default(),
         total,
@@ -243,6 +254,8 @@ struct Job<'a> {
     plans: BTreeMap<&'a str, Plan>,
     /// Largest magnitudes of inputs, by module, where there is calibration.
     inputs: Option<BTreeMap<&'a str, f32>>,
+    /// The note about experts without samples.
+    borrowed: Option<String>,
     /// Largest magnitudes that weights share, by module.
     shared: BTreeMap<String, f32>,
     report: QuantizeReport,
@@ -435,6 +448,7 @@ impl Job<'_> {
         let quantized = self.report.quantized.iter().map(|q| module(&q.tensor)).collect();
         let exists = |name: &str| self.tensors.contains_key(name);
         self.report.notes = declare::notes(self.options.convention, &quantized, exists, ignored);
+        self.report.notes.extend(self.borrowed.take());
     }
 }
 
@@ -489,6 +503,11 @@ fn check_output(layout: &Layout, output: &Path, to_file: bool) -> Result<()> {
     let same = |a: &Path, b: &Path| matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b);
     if same(input, output) {
         return Err(fault("is the input itself").into());
+    }
+    // An earlier result is replaced whole.
+    let below = |a: &Path, b: &Path| matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a.starts_with(&b));
+    if !to_file && below(layout.directory(), output) {
+        return Err(fault("holds the input").into());
     }
     Ok(())
 }

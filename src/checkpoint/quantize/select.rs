@@ -15,24 +15,55 @@ pub(super) const GATE_AND_UP: [&str; 5] =
     ["gate_proj.weight", "up_proj.weight", "gate_up_proj.weight", "w1.weight", "w3.weight"];
 
 /// Parts of a model beside its text layers: no engine expects them in 4 bits, and most lose by it.
-const TOWERS: [(&str, &str); 16] = [
+const TOWERS: [(&str, &str); 43] = [
     ("visual*", "vision"),
     ("vision*", "vision"),
     ("*_vision*", "vision"),
     ("vit", "vision"),
+    ("vpm", "vision"),         // MiniCPM-V
+    ("sam_model", "vision"),   // DeepSeek-OCR
+    ("qwen2_model", "vision"), // the encoder of DeepSeek-OCR 2
+    ("patch_merger", "vision"),
+    ("video_*", "vision"),
+    ("*_moe_gen", "image generation"), // BAGEL
     ("image_*", "vision"),
     ("audio*", "audio"),
     ("*_audio*", "audio"),
     ("speech*", "audio"),
     ("talker", "audio"),
+    ("apm", "audio"), // MiniCPM-o
+    ("tts", "audio"),
+    ("tts_*", "audio"),
+    ("*_tts", "audio"),
+    ("whisper*", "audio"),
+    ("conformer*", "audio"),
+    ("*_conformer", "audio"),
+    ("depth_decoder", "audio"), // Moshi and CSM
+    ("mimo_layers", "audio"),   // Kimi-Audio
     ("token2wav", "audio"),
     ("code2wav", "audio"),
     ("*projector*", "a projector"),
     ("*resampler*", "a projector"),
+    ("aligner*", "a projector"),
+    ("*_aligner", "a projector"),
+    ("connector*", "a projector"),
+    ("*_connector", "a projector"),
+    ("*qformer*", "a projector"),
+    ("*q_former*", "a projector"),
+    ("perceiver*", "a projector"),
+    ("*_perceiver", "a projector"),
     ("mtp*", "a multi-token prediction layer"),
     ("nextn*", "a multi-token prediction layer"),
     ("eagle*", "a draft model"),
+    ("medusa*", "a draft model"),
+    ("drafter*", "a draft model"),
+    ("draft_*", "a draft model"),
+    ("speculator*", "a draft model"),
 ];
+
+/// Types of 8 bits or less that only quantised tensors have.
+const LOW: [Dtype; 6] =
+    [Dtype::F8_E4M3, Dtype::F8_E5M2, Dtype::F8_E8M0, Dtype::F6_E2M3, Dtype::F6_E3M2, Dtype::F4];
 
 /// Modules of text models that engines keep in full precision.
 const DELICATE: [(&str, &str); 9] = [
@@ -82,7 +113,29 @@ impl<'a> Selection<'a> {
     /// What becomes of a tensor; `exists` tells whether the input has one of that name.
     pub fn plan(&self, tensor: &Tensor<'_>, exists: impl Fn(&str) -> bool) -> Result<Plan> {
         let name = tensor.name();
-        let matches = |pattern: &String| matches(pattern, name);
+        // Listed as not quantised, they would be taken for BF16.
+        let packed = ["weight_scale", "weight_scale_inv", "scales", "SCB", "weight.absmax"];
+        let has_scales = || {
+            let module = name.rsplit_once('.').map_or("", |(module, _)| module);
+            packed.iter().any(|scale| exists(&format!("{module}.{scale}")))
+        };
+        let float = matches!(tensor.dtype(), Dtype::F32 | Dtype::F16 | Dtype::BF16);
+        let weight = ["weight", "weight_packed", "qweight"]
+            .iter()
+            .any(|end| name.rsplit('.').next() == Some(end));
+        if LOW.contains(&tensor.dtype()) {
+            let expected =
+                "F32, F16 or BF16: an FP8 weight has to be dequantised first, with its scales";
+            return Err(tensor.wrong_dtype(expected));
+        }
+        if weight && !float && has_scales() {
+            let expected =
+                "F32, F16 or BF16: it has scales, so it has to be dequantised first, with them";
+            return Err(tensor.wrong_dtype(expected));
+        }
+        let stack = float && tensor.shape().len() == 3 && name.split('.').any(|p| p == "experts");
+        let whole = if stack { format!("{name}.weight") } else { name.to_owned() };
+        let matches = |pattern: &String| matches(pattern, name) || matches(pattern, &whole);
         if !self.options.include.iter().any(matches) {
             return Ok(Plan::Copy);
         }
@@ -100,14 +153,11 @@ impl<'a> Selection<'a> {
                 return Ok(Plan::LeftAlone(format!("there is no {other} beside it")));
             }
         }
-        if matches!(tensor.dtype(), Dtype::F8_E4M3 | Dtype::F8_E5M2) {
-            let expected =
-                "F32, F16 or BF16: an FP8 weight has to be dequantised first, with its scales";
-            return Err(tensor.wrong_dtype(expected));
-        }
-        let float = matches!(tensor.dtype(), Dtype::F32 | Dtype::F16 | Dtype::BF16);
         Ok(match *tensor.shape() {
             _ if !float => Plan::Unsuitable(format!("it is {}", tensor.dtype())),
+            ref shape if stack => {
+                Plan::Unsuitable(format!("a stack of experts {shape:?}, which is not quantised"))
+            }
             ref shape if shape.len() != 2 => Plan::Unsuitable(format!("its shape is {shape:?}")),
             _ if !name.ends_with(".weight") => {
                 Plan::Unsuitable("its name does not end in .weight".to_owned())
@@ -227,6 +277,25 @@ mod tests {
             "multi_modal_projector.linear_1.weight",
             "mm_projector.proj.0.weight",
             "mtp.layers.0.mlp.up_proj.weight",
+            "tts.model.layers.0.mlp.gate_proj.weight",
+            "model.qwen2_model.model.layers.0.mlp.gate_proj.weight",
+            "model.mimo_layers.0.mlp.up_proj.weight",
+            "language_model.model.layers.0.mlp_moe_gen.gate_proj.weight",
+            "depth_decoder.model.layers.0.mlp.gate_proj.weight",
+            "model.sam_model.blocks.0.mlp.up_proj.weight",
+            "vpm.encoder.layers.0.mlp.up_proj.weight",
+            "apm.layers.0.up_proj.weight",
+            "whisper_model.layers.0.up_proj.weight",
+            "aligner.layers.0.up_proj.weight",
+            "gen_aligner.up_proj.weight",
+            "model.connector.modality_projection.gate_proj.weight",
+            "patch_merger.up_proj.weight",
+            "model.qformer.layer.0.up_proj.weight",
+            "perceiver_sampler.layers.0.mlp.gate_proj.weight",
+            "encoder.conformer.0.w1.weight",
+            "video_tower.layers.0.mlp.up_proj.weight",
+            "medusa_head.0.up_proj.weight",
+            "drafter.layers.0.mlp.gate_proj.weight",
         ] {
             assert!(selection.left_alone(name).is_some(), "{name}");
             assert!(selection.tower(name).is_some(), "{name}");
