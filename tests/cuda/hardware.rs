@@ -244,11 +244,12 @@ fn a_plan_is_rebound_under_its_launches() {
     let end = Event::new(&device).unwrap();
     let layers: Vec<_> = (30..34).map(|seed| Layer::new(shape, seed, &stream)).collect();
     let mut plan = layers[0].plan();
-    busy.queue(&stream);
     let mut results = Vec::new();
     for layer in layers {
         let Layer { a, weights, c, exact } = layer;
+        // Lets go of the operands of the launch before, which is in the queue still.
         plan.rebind(&weights, &a, &c).unwrap();
+        busy.queue(&stream);
         plan.launch(&stream).unwrap();
         results.push((c, exact));
         end.record(&stream).unwrap();
