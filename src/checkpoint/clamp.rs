@@ -36,36 +36,33 @@ struct Family {
     after_activation: bool,
 }
 
+/// Plain SwiGLU, unless `swiglu_limit` or an entry of its list says otherwise.
+const NO_CLAMP: Family = Family {
+    models: &[],
+    limit: None,
+    alpha: 1.0,
+    beta: 0.0,
+    parameters: false,
+    routed_only: false,
+    lists: ["swiglu_limits"; 3],
+    after_activation: false,
+};
+
 const FAMILIES: [Family; 7] = [
     Family {
         models: &["deepseek_v4", "glm5_next", "glm5_next_text", "glm5_next_vision"],
         limit: Some(10.0),
-        alpha: 1.0,
-        beta: 0.0,
-        parameters: false,
-        routed_only: false,
-        lists: ["swiglu_limits"; 3],
-        after_activation: false,
+        ..NO_CLAMP
     },
     Family {
         models: &["exaone_moe", "deepseek_v3", "deepseek_v32", "glm4_moe", "glm_moe_dsa"],
-        limit: None,
-        alpha: 1.0,
-        beta: 0.0,
-        parameters: false,
-        routed_only: false,
-        lists: ["swiglu_limits"; 3],
-        after_activation: false,
+        ..NO_CLAMP
     },
     Family {
         models: &["hy_v4", "hy_v4_vl", "hy_v4_vl_text"],
         limit: Some(10.0),
-        alpha: 1.0,
-        beta: 0.0,
-        parameters: false,
         routed_only: true,
-        lists: ["swiglu_limits"; 3],
-        after_activation: false,
+        ..NO_CLAMP
     },
     Family {
         models: &["gpt_oss", "openai_privacy_filter"],
@@ -73,9 +70,7 @@ const FAMILIES: [Family; 7] = [
         alpha: 1.702,
         beta: 1.0,
         parameters: true,
-        routed_only: false,
-        lists: ["swiglu_limits"; 3],
-        after_activation: false,
+        ..NO_CLAMP
     },
     Family {
         models: &["minimax_m3", "minimax_m3_vl", "minimax_m3_vl_text"],
@@ -83,29 +78,19 @@ const FAMILIES: [Family; 7] = [
         alpha: 1.702,
         beta: 1.0,
         parameters: true,
-        routed_only: false,
-        lists: ["swiglu_limits"; 3],
-        after_activation: false,
+        ..NO_CLAMP
     },
     Family {
         models: &["step3p5", "step3p7", "step3p7_text", "step5"],
-        limit: None,
-        alpha: 1.0,
-        beta: 0.0,
-        parameters: false,
-        routed_only: false,
         lists: ["swiglu_limits", "swiglu_limits_shared", "swiglu_limits_shared"],
         after_activation: true,
+        ..NO_CLAMP
     },
     Family {
         models: &["bailing_moe_v3", "bailing_hybrid"],
-        limit: None,
-        alpha: 1.0,
-        beta: 0.0,
-        parameters: false,
-        routed_only: false,
         lists: ["expert_swiglu_limit_list", "share_expert_swiglu_limit_list", ""],
         after_activation: true,
+        ..NO_CLAMP
     },
 ];
 

@@ -2,8 +2,8 @@
 // reciprocal for an element. What rounds differently on the two sides comes from a `Math` type, so that the tests run
 // this arithmetic on the host with the errors that the PTX ISA allows the device.
 //
-// It equals src/backend/cpu/epilogue.rs at the ends of the range: an infinite x1 counts as the largest finite number,
-// and a closed gate stays 0 where the other projection has overflowed; in the tail (kTail) that is infinite. NaN is NaN.
+// At the ends of the range as src/backend/cpu/epilogue.rs, but for one: an infinite x1 counts as the largest finite number,
+// NaN is NaN, a closed gate is 0 where x2 has overflowed; in the tail (kTail) C is infinite then, on the CPU it is not.
 #pragma once
 
 #include <cfloat>
