@@ -9,9 +9,8 @@ use std::hint::black_box;
 use std::process::Command;
 use std::time::Instant;
 
-use nvfp4_dual_gemm::backend::cpu::{self, Isa};
 use nvfp4_dual_gemm::synth::{Data, Operands};
-use nvfp4_dual_gemm::{Problem, f16, reference};
+use nvfp4_dual_gemm::{Engine, GemmShape, Isa, f16, oracle};
 
 const SHAPES: [(usize, usize, usize); 9] = [
     (256, 4096, 7168),
@@ -63,7 +62,7 @@ fn main() {
     for _ in 0..arguments.rounds {
         for (shape, &(m, n, k)) in SHAPES.iter().enumerate() {
             let operands =
-                Operands::generate(Problem { m, n, k, batch: 1 }, Data::Full, 1).unwrap();
+                Operands::generate(GemmShape { m, n, k, batch: 1 }, Data::Full, 1).unwrap();
             for (&isa, contender) in arguments.isas.iter().zip(&mut ours) {
                 let share = time(&operands, isa, arguments.repeat, &mut contender.times[shape]);
                 beyond = beyond.max(share);
@@ -85,18 +84,18 @@ fn main() {
 /// Checks a few rows, and adds `repeat` times; gives the share of values beyond 1 ULP.
 fn time(operands: &Operands, isa: Isa, repeat: usize, times: &mut Vec<f64>) -> f64 {
     let gemm = operands.gemm().unwrap();
-    let Problem { m, n, .. } = gemm.problem();
+    let GemmShape { m, n, .. } = gemm.shape();
     let mut c = vec![f16::ZERO; m * n];
-    cpu::run(&gemm, isa, &mut c).unwrap();
+    Engine::cpu_with(isa).unwrap().run_into(&gemm, &mut c).unwrap();
     // Up to eight, the last among them: it is there that the end of a tile shows.
     let rows: Vec<(usize, usize)> = (0..m).rev().step_by(m.div_ceil(8)).map(|r| (0, r)).collect();
-    let exact = reference::exact_rows::<f16>(&gemm, &rows).unwrap();
+    let exact = oracle::exact_rows::<f16>(&gemm, &rows).unwrap();
     let sample: Vec<f16> = rows.iter().flat_map(|&(_, r)| c[r * n..][..n].to_vec()).collect();
-    let comparison = reference::compare(&sample, &exact);
+    let comparison = oracle::compare(&sample, &exact);
     assert!(comparison.passes(), "{isa}: {comparison:?}");
     for _ in 0..repeat {
         let start = Instant::now();
-        cpu::run(&gemm, isa, black_box(&mut c)).unwrap();
+        Engine::cpu_with(isa).unwrap().run_into(&gemm, black_box(&mut c)).unwrap();
         times.push(start.elapsed().as_secs_f64() * 1e3);
     }
     comparison.beyond_one_ulp as f64 / comparison.count as f64
@@ -143,7 +142,7 @@ fn report(arguments: &Arguments, ours: &[Contender], peers: &[Contender], beyond
             print!("{:<34}", contender.name);
             for (shape, &(m, n, k)) in SHAPES.iter().enumerate() {
                 let time = contender.quantile(shape, at);
-                let flops = Problem { m, n, k, batch: 1 }.flops();
+                let flops = GemmShape { m, n, k, batch: 1 }.flops();
                 print!(" {:>15}", format!("{time:.2} ({:.0}G)", flops / time * 1e-6));
             }
             println!();

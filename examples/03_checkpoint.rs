@@ -5,7 +5,7 @@
 use nvfp4_dual_gemm::checkpoint::{
     self, Calibration, Checkpoint, Declared, Dtype, QuantizeOptions, Writer,
 };
-use nvfp4_dual_gemm::{Backend, DualGemm};
+use nvfp4_dual_gemm::{Engine, Spec};
 use std::path::{Path, PathBuf};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -30,15 +30,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // 2. The layer: its tensors are read from the file, and no others.
     let checkpoint = Checkpoint::open(&path)?;
     let layer = checkpoint.layer(&prefix)?;
-    let (n, k) = (layer.gate.rows(), layer.gate.cols());
-    let (gate, up) = (layer.gate.global_scale(), layer.up.global_scale());
+    let (n, k) = (layer.gate_proj.rows(), layer.gate_proj.cols());
+    let (gate, up) = (layer.gate_proj.global_scale(), layer.up_proj.global_scale());
     println!("{prefix}: N = {n}, K = {k}, {}, globals {gate:e} and {up:e}", layer.convention);
 
     // 3. Four tokens through it.
     let x: Vec<f32> = (0..4 * k).map(|i| (i as f32 * 0.37).sin()).collect();
-    let a = layer.quantize_input(&x, 4)?;
-    let gemm = DualGemm::new(&a, layer.gate, layer.up)?.with_gate(layer.activation)?;
-    let y: Vec<f32> = gemm.run(Backend::Auto)?;
+    let mut y = vec![0.0f32; 4 * n];
+    let layer = Engine::auto()?.load(layer, &Spec::default())?; // packed and uploaded once
+    layer.run(&x, 4, &mut y)?; // as often as needed
     println!("y[0, ..4] = {:?}", &y[..4.min(n)]);
     Ok(())
 }

@@ -6,7 +6,7 @@ use nvfp4_dual_gemm::cuda::{
     Device, DeviceBuffer, DeviceMatrix, DualGemm, Options, Stream, WeightFormat, Weights,
 };
 use nvfp4_dual_gemm::synth::{Data, Operands};
-use nvfp4_dual_gemm::{Problem, Result, f16, reference};
+use nvfp4_dual_gemm::{GemmShape, Result, f16, oracle};
 
 fn main() -> Result<()> {
     // Without a device that there is a kernel for, this says so and fails.
@@ -16,7 +16,8 @@ fn main() -> Result<()> {
     let stream = Stream::new(&device)?;
 
     // Weights are packed and copied once, and used by as many plans as there are shapes of A.
-    let operands = Operands::generate(Problem { m: 32, n: 512, k: 1024, batch: 1 }, Data::Full, 1)?;
+    let operands =
+        Operands::generate(GemmShape { m: 32, n: 512, k: 1024, batch: 1 }, Data::Full, 1)?;
     let weights = Weights::prepare(&operands.b1, &operands.b2, WeightFormat::Separate, &stream)?;
     let a = DeviceMatrix::upload(&operands.a, &stream)?;
     let c = DeviceBuffer::<f16>::alloc(32 * 512, &device)?;
@@ -26,7 +27,7 @@ fn main() -> Result<()> {
     println!("kernel {}, grid {:?}", plan.kernel().name, plan.grid());
     plan.launch(&stream)?;
 
-    let comparison = reference::compare(&c.to_vec(&stream)?, &reference::exact(&operands.gemm()?)?);
+    let comparison = oracle::compare(&c.to_vec(&stream)?, &oracle::exact(&operands.gemm()?)?);
     println!(
         "{} values: at most {} ULP from exact, {} of them more than 1",
         comparison.count, comparison.max_ulp, comparison.beyond_one_ulp

@@ -6,13 +6,13 @@ use nvfp4_dual_gemm::cuda::{
     Device, DeviceBuffer, DeviceMatrix, DualGemm, Graph, Options, Stream, WeightFormat, Weights,
 };
 use nvfp4_dual_gemm::synth::{Data, Operands};
-use nvfp4_dual_gemm::{Problem, Result, f16, reference};
+use nvfp4_dual_gemm::{GemmShape, Result, f16, oracle};
 
 fn main() -> Result<()> {
     let device =
         Device::first_supported().inspect_err(|error| eprintln!("nothing to run on: {error}"))?;
     let stream = Stream::new(&device)?;
-    let problem = Problem { m: 8, n: 512, k: 1024, batch: 1 };
+    let problem = GemmShape { m: 8, n: 512, k: 1024, batch: 1 };
     let layers =
         [Operands::generate(problem, Data::Full, 1)?, Operands::generate(problem, Data::Full, 2)?];
 
@@ -43,8 +43,8 @@ fn main() -> Result<()> {
             let (codes, scales) = (activations.codes().to_vec(), activations.scales().to_vec());
             let global = layers[0].a.global_scale();
             let a = nvfp4_dual_gemm::Nvfp4Matrix::new(1, 8, 1024, codes, scales, global)?;
-            let gemm = nvfp4_dual_gemm::DualGemm::new(&a, &layer.b1, &layer.b2)?;
-            assert!(reference::compare(&c.to_vec(&stream)?, &reference::exact(&gemm)?).passes());
+            let gemm = nvfp4_dual_gemm::DualGemm::new(a.matrix(), &layer.b1, &layer.b2)?;
+            assert!(oracle::compare(&c.to_vec(&stream)?, &oracle::exact(&gemm)?).passes());
         }
     }
     println!("two replays of two layers agree with the oracle");

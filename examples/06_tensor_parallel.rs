@@ -14,9 +14,9 @@ use nvfp4_dual_gemm::cuda::{
     cudarc_context,
 };
 use nvfp4_dual_gemm::synth::{Data, Operands};
-use nvfp4_dual_gemm::{Nvfp4Matrix, Problem, f16, reference};
+use nvfp4_dual_gemm::{GemmShape, Nvfp4Matrix, f16, oracle};
 
-const PROBLEM: Problem = Problem { m: 32, n: 4096, k: 7168, batch: 1 };
+const PROBLEM: GemmShape = GemmShape { m: 32, n: 4096, k: 7168, batch: 1 };
 
 /// What one GPU has.
 struct Rank {
@@ -32,7 +32,7 @@ struct Rank {
 
 impl Rank {
     fn new(device: &Device, b: [Nvfp4Matrix; 2], a: &Nvfp4Matrix) -> Result<Self, Box<dyn Error>> {
-        let Problem { m, n, .. } = PROBLEM;
+        let GemmShape { m, n, .. } = PROBLEM;
         let theirs = cudarc_context(device.ordinal())?.new_stream()?;
         // SAFETY: nobody captures the stream.
         let stream = unsafe { Stream::from_cudarc(&theirs) }?;
@@ -121,9 +121,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         rank.interleave()?;
     }
 
-    let exact = reference::exact(&operands.gemm()?)?;
+    let exact = oracle::exact(&operands.gemm()?)?;
     for (i, rank) in ranks.iter().enumerate() {
-        let comparison = reference::compare(&rank.c.to_vec(&rank.stream)?, &exact);
+        let comparison = oracle::compare(&rank.c.to_vec(&rank.stream)?, &exact);
         println!(
             "rank {i}: {} values: at most {} ULP from exact, {} of them more than 1",
             comparison.count, comparison.max_ulp, comparison.beyond_one_ulp

@@ -1,35 +1,39 @@
-//! The two GEMMs and the gate of a SwiGLU MLP in NVFP4:
+//! The two GEMMs and the GLU of a SwiGLU MLP in NVFP4:
 //! `C = silu(alpha1·A·B1ᵀ) * (alpha2·A·B2ᵀ)`.
 //!
-//! [`Nvfp4Matrix`] holds one operand, [`DualGemm`] the validated problem, [`Backend`] says where it
-//! runs, and [`mod@reference`] is the exact oracle that every backend is measured against.
+//! [`Nvfp4Matrix`] holds one operand, [`DualGemm`] says what is computed, an [`Engine`] where, a [`Layer`] holds
+//! weights that are ready to run there, and [`mod@oracle`] is the exact result that every engine is measured against.
 
-mod element;
+mod dtype;
+mod engine;
 mod error;
-mod gate;
-mod isa;
+mod glu;
 mod matrix;
 mod memory;
-mod problem;
+mod op;
+mod shape;
+mod simd;
 
-pub mod backend;
 #[cfg(feature = "checkpoint")]
 pub mod checkpoint;
+mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub mod format;
-pub mod reference;
+pub mod oracle;
 pub mod synth;
 
-pub use backend::Backend;
-#[cfg(feature = "cuda")]
-pub use backend::cuda;
 #[cfg(feature = "checkpoint")]
 pub use checkpoint::{Checkpoint, MlpLayer};
-pub use element::{DType, Element};
+pub use dtype::{DType, Element, Values, ValuesMut};
+pub use engine::{Backend, Engine, Layer, Precision, Spec};
 pub use error::{Buffer, CudaVersion, Error, Operand, Result, UnsuitableDevice};
-pub use gate::Gate;
+pub use glu::Glu;
 pub use half::{bf16, f16};
 pub use matrix::{Nvfp4Matrix, Nvfp4View};
-pub use problem::{DualGemm, Problem};
+pub use op::{Activations, DualGemm, InputScale, MlpWeights};
+pub use shape::GemmShape;
+pub use simd::{AMX_VARIABLE, ISA_VARIABLE, Isa};
 
 /// The example of the README, compiled and run.
 #[cfg(doctest)]

@@ -1,67 +1,20 @@
 //! An NVFP4 matrix: packed e2m1 codes, one UE4M3 scale factor per 16 of them, one global scale.
 
-use crate::element::Element;
+use bytes::Bytes;
+
+use crate::dtype::Element;
 use crate::error::{Buffer, Error, Operand, Result};
 use crate::format::scale_layout::ScaleLayout;
 use crate::format::{BLOCK, quantize, ue4m3};
 use crate::memory;
-
-/// Shape of an operand: `batch` matrices of `rows`×`cols`, where `cols` is K.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Shape {
-    pub batch: usize,
-    pub rows: usize,
-    pub cols: usize,
-}
-
-impl Shape {
-    /// Checks that batch and K are not zero, that K is a multiple of 16 and that sizes fit. There may
-    /// be no rows: what a layer is given when there are no tokens.
-    pub fn new(batch: usize, rows: usize, cols: usize) -> Result<Self> {
-        let operand = Operand::Matrix;
-        if batch == 0 || cols == 0 {
-            return Err(Error::ZeroDimension { operand, batch, rows, cols });
-        }
-        if !cols.is_multiple_of(BLOCK) {
-            return Err(Error::KNotMultiple { operand, k: cols, multiple: BLOCK });
-        }
-        // The largest buffer made of a shape is one f32 an element. Without rows, those of one row
-        // have to fit, so that no product of two dimensions can overflow.
-        batch
-            .checked_mul(rows.max(1))
-            .and_then(|n| n.checked_mul(cols))
-            .and_then(|n| n.checked_mul(4))
-            .filter(|&bytes| isize::try_from(bytes).is_ok())
-            .ok_or(Error::SizeOverflow { operand, batch, rows, cols })?;
-        Ok(Shape { batch, rows, cols })
-    }
-
-    pub fn elements(self) -> usize {
-        self.batch * self.rows * self.cols
-    }
-
-    pub fn check_length(
-        self,
-        buffer: Buffer,
-        per: usize,
-        actual: usize,
-        operand: Operand,
-    ) -> Result<()> {
-        let Shape { batch, rows, cols } = self;
-        let expected = self.elements() / per;
-        if actual != expected {
-            return Err(Error::Length { operand, buffer, expected, actual, batch, rows, cols });
-        }
-        Ok(())
-    }
-}
+use crate::shape::MatrixShape;
 
 /// A borrowed NVFP4 matrix (or `batch` of them), valid by construction.
 ///
 /// `value[l, r, k] = e2m1(codes[l, r, k]) · ue4m3(scales[l, r, k/16]) · global_scale`
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Nvfp4View<'a> {
-    shape: Shape,
+    shape: MatrixShape,
     codes: &'a [u8],
     scales: &'a [u8],
     global_scale: f32,
@@ -86,7 +39,7 @@ impl<'a> Nvfp4View<'a> {
         global_scale: f32,
     ) -> Result<Self> {
         let operand = Operand::Matrix;
-        let shape = Shape::new(batch, rows, cols)?;
+        let shape = MatrixShape::new(batch, rows, cols)?;
         shape.check_length(Buffer::Codes, 2, codes.len(), operand)?;
         shape.check_length(Buffer::Scales, BLOCK, scales.len(), operand)?;
         check_global_scale(global_scale)?;
@@ -105,7 +58,7 @@ impl<'a> Nvfp4View<'a> {
 
     /// Refuses weights without rows. Activations may have none; a layer without outputs is a mistake.
     pub(crate) fn check_rows(&self, operand: Operand) -> Result<()> {
-        let Shape { batch, rows, cols } = self.shape;
+        let MatrixShape { batch, rows, cols } = self.shape;
         match operand {
             Operand::B1 | Operand::B2 if rows == 0 => {
                 Err(Error::ZeroDimension { operand, batch, rows, cols })
@@ -158,10 +111,10 @@ impl<'a> Nvfp4View<'a> {
 
     /// One of the matrices of a batch.
     pub(crate) fn slice(&self, l: usize) -> Nvfp4View<'a> {
-        let Shape { rows, cols, .. } = self.shape;
+        let MatrixShape { rows, cols, .. } = self.shape;
         let n = rows * cols;
         Nvfp4View {
-            shape: Shape { batch: 1, rows, cols },
+            shape: MatrixShape { batch: 1, rows, cols },
             codes: &self.codes[l * n / 2..][..n / 2],
             scales: &self.scales[l * n / BLOCK..][..n / BLOCK],
             global_scale: self.global_scale,
@@ -172,8 +125,8 @@ impl<'a> Nvfp4View<'a> {
     pub fn to_owned(&self) -> Nvfp4Matrix {
         Nvfp4Matrix {
             shape: self.shape,
-            codes: self.codes.to_vec(),
-            scales: self.scales.to_vec(),
+            codes: Bytes::copy_from_slice(self.codes),
+            scales: Bytes::copy_from_slice(self.scales),
             global_scale: self.global_scale,
         }
     }
@@ -206,7 +159,7 @@ impl<'a> Nvfp4View<'a> {
     /// The values of [`Nvfp4View::dequantize`], rounded to `T`.
     pub fn dequantize_as<T: Element>(&self) -> Vec<T> {
         let mut out = vec![T::default(); self.shape.elements()];
-        quantize::dequantize_into(self, &mut out);
+        quantize::dequantize_into(self.codes, self.scales, self.global_scale, &mut out);
         out
     }
 
@@ -216,22 +169,23 @@ impl<'a> Nvfp4View<'a> {
     /// [`Error::Length`].
     pub fn dequantize_into<T: Element>(&self, out: &mut [T]) -> Result<()> {
         self.shape.check_length(Buffer::Values, 1, out.len(), Operand::Matrix)?;
-        quantize::dequantize_into(self, out);
+        quantize::dequantize_into(self.codes, self.scales, self.global_scale, out);
         Ok(())
     }
 }
 
-/// An owned NVFP4 matrix (or `batch` of them), valid by construction; see [`Nvfp4View`].
+/// An owned NVFP4 matrix (or `batch` of them), valid by construction; see [`Nvfp4View`]. A clone shares the memory.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Nvfp4Matrix {
-    shape: Shape,
-    codes: Vec<u8>,
-    scales: Vec<u8>,
+    shape: MatrixShape,
+    codes: Bytes,
+    scales: Bytes,
     global_scale: f32,
 }
 
 impl Nvfp4Matrix {
-    /// Takes the buffers of [`Nvfp4View::new`] without copying them.
+    /// Takes the buffers of [`Nvfp4View::new`] without copying them: a `Vec<u8>` each, or [`Bytes`], which may be
+    /// a part of shared memory.
     ///
     /// # Errors
     /// Those of [`Nvfp4View::new`].
@@ -239,10 +193,11 @@ impl Nvfp4Matrix {
         batch: usize,
         rows: usize,
         cols: usize,
-        codes: Vec<u8>,
-        scales: Vec<u8>,
+        codes: impl Into<Bytes>,
+        scales: impl Into<Bytes>,
         global_scale: f32,
     ) -> Result<Self> {
+        let (codes, scales) = (codes.into(), scales.into());
         let shape = Nvfp4View::new(batch, rows, cols, &codes, &scales, global_scale)?.shape;
         Ok(Nvfp4Matrix { shape, codes, scales, global_scale })
     }
@@ -256,7 +211,7 @@ impl Nvfp4Matrix {
         batch: usize,
         rows: usize,
         cols: usize,
-        codes: Vec<u8>,
+        codes: impl Into<Bytes>,
         swizzled_scales: &[u8],
         global_scale: f32,
     ) -> Result<Self> {
@@ -275,7 +230,7 @@ impl Nvfp4Matrix {
         rows: usize,
         cols: usize,
     ) -> Result<Self> {
-        let shape = Shape::new(batch, rows, cols)?;
+        let shape = MatrixShape::new(batch, rows, cols)?;
         shape.check_length(Buffer::Values, 1, values.len(), Operand::Matrix)?;
         let global_scale = quantize::global_scale(values, rows, cols)?;
         Self::quantize_checked(values, shape, global_scale)
@@ -293,18 +248,22 @@ impl Nvfp4Matrix {
         cols: usize,
         global_scale: f32,
     ) -> Result<Self> {
-        let shape = Shape::new(batch, rows, cols)?;
+        let shape = MatrixShape::new(batch, rows, cols)?;
         shape.check_length(Buffer::Values, 1, values.len(), Operand::Matrix)?;
         check_global_scale(global_scale)?;
-        quantize::global_scale(values, rows, cols)?; // only for its search for NaN and infinity
+        quantize::check_finite(values, rows, cols)?;
         Self::quantize_checked(values, shape, global_scale)
     }
 
-    fn quantize_checked<T: Element>(values: &[T], shape: Shape, global_scale: f32) -> Result<Self> {
+    fn quantize_checked<T: Element>(
+        values: &[T],
+        shape: MatrixShape,
+        global_scale: f32,
+    ) -> Result<Self> {
         let mut codes = memory::filled(0, shape.elements() / 2, Operand::Matrix)?;
         let mut scales = memory::filled(0, shape.elements() / BLOCK, Operand::Matrix)?;
         quantize::quantize_into(values, global_scale, &mut codes, &mut scales);
-        Ok(Nvfp4Matrix { shape, codes, scales, global_scale })
+        Ok(Nvfp4Matrix { shape, codes: codes.into(), scales: scales.into(), global_scale })
     }
 
     /// Borrows the matrix.
@@ -352,9 +311,19 @@ impl Nvfp4Matrix {
         self.view().dequantize()
     }
 
-    /// Gives the buffers back: codes, scales, global scale.
+    /// The same codes and scale factors with another global scale.
+    ///
+    /// # Errors
+    /// [`Error::GlobalScale`].
+    pub fn with_global_scale(mut self, global_scale: f32) -> Result<Self> {
+        check_global_scale(global_scale)?;
+        self.global_scale = global_scale;
+        Ok(self)
+    }
+
+    /// Gives the buffers back: codes, scales, global scale. They are copied where others share them.
     pub fn into_parts(self) -> (Vec<u8>, Vec<u8>, f32) {
-        (self.codes, self.scales, self.global_scale)
+        (self.codes.into(), self.scales.into(), self.global_scale)
     }
 }
 
@@ -371,7 +340,7 @@ impl<'a> From<&Nvfp4View<'a>> for Nvfp4View<'a> {
     }
 }
 
-fn check_global_scale(value: f32) -> Result<()> {
+pub(crate) fn check_global_scale(value: f32) -> Result<()> {
     if value.is_finite() && value > 0.0 {
         return Ok(());
     }

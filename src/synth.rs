@@ -6,9 +6,11 @@ use std::str::FromStr;
 
 use crate::error::{Operand, Result};
 use crate::format::{BLOCK, ue4m3};
-use crate::matrix::{Nvfp4Matrix, Shape};
+use crate::matrix::Nvfp4Matrix;
 use crate::memory;
-use crate::problem::{DualGemm, Problem};
+use crate::op::DualGemm;
+use crate::shape::GemmShape;
+use crate::shape::MatrixShape;
 
 /// What the operands look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -43,13 +45,13 @@ impl FromStr for Data {
     }
 }
 
-const fn problem(m: usize, n: usize, k: usize) -> Problem {
-    Problem { m, n, k, batch: 1 }
+const fn problem(m: usize, n: usize, k: usize) -> GemmShape {
+    GemmShape { m, n, k, batch: 1 }
 }
 
 /// The ten test shapes of GPU MODE's `nvfp4_dual_gemm` contest, in its order; the first and the third
 /// are the same (`problems/nvidia/nvfp4_dual_gemm/task.yml` of gpu-mode/reference-kernels).
-pub const CONTEST_TESTS: [Problem; 10] = [
+pub const CONTEST_TESTS: [GemmShape; 10] = [
     problem(1536, 512, 7168),
     problem(256, 512, 256),
     problem(1536, 512, 7168),
@@ -63,7 +65,7 @@ pub const CONTEST_TESTS: [Problem; 10] = [
 ];
 
 /// The four benchmark shapes of the same contest.
-pub const CONTEST_BENCHMARKS: [Problem; 4] = [
+pub const CONTEST_BENCHMARKS: [GemmShape; 4] = [
     problem(256, 4096, 7168),
     problem(512, 4096, 7168),
     problem(256, 3072, 4096),
@@ -90,8 +92,8 @@ impl Operands {
     /// # Errors
     /// The shape errors of [`crate::Nvfp4View::new`] and [`DualGemm::new`], and
     /// [`crate::Error::OutOfMemory`].
-    pub fn generate(problem: Problem, data: Data, seed: u64) -> Result<Self> {
-        let Problem { m, n, k, batch } = problem;
+    pub fn generate(problem: GemmShape, data: Data, seed: u64) -> Result<Self> {
+        let GemmShape { m, n, k, batch } = problem;
         // For `full`, a product of two terms has standard deviation `sigma²`, with sigma² the mean
         // square of e2m1 (9.125) times that of ue4m3 over all bytes.
         let mean_square_scale =
@@ -131,7 +133,7 @@ fn matrix(
     seed: u64,
     global: f32,
 ) -> Result<Nvfp4Matrix> {
-    let shape = Shape::new(batch, rows, cols)?;
+    let shape = MatrixShape::new(batch, rows, cols)?;
     let mask = match data {
         Data::Contest => 0xbbbb_bbbb_bbbb_bbbb,
         Data::Full => u64::MAX,

@@ -3,24 +3,24 @@
 
 mod tiny;
 
-use nvfp4_dual_gemm::Gate;
+use nvfp4_dual_gemm::Glu;
 use nvfp4_dual_gemm::checkpoint::{Dtype, LayerOptions};
 use tiny::{GELU_TANH, PREFIX, SILU, Tiny, close};
 
-const fn clamped(limit: f32) -> Gate {
-    Gate::ClampedSwiglu { limit, alpha: 1.0, beta: 0.0 }
+const fn clamped(limit: f32) -> Glu {
+    Glu::ClampedSwiglu { limit, slope: 1.0, offset: 0.0 }
 }
 
 /// The gate of a layer by a configuration, or the error.
-fn gate_of(config: &str, prefix: &str) -> Result<Option<Gate>, String> {
+fn glu_of(config: &str, prefix: &str) -> Result<Option<Glu>, String> {
     let tiny = Tiny::new();
     tiny.config(config);
     let checkpoint = tiny.open().unwrap();
     let dir = tiny.dir.path().display().to_string();
-    let gate = checkpoint.gate_of(prefix).map_err(|e| e.to_string().replace(&dir, "DIR"));
+    let gate = checkpoint.glu_of(prefix).map_err(|e| e.to_string().replace(&dir, "DIR"));
     // The layer has the same one.
     if prefix == PREFIX {
-        let layer = checkpoint.layer(prefix).map(|layer| layer.activation);
+        let layer = checkpoint.layer(prefix).map(|layer| layer.glu);
         assert_eq!(layer.is_ok(), gate.is_ok(), "{config}");
         if let (Ok(layer), Ok(gate)) = (layer, &gate) {
             assert_eq!(layer, gate.unwrap_or_default(), "{config}");
@@ -42,7 +42,7 @@ fn refused(config: &str, words: &[&str]) {
 
 #[test]
 fn activations_by_name() {
-    let (silu, gelu) = (Ok(Some(Gate::Silu)), Ok(Some(Gate::GeluTanh)));
+    let (silu, gelu) = (Ok(Some(Glu::Swiglu)), Ok(Some(Glu::GegluTanh)));
     for (config, expected) in [
         (r#"{"hidden_act": "silu"}"#, &silu),
         (r#"{"hidden_act": "swish"}"#, &silu),
@@ -70,7 +70,7 @@ fn activations_by_name() {
         (r#"{"hidden_act": null}"#, &Ok(None)),
         (r#"{"quantization_config": null}"#, &Ok(None)),
     ] {
-        assert_eq!(&gate_of(config, PREFIX), expected, "{config}");
+        assert_eq!(&glu_of(config, PREFIX), expected, "{config}");
     }
     for (config, word) in [
         (r#"{"hidden_act": "relu2"}"#, "\"relu2\""),
@@ -135,15 +135,15 @@ fn other_parts_have_their_own_activation() {
         "audio_config": {"hidden_act": "gelu_pytorch_tanh"}, "text_config": {"hidden_act": "relu"},
         "talker_config": {"text_config": {"hidden_act": "silu"}}}"#;
     for (prefix, expected) in [
-        ("visual.blocks.0.mlp", Gate::Silu),
-        ("model.vision_tower.encoder.layers.0.mlp", Gate::Silu),
-        ("audio_tower.layers.0.mlp", Gate::GeluTanh),
-        ("talker.model.layers.0.mlp", Gate::Silu),
+        ("visual.blocks.0.mlp", Glu::Swiglu),
+        ("model.vision_tower.encoder.layers.0.mlp", Glu::Swiglu),
+        ("audio_tower.layers.0.mlp", Glu::GegluTanh),
+        ("talker.model.layers.0.mlp", Glu::Swiglu),
     ] {
-        assert_eq!(gate_of(config, prefix), Ok(Some(expected)), "{prefix}");
+        assert_eq!(glu_of(config, prefix), Ok(Some(expected)), "{prefix}");
     }
-    assert!(gate_of(config, PREFIX).unwrap_err().contains("\"relu\""));
-    let text = gate_of(r#"{"hidden_act": "silu"}"#, "visual.blocks.0.mlp").unwrap_err();
+    assert!(glu_of(config, PREFIX).unwrap_err().contains("\"relu\""));
+    let text = glu_of(r#"{"hidden_act": "silu"}"#, "visual.blocks.0.mlp").unwrap_err();
     assert!(text.contains("--gate"), "{text}");
 }
 
@@ -159,13 +159,13 @@ fn clamps_are_taken_where_they_are_understood() {
     tiny.config(r#"{"model_type": "gpt_oss", "hidden_act": "silu", "swiglu_limit": 7.0}"#);
     close(tiny.c(), -6.0 * 7.0 / (1.0 + (-11.914f64).exp()));
 
-    let gpt = Gate::GPT_OSS;
+    let gpt = Glu::GPT_OSS;
     for (config, expected) in [
         (r#"{"model_type": "gpt_oss", "hidden_act": "silu"}"#, gpt),
         (r#"{"model_type": "gpt_oss", "swiglu_limit": 7.0}"#, gpt),
         (
             r#"{"model_type": "gpt_oss", "swiglu_limit": 9, "swiglu_alpha": 2.0, "swiglu_beta": 0.5}"#,
-            Gate::ClampedSwiglu { limit: 9.0, alpha: 2.0, beta: 0.5 },
+            Glu::ClampedSwiglu { limit: 9.0, slope: 2.0, offset: 0.5 },
         ),
         (r#"{"model_type": "openai_privacy_filter"}"#, gpt),
         (
@@ -180,21 +180,21 @@ fn clamps_are_taken_where_they_are_understood() {
         (r#"{"model_type": "deepseek_v4"}"#, clamped(10.0)),
         (r#"{"model_type": "glm5_next", "text_config": {"swiglu_limit": 10.0}}"#, clamped(10.0)),
         (r#"{"model_type": "glm_moe_dsa", "swiglu_limit": 10.0}"#, clamped(10.0)),
-        (r#"{"model_type": "deepseek_v3", "hidden_act": "silu", "swiglu_limit": 0}"#, Gate::Silu),
+        (r#"{"model_type": "deepseek_v3", "hidden_act": "silu", "swiglu_limit": 0}"#, Glu::Swiglu),
         (
             r#"{"model_type": "deepseek_v4", "swiglu_limit": null, "swiglu_limits": [0.0, 3]}"#,
-            Gate::Silu,
+            Glu::Swiglu,
         ),
         (r#"{"model_type": "deepseek_v4", "swiglu_limits": [3, 0]}"#, clamped(3.0)),
-        (r#"{"model_type": "deepseek_v4", "swiglu_limit": null}"#, Gate::Silu),
-        (r#"{"model_type": "llama", "swiglu_limit": null}"#, Gate::Silu),
-        (r#"{"model_type": "llama", "swiglu_limits": [0, 0.0, null]}"#, Gate::Silu),
+        (r#"{"model_type": "deepseek_v4", "swiglu_limit": null}"#, Glu::Swiglu),
+        (r#"{"model_type": "llama", "swiglu_limit": null}"#, Glu::Swiglu),
+        (r#"{"model_type": "llama", "swiglu_limits": [0, 0.0, null]}"#, Glu::Swiglu),
         (
             r#"{"model_type": "step3p5", "swiglu_limits": null, "swiglu_limits_shared": []}"#,
-            Gate::Silu,
+            Glu::Swiglu,
         ),
     ] {
-        assert_eq!(gate_of(config, PREFIX), Ok(Some(expected)), "{config}");
+        assert_eq!(glu_of(config, PREFIX), Ok(Some(expected)), "{config}");
     }
     for (config, word) in [
         (r#"{"hidden_act": "silu", "swiglu_limit": 10.0}"#, "swiglu_limit is 10"),
@@ -232,7 +232,7 @@ fn clamps_are_taken_where_they_are_understood() {
         // Which the gate answers.
         let tiny = Tiny::new();
         tiny.config(config);
-        close(tiny.c_with(PREFIX, &LayerOptions::new().gate(Gate::Silu)), SILU);
+        close(tiny.c_with(PREFIX, &LayerOptions::new().glu(Glu::Swiglu)), SILU);
     }
 }
 
@@ -242,40 +242,40 @@ fn clamps_are_taken_where_they_are_understood() {
 fn clamps_of_single_layers() {
     let exaone = r#"{"model_type": "exaone_moe", "swiglu_limits": [0.0, 7.0]}"#;
     for (prefix, expected) in [
-        ("model.layers.0.mlp", Gate::Silu),
+        ("model.layers.0.mlp", Glu::Swiglu),
         ("model.layers.1.mlp", clamped(7.0)),
         ("model.layers.1.mlp.experts.5", clamped(7.0)),
         ("model.layers.1.mlp.shared_experts", clamped(7.0)),
     ] {
-        assert_eq!(gate_of(exaone, prefix), Ok(Some(expected)), "{prefix}");
+        assert_eq!(glu_of(exaone, prefix), Ok(Some(expected)), "{prefix}");
     }
     for prefix in ["model.layers.2.mlp", "mlp", "mtp.layers.1.mlp"] {
-        assert!(gate_of(exaone, prefix).unwrap_err().contains("swiglu_limits"), "{prefix}");
+        assert!(glu_of(exaone, prefix).unwrap_err().contains("swiglu_limits"), "{prefix}");
     }
 
     let step = r#"{"model_type": "step3p5", "swiglu_limits": [0, 7, 0], "swiglu_limits_shared": [0, 0, 16]}"#;
     for prefix in
         ["model.layers.0.mlp", "model.layers.1.share_expert", "model.layers.2.moe.experts.1"]
     {
-        assert_eq!(gate_of(step, prefix), Ok(Some(Gate::Silu)), "{prefix}");
+        assert_eq!(glu_of(step, prefix), Ok(Some(Glu::Swiglu)), "{prefix}");
     }
     for prefix in
         ["model.layers.1.moe.experts.0", "model.layers.2.share_expert", "model.layers.2.mlp"]
     {
-        assert!(gate_of(step, prefix).unwrap_err().contains("silu(gate)"), "{prefix}");
+        assert!(glu_of(step, prefix).unwrap_err().contains("silu(gate)"), "{prefix}");
     }
 
     // Experts may lie in a module of any name, and be of any spelling.
     let step = r#"{"model_type": "step3p5", "swiglu_limits": [0, 0.5, 0], "swiglu_limits_shared": [0, 0, 16]}"#;
     for prefix in ["model.layers.1.moe.0", "layers.1.mlp.7", "model.layers.2.moe.shared_expert.0"] {
-        assert!(gate_of(step, prefix).unwrap_err().contains("silu(gate)"), "{prefix}");
+        assert!(glu_of(step, prefix).unwrap_err().contains("silu(gate)"), "{prefix}");
     }
     for prefix in ["model.layers.2.moe.0", "model.layers.1", "model.layers.0.moe.0"] {
-        assert_eq!(gate_of(step, prefix), Ok(Some(Gate::Silu)), "{prefix}");
+        assert_eq!(glu_of(step, prefix), Ok(Some(Glu::Swiglu)), "{prefix}");
     }
     let bailing = r#"{"model_type": "bailing_hybrid", "expert_swiglu_limit_list": [0.5]}"#;
     for prefix in ["model.layers.0.mlp.experts.0", "model.layers.0.mlp.0", "model.layers.0.moe.0"] {
-        assert!(gate_of(bailing, prefix).unwrap_err().contains("silu(gate)"), "{prefix}");
+        assert!(glu_of(bailing, prefix).unwrap_err().contains("silu(gate)"), "{prefix}");
     }
     for (swapped, router) in [(false, true), (true, true), (true, false)] {
         let mut tiny = Tiny::at("model.layers.1.moe.0").renamed(|name| match swapped {
@@ -293,25 +293,25 @@ fn clamps_of_single_layers() {
     }
 
     let routed = r#"{"model_type": "hy_v4", "swiglu_limit": 10.0}"#;
-    assert_eq!(gate_of(routed, "model.layers.1.mlp.moe.0"), Ok(Some(clamped(10.0))));
-    assert_eq!(gate_of(routed, "model.layers.1.mlp.experts.0"), Ok(Some(clamped(10.0))));
-    assert_eq!(gate_of(routed, "model.layers.1.mlp.shared_experts"), Ok(Some(Gate::Silu)));
-    assert_eq!(gate_of(routed, "model.layers.0.mlp"), Ok(Some(Gate::Silu)));
+    assert_eq!(glu_of(routed, "model.layers.1.mlp.moe.0"), Ok(Some(clamped(10.0))));
+    assert_eq!(glu_of(routed, "model.layers.1.mlp.experts.0"), Ok(Some(clamped(10.0))));
+    assert_eq!(glu_of(routed, "model.layers.1.mlp.shared_experts"), Ok(Some(Glu::Swiglu)));
+    assert_eq!(glu_of(routed, "model.layers.0.mlp"), Ok(Some(Glu::Swiglu)));
 
     // What all layers have in common.
     let gate = |config: &str| {
         let tiny = Tiny::new();
         tiny.config(config);
-        tiny.open().unwrap().gate().map_err(|e| e.to_string())
+        tiny.open().unwrap().glu().map_err(|e| e.to_string())
     };
     assert!(gate(exaone).unwrap_err().contains("limit for each layer"));
     assert!(gate(routed).unwrap_err().contains("routed experts"));
     assert_eq!(
         gate(r#"{"model_type": "exaone_moe", "swiglu_limits": [0.0]}"#),
-        Ok(Some(Gate::Silu))
+        Ok(Some(Glu::Swiglu))
     );
     assert_eq!(gate(r#"{"model_type": "deepseek_v4"}"#), Ok(Some(clamped(10.0))));
-    assert_eq!(gate(r#"{"model_type": "llama"}"#), Ok(Some(Gate::Silu)));
+    assert_eq!(gate(r#"{"model_type": "llama"}"#), Ok(Some(Glu::Swiglu)));
 }
 
 /// Their fused weights alternate gate and up, and here gate comes first.
@@ -334,10 +334,13 @@ fn multipliers() {
     close(tiny.c(), 2.0 * 0.5 * 0.622_459_331_201_854_6);
     let checkpoint = tiny.open().unwrap();
     let layer = checkpoint.layer(PREFIX).unwrap();
-    assert_eq!((layer.gate.global_scale(), layer.up.global_scale()), (0.5 / 32.0, 2.0 / 32.0));
+    assert_eq!(
+        (layer.gate_proj.global_scale(), layer.up_proj.global_scale()),
+        (0.5 / 32.0, 2.0 / 32.0)
+    );
     assert_eq!(layer.down_multiplier, 0.25);
     // A gate does not answer it; being told does.
-    close(tiny.c_with(PREFIX, &LayerOptions::new().gate(Gate::Silu)), 0.622_459_331_201_854_6);
+    close(tiny.c_with(PREFIX, &LayerOptions::new().glu(Glu::Swiglu)), 0.622_459_331_201_854_6);
     close(tiny.c_with(PREFIX, &LayerOptions::new().ignore("mlp_multipliers")), SILU);
 
     for config in [
@@ -362,7 +365,7 @@ fn multipliers() {
         refused(config, &["multiplier", "--ignore-key", "LayerOptions::ignore"]);
         let tiny = Tiny::new();
         tiny.config(config);
-        let mut options = LayerOptions::new().gate(Gate::Silu);
+        let mut options = LayerOptions::new().glu(Glu::Swiglu);
         assert!(tiny.c_with(PREFIX, &options).is_err(), "{config}");
         for key in ["mlp_multipliers", "mlp_multiplier", "up_multiplier", "gate_multiplier"] {
             options = options.ignore(key);
@@ -376,12 +379,12 @@ fn multipliers() {
 #[test]
 fn sparsity_and_transforms() {
     let sparse = r#"{"model_type": "gemma3n_text", "activation_sparsity_pattern": [0.95, 0.0]}"#;
-    assert!(gate_of(sparse, "model.layers.0.mlp").unwrap_err().contains("0.95"));
-    assert_eq!(gate_of(sparse, "model.layers.1.mlp"), Ok(Some(Gate::GeluTanh)));
+    assert!(glu_of(sparse, "model.layers.0.mlp").unwrap_err().contains("0.95"));
+    assert_eq!(glu_of(sparse, "model.layers.1.mlp"), Ok(Some(Glu::GegluTanh)));
     // The default of its class.
     let default = r#"{"model_type": "gemma3n", "text_config": {"model_type": "gemma3n_text"}}"#;
-    assert!(gate_of(default, "model.layers.9.mlp").unwrap_err().contains("first ten"));
-    assert_eq!(gate_of(default, "model.layers.10.mlp"), Ok(Some(Gate::GeluTanh)));
+    assert!(glu_of(default, "model.layers.9.mlp").unwrap_err().contains("first ten"));
+    assert_eq!(glu_of(default, "model.layers.10.mlp"), Ok(Some(Glu::GegluTanh)));
     for (key, value) in [
         ("activation_sparsity", "0.5"),
         ("mlp_sparsity", "{\"n\": 2, \"m\": 4}"),
@@ -402,7 +405,7 @@ fn sparsity_and_transforms() {
         }
         let tiny = Tiny::new();
         tiny.config(&config(value));
-        assert!(tiny.c_with(PREFIX, &LayerOptions::new().gate(Gate::Silu)).is_err());
+        assert!(tiny.c_with(PREFIX, &LayerOptions::new().glu(Glu::Swiglu)).is_err());
         close(tiny.c_with(PREFIX, &LayerOptions::new().ignore(key)), SILU);
     }
 }

@@ -405,5 +405,5 @@ fn sizes_are_as_said() {
     let tiny = Tiny::new();
     let checkpoint = tiny.open().unwrap();
     let layer = checkpoint.layer(PREFIX).unwrap();
-    assert_eq!((layer.gate.rows(), layer.gate.cols()), (N, K));
+    assert_eq!((layer.gate_proj.rows(), layer.gate_proj.cols()), (N, K));
 }

@@ -1,8 +1,8 @@
 //! Names and shapes under which the projections of experts and fused projections are stored.
 #![cfg(feature = "checkpoint")]
 
-use nvfp4_dual_gemm::checkpoint::{Convention, Dtype, InputScale};
-use nvfp4_dual_gemm::{Checkpoint, DualGemm};
+use nvfp4_dual_gemm::checkpoint::{Convention, Dtype};
+use nvfp4_dual_gemm::{Checkpoint, DualGemm, InputScale};
 
 #[path = "parts/mod.rs"]
 mod parts;
@@ -56,7 +56,7 @@ fn the_number_of_an_expert_comes_before_or_after_its_projection() {
     let checkpoint = open(&fused);
     assert_eq!(checkpoint.layers(), ["experts.3"]);
     let layer = checkpoint.layer("experts.3").unwrap();
-    assert_eq!((layer.gate.codes(), layer.up.codes()), (&codes(1)[..], &codes(2)[..]));
+    assert_eq!((layer.gate_proj.codes(), layer.up_proj.codes()), (&codes(1)[..], &codes(2)[..]));
     let checkpoint = open(
         &[
             projection("gate_proj.0", Convention::ModelOpt, 1),
@@ -92,7 +92,7 @@ fn prefixes_are_listed_by_number() {
     );
 }
 
-/// Gate number 1 and up number 2 in one module, in ModelOpt's names.
+/// Glu number 1 and up number 2 in one module, in ModelOpt's names.
 fn fused_parts(module: &str, shape: &[usize], globals: &[f32]) -> Vec<Part> {
     vec![
         part(
@@ -144,7 +144,7 @@ fn a_fused_projection_may_have_two_global_scales() {
     assert!(error.contains("gate_up_proj.input_scale holds inf"), "{error}");
     let x = [1.0f32; K];
     assert_eq!(
-        layer.quantize_input_with(&x, 1, InputScale::Fixed(2.0)).unwrap().global_scale(),
+        layer.quantize_input_with(&x, 1, InputScale::Fixed(2.0)).unwrap().matrix().global_scale(),
         2.0
     );
 
@@ -244,7 +244,7 @@ fn global_scales_of_a_stack() {
     let try_with = |shape: &[usize], values: &[f32]| {
         open(&stack(&base, ends, |_| vec![1, 2], (shape, values)))
             .layer(&format!("{EXPERTS}.3"))
-            .map(|layer| (layer.gate.global_scale(), layer.up.global_scale()))
+            .map(|layer| (layer.gate_proj.global_scale(), layer.up_proj.global_scale()))
             .map_err(|e| e.to_string())
     };
     let each: Vec<f32> = (1..=2 * E).map(|i| i as f32).collect();
@@ -431,10 +431,11 @@ fn awq_whose_scale_is_folded() {
 #[expect(clippy::needless_borrows_for_generic_args, reason = "references are what is tested")]
 fn views_by_reference() {
     let checkpoint = open(&layer("l"));
-    let layer: nvfp4_dual_gemm::MlpLayer<'_> = checkpoint.layer("l").unwrap();
+    let layer: nvfp4_dual_gemm::MlpLayer = checkpoint.layer("l").unwrap();
     let a = layer.quantize_input(&[1.0f32; 2 * K], 2).unwrap();
-    let by_reference = DualGemm::new(&a, &layer.gate, &layer.up).unwrap();
-    let by_value = DualGemm::new(a.view(), layer.gate, layer.up).unwrap();
-    let run = |gemm: DualGemm<'_>| gemm.run::<f32>(nvfp4_dual_gemm::Backend::Exact).unwrap();
+    let by_reference = DualGemm::new(a.matrix(), &layer.gate_proj, &layer.up_proj).unwrap();
+    let by_value =
+        DualGemm::new(a.matrix().view(), layer.gate_proj.view(), layer.up_proj.view()).unwrap();
+    let run = |gemm: DualGemm<'_>| nvfp4_dual_gemm::Engine::oracle().run::<f32>(&gemm).unwrap();
     assert_eq!(run(by_reference), run(by_value));
 }

@@ -86,7 +86,7 @@ fn the_group_is_that_of_the_targets() {
             }
         }
     }
-    // Gate by its name and up by its class: each has its own group.
+    // Glu by its name and up by its class: each has its own group.
     for (one, other) in [("gate_proj", "up_proj"), ("up_proj", "gate_proj")] {
         println!("{one} {other}");
         let name = format!("model.layers.0.mlp.{one}");
@@ -97,7 +97,7 @@ fn the_group_is_that_of_the_targets() {
         fused.config(&config);
         weight_only(fused.c());
     }
-    // Gate alone, and up alone.
+    // Glu alone, and up alone.
     for (gate, up) in [(W4A16, W4A4), (W4A4, W4A16)] {
         let each = [group(gate, &["re:.*gate_proj"]), group(up, &["re:.*up_proj"])];
         weight_only(c(PREFIX, "config.json", &groups("mixed-precision", &each, "")));

@@ -227,10 +227,10 @@ proptest! {
     fn mutated_operands(
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
     ) {
-        use nvfp4_dual_gemm::{Problem, synth::{Data, Operands}};
+        use nvfp4_dual_gemm::{GemmShape, synth::{Data, Operands}};
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f");
-        let operands = Operands::generate(Problem { m: 2, n: 3, k: 16, batch: 1 }, Data::Full, 1).unwrap();
+        let operands = Operands::generate(GemmShape { m: 2, n: 3, k: 16, batch: 1 }, Data::Full, 1).unwrap();
         nvfp4_dual_gemm::checkpoint::tensors::write_operands(&path, &operands).unwrap();
         let mut bytes = std::fs::read(&path).unwrap();
         for (at, value) in changes {

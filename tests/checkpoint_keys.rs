@@ -4,15 +4,15 @@
 
 mod tiny;
 
-use nvfp4_dual_gemm::Gate;
+use nvfp4_dual_gemm::Glu;
 use nvfp4_dual_gemm::checkpoint::LayerOptions;
 use tiny::{GELU_TANH, PREFIX, SILU, Tiny, close};
 
 /// The gate of a layer by a configuration, or the error.
-fn gate_of(config: &str, prefix: &str) -> Result<Option<Gate>, String> {
+fn glu_of(config: &str, prefix: &str) -> Result<Option<Glu>, String> {
     let tiny = Tiny::new();
     tiny.config(config);
-    tiny.open().unwrap().gate_of(prefix).map_err(|e| e.to_string())
+    tiny.open().unwrap().glu_of(prefix).map_err(|e| e.to_string())
 }
 
 #[track_caller]
@@ -59,7 +59,7 @@ fn other_spellings_are_seen() {
         refused(&config, &["is not understood", "--gate", "LayerOptions::ignore"]);
         let tiny = Tiny::new();
         tiny.config(&config);
-        close(tiny.c_with(PREFIX, &LayerOptions::new().gate(Gate::Silu)), SILU);
+        close(tiny.c_with(PREFIX, &LayerOptions::new().glu(Glu::Swiglu)), SILU);
     }
     for (key, name) in [
         (r#""mlp_scale": 0.5"#, "mlp_scale"),
@@ -78,7 +78,7 @@ fn other_spellings_are_seen() {
         refused(&config, &[name, "--ignore-key", "LayerOptions::ignore"]);
         let tiny = Tiny::new();
         tiny.config(&config);
-        assert!(tiny.c_with(PREFIX, &LayerOptions::new().gate(Gate::Silu)).is_err());
+        assert!(tiny.c_with(PREFIX, &LayerOptions::new().glu(Glu::Swiglu)).is_err());
         close(tiny.c_with(PREFIX, &LayerOptions::new().ignore(name)), SILU);
     }
     // Off, or the same function once more.
@@ -107,14 +107,14 @@ fn other_spellings_are_seen() {
     // Its limits are said elsewhere.
     let config = r#"{"model_type": "deepseek_v4", "swiglu_limit": 10.0, "expert_act": "silu"}"#;
     assert_eq!(
-        gate_of(config, PREFIX),
-        Ok(Some(Gate::ClampedSwiglu { limit: 10.0, alpha: 1.0, beta: 0.0 }))
+        glu_of(config, PREFIX),
+        Ok(Some(Glu::ClampedSwiglu { limit: 10.0, slope: 1.0, offset: 0.0 }))
     );
     // Each layer has its own entry.
     let config = r#"{"model_type": "llama", "hidden_act": "silu", "block_configs": [
         {"ffn": {"hidden_act": "silu"}}, {"ffn": {"hidden_act": "gelu_new"}}]}"#;
-    assert_eq!(gate_of(config, "model.layers.0.mlp"), Ok(Some(Gate::Silu)));
-    let text = gate_of(config, "model.layers.1.mlp").unwrap_err();
+    assert_eq!(glu_of(config, "model.layers.0.mlp"), Ok(Some(Glu::Swiglu)));
+    let text = glu_of(config, "model.layers.1.mlp").unwrap_err();
     assert!(text.contains("block_configs.ffn.hidden_act is \"gelu_new\""), "{text}");
 }
 

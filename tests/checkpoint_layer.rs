@@ -3,9 +3,9 @@
 
 use nvfp4_dual_gemm::checkpoint::tensors::TensorFile;
 use nvfp4_dual_gemm::checkpoint::{
-    Checkpoint, Convention, Declared, Dtype, InputScale, MlpLayer, Weight, Writer, write_weights,
+    Checkpoint, Convention, Declared, Dtype, MlpLayer, Weight, Writer, write_weights,
 };
-use nvfp4_dual_gemm::{Backend, DualGemm, Gate, Nvfp4Matrix};
+use nvfp4_dual_gemm::{Backend, DualGemm, Engine, Glu, InputScale, Nvfp4Matrix};
 use std::path::{Path, PathBuf};
 
 const PREFIX: &str = "model.layers.0.mlp";
@@ -28,18 +28,18 @@ fn check(name: &str, open: &str, convention: Convention) {
     assert_eq!(checkpoint.layers(), [PREFIX]);
     let layer = checkpoint.layer(PREFIX).unwrap();
     assert_eq!(layer.convention, convention);
-    assert_eq!((layer.gate.rows(), layer.gate.cols()), (48, 64));
+    assert_eq!((layer.gate_proj.rows(), layer.gate_proj.cols()), (48, 64));
 
     let expected = TensorFile::open(data(&format!("expected/{name}.safetensors"))).unwrap();
     let values = |tensor| expected.values::<f32>(tensor).unwrap().1;
-    assert_close(&layer.gate.dequantize(), &values("gate"), 2.0, "gate");
-    assert_close(&layer.up.dequantize(), &values("up"), 2.0, "up");
+    assert_close(&layer.gate_proj.dequantize(), &values("gate"), 2.0, "gate");
+    assert_close(&layer.up_proj.dequantize(), &values("up"), 2.0, "up");
 
     let a = layer.quantize_input(&values("x"), 5).unwrap();
-    assert_close(&a.dequantize(), &values("xq"), 2.0, "input");
-    let gemm = DualGemm::new(&a, layer.gate, layer.up).unwrap();
-    for backend in [Backend::Exact, Backend::Auto] {
-        let y: Vec<f32> = gemm.run(backend).unwrap();
+    assert_close(&a.matrix().dequantize(), &values("xq"), 2.0, "input");
+    let gemm = DualGemm::new(a.matrix(), &layer.gate_proj, &layer.up_proj).unwrap();
+    for backend in [Backend::Oracle, Backend::Auto] {
+        let y: Vec<f32> = Engine::of(backend).unwrap().run(&gemm).unwrap();
         let expected = values("y");
         let largest = expected.iter().fold(0.0f32, |m, v| m.max(v.abs()));
         for (i, (x, y)) in y.iter().zip(&expected).enumerate() {
@@ -59,7 +59,7 @@ fn modelopt_fused() {
     check("modelopt-fused", "modelopt-fused", Convention::ModelOpt);
     let checkpoint = Checkpoint::open(data("modelopt-fused")).unwrap();
     let layer = checkpoint.layer(PREFIX).unwrap();
-    assert_eq!(layer.gate.global_scale(), layer.up.global_scale());
+    assert_eq!(layer.gate_proj.global_scale(), layer.up_proj.global_scale());
 }
 
 /// F4 codes, scalars of shape \[1\], gate and up in different shards, two global scales.
@@ -72,7 +72,7 @@ fn modelopt_sharded() {
     let weight = checkpoint.tensor("model.layers.0.mlp.up_proj.weight").unwrap();
     assert_eq!((weight.dtype(), weight.shape()), (Dtype::F4, &[48, 64][..]));
     let layer = checkpoint.layer("model.layers.0.mlp.").unwrap();
-    assert!(layer.up.global_scale() > 2.0 * layer.gate.global_scale());
+    assert!(layer.up_proj.global_scale() > 2.0 * layer.gate_proj.global_scale());
     assert_eq!(layer.gate_input_global, Some(5.0 / 2688.0));
     assert_eq!(layer.up_input_global, Some(4.0 / 2688.0));
     assert_eq!(layer.input_global_scale().unwrap(), Some(5.0 / 2688.0));
@@ -83,10 +83,10 @@ fn compressed_tensors() {
     check("compressed-tensors", "compressed-tensors", Convention::CompressedTensors);
     let checkpoint = Checkpoint::open(data("compressed-tensors")).unwrap();
     let layer = checkpoint.layer(PREFIX).unwrap();
-    assert!(layer.up.global_scale() > 2.0 * layer.gate.global_scale());
+    assert!(layer.up_proj.global_scale() > 2.0 * layer.gate_proj.global_scale());
     let stored = checkpoint.tensor("model.layers.0.mlp.gate_proj.weight_global_scale").unwrap();
     assert_eq!(stored.shape(), [1]);
-    assert_eq!(layer.gate.global_scale(), 1.0 / stored.scalar().unwrap());
+    assert_eq!(layer.gate_proj.global_scale(), 1.0 / stored.scalar().unwrap());
 }
 
 #[test]
@@ -126,10 +126,10 @@ fn bad_input_scales() {
                     assert!(error.contains(way), "{error}");
                 }
                 let dynamic = layer.quantize_input_with(&x, 2, InputScale::Dynamic).unwrap();
-                assert_eq!(dynamic, Nvfp4Matrix::quantize(&x, 1, 2, K).unwrap());
+                assert_eq!(dynamic.matrix(), &Nvfp4Matrix::quantize(&x, 1, 2, K).unwrap());
                 let fixed = layer.quantize_input_with(&x, 2, InputScale::Fixed(0.25)).unwrap();
                 let expected = Nvfp4Matrix::quantize_with_global(&x, 1, 2, K, 0.25).unwrap();
-                assert_eq!(fixed, expected);
+                assert_eq!(fixed.matrix(), &expected);
             }
         }
     }
@@ -142,9 +142,9 @@ fn bad_input_scales() {
     write_pair(&path, Convention::ModelOpt, &[(&gate, 0.5), (&up, 0.25)]);
     let checkpoint = Checkpoint::open(&path).unwrap();
     let layer = checkpoint.layer(PREFIX).unwrap();
-    assert_eq!(layer.quantize_input(&x, 2).unwrap().global_scale(), 0.5);
+    assert_eq!(layer.quantize_input(&x, 2).unwrap().matrix().global_scale(), 0.5);
     let dynamic = layer.quantize_input_with(&x, 2, InputScale::Dynamic).unwrap();
-    assert_eq!(dynamic.global_scale(), 1.0 / 2688.0);
+    assert_eq!(dynamic.matrix().global_scale(), 1.0 / 2688.0);
     for bad in [0.0, -1.0, f32::NAN, f32::INFINITY] {
         let error = layer.quantize_input_with(&x, 2, InputScale::Fixed(bad)).unwrap_err();
         assert!(error.to_string().starts_with("a: global scale"), "{error}");
@@ -204,7 +204,7 @@ fn written_weights_come_back() {
             ];
             write_weights(&path, convention, &weights).unwrap();
             let checkpoint = Checkpoint::open(&path).unwrap();
-            let MlpLayer { gate: g, up: u, .. } = checkpoint.layer(PREFIX).unwrap();
+            let MlpLayer { gate_proj: g, up_proj: u, .. } = checkpoint.layer(PREFIX).unwrap();
             assert_eq!((g.codes(), g.scales()), (gate.codes(), gate.scales()));
             assert_eq!((u.codes(), u.scales()), (up.codes(), up.scales()));
             assert_close(&[g.global_scale()], &[gate.global_scale()], 1.0, "gate");
@@ -221,19 +221,19 @@ fn written_weights_come_back() {
 
 #[test]
 fn the_gate_is_that_of_the_config() {
-    assert_eq!(Checkpoint::open(data("modelopt")).unwrap().gate().unwrap(), Some(Gate::Silu));
-    assert_eq!(Checkpoint::open(data("modelopt-sharded")).unwrap().gate().unwrap(), None);
+    assert_eq!(Checkpoint::open(data("modelopt")).unwrap().glu().unwrap(), Some(Glu::Swiglu));
+    assert_eq!(Checkpoint::open(data("modelopt-sharded")).unwrap().glu().unwrap(), None);
     let dir = tempfile::tempdir().unwrap();
     let source = data("modelopt-fused/model.safetensors");
     std::fs::copy(source, dir.path().join("model.safetensors")).unwrap();
     let gate = |config: &str| {
         std::fs::write(dir.path().join("config.json"), config).unwrap();
-        Checkpoint::open(dir.path()).unwrap().gate()
+        Checkpoint::open(dir.path()).unwrap().glu()
     };
     let gemma = r#"{"hidden_act": "gelu", "hidden_activation": "gelu_pytorch_tanh"}"#;
-    assert_eq!(gate(gemma).unwrap(), Some(Gate::GeluTanh));
+    assert_eq!(gate(gemma).unwrap(), Some(Glu::GegluTanh));
     let nested = r#"{"hidden_act": "relu", "text_config": {"hidden_act": "silu"}}"#;
-    assert_eq!(gate(nested).unwrap(), Some(Gate::Silu));
+    assert_eq!(gate(nested).unwrap(), Some(Glu::Swiglu));
     let error = gate(r#"{"hidden_act": "relu2"}"#).unwrap_err().to_string();
     assert!(
         error.contains("activation is \"relu2\", expected silu or gelu_pytorch_tanh"),

@@ -50,7 +50,7 @@ fn same_bytes_as_the_libraries() {
             (Checkpoint::open(&output).unwrap(), Checkpoint::open(data(theirs)).unwrap());
         let (a, b) = (ours.layer(PREFIX).unwrap(), theirs.layer(PREFIX).unwrap());
         assert_eq!(a.convention, convention);
-        for (ours, theirs) in [(a.gate, b.gate), (a.up, b.up)] {
+        for (ours, theirs) in [(&a.gate_proj, &b.gate_proj), (&a.up_proj, &b.up_proj)] {
             assert_eq!(ours.global_scale(), theirs.global_scale());
             // The contract divides amax/6 by the global scale, ModelOpt multiplies the divisors
             // first, and compressed-tensors multiplies by its divisor and divides in bf16: that
@@ -210,8 +210,11 @@ fn pairs_share_the_larger_scale() {
         assert_eq!(of(&report, |q| q.input_global_scale.unwrap()), expected);
         let layer = Checkpoint::open(&output).unwrap();
         let layer = layer.layer("l.mlp").unwrap();
-        assert_eq!([layer.gate.global_scale(), layer.up.global_scale()], [multiplier(&6.0); 2]);
-        assert!((layer.gate.dequantize()[17] + 3.0).abs() < 1e-6);
+        assert_eq!(
+            [layer.gate_proj.global_scale(), layer.up_proj.global_scale()],
+            [multiplier(&6.0); 2]
+        );
+        assert!((layer.gate_proj.dequantize()[17] + 3.0).abs() < 1e-6);
 
         options.separate_globals = true;
         let report = run(&input, &output, &options).unwrap();
@@ -259,7 +262,7 @@ fn sharded_in_sharded_out() {
     assert_eq!((report.bytes_in, report.bytes_out), (560, 2 * (64 + 8 + 4 + 4 + 24)));
     let checkpoint = Checkpoint::open(&output).unwrap();
     assert_eq!(checkpoint.names().count(), 10);
-    assert_eq!(checkpoint.layer("l").unwrap().gate.cols(), 32);
+    assert_eq!(checkpoint.layer("l").unwrap().gate_proj.cols(), 32);
 
     let index = json(&output.join("model.safetensors.index.json"));
     assert_eq!(index["metadata"]["total_size"], report.bytes_out);
@@ -305,7 +308,7 @@ fn file_to_file_and_what_cannot_be_quantised() {
     assert_eq!(why, ["its shape is [2, 4, 16]", "it is I8", "K = 8 is not a multiple of 16"]);
     let file = SafetensorsFile::open(&output).unwrap();
     assert_eq!(file.metadata().get("format").map(String::as_str), Some("pt"));
-    assert_eq!(Checkpoint::open(&output).unwrap().layer("l").unwrap().up.rows(), 2);
+    assert_eq!(Checkpoint::open(&output).unwrap().layer("l").unwrap().up_proj.rows(), 2);
 
     floats(&input, &[("norm.weight", Dtype::F32, &[16])]);
     let error = quantize(&input, &output, Convention::ModelOpt).unwrap_err().to_string();

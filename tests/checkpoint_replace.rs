@@ -83,7 +83,7 @@ fn an_earlier_result_is_replaced_whole_or_not_at_all() {
     let checkpoint = Checkpoint::open(&output).unwrap();
     let layer = checkpoint.layer("l").unwrap();
     assert_eq!(layer.convention, Convention::CompressedTensors);
-    assert!(layer.gate.dequantize().iter().all(|&v| v == 2.0));
+    assert!(layer.gate_proj.dequantize().iter().all(|&v| v == 2.0));
     let config = fs::read_to_string(output.join("config.json")).unwrap();
     assert!(config.starts_with("{\n  \"z\": 1e-05,\n  \"a\": 1.50,\n"), "{config}");
 }

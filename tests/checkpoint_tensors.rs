@@ -4,7 +4,7 @@
 use nvfp4_dual_gemm::checkpoint::tensors::{self, TensorFile};
 use nvfp4_dual_gemm::checkpoint::{Declared, Dtype, Writer};
 use nvfp4_dual_gemm::synth::{Data, Operands};
-use nvfp4_dual_gemm::{Nvfp4Matrix, Operand, Problem, bf16, f16};
+use nvfp4_dual_gemm::{GemmShape, Nvfp4Matrix, Operand, bf16, f16};
 use safetensors::SafeTensors;
 use std::path::Path;
 
@@ -28,13 +28,13 @@ fn operands_come_back_and_the_safetensors_crate_reads_them() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("in.safetensors");
     for batch in [1, 3] {
-        let problem = Problem { m: 5, n: 7, k: 48, batch };
+        let problem = GemmShape { m: 5, n: 7, k: 48, batch };
         let operands = Operands::generate(problem, Data::Full, 9).unwrap();
         tensors::write_operands(&path, &operands).unwrap();
         let file = TensorFile::open(&path).unwrap();
         assert_eq!(file.operand("a", Operand::A).unwrap(), operands.a);
         assert_eq!(file.operand("b1", Operand::B1).unwrap(), operands.b1);
-        assert_eq!(file.packed("b2", Operand::B2).unwrap(), operands.b2.view());
+        assert_eq!(file.packed("b2", Operand::B2).unwrap(), operands.b2);
 
         let raw = std::fs::read(&path).unwrap();
         let peer = SafeTensors::deserialize(&raw).unwrap();

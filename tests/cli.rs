@@ -13,7 +13,7 @@ use serde_json::Value;
 use nvfp4_dual_gemm::checkpoint::tensors::{self, TensorFile};
 use nvfp4_dual_gemm::checkpoint::{Checkpoint, Convention, Weight, write_weights};
 use nvfp4_dual_gemm::synth::{Data, Operands};
-use nvfp4_dual_gemm::{DualGemm, Element, Gate, Nvfp4Matrix, Problem, bf16, f16, reference};
+use nvfp4_dual_gemm::{DualGemm, Element, GemmShape, Glu, Nvfp4Matrix, bf16, f16, oracle};
 
 fn nvfp4(dir: &Path, args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_nvfp4"))
@@ -48,7 +48,7 @@ fn json(dir: &Path, args: &[&str]) -> Value {
 }
 
 fn close<T: Element>(actual: &[T], exact: &[T]) {
-    let comparison = reference::compare(actual, exact);
+    let comparison = oracle::compare(actual, exact);
     assert_eq!(actual.len(), exact.len());
     assert!(comparison.passes(), "{comparison:?}");
 }
@@ -79,7 +79,7 @@ fn generate_then_run_gives_what_the_oracle_gives() {
     let dir = tempfile::tempdir().unwrap();
     let shape = ["--shape", "7x40x96x2", "--data", "full", "--seed", "3"];
     json(dir.path(), &[&["generate"], &shape[..], &["-o", "in.safetensors"]].concat());
-    let problem = Problem { m: 7, n: 40, k: 96, batch: 2 };
+    let problem = GemmShape { m: 7, n: 40, k: 96, batch: 2 };
     let operands = Operands::generate(problem, Data::Full, 3).unwrap();
 
     let run = ["run", "--input", "in.safetensors", "-o", "c.safetensors", "--repeat", "1"];
@@ -88,17 +88,16 @@ fn generate_then_run_gives_what_the_oracle_gives() {
     ok(dir.path(), &run);
     let (shape, c) = read().values::<f16>("c").unwrap();
     assert_eq!(shape, [2, 7, 40]);
-    close(&c, &reference::exact(&operands.gemm().unwrap()).unwrap());
+    close(&c, &oracle::exact(&operands.gemm().unwrap()).unwrap());
 
     ok(dir.path(), &[&run[..], &["--out-dtype", "bf16", "--gate", "clamped:2,1.5,0.5"]].concat());
-    let gate = Gate::ClampedSwiglu { limit: 2.0, alpha: 1.5, beta: 0.5 };
-    let exact =
-        reference::exact::<bf16>(&operands.gemm().unwrap().with_gate(gate).unwrap()).unwrap();
+    let gate = Glu::ClampedSwiglu { limit: 2.0, slope: 1.5, offset: 0.5 };
+    let exact = oracle::exact::<bf16>(&operands.gemm().unwrap().with_glu(gate).unwrap()).unwrap();
     close(&read().values::<bf16>("c").unwrap().1, &exact);
 
     // The oracle as a backend writes the oracle's very bits.
     ok(dir.path(), &[&run[..], &["--out-dtype", "f32", "--backend", "exact"]].concat());
-    let exact = reference::exact::<f32>(&operands.gemm().unwrap()).unwrap();
+    let exact = oracle::exact::<f32>(&operands.gemm().unwrap()).unwrap();
     assert_eq!(read().values::<f32>("c").unwrap().1, exact);
 }
 
@@ -155,7 +154,7 @@ fn mlp_keeps_the_two_global_scales_apart() {
             Some(global) => Nvfp4Matrix::quantize_with_global(&x, 1, m, k, global).unwrap(),
             None => Nvfp4Matrix::quantize(&x, 1, m, k).unwrap(),
         };
-        let exact: Vec<f16> = reference::exact(&DualGemm::new(&a, &gate, &up).unwrap()).unwrap();
+        let exact: Vec<f16> = oracle::exact(&DualGemm::new(&a, &gate, &up).unwrap()).unwrap();
         close(&y, &exact);
     }
     let listing = json(dir.path(), &["mlp", "model.safetensors", "--list"]);
@@ -191,9 +190,17 @@ fn quantize_in_both_conventions_then_mlp() {
         let checkpoint = Checkpoint::open(path(&out)).unwrap();
         let layer = checkpoint.layer("model.layers.3.mlp").unwrap();
         let fused = Nvfp4Matrix::quantize(&weight, 1, 2 * n, k).unwrap();
-        assert_eq!([layer.gate.codes(), layer.up.codes()].concat(), fused.codes(), "{convention}");
+        assert_eq!(
+            [layer.gate_proj.codes(), layer.up_proj.codes()].concat(),
+            fused.codes(),
+            "{convention}"
+        );
         let a = Nvfp4Matrix::quantize(&x, 1, m, k).unwrap();
-        close(&y, &reference::exact(&DualGemm::new(&a, layer.gate, layer.up).unwrap()).unwrap());
+        close(
+            &y,
+            &oracle::exact(&DualGemm::new(a.matrix(), &layer.gate_proj, &layer.up_proj).unwrap())
+                .unwrap(),
+        );
     }
 }
 
@@ -477,7 +484,7 @@ fn wrong_invocations_get_one_sentence_and_no_panic() {
     std::fs::write(dir.path().join("junk.safetensors"), b"no tensors in here").unwrap();
     tensors::write_output(dir.path().join("x.safetensors"), "x", &[1, 16], &[1f32; 16]).unwrap();
     let input = dir.path().join("in.safetensors");
-    let problem = Problem { m: 1, n: 1, k: 16, batch: 1 };
+    let problem = GemmShape { m: 1, n: 1, k: 16, batch: 1 };
     tensors::write_operands(&input, &Operands::generate(problem, Data::Full, 1).unwrap()).unwrap();
     let operands = std::fs::read(&input).unwrap();
     std::fs::create_dir(dir.path().join("model")).unwrap();
@@ -723,7 +730,7 @@ fn the_input_scale_is_a_choice() {
     let y_of = |a: &Nvfp4Matrix| -> Vec<f32> {
         let checkpoint = Checkpoint::open(&model).unwrap();
         let layer = checkpoint.layer("mlp").unwrap();
-        reference::exact(&DualGemm::new(a, layer.gate, layer.up).unwrap()).unwrap()
+        oracle::exact(&DualGemm::new(a, &layer.gate_proj, &layer.up_proj).unwrap()).unwrap()
     };
     fn with(scale: &str) -> Vec<&str> {
         [MLP, &["--out-dtype", "f32", "--input-scale", scale]].concat()

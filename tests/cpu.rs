@@ -1,8 +1,7 @@
 //! Every CPU path that this machine has against the exact oracle.
 
-use nvfp4_dual_gemm::backend::cpu::{self, Isa};
 use nvfp4_dual_gemm::synth::{Data, Operands};
-use nvfp4_dual_gemm::{Element, Gate, Nvfp4Matrix, Problem, bf16, f16, reference};
+use nvfp4_dual_gemm::{Element, Engine, GemmShape, Glu, Isa, Nvfp4Matrix, bf16, f16, oracle};
 
 /// The paths to test; says which are left out, and why.
 fn paths() -> Vec<Isa> {
@@ -14,19 +13,19 @@ fn paths() -> Vec<Isa> {
     Isa::available()
 }
 
-fn check<T: Element>(ops: &Operands, gate: Gate, isas: &[Isa], what: &str) {
-    let gemm = ops.gemm().unwrap().with_gate(gate).unwrap();
-    let exact = reference::exact::<T>(&gemm).unwrap();
+fn check<T: Element>(ops: &Operands, gate: Glu, isas: &[Isa], what: &str) {
+    let gemm = ops.gemm().unwrap().with_glu(gate).unwrap();
+    let exact = oracle::exact::<T>(&gemm).unwrap();
     for &isa in isas {
         let mut c = vec![T::from_f32(f32::NAN); exact.len()]; // every element must be written
-        cpu::run(&gemm, isa, &mut c).unwrap();
-        let comparison = reference::compare(&c, &exact);
+        Engine::cpu_with(isa).unwrap().run_into(&gemm, &mut c).unwrap();
+        let comparison = oracle::compare(&c, &exact);
         assert!(comparison.passes(), "{what} on {isa}: {comparison:?}");
     }
 }
 
-fn p(m: usize, n: usize, k: usize, batch: usize) -> Problem {
-    Problem { m, n, k, batch }
+fn p(m: usize, n: usize, k: usize, batch: usize) -> GemmShape {
+    GemmShape { m, n, k, batch }
 }
 
 #[test]
@@ -47,7 +46,7 @@ fn shapes_and_tails() {
     for problem in problems {
         for data in [Data::Contest, Data::Full] {
             let ops = Operands::generate(problem, data, 11).unwrap();
-            check::<f16>(&ops, Gate::Silu, &isas, &format!("{problem:?} {data}"));
+            check::<f16>(&ops, Glu::Swiglu, &isas, &format!("{problem:?} {data}"));
         }
     }
 }
@@ -58,10 +57,10 @@ fn gates_and_output_types() {
     for problem in [p(5, 40, 512, 1), p(37, 40, 512, 1)] {
         let ops = Operands::generate(problem, Data::Full, 5).unwrap();
         for gate in [
-            Gate::Silu,
-            Gate::GPT_OSS,
-            Gate::ClampedSwiglu { limit: 0.5, alpha: -2.0, beta: -3.0 },
-            Gate::GeluTanh,
+            Glu::Swiglu,
+            Glu::GPT_OSS,
+            Glu::ClampedSwiglu { limit: 0.5, slope: -2.0, offset: -3.0 },
+            Glu::GegluTanh,
         ] {
             check::<f16>(&ops, gate, &isas, &format!("{gate:?}"));
             check::<bf16>(&ops, gate, &isas, &format!("{gate:?}"));
@@ -76,7 +75,7 @@ fn separate_alphas_that_differ_a_lot() {
     let ops = Operands::generate(p(20, 48, 256, 1), Data::Full, 3).unwrap();
     let (codes, scales, global) = ops.b2.clone().into_parts();
     let b2 = Nvfp4Matrix::new(1, 48, 256, codes, scales, global * 100.0).unwrap();
-    check::<f32>(&Operands { b2, ..ops }, Gate::Silu, &isas, "up scale x100");
+    check::<f32>(&Operands { b2, ..ops }, Glu::Swiglu, &isas, "up scale x100");
 }
 
 /// One panel of activations would take more than 16 MiB: rows are cut into waves, and for the longest K
@@ -86,7 +85,7 @@ fn panels_and_long_k() {
     let isas = paths();
     for problem in [p(24, 16, 1 << 19, 1), p(130, 3, 1 << 17, 1), p(3, 2, 1 << 22, 1)] {
         let ops = Operands::generate(problem, Data::Contest, 1).unwrap();
-        check::<f32>(&ops, Gate::Silu, &isas, &format!("{problem:?}"));
+        check::<f32>(&ops, Glu::Swiglu, &isas, &format!("{problem:?}"));
     }
 }
 
@@ -101,7 +100,8 @@ fn any_thread_count_gives_the_same_bits() {
                     let pool =
                         rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
                     let mut c = vec![0.0f32; problem.batch * problem.m * problem.n];
-                    pool.install(|| cpu::run(&gemm, isa, &mut c)).unwrap();
+                    pool.install(|| Engine::cpu_with(isa).unwrap().run_into(&gemm, &mut c))
+                        .unwrap();
                     c.into_iter().map(f32::to_bits).collect()
                 })
                 .into();
@@ -117,7 +117,7 @@ fn integer_paths_agree() {
     let gemm = ops.gemm().unwrap();
     let run = |isa| {
         let mut c = vec![0.0f32; 11 * 37];
-        cpu::run(&gemm, isa, &mut c).map(|()| c)
+        Engine::cpu_with(isa).unwrap().run_into(&gemm, &mut c).map(|()| c)
     };
     let portable = run(Isa::Portable).unwrap();
     for isa in paths().into_iter().filter(|&isa| isa != Isa::Amx) {
@@ -129,7 +129,7 @@ fn integer_paths_agree() {
 #[test]
 fn the_negative_tail() {
     let isas = paths();
-    for gate in [Gate::Silu, Gate::GPT_OSS, Gate::GeluTanh] {
+    for gate in [Glu::Swiglu, Glu::GPT_OSS, Glu::GegluTanh] {
         let mut tail = 0;
         for seed in 0..20 {
             let ops = Operands::generate(p(5, 600, 32, 1), Data::Full, 791_000 + seed).unwrap();
@@ -138,20 +138,20 @@ fn the_negative_tail() {
                 Nvfp4Matrix::new(1, x.rows(), x.cols(), codes, scales, global * by).unwrap()
             };
             // x1 far from 0 in both directions, x2 from small to near the end of the range.
-            let by1 = if gate == Gate::GeluTanh { 1.5 } else { 16.0 };
+            let by1 = if gate == Glu::GegluTanh { 1.5 } else { 16.0 };
             let by2 = 1e3f32.powi(seed as i32 % 12);
             let ops = Operands { b1: scaled(&ops.b1, by1), b2: scaled(&ops.b2, by2), ..ops };
-            let gemm = ops.gemm().unwrap().with_gate(gate).unwrap();
-            let exact = reference::exact::<bf16>(&gemm).unwrap();
+            let gemm = ops.gemm().unwrap().with_glu(gate).unwrap();
+            let exact = oracle::exact::<bf16>(&gemm).unwrap();
             tail += exact.iter().filter(|c| (1.2e-38..1e-30).contains(&c.to_f32().abs())).count();
             for &isa in &isas {
                 let mut c = vec![bf16::NAN; exact.len()];
-                cpu::run(&gemm, isa, &mut c).unwrap();
-                let comparison = reference::compare(&c, &exact);
+                Engine::cpu_with(isa).unwrap().run_into(&gemm, &mut c).unwrap();
+                let comparison = oracle::compare(&c, &exact);
                 assert!(comparison.max_ulp <= 1, "{gate:?} {isa} {seed}: {comparison:?}");
             }
         }
         // The clamped SwiGLU has no large up projection.
-        assert!(tail >= 40 || gate == Gate::GPT_OSS, "{gate:?}: {tail}");
+        assert!(tail >= 40 || gate == Glu::GPT_OSS, "{gate:?}: {tail}");
     }
 }

@@ -3,9 +3,8 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use nvfp4_dual_gemm::backend::cpu::{self, Isa};
 use nvfp4_dual_gemm::synth::{Data, Operands};
-use nvfp4_dual_gemm::{Problem, bf16};
+use nvfp4_dual_gemm::{Engine, GemmShape, Isa, bf16};
 
 /// Counts the bytes in use, and their peak.
 struct Counting;
@@ -43,7 +42,7 @@ fn additional_memory_is_bounded() {
         (1, 1, 16, 2_000_000), // many small problems
     ];
     for (m, n, k, batch) in problems {
-        let problem = Problem { m, n, k, batch };
+        let problem = GemmShape { m, n, k, batch };
         let operands = Operands::generate(problem, Data::Contest, 1).unwrap();
         let gemm = operands.gemm().unwrap();
         let mut c = vec![bf16::ZERO; batch * m * n];
@@ -53,7 +52,7 @@ fn additional_memory_is_bounded() {
             }
             let before = IN_USE.load(Relaxed);
             PEAK.store(before, Relaxed);
-            cpu::run(&gemm, isa, &mut c).unwrap();
+            Engine::cpu_with(isa).unwrap().run_into(&gemm, &mut c).unwrap();
             let more = PEAK.load(Relaxed) - before;
             assert!(more <= 64 << 20, "{isa} {problem:?}: {} MiB", more >> 20);
         }

@@ -3,8 +3,8 @@
 use nvfp4_dual_gemm::format::{nibble, scale_layout::ScaleLayout};
 use nvfp4_dual_gemm::synth::{Data, Operands};
 use nvfp4_dual_gemm::{
-    Backend, CudaVersion, DualGemm, Error, Gate, Nvfp4Matrix, Nvfp4View, Operand, Problem,
-    UnsuitableDevice, f16, reference,
+    Backend, CudaVersion, DualGemm, Engine, Error, GemmShape, Glu, Nvfp4Matrix, Nvfp4View, Operand,
+    UnsuitableDevice, f16, oracle,
 };
 
 /// Name of the variant of an error: the start of its `Debug` text.
@@ -46,14 +46,14 @@ fn errors() -> Vec<Error> {
         nibble::pack(&[1, 2, 3]).unwrap_err(),
         nibble::unpack_into(&[1, 2, 3], &mut [0; 5]).unwrap_err(),
         a.view().dequantize_into(&mut [0.0f32; 1]).unwrap_err(),
-        DualGemm::new(&a, &b, &b)
+        Engine::auto()
             .unwrap()
-            .run_into(Backend::Auto, &mut [f16::ZERO; 5])
+            .run_into(&DualGemm::new(&a, &b, &b).unwrap(), &mut [f16::ZERO; 5])
             .unwrap_err(),
         Nvfp4View::new(0, 1, 16, &[], &[], 1.0).unwrap_err(),
         Nvfp4View::new(1, 2, 0, &[], &[], 1.0).unwrap_err(),
         DualGemm::new(&a, &matrix(1, 0, 32), &matrix(1, 0, 32)).unwrap_err(),
-        Operands::generate(Problem { m: 2, n: 0, k: 32, batch: 1 }, Data::Full, 1).unwrap_err(),
+        Operands::generate(GemmShape { m: 2, n: 0, k: 32, batch: 1 }, Data::Full, 1).unwrap_err(),
         Nvfp4View::new(1, 1, 24, &[], &[], 1.0).unwrap_err(),
         DualGemm::new(&a, &matrix(1, 3, 48), &b).unwrap_err(),
         DualGemm::new(&a, &b, &matrix(1, 4, 32)).unwrap_err(),
@@ -74,19 +74,19 @@ fn errors() -> Vec<Error> {
         bad_value(0, f32::NAN).unwrap_err(),
         bad_value(133, f32::NEG_INFINITY).unwrap_err(),
         Nvfp4Matrix::quantize(&[f16::INFINITY; 16], 1, 1, 16).unwrap_err(),
-        reference::exact_rows::<f16>(&DualGemm::new(&a, &b, &b).unwrap(), &[(0, 1), (1, 0)])
+        oracle::exact_rows::<f16>(&DualGemm::new(&a, &b, &b).unwrap(), &[(0, 1), (1, 0)])
             .unwrap_err(),
         DualGemm::new(&a, &b, &b)
             .unwrap()
-            .with_gate(Gate::ClampedSwiglu { limit: -7.0, alpha: 1.702, beta: 1.0 })
+            .with_glu(Glu::ClampedSwiglu { limit: -7.0, slope: 1.702, offset: 1.0 })
             .unwrap_err(),
         DualGemm::new(&a, &b, &b)
             .unwrap()
-            .with_gate(Gate::ClampedSwiglu { limit: 7.0, alpha: f32::MAX, beta: 1.0 })
+            .with_glu(Glu::ClampedSwiglu { limit: 7.0, slope: f32::MAX, offset: 1.0 })
             .unwrap_err(),
         // With feature `cuda` it is the device that is missing; tests/cuda.rs has that.
         #[cfg(not(feature = "cuda"))]
-        Backend::Cuda.resolve().unwrap_err(),
+        Engine::of(Backend::Cuda).unwrap_err(),
         #[cfg(feature = "cuda")]
         Error::BackendUnavailable {
             backend: "cuda".to_owned(),
@@ -165,7 +165,7 @@ fn no_variant_is_forgotten() {
     let elsewhere = [
         "Checkpoint", // transparent; tests of checkpoints
     ];
-    let source = include_str!("../src/error.rs");
+    let source = include_str!("../src/error/mod.rs");
     let body = source.split("pub enum Error {").nth(1).unwrap().split("\n}").next().unwrap();
     let made: Vec<String> = errors().iter().map(variant).collect();
     let mut seen = 0;

@@ -1,12 +1,11 @@
 //! The gates against torch, transformers and 60-digit arithmetic: numbers that `scripts/golden_gates.py` wrote.
 
-use nvfp4_dual_gemm::backend::cpu::{self, Isa};
-use nvfp4_dual_gemm::{DualGemm, Element, Gate, Nvfp4Matrix, bf16, f16, reference};
+use nvfp4_dual_gemm::{DualGemm, Element, Engine, Glu, Isa, Nvfp4Matrix, bf16, f16, oracle};
 
 /// One line of the data.
 #[derive(Debug, Clone, Copy)]
 struct Golden {
-    gate: Gate,
+    gate: Glu,
     x1: f64,
     x2: f64,
     /// Of torch or transformers, in f64.
@@ -22,12 +21,12 @@ fn golden() -> Vec<Golden> {
             let words: Vec<&str> = line.split(' ').collect();
             let number = |i: usize| words[i].parse::<f64>().unwrap();
             let gate = match words[0] {
-                "silu" => Gate::Silu,
-                "gelu-tanh" => Gate::GeluTanh,
-                "clamped" => Gate::ClampedSwiglu {
+                "silu" => Glu::Swiglu,
+                "gelu-tanh" => Glu::GegluTanh,
+                "clamped" => Glu::ClampedSwiglu {
                     limit: number(1) as f32,
-                    alpha: number(2) as f32,
-                    beta: number(3) as f32,
+                    slope: number(2) as f32,
+                    offset: number(3) as f32,
                 },
                 other => panic!("{other}"),
             };
@@ -41,15 +40,15 @@ fn golden() -> Vec<Golden> {
 fn there_are_enough_of_each_gate() {
     let all = golden();
     let count = |wanted: fn(&Golden) -> bool| all.iter().filter(|g| wanted(g)).count();
-    assert!(count(|g| g.gate == Gate::Silu) >= 100);
-    assert!(count(|g| g.gate == Gate::GeluTanh) >= 100);
-    assert!(count(|g| g.gate == Gate::GPT_OSS) >= 20);
+    assert!(count(|g| g.gate == Glu::Swiglu) >= 100);
+    assert!(count(|g| g.gate == Glu::GegluTanh) >= 100);
+    assert!(count(|g| g.gate == Glu::GPT_OSS) >= 20);
     // At and beside the bounds, on both sides, and far down the tail with a result that is no 0.
     for x in [7.0f32, 7f32.next_up(), 7f32.next_down()] {
         let at = |v: f64| v as f32 == x;
-        assert!(all.iter().any(|g| g.gate == Gate::GPT_OSS && at(g.x1)), "{x}");
-        assert!(all.iter().any(|g| g.gate == Gate::GPT_OSS && at(g.x2)), "{x}");
-        assert!(all.iter().any(|g| g.gate == Gate::GPT_OSS && at(-g.x2)), "{x}");
+        assert!(all.iter().any(|g| g.gate == Glu::GPT_OSS && at(g.x1)), "{x}");
+        assert!(all.iter().any(|g| g.gate == Glu::GPT_OSS && at(g.x2)), "{x}");
+        assert!(all.iter().any(|g| g.gate == Glu::GPT_OSS && at(-g.x2)), "{x}");
     }
     assert!(count(|g| g.x1 < -88.0 && g.exact.abs() > 1e-36) >= 8);
 }
@@ -89,7 +88,7 @@ fn each_problem(check: impl Fn(&Golden, &DualGemm<'_>)) {
     let mut count = 0;
     for g in golden() {
         if let Some([a, b1, b2]) = operands(&g) {
-            check(&g, &DualGemm::new(&a, &b1, &b2).unwrap().with_gate(g.gate).unwrap());
+            check(&g, &DualGemm::new(&a, &b1, &b2).unwrap().with_glu(g.gate).unwrap());
             count += 1;
         }
     }
@@ -99,9 +98,9 @@ fn each_problem(check: impl Fn(&Golden, &DualGemm<'_>)) {
 #[test]
 fn the_oracle() {
     fn check<T: Element>(g: &Golden, gemm: &DualGemm<'_>) {
-        let c = reference::exact::<T>(gemm).unwrap()[0];
+        let c = oracle::exact::<T>(gemm).unwrap()[0];
         // Rounding to f16 and bf16 is in one step, which `half` alone does not do from f64.
-        let ulp = reference::ulp_distance(c, T::from_f64(g.exact));
+        let ulp = oracle::ulp_distance(c, T::from_f64(g.exact));
         assert!(ulp <= u64::from(T::DTYPE == f32::DTYPE), "{g:?}: {c:?}, {ulp} ULP");
     }
     each_problem(|g, gemm| {
@@ -120,8 +119,8 @@ fn the_cpu_backend() {
         }
         fn check<T: Element>(g: &Golden, gemm: &DualGemm<'_>, isa: Isa) {
             let mut c = [T::from_f32(f32::NAN)];
-            cpu::run(gemm, isa, &mut c).unwrap();
-            let comparison = reference::compare(&c, &[T::from_f64(g.exact)]);
+            Engine::cpu_with(isa).unwrap().run_into(gemm, &mut c).unwrap();
+            let comparison = oracle::compare(&c, &[T::from_f64(g.exact)]);
             assert!(comparison.max_ulp <= 1 && comparison.outside == 0, "{isa} {g:?}: {c:?}");
         }
         each_problem(|g, gemm| {
@@ -130,7 +129,7 @@ fn the_cpu_backend() {
             check::<f32>(g, gemm, isa);
             // f32 is compared in steps of f16, which says nothing of the tail.
             let mut c = [f32::NAN];
-            cpu::run(gemm, isa, &mut c).unwrap();
+            Engine::cpu_with(isa).unwrap().run_into(gemm, &mut c).unwrap();
             let exact = g.exact as f32;
             if exact.is_normal() {
                 let error = (f64::from(c[0]) / f64::from(exact) - 1.0).abs();

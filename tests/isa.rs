@@ -3,8 +3,8 @@
 
 use std::process::Command;
 
-use nvfp4_dual_gemm::backend::cpu::{ISA_VARIABLE, Isa};
 use nvfp4_dual_gemm::format;
+use nvfp4_dual_gemm::{ISA_VARIABLE, Isa};
 
 /// Not a test: what the others start.
 #[test]

@@ -2,18 +2,18 @@
 //! definitions by tanh. The gates alone are compared with other libraries in tests/golden_gates.rs.
 
 use nvfp4_dual_gemm::synth::{Data, Operands};
-use nvfp4_dual_gemm::{Element, Gate, Nvfp4Matrix, Problem, f16, reference};
+use nvfp4_dual_gemm::{Element, GemmShape, Glu, Nvfp4Matrix, f16, oracle};
 
 /// `gate(x1, x2)` without the exponential of the implementation: sigmoid(x) = (1 + tanh(x/2))/2. It cancels for
 /// x << 0, to an absolute error of about 2^-53·|x1·x2|.
-fn by_tanh(gate: Gate, x1: f64, x2: f64) -> f64 {
+fn by_tanh(gate: Glu, x1: f64, x2: f64) -> f64 {
     match gate {
-        Gate::Silu => x1 * (0.5 + 0.5 * (0.5 * x1).tanh()) * x2,
-        Gate::GPT_OSS => {
+        Glu::Swiglu => x1 * (0.5 + 0.5 * (0.5 * x1).tanh()) * x2,
+        Glu::GPT_OSS => {
             let (g, u) = (x1.min(7.0), x2.clamp(-7.0, 7.0));
             (u + 1.0) * g * (0.5 + 0.5 * (0.5 * f64::from(1.702f32) * g).tanh())
         }
-        Gate::GeluTanh => {
+        Glu::GegluTanh => {
             let inner = 0.797_884_560_802_865_4 * (x1 + 0.044_715 * x1.powi(3));
             0.5 * x1 * (1.0 + inner.tanh()) * x2
         }
@@ -25,10 +25,10 @@ fn by_tanh(gate: Gate, x1: f64, x2: f64) -> f64 {
 fn agrees_with_f64_dot_products() {
     for (m, n, k, batch) in [(1, 1, 16, 1), (3, 19, 48, 2), (17, 33, 512, 1), (300, 5, 32, 1)] {
         for data in [Data::Contest, Data::Full] {
-            for gate in [Gate::Silu, Gate::GPT_OSS, Gate::GeluTanh] {
-                let ops = Operands::generate(Problem { m, n, k, batch }, data, 7).unwrap();
-                let gemm = ops.gemm().unwrap().with_gate(gate).unwrap();
-                let exact = reference::exact::<f16>(&gemm).unwrap();
+            for gate in [Glu::Swiglu, Glu::GPT_OSS, Glu::GegluTanh] {
+                let ops = Operands::generate(GemmShape { m, n, k, batch }, data, 7).unwrap();
+                let gemm = ops.gemm().unwrap().with_glu(gate).unwrap();
+                let exact = oracle::exact::<f16>(&gemm).unwrap();
                 // Without the global scales the products are exact in f64.
                 let unscaled = |x: &Nvfp4Matrix| {
                     let (c, s, _) = x.clone().into_parts();
@@ -51,7 +51,7 @@ fn agrees_with_f64_dot_products() {
                 }
                 let rows: Vec<(usize, usize)> =
                     (0..batch).flat_map(|l| [(l, m - 1), (l, 0)]).rev().collect();
-                let some = reference::exact_rows::<f16>(&gemm, &rows).unwrap();
+                let some = oracle::exact_rows::<f16>(&gemm, &rows).unwrap();
                 for (&(l, r), row) in rows.iter().zip(some.chunks_exact(n)) {
                     assert_eq!(row, &exact[(l * m + r) * n..][..n]);
                 }

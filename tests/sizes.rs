@@ -4,7 +4,7 @@
 use nvfp4_dual_gemm::format::{quantize, scale_layout::ScaleLayout};
 use nvfp4_dual_gemm::synth::{Data, Operands};
 use nvfp4_dual_gemm::{
-    Backend, DualGemm, Error, Nvfp4Matrix, Nvfp4View, Operand, Problem, f16, reference,
+    Backend, DualGemm, Engine, Error, GemmShape, Nvfp4Matrix, Nvfp4View, Operand, f16, oracle,
 };
 
 /// More than the 2^47 bytes that a process can address: an allocator refuses it whatever its policy is.
@@ -70,12 +70,12 @@ fn the_length_is_the_error_where_a_shape_claims_terabytes() {
 #[test]
 fn operands_that_do_not_fit() {
     let too_large = [
-        (Problem { m: TOO_MUCH, n: 1, k: 16, batch: 1 }, Operand::A),
-        (Problem { m: 1, n: TOO_MUCH, k: 16, batch: 1 }, Operand::B1),
-        (Problem { m: 1, n: 1, k: TOO_MUCH << 1, batch: 1 }, Operand::A),
-        (Problem { m: 1, n: 1, k: 16, batch: TOO_MUCH }, Operand::A),
-        (Problem { m: 1 << 20, n: 1, k: 1 << 30, batch: 1 << 5 }, Operand::A),
-        (Problem { m: 0, n: TOO_MUCH, k: 16, batch: 1 }, Operand::B1),
+        (GemmShape { m: TOO_MUCH, n: 1, k: 16, batch: 1 }, Operand::A),
+        (GemmShape { m: 1, n: TOO_MUCH, k: 16, batch: 1 }, Operand::B1),
+        (GemmShape { m: 1, n: 1, k: TOO_MUCH << 1, batch: 1 }, Operand::A),
+        (GemmShape { m: 1, n: 1, k: 16, batch: TOO_MUCH }, Operand::A),
+        (GemmShape { m: 1 << 20, n: 1, k: 1 << 30, batch: 1 << 5 }, Operand::A),
+        (GemmShape { m: 0, n: TOO_MUCH, k: 16, batch: 1 }, Operand::B1),
     ];
     for (problem, at) in too_large {
         match Operands::generate(problem, Data::Full, 1) {
@@ -86,7 +86,7 @@ fn operands_that_do_not_fit() {
         }
     }
     for [batch, rows, cols] in shapes().filter(|s| s.contains(&usize::MAX)) {
-        let problem = Problem { m: rows, n: 1, k: cols, batch };
+        let problem = GemmShape { m: rows, n: 1, k: cols, batch };
         assert!(Operands::generate(problem, Data::Full, 1).is_err(), "{problem:?}");
     }
 }
@@ -101,8 +101,8 @@ fn a_c_that_does_not_fit() {
         Error::OutOfMemory { operand: Operand::C, bytes } => assert!(bytes >= TOO_MUCH, "{bytes}"),
         other => panic!("{other}"),
     };
-    check(reference::exact::<f32>(&gemm).unwrap_err());
-    check(gemm.run::<f32>(Backend::Cpu).unwrap_err());
-    check(gemm.run::<f32>(Backend::Exact).unwrap_err());
-    check(reference::exact_rows::<f32>(&gemm, &vec![(0, 7); rows]).unwrap_err());
+    check(oracle::exact::<f32>(&gemm).unwrap_err());
+    check(Engine::of(Backend::Cpu).unwrap().run::<f32>(&gemm).unwrap_err());
+    check(Engine::of(Backend::Oracle).unwrap().run::<f32>(&gemm).unwrap_err());
+    check(oracle::exact_rows::<f32>(&gemm, &vec![(0, 7); rows]).unwrap_err());
 }

@@ -12,14 +12,14 @@ pub const NVFP4_SM90_SMEM_BYTES: u32 = 232448;
 pub const NVFP4_MAX_BATCH: u32 = 65535;
 pub const NVFP4_INTERLEAVE: u32 = 96;
 pub const NVFP4_INTERLEAVED_SCALE_ROWS: u32 = 256;
-pub const NVFP4_OUTPUT_F16: nvfp4_output = 0;
-pub const NVFP4_OUTPUT_BF16: nvfp4_output = 1;
-pub const NVFP4_OUTPUT_F32: nvfp4_output = 2;
-pub type nvfp4_output = ::std::os::raw::c_uint;
-pub const NVFP4_GATE_SILU: nvfp4_gate_kind = 0;
-pub const NVFP4_GATE_CLAMPED_SWIGLU: nvfp4_gate_kind = 1;
-pub const NVFP4_GATE_GELU_TANH: nvfp4_gate_kind = 2;
-pub type nvfp4_gate_kind = ::std::os::raw::c_uint;
+pub const NVFP4_DATA_TYPE_F16: nvfp4_data_type = 0;
+pub const NVFP4_DATA_TYPE_BF16: nvfp4_data_type = 1;
+pub const NVFP4_DATA_TYPE_F32: nvfp4_data_type = 2;
+pub type nvfp4_data_type = ::std::os::raw::c_uint;
+pub const NVFP4_GLU_SWIGLU: nvfp4_glu_kind = 0;
+pub const NVFP4_GLU_CLAMPED_SWIGLU: nvfp4_glu_kind = 1;
+pub const NVFP4_GLU_GEGLU_TANH: nvfp4_glu_kind = 2;
+pub type nvfp4_glu_kind = ::std::os::raw::c_uint;
 pub const NVFP4_WEIGHTS_SEPARATE: nvfp4_weight_format = 0;
 pub const NVFP4_WEIGHTS_INTERLEAVED: nvfp4_weight_format = 1;
 pub type nvfp4_weight_format = ::std::os::raw::c_uint;
@@ -32,24 +32,6 @@ pub const NVFP4_SCHEDULER_STATIC: nvfp4_scheduler = 0;
 pub const NVFP4_SCHEDULER_CLC: nvfp4_scheduler = 1;
 pub const NVFP4_SCHEDULER_GRID: nvfp4_scheduler = 2;
 pub type nvfp4_scheduler = ::std::os::raw::c_uint;
-pub const NVFP4_KERNEL_AUTO: nvfp4_kernel = -1;
-pub const NVFP4_KERNEL_sm100_stacked_2sm_256x128_c2x1_static: nvfp4_kernel = 0;
-pub const NVFP4_KERNEL_sm100_stacked_2sm_256x128_c4x1_static: nvfp4_kernel = 1;
-pub const NVFP4_KERNEL_sm100_stacked_2sm_256x128_c2x1_clc: nvfp4_kernel = 2;
-pub const NVFP4_KERNEL_sm100_stacked_1sm_128x128_c1x1_static: nvfp4_kernel = 3;
-pub const NVFP4_KERNEL_sm100_twoacc_2sm_256x64_c2x2_static: nvfp4_kernel = 4;
-pub const NVFP4_KERNEL_sm100_twoacc_2sm_256x64_c2x1_static: nvfp4_kernel = 5;
-pub const NVFP4_KERNEL_sm100_twoacc_1sm_128x64_c1x1_static: nvfp4_kernel = 6;
-pub const NVFP4_KERNEL_sm100_interleaved_2sm_256x96_c2x2_static: nvfp4_kernel = 7;
-pub const NVFP4_KERNEL_sm90_widened_256x64_k64_s1: nvfp4_kernel = 8;
-pub const NVFP4_KERNEL_sm90_widened_128x96_k64_s1: nvfp4_kernel = 9;
-pub const NVFP4_KERNEL_sm90_widened_128x64_k64_s1: nvfp4_kernel = 10;
-pub const NVFP4_KERNEL_sm90_widened_64x64_k128_s2: nvfp4_kernel = 11;
-pub const NVFP4_KERNEL_sm90_widened_32x64_k128_s2: nvfp4_kernel = 12;
-pub const NVFP4_KERNEL_sm90_widened_16x64_k128_s2: nvfp4_kernel = 13;
-pub const NVFP4_KERNEL_sm90_widened_8x64_k128_s2: nvfp4_kernel = 14;
-pub const NVFP4_KERNEL_COUNT: nvfp4_kernel = 15;
-pub type nvfp4_kernel = ::std::os::raw::c_int;
 pub const NVFP4_STATUS_INVALID_ARGUMENT: nvfp4_status = 1;
 pub const NVFP4_STATUS_ARCHITECTURE: nvfp4_status = 2;
 pub const NVFP4_STATUS_NO_DEVICE: nvfp4_status = 3;
@@ -58,7 +40,7 @@ pub const NVFP4_STATUS_CUTLASS: nvfp4_status = 5;
 pub type nvfp4_status = ::std::os::raw::c_uint;
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
-pub struct nvfp4_problem {
+pub struct nvfp4_shape {
     pub m: i32,
     pub n: i32,
     pub k: i32,
@@ -66,139 +48,191 @@ pub struct nvfp4_problem {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of nvfp4_problem"][::std::mem::size_of::<nvfp4_problem>() - 16usize];
-    ["Alignment of nvfp4_problem"][::std::mem::align_of::<nvfp4_problem>() - 4usize];
+    ["Size of nvfp4_shape"][::std::mem::size_of::<nvfp4_shape>() - 16usize];
+    ["Alignment of nvfp4_shape"][::std::mem::align_of::<nvfp4_shape>() - 4usize];
+    ["Offset of field: nvfp4_shape::m"][::std::mem::offset_of!(nvfp4_shape, m) - 0usize];
+    ["Offset of field: nvfp4_shape::n"][::std::mem::offset_of!(nvfp4_shape, n) - 4usize];
+    ["Offset of field: nvfp4_shape::k"][::std::mem::offset_of!(nvfp4_shape, k) - 8usize];
     [
-        "Offset of field: nvfp4_problem::m",
-    ][::std::mem::offset_of!(nvfp4_problem, m) - 0usize];
-    [
-        "Offset of field: nvfp4_problem::n",
-    ][::std::mem::offset_of!(nvfp4_problem, n) - 4usize];
-    [
-        "Offset of field: nvfp4_problem::k",
-    ][::std::mem::offset_of!(nvfp4_problem, k) - 8usize];
-    [
-        "Offset of field: nvfp4_problem::batch",
-    ][::std::mem::offset_of!(nvfp4_problem, batch) - 12usize];
+        "Offset of field: nvfp4_shape::batch",
+    ][::std::mem::offset_of!(nvfp4_shape, batch) - 12usize];
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
-pub struct nvfp4_gate {
-    pub kind: nvfp4_gate_kind,
+pub struct nvfp4_glu {
+    pub kind: nvfp4_glu_kind,
     pub limit: f32,
-    pub alpha: f32,
-    pub beta: f32,
+    pub slope: f32,
+    pub offset: f32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of nvfp4_gate"][::std::mem::size_of::<nvfp4_gate>() - 16usize];
-    ["Alignment of nvfp4_gate"][::std::mem::align_of::<nvfp4_gate>() - 4usize];
+    ["Size of nvfp4_glu"][::std::mem::size_of::<nvfp4_glu>() - 16usize];
+    ["Alignment of nvfp4_glu"][::std::mem::align_of::<nvfp4_glu>() - 4usize];
     [
-        "Offset of field: nvfp4_gate::kind",
-    ][::std::mem::offset_of!(nvfp4_gate, kind) - 0usize];
+        "Offset of field: nvfp4_glu::kind",
+    ][::std::mem::offset_of!(nvfp4_glu, kind) - 0usize];
     [
-        "Offset of field: nvfp4_gate::limit",
-    ][::std::mem::offset_of!(nvfp4_gate, limit) - 4usize];
+        "Offset of field: nvfp4_glu::limit",
+    ][::std::mem::offset_of!(nvfp4_glu, limit) - 4usize];
     [
-        "Offset of field: nvfp4_gate::alpha",
-    ][::std::mem::offset_of!(nvfp4_gate, alpha) - 8usize];
+        "Offset of field: nvfp4_glu::slope",
+    ][::std::mem::offset_of!(nvfp4_glu, slope) - 8usize];
     [
-        "Offset of field: nvfp4_gate::beta",
-    ][::std::mem::offset_of!(nvfp4_gate, beta) - 12usize];
+        "Offset of field: nvfp4_glu::offset",
+    ][::std::mem::offset_of!(nvfp4_glu, offset) - 12usize];
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
-pub struct nvfp4_operands {
-    pub a_codes: *const ::std::os::raw::c_void,
-    pub a_scales: *const ::std::os::raw::c_void,
-    pub b1_codes: *const ::std::os::raw::c_void,
-    pub b1_scales: *const ::std::os::raw::c_void,
-    pub b2_codes: *const ::std::os::raw::c_void,
-    pub b2_scales: *const ::std::os::raw::c_void,
-    pub c: *mut ::std::os::raw::c_void,
-    pub alpha1: f32,
-    pub alpha2: f32,
-    pub alpha1_ptr: *const f32,
-    pub alpha2_ptr: *const f32,
-    pub workspace: *mut ::std::os::raw::c_void,
+pub struct nvfp4_destination {
+    pub size: u32,
+    pub type_: nvfp4_data_type,
+    pub data: *mut ::std::os::raw::c_void,
+    pub scales: *mut ::std::os::raw::c_void,
+    pub global_scale: f32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of nvfp4_operands"][::std::mem::size_of::<nvfp4_operands>() - 88usize];
-    ["Alignment of nvfp4_operands"][::std::mem::align_of::<nvfp4_operands>() - 8usize];
+    ["Size of nvfp4_destination"][::std::mem::size_of::<nvfp4_destination>() - 32usize];
     [
-        "Offset of field: nvfp4_operands::a_codes",
-    ][::std::mem::offset_of!(nvfp4_operands, a_codes) - 0usize];
+        "Alignment of nvfp4_destination",
+    ][::std::mem::align_of::<nvfp4_destination>() - 8usize];
     [
-        "Offset of field: nvfp4_operands::a_scales",
-    ][::std::mem::offset_of!(nvfp4_operands, a_scales) - 8usize];
+        "Offset of field: nvfp4_destination::size",
+    ][::std::mem::offset_of!(nvfp4_destination, size) - 0usize];
     [
-        "Offset of field: nvfp4_operands::b1_codes",
-    ][::std::mem::offset_of!(nvfp4_operands, b1_codes) - 16usize];
+        "Offset of field: nvfp4_destination::type_",
+    ][::std::mem::offset_of!(nvfp4_destination, type_) - 4usize];
     [
-        "Offset of field: nvfp4_operands::b1_scales",
-    ][::std::mem::offset_of!(nvfp4_operands, b1_scales) - 24usize];
+        "Offset of field: nvfp4_destination::data",
+    ][::std::mem::offset_of!(nvfp4_destination, data) - 8usize];
     [
-        "Offset of field: nvfp4_operands::b2_codes",
-    ][::std::mem::offset_of!(nvfp4_operands, b2_codes) - 32usize];
+        "Offset of field: nvfp4_destination::scales",
+    ][::std::mem::offset_of!(nvfp4_destination, scales) - 16usize];
     [
-        "Offset of field: nvfp4_operands::b2_scales",
-    ][::std::mem::offset_of!(nvfp4_operands, b2_scales) - 40usize];
-    [
-        "Offset of field: nvfp4_operands::c",
-    ][::std::mem::offset_of!(nvfp4_operands, c) - 48usize];
-    [
-        "Offset of field: nvfp4_operands::alpha1",
-    ][::std::mem::offset_of!(nvfp4_operands, alpha1) - 56usize];
-    [
-        "Offset of field: nvfp4_operands::alpha2",
-    ][::std::mem::offset_of!(nvfp4_operands, alpha2) - 60usize];
-    [
-        "Offset of field: nvfp4_operands::alpha1_ptr",
-    ][::std::mem::offset_of!(nvfp4_operands, alpha1_ptr) - 64usize];
-    [
-        "Offset of field: nvfp4_operands::alpha2_ptr",
-    ][::std::mem::offset_of!(nvfp4_operands, alpha2_ptr) - 72usize];
-    [
-        "Offset of field: nvfp4_operands::workspace",
-    ][::std::mem::offset_of!(nvfp4_operands, workspace) - 80usize];
+        "Offset of field: nvfp4_destination::global_scale",
+    ][::std::mem::offset_of!(nvfp4_destination, global_scale) - 24usize];
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
-pub struct nvfp4_config {
-    pub problem: nvfp4_problem,
-    pub gate: nvfp4_gate,
-    pub output: nvfp4_output,
+pub struct nvfp4_spec {
+    pub size: u32,
+    pub n: i32,
+    pub k: i32,
+    pub batch: i32,
+    pub glu: nvfp4_glu,
     pub weights: nvfp4_weight_format,
-    pub kernel: i32,
+    pub kernel: *const ::std::os::raw::c_char,
     pub programmatic_launch: i32,
+    pub constant_weights: i32,
     pub sm_count: i32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of nvfp4_config"][::std::mem::size_of::<nvfp4_config>() - 52usize];
-    ["Alignment of nvfp4_config"][::std::mem::align_of::<nvfp4_config>() - 4usize];
+    ["Size of nvfp4_spec"][::std::mem::size_of::<nvfp4_spec>() - 64usize];
+    ["Alignment of nvfp4_spec"][::std::mem::align_of::<nvfp4_spec>() - 8usize];
     [
-        "Offset of field: nvfp4_config::problem",
-    ][::std::mem::offset_of!(nvfp4_config, problem) - 0usize];
+        "Offset of field: nvfp4_spec::size",
+    ][::std::mem::offset_of!(nvfp4_spec, size) - 0usize];
+    ["Offset of field: nvfp4_spec::n"][::std::mem::offset_of!(nvfp4_spec, n) - 4usize];
+    ["Offset of field: nvfp4_spec::k"][::std::mem::offset_of!(nvfp4_spec, k) - 8usize];
     [
-        "Offset of field: nvfp4_config::gate",
-    ][::std::mem::offset_of!(nvfp4_config, gate) - 16usize];
+        "Offset of field: nvfp4_spec::batch",
+    ][::std::mem::offset_of!(nvfp4_spec, batch) - 12usize];
     [
-        "Offset of field: nvfp4_config::output",
-    ][::std::mem::offset_of!(nvfp4_config, output) - 32usize];
+        "Offset of field: nvfp4_spec::glu",
+    ][::std::mem::offset_of!(nvfp4_spec, glu) - 16usize];
     [
-        "Offset of field: nvfp4_config::weights",
-    ][::std::mem::offset_of!(nvfp4_config, weights) - 36usize];
+        "Offset of field: nvfp4_spec::weights",
+    ][::std::mem::offset_of!(nvfp4_spec, weights) - 32usize];
     [
-        "Offset of field: nvfp4_config::kernel",
-    ][::std::mem::offset_of!(nvfp4_config, kernel) - 40usize];
+        "Offset of field: nvfp4_spec::kernel",
+    ][::std::mem::offset_of!(nvfp4_spec, kernel) - 40usize];
     [
-        "Offset of field: nvfp4_config::programmatic_launch",
-    ][::std::mem::offset_of!(nvfp4_config, programmatic_launch) - 44usize];
+        "Offset of field: nvfp4_spec::programmatic_launch",
+    ][::std::mem::offset_of!(nvfp4_spec, programmatic_launch) - 48usize];
     [
-        "Offset of field: nvfp4_config::sm_count",
-    ][::std::mem::offset_of!(nvfp4_config, sm_count) - 48usize];
+        "Offset of field: nvfp4_spec::constant_weights",
+    ][::std::mem::offset_of!(nvfp4_spec, constant_weights) - 52usize];
+    [
+        "Offset of field: nvfp4_spec::sm_count",
+    ][::std::mem::offset_of!(nvfp4_spec, sm_count) - 56usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct nvfp4_weights {
+    pub size: u32,
+    pub b1_codes: *const ::std::os::raw::c_void,
+    pub b1_scales: *const ::std::os::raw::c_void,
+    pub b2_codes: *const ::std::os::raw::c_void,
+    pub b2_scales: *const ::std::os::raw::c_void,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of nvfp4_weights"][::std::mem::size_of::<nvfp4_weights>() - 40usize];
+    ["Alignment of nvfp4_weights"][::std::mem::align_of::<nvfp4_weights>() - 8usize];
+    [
+        "Offset of field: nvfp4_weights::size",
+    ][::std::mem::offset_of!(nvfp4_weights, size) - 0usize];
+    [
+        "Offset of field: nvfp4_weights::b1_codes",
+    ][::std::mem::offset_of!(nvfp4_weights, b1_codes) - 8usize];
+    [
+        "Offset of field: nvfp4_weights::b1_scales",
+    ][::std::mem::offset_of!(nvfp4_weights, b1_scales) - 16usize];
+    [
+        "Offset of field: nvfp4_weights::b2_codes",
+    ][::std::mem::offset_of!(nvfp4_weights, b2_codes) - 24usize];
+    [
+        "Offset of field: nvfp4_weights::b2_scales",
+    ][::std::mem::offset_of!(nvfp4_weights, b2_scales) - 32usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct nvfp4_io {
+    pub size: u32,
+    pub rows: i32,
+    pub a_codes: *const ::std::os::raw::c_void,
+    pub a_scales: *const ::std::os::raw::c_void,
+    pub c: nvfp4_destination,
+    pub alpha1: f32,
+    pub alpha2: f32,
+    pub factor1: *const f32,
+    pub factor2: *const f32,
+    pub workspace: *mut ::std::os::raw::c_void,
+    pub workspace_bytes: usize,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of nvfp4_io"][::std::mem::size_of::<nvfp4_io>() - 96usize];
+    ["Alignment of nvfp4_io"][::std::mem::align_of::<nvfp4_io>() - 8usize];
+    ["Offset of field: nvfp4_io::size"][::std::mem::offset_of!(nvfp4_io, size) - 0usize];
+    ["Offset of field: nvfp4_io::rows"][::std::mem::offset_of!(nvfp4_io, rows) - 4usize];
+    [
+        "Offset of field: nvfp4_io::a_codes",
+    ][::std::mem::offset_of!(nvfp4_io, a_codes) - 8usize];
+    [
+        "Offset of field: nvfp4_io::a_scales",
+    ][::std::mem::offset_of!(nvfp4_io, a_scales) - 16usize];
+    ["Offset of field: nvfp4_io::c"][::std::mem::offset_of!(nvfp4_io, c) - 24usize];
+    [
+        "Offset of field: nvfp4_io::alpha1",
+    ][::std::mem::offset_of!(nvfp4_io, alpha1) - 56usize];
+    [
+        "Offset of field: nvfp4_io::alpha2",
+    ][::std::mem::offset_of!(nvfp4_io, alpha2) - 60usize];
+    [
+        "Offset of field: nvfp4_io::factor1",
+    ][::std::mem::offset_of!(nvfp4_io, factor1) - 64usize];
+    [
+        "Offset of field: nvfp4_io::factor2",
+    ][::std::mem::offset_of!(nvfp4_io, factor2) - 72usize];
+    [
+        "Offset of field: nvfp4_io::workspace",
+    ][::std::mem::offset_of!(nvfp4_io, workspace) - 80usize];
+    [
+        "Offset of field: nvfp4_io::workspace_bytes",
+    ][::std::mem::offset_of!(nvfp4_io, workspace_bytes) - 88usize];
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
@@ -208,6 +242,7 @@ pub struct nvfp4_kernel_info {
     pub scheduler: nvfp4_scheduler,
     pub weights: nvfp4_weight_format,
     pub compute_capability: i32,
+    pub family: i32,
     pub sms: i32,
     pub tile_m: i32,
     pub tile_n: i32,
@@ -223,7 +258,7 @@ pub struct nvfp4_kernel_info {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of nvfp4_kernel_info"][::std::mem::size_of::<nvfp4_kernel_info>() - 72usize];
+    ["Size of nvfp4_kernel_info"][::std::mem::size_of::<nvfp4_kernel_info>() - 80usize];
     [
         "Alignment of nvfp4_kernel_info",
     ][::std::mem::align_of::<nvfp4_kernel_info>() - 8usize];
@@ -243,41 +278,44 @@ const _: () = {
         "Offset of field: nvfp4_kernel_info::compute_capability",
     ][::std::mem::offset_of!(nvfp4_kernel_info, compute_capability) - 20usize];
     [
+        "Offset of field: nvfp4_kernel_info::family",
+    ][::std::mem::offset_of!(nvfp4_kernel_info, family) - 24usize];
+    [
         "Offset of field: nvfp4_kernel_info::sms",
-    ][::std::mem::offset_of!(nvfp4_kernel_info, sms) - 24usize];
+    ][::std::mem::offset_of!(nvfp4_kernel_info, sms) - 28usize];
     [
         "Offset of field: nvfp4_kernel_info::tile_m",
-    ][::std::mem::offset_of!(nvfp4_kernel_info, tile_m) - 28usize];
+    ][::std::mem::offset_of!(nvfp4_kernel_info, tile_m) - 32usize];
     [
         "Offset of field: nvfp4_kernel_info::tile_n",
-    ][::std::mem::offset_of!(nvfp4_kernel_info, tile_n) - 32usize];
+    ][::std::mem::offset_of!(nvfp4_kernel_info, tile_n) - 36usize];
     [
         "Offset of field: nvfp4_kernel_info::tile_k",
-    ][::std::mem::offset_of!(nvfp4_kernel_info, tile_k) - 36usize];
+    ][::std::mem::offset_of!(nvfp4_kernel_info, tile_k) - 40usize];
     [
         "Offset of field: nvfp4_kernel_info::cluster_m",
-    ][::std::mem::offset_of!(nvfp4_kernel_info, cluster_m) - 40usize];
+    ][::std::mem::offset_of!(nvfp4_kernel_info, cluster_m) - 44usize];
     [
         "Offset of field: nvfp4_kernel_info::cluster_n",
-    ][::std::mem::offset_of!(nvfp4_kernel_info, cluster_n) - 44usize];
+    ][::std::mem::offset_of!(nvfp4_kernel_info, cluster_n) - 48usize];
     [
         "Offset of field: nvfp4_kernel_info::threads",
-    ][::std::mem::offset_of!(nvfp4_kernel_info, threads) - 48usize];
+    ][::std::mem::offset_of!(nvfp4_kernel_info, threads) - 52usize];
     [
         "Offset of field: nvfp4_kernel_info::stages",
-    ][::std::mem::offset_of!(nvfp4_kernel_info, stages) - 52usize];
+    ][::std::mem::offset_of!(nvfp4_kernel_info, stages) - 56usize];
     [
         "Offset of field: nvfp4_kernel_info::accumulator_stages",
-    ][::std::mem::offset_of!(nvfp4_kernel_info, accumulator_stages) - 56usize];
+    ][::std::mem::offset_of!(nvfp4_kernel_info, accumulator_stages) - 60usize];
     [
         "Offset of field: nvfp4_kernel_info::smem_bytes",
-    ][::std::mem::offset_of!(nvfp4_kernel_info, smem_bytes) - 60usize];
+    ][::std::mem::offset_of!(nvfp4_kernel_info, smem_bytes) - 64usize];
     [
         "Offset of field: nvfp4_kernel_info::tmem_columns",
-    ][::std::mem::offset_of!(nvfp4_kernel_info, tmem_columns) - 64usize];
+    ][::std::mem::offset_of!(nvfp4_kernel_info, tmem_columns) - 68usize];
     [
         "Offset of field: nvfp4_kernel_info::params_bytes",
-    ][::std::mem::offset_of!(nvfp4_kernel_info, params_bytes) - 68usize];
+    ][::std::mem::offset_of!(nvfp4_kernel_info, params_bytes) - 72usize];
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]

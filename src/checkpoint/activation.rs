@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::gate::Gate;
+use crate::glu::Glu;
 
 /// Keys under which configurations name the activation of the MLPs; the first that is there counts.
 pub(super) const KEYS: [&str; 21] = [
@@ -251,7 +251,7 @@ pub(super) enum Unknown {
 pub(super) fn stated(
     config: &Map<String, Value>,
     layer: Option<usize>,
-) -> Result<Option<Gate>, Unknown> {
+) -> Result<Option<Glu>, Unknown> {
     let kind = model_type(config).unwrap_or_default();
     if GELU_TANH.contains(&kind) {
         let own = config.get("hidden_activation").and_then(|value| name(value, layer));
@@ -259,12 +259,12 @@ pub(super) fn stated(
     }
     let gemma = GEMMA_1.contains(&kind);
     let nested = NESTED.iter().filter_map(|key| config.get(*key)?.as_object());
-    let mut found: Option<(&str, Gate)> = None;
+    let mut found: Option<(&str, Glu)> = None;
     for object in std::iter::once(config).chain(nested) {
         for key in KEYS {
             let Some(name) = object.get(key).and_then(|value| name(value, layer)) else { continue };
             match found {
-                None if gemma && name == "gelu" => found = Some((key, Gate::GeluTanh)),
+                None if gemma && name == "gelu" => found = Some((key, Glu::GegluTanh)),
                 None => found = Some((key, gate(&name)?)),
                 // Gemma's files have both, and the first one counts.
                 Some(("hidden_activation", _)) if key == "hidden_act" => {}
@@ -280,11 +280,11 @@ pub(super) fn stated(
 }
 
 /// The gate of a model whose configuration names none.
-pub(super) fn default_of(model_type: &str) -> Option<Gate> {
+pub(super) fn default_of(model_type: &str) -> Option<Glu> {
     if GELU_TANH.contains(&model_type) || GEMMA_1.contains(&model_type) {
-        return Some(Gate::GeluTanh);
+        return Some(Glu::GegluTanh);
     }
-    SILU.contains(&model_type).then_some(Gate::Silu)
+    SILU.contains(&model_type).then_some(Glu::Swiglu)
 }
 
 /// The `model_type` of one object of a configuration.
@@ -293,7 +293,7 @@ pub(super) fn model_type(config: &Map<String, Value>) -> Option<&str> {
 }
 
 /// The gate that a value names for a layer.
-pub(super) fn named(value: &Value, layer: Option<usize>) -> Option<Gate> {
+pub(super) fn named(value: &Value, layer: Option<usize>) -> Option<Glu> {
     gate(&name(value, layer)?).ok()
 }
 
@@ -316,11 +316,11 @@ fn name(value: &Value, layer: Option<usize>) -> Option<String> {
 }
 
 /// The gate that computes the function of this name.
-fn gate(name: &str) -> Result<Gate, Unknown> {
+fn gate(name: &str) -> Result<Glu, Unknown> {
     match name.to_lowercase().as_str() {
-        "silu" | "swish" | "swiglu" => Ok(Gate::Silu),
+        "silu" | "swish" | "swiglu" => Ok(Glu::Swiglu),
         "gelu_pytorch_tanh" | "gelu_tanh" | "gelu_new" | "gelu_fast" | "gelu_accurate"
-        | "gelu_python_tanh" => Ok(Gate::GeluTanh),
+        | "gelu_python_tanh" => Ok(Glu::GegluTanh),
         _ => Err(Unknown::Named(name.to_owned())),
     }
 }

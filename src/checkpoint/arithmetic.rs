@@ -8,7 +8,7 @@ use super::keys::{self, Remedy, Scan};
 use super::modality::{self, Modality};
 use super::options::LayerOptions;
 use super::place::Place;
-use crate::gate::Gate;
+use crate::glu::Glu;
 
 /// Objects of a configuration that hold that of the language model.
 pub(super) const TEXT: [&str; 9] = [
@@ -38,7 +38,7 @@ const AUDIO: [&str; 4] = ["audio_config", "audio_encoder_config", "speech_config
 const NAMED: [&str; 3] = ["thinker", "talker", "code_predictor"];
 
 /// How to answer what is not known of a gate.
-const GATE: &str = "give the gate yourself (--gate, LayerOptions::gate)";
+const GATE: &str = "give the GLU yourself (--glu, LayerOptions::glu)";
 
 /// Keys that [`Model::at`] reads itself.
 const KNOWN: [&str; 2] = ["mlp_multipliers", "activation_sparsity_pattern"];
@@ -53,7 +53,7 @@ pub(super) struct Model {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Arithmetic {
     /// The gate, if anything is said of it.
-    pub gate: Option<Gate>,
+    pub gate: Option<Glu>,
     /// Factor on the gate projection's product.
     pub gate_multiplier: f32,
     /// Factor on the down projection's product.
@@ -83,11 +83,11 @@ impl Model {
         options: &LayerOptions,
     ) -> Result<Arithmetic, Objection> {
         let place = prefix.map(Place::of).unwrap_or_default();
-        let mut all = Arithmetic { gate: options.gate, gate_multiplier: 1.0, down_multiplier: 1.0 };
+        let mut all = Arithmetic { gate: options.glu, gate_multiplier: 1.0, down_multiplier: 1.0 };
         for (file, config) in &self.files {
             let chain = chain(config, prefix.unwrap_or_default());
             let says = |reason: String| Objection::Other(format!("{file}: {reason}"));
-            if options.gate.is_none() {
+            if options.glu.is_none() {
                 let own = gate(&chain, &place).map_err(|objection| match objection {
                     Objection::Other(reason) => says(format!("{reason}; {GATE}")),
                     activation => activation,
@@ -115,7 +115,7 @@ impl Model {
                 found.map_err(|reason| says(format!("{reason}; {}", ignore(key))))?;
             }
             let skip = |object: &Map<String, Value>, key: &str, remedy: Remedy| {
-                let answered = remedy == Remedy::Gate && options.gate.is_some();
+                let answered = remedy == Remedy::Glu && options.glu.is_some();
                 // What stands elsewhere has not been looked at.
                 let seen = chain.iter().any(|config| std::ptr::eq(*config, object));
                 let known = KNOWN.contains(&key)
@@ -132,7 +132,7 @@ impl Model {
             if let Some((key, value, remedy)) = found {
                 let last = key.rsplit('.').next().unwrap_or(&key);
                 let remedy = match remedy {
-                    Remedy::Gate => format!("{GATE}, or {}", ignore(last)),
+                    Remedy::Glu => format!("{GATE}, or {}", ignore(last)),
                     Remedy::Ignore => ignore(last),
                 };
                 return Err(says(format!("{key} is {value}, which is not understood; {remedy}")));
@@ -157,8 +157,8 @@ impl Model {
 }
 
 /// Whether a name of an activation is that of `gate`; limits are said elsewhere.
-fn says_the_same(named: Gate, gate: Gate) -> bool {
-    named == gate || (named == Gate::Silu && matches!(gate, Gate::ClampedSwiglu { .. }))
+fn says_the_same(named: Glu, gate: Glu) -> bool {
+    named == gate || (named == Glu::Swiglu && matches!(gate, Glu::ClampedSwiglu { .. }))
 }
 
 /// The objects of a configuration that speak of a module, the innermost first. What is said of the
@@ -198,7 +198,7 @@ fn chain<'a>(root: &'a Map<String, Value>, prefix: &str) -> Vec<&'a Map<String, 
 }
 
 /// The gate of a layer, if anything is said of it.
-fn gate(chain: &[&Map<String, Value>], place: &Place) -> Result<Option<Gate>, Objection> {
+fn gate(chain: &[&Map<String, Value>], place: &Place) -> Result<Option<Glu>, Objection> {
     let model_types: Vec<&str> = chain.iter().filter_map(|c| activation::model_type(c)).collect();
     let clamp = clamp::of(chain, &model_types, place).map_err(Objection::Other)?;
     let implied = model_types.iter().any(|kind| clamp::is_implied(kind));
@@ -214,17 +214,17 @@ fn gate(chain: &[&Map<String, Value>], place: &Place) -> Result<Option<Gate>, Ob
             }
             Ok(gate)
         }
-        (Clamp::Gate(gate), Ok(None | Some(Gate::Silu))) => Ok(Some(gate)),
+        (Clamp::Glu(gate), Ok(None | Some(Glu::Swiglu))) => Ok(Some(gate)),
         // Named by the configuration for what its limits say: `swigluoai`.
-        (Clamp::Gate(gate), Err(Objection::Activation(name)))
+        (Clamp::Glu(gate), Err(Objection::Activation(name)))
             if implied && name.to_lowercase().starts_with("swiglu") =>
         {
             Ok(Some(gate))
         }
-        (Clamp::Gate(_), Ok(Some(_))) => {
+        (Clamp::Glu(_), Ok(Some(_))) => {
             Err(Objection::Other("it clamps, and its activation is not silu".to_owned()))
         }
-        (Clamp::Gate(_), Err(objection)) => Err(objection),
+        (Clamp::Glu(_), Err(objection)) => Err(objection),
     }
 }
 
@@ -234,7 +234,7 @@ fn says_more(chain: &[&Map<String, Value>]) -> bool {
 }
 
 /// The activation by name, or by the innermost `model_type`.
-fn stated(chain: &[&Map<String, Value>], place: &Place) -> Result<Option<Gate>, Objection> {
+fn stated(chain: &[&Map<String, Value>], place: &Place) -> Result<Option<Glu>, Objection> {
     let mut inner_type = false;
     for config in chain {
         let found = activation::stated(config, place.layer).map_err(|unknown| match unknown {

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::keys::is_on;
 use super::place::{Kind, Place};
-use crate::gate::Gate;
+use crate::glu::Glu;
 
 /// Keys of limits and of the parameters that go with them.
 pub(super) const KEYS: [&str; 7] = [
@@ -100,7 +100,7 @@ pub(super) enum Clamp {
     /// Nothing is clamped.
     Off,
     /// This gate, in place of SiLU.
-    Gate(Gate),
+    Glu(Glu),
 }
 
 /// Whether the activation of this model is said by its clamp alone.
@@ -191,9 +191,9 @@ pub(super) fn of(
     };
     let (alpha, beta) =
         (parameter("swiglu_alpha", family.alpha)?, parameter("swiglu_beta", family.beta)?);
-    let gate = Gate::ClampedSwiglu { limit: limit as f32, alpha: alpha as f32, beta: beta as f32 };
+    let gate = Glu::ClampedSwiglu { limit: limit as f32, slope: alpha as f32, offset: beta as f32 };
     gate.validate().map_err(|error| format!("{key}: {error}"))?;
-    Ok(Clamp::Gate(gate))
+    Ok(Clamp::Glu(gate))
 }
 
 /// The entry of a layer.

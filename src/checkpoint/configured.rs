@@ -7,10 +7,10 @@ use super::open::Checkpoint;
 use super::options::LayerOptions;
 use super::patterns::{Names, join};
 use crate::error::{Error, Result};
-use crate::gate::Gate;
-use crate::matrix::Nvfp4View;
+use crate::glu::Glu;
+use crate::matrix::Nvfp4Matrix;
 
-/// What the errors of [`Checkpoint::gate`] call the layer.
+/// What the errors of [`Checkpoint::glu`] call the layer.
 const ALL: &str = "*";
 
 impl Checkpoint {
@@ -19,8 +19,8 @@ impl Checkpoint {
     /// fused `gate_up_proj` of 2N rows, gate first. Tensors are named as [`super::Convention`] says, and
     /// may lie in different shards.
     ///
-    /// What the configuration says of the arithmetic is in [`MlpLayer::activation`] and in the global
-    /// scale of [`MlpLayer::gate`]; what is not understood is refused, and
+    /// What the configuration says of the arithmetic is in [`MlpLayer::glu`] and in the global
+    /// scale of [`MlpLayer::gate_proj`]; what is not understood is refused, and
     /// [`Checkpoint::layer_with`] can answer it.
     ///
     /// Expert e of `experts` is `experts.e` whether its projections are named `experts.e.gate_proj`,
@@ -39,7 +39,7 @@ impl Checkpoint {
     /// tensor or a key may change what the layer computes and is not understood;
     /// [`CheckpointError::Dtype`], [`CheckpointError::Shape`], [`CheckpointError::Matrix`] when tensors
     /// are damaged.
-    pub fn layer(&self, prefix: &str) -> Result<MlpLayer<'_>> {
+    pub fn layer(&self, prefix: &str) -> Result<MlpLayer> {
         self.layer_with(prefix, &LayerOptions::default())
     }
 
@@ -47,7 +47,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// Those of [`Checkpoint::layer`].
-    pub fn layer_with(&self, prefix: &str, options: &LayerOptions) -> Result<MlpLayer<'_>> {
+    pub fn layer_with(&self, prefix: &str, options: &LayerOptions) -> Result<MlpLayer> {
         let prefix = prefix.strip_suffix('.').unwrap_or(prefix);
         let layer = self.stored(prefix)?;
         let modules = ["gate_proj", "up_proj", "w1", "w3"].map(|name| join(prefix, name));
@@ -58,8 +58,8 @@ impl Checkpoint {
         let Arithmetic { gate, gate_multiplier, down_multiplier } =
             self.sidecar.model.at(Some(prefix), options).map_err(|o| self.object(prefix, o))?;
         Ok(MlpLayer {
-            gate: self.scaled(prefix, layer.gate, gate_multiplier)?,
-            activation: gate.unwrap_or_default(),
+            gate_proj: self.scaled(prefix, layer.gate_proj, gate_multiplier)?,
+            glu: gate.unwrap_or_default(),
             down_multiplier,
             ..layer
         })
@@ -72,37 +72,34 @@ impl Checkpoint {
     /// # Errors
     /// [`CheckpointError::Activation`] for a function that no gate computes,
     /// [`CheckpointError::NotUnderstood`] for anything else that is not understood.
-    pub fn gate_of(&self, prefix: &str) -> Result<Option<Gate>> {
-        self.gate_at(Some(prefix.strip_suffix('.').unwrap_or(prefix)))
+    pub fn glu_of(&self, prefix: &str) -> Result<Option<Glu>> {
+        self.glu_at(Some(prefix.strip_suffix('.').unwrap_or(prefix)))
     }
 
     /// The gate that all MLPs of the language model have in common.
     ///
     /// # Errors
-    /// Those of [`Checkpoint::gate_of`], and [`CheckpointError::NotUnderstood`] where it depends on the
+    /// Those of [`Checkpoint::glu_of`], and [`CheckpointError::NotUnderstood`] where it depends on the
     /// layer.
-    pub fn gate(&self) -> Result<Option<Gate>> {
-        self.gate_at(None)
+    pub fn glu(&self) -> Result<Option<Glu>> {
+        self.glu_at(None)
     }
 
-    fn gate_at(&self, prefix: Option<&str>) -> Result<Option<Gate>> {
+    fn glu_at(&self, prefix: Option<&str>) -> Result<Option<Glu>> {
         let options = LayerOptions::default();
         let found = self.sidecar.model.at(prefix, &options);
         Ok(found.map_err(|objection| self.object(prefix.unwrap_or(ALL), objection))?.gate)
     }
 
     /// The weight with a factor folded into its global scale, rounded to f32.
-    fn scaled<'a>(&self, prefix: &str, weight: Nvfp4View<'a>, by: f32) -> Result<Nvfp4View<'a>> {
+    fn scaled(&self, prefix: &str, weight: Nvfp4Matrix, by: f32) -> Result<Nvfp4Matrix> {
         if by == 1.0 {
             return Ok(weight);
         }
-        let (batch, rows, cols) = (weight.batch(), weight.rows(), weight.cols());
         let global = weight.global_scale() * by;
-        Nvfp4View::new(batch, rows, cols, weight.codes(), weight.scales(), global).map_err(
-            |error| {
-                self.not_understood(prefix, format!("with its multiplier {by:e}, gate has {error}"))
-            },
-        )
+        weight.with_global_scale(global).map_err(|error| {
+            self.not_understood(prefix, format!("with its multiplier {by:e}, gate has {error}"))
+        })
     }
 
     fn object(&self, prefix: &str, objection: Objection) -> Error {

@@ -1,16 +1,16 @@
 //! One safetensors file.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use safetensors::Dtype;
 
 use super::CheckpointError;
 use super::header::{Entry, Header};
 use super::source::{Source, foreign, is_lfs_pointer};
-use crate::element::Element;
+use crate::dtype::Element;
 use crate::error::{Error, Result};
 use crate::{bf16, f16};
 
@@ -67,7 +67,7 @@ impl SafetensorsFile {
         let path = path.as_ref();
         let mut file = Self::open(path)?;
         let len = usize::try_from(file.source.len()).unwrap_or(usize::MAX); // the header fitted
-        file.source = Source::Memory(file.source.bytes(path, 0..len)?.into_owned());
+        file.source = Source::Memory(file.source.bytes(path, 0..len)?);
         Ok(file)
     }
 
@@ -76,13 +76,13 @@ impl SafetensorsFile {
     /// # Errors
     /// [`CheckpointError::LfsPointer`], [`CheckpointError::Header`].
     pub fn from_bytes(path: impl Into<PathBuf>, bytes: Vec<u8>) -> Result<Self> {
-        Self::new(path.into(), Source::Memory(bytes))
+        Self::new(path.into(), Source::Memory(bytes.into()))
     }
 
     fn new(path: PathBuf, source: Source) -> Result<Self> {
         let total = source.len();
         // As many bytes as tell what a file is that is none of ours.
-        let start = source.bytes(&path, 0..total.min(512) as usize)?.into_owned();
+        let start = source.bytes(&path, 0..total.min(512) as usize)?;
         let fault = |path, reason| Err(CheckpointError::Header { path, reason }.into());
         let json = match Header::json(&start, total) {
             Ok(json) => json,
@@ -98,11 +98,6 @@ impl SafetensorsFile {
             Ok(header) => Ok(SafetensorsFile { path, source, header }),
             Err(reason) => fault(path, reason),
         }
-    }
-
-    /// Gives back the memory of the tensors that views and layers were made of.
-    pub fn release(&mut self) {
-        self.source.release();
     }
 
     /// Where the file is.
@@ -178,20 +173,19 @@ impl<'a> Tensor<'a> {
         self.entry.data.len()
     }
 
-    /// Its bytes: little endian, row-major. Read from the file at each call, unless the whole file is in
+    /// Its bytes: little endian, row-major. Read from the file at each call; shared where the whole file is in
     /// memory or mapped.
     ///
     /// # Errors
     /// [`Error::Io`], [`CheckpointError::Changed`].
-    pub fn data(&self) -> Result<Cow<'a, [u8]>> {
+    pub fn data(&self) -> Result<Bytes> {
         self.file.source.bytes(&self.file.path, self.entry.data.clone())
     }
 
-    /// A part of its bytes, which lies in it: read once, and kept as long as the file is open or until
-    /// [`SafetensorsFile::release`].
-    pub(super) fn kept(&self, part: Range<usize>) -> Result<&'a [u8]> {
+    /// A part of its bytes, which lies in it.
+    pub(super) fn part(&self, part: Range<usize>) -> Result<Bytes> {
         let start = self.entry.data.start;
-        self.file.source.kept(&self.file.path, start + part.start..start + part.end)
+        self.file.source.bytes(&self.file.path, start + part.start..start + part.end)
     }
 
     /// Its elements as `T`: exact to a wider type, to nearest even to a narrower one.

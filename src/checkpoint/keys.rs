@@ -8,32 +8,32 @@ use super::arithmetic::TEXT;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Remedy {
     /// Giving the gate answers it.
-    Gate,
+    Glu,
     /// It has to be named.
     Ignore,
 }
 
 /// What a key that is not known has in it, and what answers it.
 const PATTERNS: [(&str, Remedy); 29] = [
-    ("swiglu", Remedy::Gate),
-    ("geglu", Remedy::Gate),
-    ("reglu", Remedy::Gate),
-    ("glu_limit", Remedy::Gate),
-    ("glu_alpha", Remedy::Gate),
-    ("glu_beta", Remedy::Gate),
-    ("clamp", Remedy::Gate),
-    ("softcap", Remedy::Gate),
-    ("act_limit", Remedy::Gate),
-    ("act_clip", Remedy::Gate),
-    ("act_alpha", Remedy::Gate),
-    ("act_beta", Remedy::Gate),
-    ("activation_limit", Remedy::Gate),
-    ("activation_clip", Remedy::Gate),
-    ("activation_alpha", Remedy::Gate),
-    ("activation_beta", Remedy::Gate),
-    ("activation_scale", Remedy::Gate),
-    ("gate_limit", Remedy::Gate),
-    ("mlp_limit", Remedy::Gate),
+    ("swiglu", Remedy::Glu),
+    ("geglu", Remedy::Glu),
+    ("reglu", Remedy::Glu),
+    ("glu_limit", Remedy::Glu),
+    ("glu_alpha", Remedy::Glu),
+    ("glu_beta", Remedy::Glu),
+    ("clamp", Remedy::Glu),
+    ("softcap", Remedy::Glu),
+    ("act_limit", Remedy::Glu),
+    ("act_clip", Remedy::Glu),
+    ("act_alpha", Remedy::Glu),
+    ("act_beta", Remedy::Glu),
+    ("activation_limit", Remedy::Glu),
+    ("activation_clip", Remedy::Glu),
+    ("activation_alpha", Remedy::Glu),
+    ("activation_beta", Remedy::Glu),
+    ("activation_scale", Remedy::Glu),
+    ("gate_limit", Remedy::Glu),
+    ("mlp_limit", Remedy::Glu),
     ("multiplier", Remedy::Ignore),
     ("sparsity", Remedy::Ignore),
     ("transform", Remedy::Ignore),
@@ -350,16 +350,16 @@ fn of_mlp(key: &str, value: &Value) -> Option<Remedy> {
     let names =
         has(&["act", "glu"]) || ["act_fn", "actfn", "activation"].iter().any(|w| key.contains(w));
     if names && !number {
-        return Some(Remedy::Gate);
+        return Some(Remedy::Glu);
     }
     if has(&CLIPS) && !has(&SIZES) && (number || has(&MLP)) {
-        return Some(Remedy::Gate);
+        return Some(Remedy::Glu);
     }
     let scale = has(&["scale", "scaling", "scaler"]);
     // Which layers have experts is counted with offsets, too.
     let count = has(&["layer", "layers", "period", "step"]);
     let effect = !count && number && is_on(value, scale) && has(&MLP) && has(&EFFECTS);
-    effect.then_some(if scale { Remedy::Ignore } else { Remedy::Gate })
+    effect.then_some(if scale { Remedy::Ignore } else { Remedy::Glu })
 }
 
 /// What answers a key of this kind, if it is of this kind.

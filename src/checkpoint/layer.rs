@@ -1,15 +1,16 @@
 //! The gate and up projections of one MLP layer.
 
 use super::convention::Convention;
-use super::input_scale::BadInputScale;
 use super::open::Checkpoint;
 use super::patterns::Names;
 use super::projection::{Part, Projection};
 use super::stack::{Stack, join};
 use super::{CheckpointError, beside, scheme, sidecar::Refusal};
+use crate::dtype::Element;
 use crate::error::{Error, Operand, Result};
-use crate::gate::Gate;
-use crate::matrix::Nvfp4View;
+use crate::glu::Glu;
+use crate::matrix::Nvfp4Matrix;
+use crate::op::{Activations, Calibration, InputScale, MlpWeights, UnusableScale};
 
 /// Names of the projections of one MLP.
 pub(super) struct Pair {
@@ -29,17 +30,19 @@ pub(super) const PAIRS: [Pair; 2] = [
 /// Name of one weight that holds the rows of both, gate first.
 pub(super) const FUSED: &str = "gate_up_proj";
 
-/// Gate and up weights of one layer, borrowed from the checkpoint.
+/// The weights of gate_proj and up_proj of one layer, and what its checkpoint says of the arithmetic.
 ///
 /// The two global scales stay apart: they differ in most checkpoints, and merging them changes the
 /// ratio of gate and up. A fused weight has two, or one, which then stands in both.
-#[derive(Debug, Clone, Copy, PartialEq)]
+///
+/// It owns its memory; that of a mapped checkpoint is shared with it.
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
-pub struct MlpLayer<'a> {
-    /// Gate projection B1, \[N, K\].
-    pub gate: Nvfp4View<'a>,
-    /// Up projection B2, \[N, K\].
-    pub up: Nvfp4View<'a>,
+pub struct MlpLayer {
+    /// Weights of gate_proj, B1, \[N, K\].
+    pub gate_proj: Nvfp4Matrix,
+    /// Weights of up_proj, B2, \[N, K\].
+    pub up_proj: Nvfp4Matrix,
     /// Calibrated global scale (multiplier) of the input, as stored with the gate projection.
     pub gate_input_global: Option<f32>,
     /// Calibrated global scale (multiplier) of the input, as stored with the up projection.
@@ -47,14 +50,85 @@ pub struct MlpLayer<'a> {
     /// How the layer was stored.
     pub convention: Convention,
     /// A stored global scale of the input that is in neither of the two: it is not finite and > 0.
-    pub(super) bad_input_scale: Option<BadInputScale<'a>>,
-    /// Function that joins the two products, by the configuration or by [`super::LayerOptions`]; SiLU
+    pub(super) unusable_scale: Option<UnusableScale>,
+    /// Function that joins the two products, by the configuration or by [`super::LayerOptions`]; SwiGLU
     /// where nothing is said.
-    pub activation: Gate,
+    pub glu: Glu,
     /// Factor on the down projection's product (Falcon-H1; 1 elsewhere). It does not act on C: whoever
     /// computes the down projection multiplies by it. The factor on the gate projection is folded into
-    /// the global scale of [`MlpLayer::gate`].
+    /// the global scale of [`MlpLayer::gate_proj`].
     pub down_multiplier: f32,
+}
+
+impl MlpLayer {
+    fn calibration(&self) -> Calibration {
+        if let Some(unusable) = &self.unusable_scale {
+            return Calibration::Unusable(unusable.clone());
+        }
+        match (self.gate_input_global, self.up_input_global) {
+            (Some(gate), Some(up)) => Calibration::Scale(gate.max(up)),
+            (one, other) => one.or(other).map_or(Calibration::Missing, Calibration::Scale),
+        }
+    }
+
+    /// The calibrated global scale for the one input that both projections share: the larger of the
+    /// two multipliers (the smaller of two divisors), so that nothing saturates that either allows
+    /// for. ModelOpt does the same when it exports layers that are going to be fused
+    /// (`export/quant_utils.py`, `preprocess_linear_fusion`). `None` if neither is stored.
+    ///
+    /// # Errors
+    /// [`CheckpointError::InputScale`] when one is stored that is not finite and > 0, as for an
+    /// expert that no token of the calibration reached.
+    pub fn input_global_scale(&self) -> Result<Option<f32>> {
+        self.calibration().scale()
+    }
+
+    /// The weights, with the calibrated scale of the input, for [`Engine::load`](crate::Engine::load). The memory is
+    /// shared.
+    ///
+    /// # Errors
+    /// Those of [`MlpWeights::new`] and [`MlpWeights::with_glu`], for fields that were changed.
+    pub fn weights(&self) -> Result<MlpWeights> {
+        let weights = MlpWeights::new(self.gate_proj.clone(), self.up_proj.clone())?;
+        Ok(weights.with_glu(self.glu)?.with_calibration(self.calibration()))
+    }
+
+    /// Quantises activations `x` \[rows, K\] for this layer with the calibrated scale.
+    ///
+    /// # Errors
+    /// Those of [`MlpWeights::quantize`].
+    pub fn quantize_input<T: Element>(&self, x: &[T], rows: usize) -> Result<Activations> {
+        self.quantize_input_with(x, rows, InputScale::Calibrated)
+    }
+
+    /// [`MlpLayer::quantize_input`] with another scale.
+    ///
+    /// # Errors
+    /// Those of [`MlpWeights::quantize`].
+    pub fn quantize_input_with<T: Element>(
+        &self,
+        x: &[T],
+        rows: usize,
+        scale: InputScale,
+    ) -> Result<Activations> {
+        self.weights()?.quantize(x, rows, scale)
+    }
+}
+
+impl TryFrom<MlpLayer> for MlpWeights {
+    type Error = Error;
+
+    fn try_from(layer: MlpLayer) -> Result<Self> {
+        layer.weights()
+    }
+}
+
+impl TryFrom<&MlpLayer> for MlpWeights {
+    type Error = Error;
+
+    fn try_from(layer: &MlpLayer) -> Result<Self> {
+        layer.weights()
+    }
 }
 
 /// The full name that a projection of a layer has in one order of names, if there can be one.
@@ -62,7 +136,7 @@ type Naming<'a> = dyn Fn(&str) -> Option<String> + 'a;
 
 impl Checkpoint {
     /// The layer at `prefix` as its tensors say, without what a configuration adds.
-    pub(super) fn stored(&self, prefix: &str) -> Result<MlpLayer<'_>> {
+    pub(super) fn stored(&self, prefix: &str) -> Result<MlpLayer> {
         let prefix = prefix.strip_suffix('.').unwrap_or(prefix);
         let expert = expert(prefix);
         let direct = |name: &str| Some(join(prefix, name));
@@ -83,7 +157,7 @@ impl Checkpoint {
     }
 
     /// The layer whose projections are modules, if there are any under such names.
-    fn in_modules(&self, prefix: &str, module: &Naming<'_>) -> Result<Option<MlpLayer<'_>>> {
+    fn in_modules(&self, prefix: &str, module: &Naming<'_>) -> Result<Option<MlpLayer>> {
         let has = |name: &str| module(name).is_some_and(|module| self.has_module(&module));
         for pair in PAIRS {
             let absent = if pair.single == pair.up { pair.gate } else { pair.up };
@@ -108,7 +182,7 @@ impl Checkpoint {
         parent: &str,
         expert: usize,
         stack: &Stack,
-    ) -> Result<MlpLayer<'_>> {
+    ) -> Result<MlpLayer> {
         let (modules, names) = match stack {
             Stack::Fused(module, names) => (vec![module.as_str()], vec![names]),
             Stack::Split([(gate, g), (up, u)]) => (vec![gate.as_str(), up.as_str()], vec![g, u]),
@@ -129,7 +203,7 @@ impl Checkpoint {
         }
     }
 
-    fn split(&self, prefix: &str, gate: &str, up: &str) -> Result<MlpLayer<'_>> {
+    fn split(&self, prefix: &str, gate: &str, up: &str) -> Result<MlpLayer> {
         for module in [gate, up] {
             self.require(&format!("{module}."))?;
         }
@@ -139,12 +213,12 @@ impl Checkpoint {
         self.join_pair(prefix, read(gate)?, read(up)?)
     }
 
-    fn join_pair<'a>(
+    fn join_pair(
         &self,
         prefix: &str,
-        gate: Projection<'a>,
-        up: Projection<'a>,
-    ) -> Result<MlpLayer<'a>> {
+        gate: Projection<'_>,
+        up: Projection<'_>,
+    ) -> Result<MlpLayer> {
         if gate.convention != up.convention {
             let layer = prefix.to_owned();
             let scheme = "a mixture of conventions".to_owned();
@@ -154,25 +228,25 @@ impl Checkpoint {
             let path = self.path().to_owned();
             return Err(CheckpointError::Scheme { path, layer, scheme, evidence }.into());
         }
-        let (gate_view, up_view) = (gate.whole(Operand::B1)?, up.whole(Operand::B2)?);
-        if (up_view.rows(), up_view.cols()) != (gate_view.rows(), gate_view.cols()) {
-            let (n, k) = (gate_view.rows(), gate_view.cols());
+        let (gate_proj, up_proj) = (gate.whole(Operand::B1)?, up.whole(Operand::B2)?);
+        if (up_proj.rows(), up_proj.cols()) != (gate_proj.rows(), gate_proj.cols()) {
+            let (n, k) = (gate_proj.rows(), gate_proj.cols());
             let expected = format!("N = {n} and K = {k} as in {}", gate.codes.name());
             return Err(up.codes.wrong_shape(expected));
         }
         Ok(MlpLayer {
-            gate: gate_view,
-            up: up_view,
+            gate_proj,
+            up_proj,
             gate_input_global: gate.input_global[0],
             up_input_global: up.input_global[0],
             convention: gate.convention,
-            bad_input_scale: gate.bad_input_scale.or(up.bad_input_scale),
-            activation: Gate::Silu,
+            unusable_scale: gate.unusable_scale.or(up.unusable_scale),
+            glu: Glu::Swiglu,
             down_multiplier: 1.0,
         })
     }
 
-    fn fused(&self, prefix: &str, module: &str) -> Result<MlpLayer<'_>> {
+    fn fused(&self, prefix: &str, module: &str) -> Result<MlpLayer> {
         self.require(&format!("{module}."))?;
         self.refuse(&beside::Layer { prefix, modules: &[module], stacks: &[] })?;
         let part = Part { expert: None, fused: true };
@@ -219,16 +293,16 @@ impl Checkpoint {
     }
 }
 
-fn of_fused<'a>(both: &Projection<'a>) -> Result<MlpLayer<'a>> {
-    let [gate, up] = both.halves()?;
+fn of_fused(both: &Projection<'_>) -> Result<MlpLayer> {
+    let [gate_proj, up_proj] = both.halves()?;
     Ok(MlpLayer {
-        gate,
-        up,
+        gate_proj,
+        up_proj,
         gate_input_global: both.input_global[0],
         up_input_global: both.input_global[1],
         convention: both.convention,
-        bad_input_scale: both.bad_input_scale,
-        activation: Gate::Silu,
+        unusable_scale: both.unusable_scale.clone(),
+        glu: Glu::Swiglu,
         down_multiplier: 1.0,
     })
 }

@@ -6,14 +6,13 @@
 //! GEMM as tensors of a file.
 //!
 //! ```no_run
-//! use nvfp4_dual_gemm::{Backend, DualGemm, checkpoint::Checkpoint, f16};
+//! use nvfp4_dual_gemm::{Engine, Spec, checkpoint::Checkpoint};
 //! # fn main() -> nvfp4_dual_gemm::Result<()> {
-//! # let x = vec![0.0f32; 8 * 4096];
+//! # let (x, mut y) = (vec![0.0f32; 8 * 4096], vec![0.0f32; 8 * 14336]);
 //! let checkpoint = Checkpoint::open("Llama-3.1-8B-NVFP4")?;
 //! let layer = checkpoint.layer("model.layers.0.mlp")?;
-//! let a = layer.quantize_input(&x, 8)?; // 8 tokens
-//! let gemm = DualGemm::new(&a, layer.gate, layer.up)?.with_gate(layer.activation)?;
-//! let y: Vec<f16> = gemm.run(Backend::Auto)?;
+//! let layer = Engine::auto()?.load(layer, &Spec::default())?;
+//! layer.run(&x, 8, &mut y)?; // 8 tokens
 //! # Ok(())
 //! # }
 //! ```
@@ -43,11 +42,9 @@ mod beside;
 mod clamp;
 mod configured;
 mod convention;
-mod error;
 mod file;
 mod groups;
 mod header;
-mod input_scale;
 mod json;
 mod keys;
 mod layer;
@@ -71,10 +68,9 @@ mod transforms;
 mod weights;
 mod writer;
 
+pub use crate::error::CheckpointError;
 pub use convention::Convention;
-pub use error::CheckpointError;
 pub use file::{SafetensorsFile, Tensor};
-pub use input_scale::InputScale;
 pub use layer::MlpLayer;
 pub use open::Checkpoint;
 pub use options::LayerOptions;

@@ -14,8 +14,7 @@ use crate::error::{Error, Result};
 /// A checkpoint of one or several safetensors files.
 ///
 /// Of the files the headers are read at first, and a tensor when it is asked for; see
-/// [`SafetensorsFile`] on files that change meanwhile. What [`Checkpoint::layer`] reads is kept until
-/// [`Checkpoint::release`].
+/// [`SafetensorsFile`] on files that change meanwhile.
 #[derive(Debug)]
 pub struct Checkpoint {
     path: PathBuf,
@@ -183,11 +182,6 @@ impl Checkpoint {
     fn single(path: PathBuf, file: SafetensorsFile, sidecar: Sidecar) -> Self {
         let owner = file.names().map(|name| (name.to_owned(), 0)).collect();
         Checkpoint { path, shards: vec![file], owner, absent: BTreeMap::new(), sidecar }
-    }
-
-    /// Gives back the memory of all layers that were read.
-    pub fn release(&mut self) {
-        self.shards.iter_mut().for_each(SafetensorsFile::release);
     }
 
     /// What was opened.

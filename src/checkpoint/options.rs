@@ -1,11 +1,11 @@
 //! What a reader knows better than a checkpoint's configuration.
 
-use crate::gate::Gate;
+use crate::glu::Glu;
 
 /// How [`super::Checkpoint::layer_with`] reads a layer.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct LayerOptions {
-    pub(super) gate: Option<Gate>,
+    pub(super) glu: Option<Glu>,
     pub(super) ignored: Vec<String>,
 }
 
@@ -15,11 +15,11 @@ impl LayerOptions {
         Self::default()
     }
 
-    /// Takes this gate in place of the activation and the limits that the configuration gives, and of
+    /// Takes this GLU in place of the activation and the limits that the configuration gives, and of
     /// keys of that kind that are not understood. Multipliers, sparsity and transforms are no matter
-    /// of the gate.
-    pub fn gate(mut self, gate: Gate) -> Self {
-        self.gate = Some(gate);
+    /// of the GLU.
+    pub fn glu(mut self, glu: Glu) -> Self {
+        self.glu = Some(glu);
         self
     }
 

@@ -1,16 +1,17 @@
 //! The tensors of one projection of a layer.
 
+use bytes::Bytes;
 use safetensors::Dtype;
 
 use super::CheckpointError;
 use super::convention::Convention;
 use super::file::Tensor;
-use super::input_scale::BadInputScale;
 use super::open::Checkpoint;
 use super::tensors::dimensions;
 use crate::error::{Error, Operand, Result};
 use crate::format::BLOCK;
-use crate::matrix::Nvfp4View;
+use crate::matrix::Nvfp4Matrix;
+use crate::op::UnusableScale;
 
 /// Full names of the tensors of one projection, and what they mean.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,15 +45,15 @@ pub(super) struct Part {
 pub(super) struct Projection<'a> {
     pub codes: Tensor<'a>,
     scales: Tensor<'a>,
-    code_bytes: &'a [u8],
-    scale_bytes: &'a [u8],
+    code_bytes: Bytes,
+    scale_bytes: Bytes,
     part: Part,
     pub rows: usize,
     cols: usize,
     /// Multipliers of gate and up; the same twice unless the projection is fused and has two.
     global: [f32; 2],
     pub input_global: [Option<f32>; 2],
-    pub bad_input_scale: Option<BadInputScale<'a>>,
+    pub unusable_scale: Option<UnusableScale>,
     pub convention: Convention,
 }
 
@@ -100,7 +101,7 @@ impl Checkpoint {
             [Ok(gate), Ok(up)] => [gate, up],
             [Err(e), _] | [_, Err(e)] => return Err(e),
         };
-        let (mut input_global, mut bad_input_scale) = ([None; 2], None);
+        let (mut input_global, mut unusable_scale) = ([None; 2], None);
         if let Some(t) = self.get(&names.input_global) {
             // A layer is read with a bad one: its input can be quantised with another.
             let stored = stored_globals(&t, stack, part.fused)?;
@@ -108,7 +109,8 @@ impl Checkpoint {
             let bad = stored.into_iter().find(|&value| usable(value, convention).is_none());
             if let Some(stored) = bad {
                 input_global = [None; 2];
-                bad_input_scale = Some(BadInputScale { path: t.path(), tensor: t.name(), stored });
+                let (path, tensor) = (t.path().to_owned(), t.name().to_owned());
+                unusable_scale = Some(UnusableScale { path, tensor, stored });
             }
         }
         let piece = |t: &Tensor<'_>| {
@@ -116,8 +118,8 @@ impl Checkpoint {
             expert * len..(expert + 1) * len
         };
         Ok(Projection {
-            code_bytes: codes.kept(piece(&codes))?,
-            scale_bytes: scales.kept(piece(&scales))?,
+            code_bytes: codes.part(piece(&codes))?,
+            scale_bytes: scales.part(piece(&scales))?,
             codes,
             scales,
             part,
@@ -125,47 +127,48 @@ impl Checkpoint {
             cols,
             global,
             input_global,
-            bad_input_scale,
+            unusable_scale,
             convention,
         })
     }
 }
 
-impl<'a> Projection<'a> {
+impl Projection<'_> {
     /// All rows, with the global scale of the gate.
-    pub fn whole(&self, operand: Operand) -> Result<Nvfp4View<'a>> {
-        let (codes, scales) = (self.code_bytes, self.scale_bytes);
-        self.view(self.rows, codes, scales, self.global[0], operand)
+    pub fn whole(&self, operand: Operand) -> Result<Nvfp4Matrix> {
+        let (codes, scales) = (self.code_bytes.clone(), self.scale_bytes.clone());
+        self.matrix(self.rows, codes, scales, self.global[0], operand)
     }
 
     /// Of weights, which have rows.
-    fn view(
+    fn matrix(
         &self,
         rows: usize,
-        codes: &'a [u8],
-        scales: &'a [u8],
+        codes: Bytes,
+        scales: Bytes,
         global: f32,
         operand: Operand,
-    ) -> Result<Nvfp4View<'a>> {
-        Nvfp4View::new(1, rows, self.cols, codes, scales, global)
-            .and_then(|view| view.check_rows(operand).map(|()| view))
+    ) -> Result<Nvfp4Matrix> {
+        Nvfp4Matrix::new(1, rows, self.cols, codes, scales, global)
+            .and_then(|matrix| matrix.view().check_rows(operand).map(|()| matrix))
             .map_err(|e| self.named(e, operand))
     }
 
     /// Gate and up of a fused projection, gate first.
-    pub fn halves(&self) -> Result<[Nvfp4View<'a>; 2]> {
+    pub fn halves(&self) -> Result<[Nvfp4Matrix; 2]> {
         if !self.rows.is_multiple_of(2) {
             return Err(self.codes.wrong_shape("an even number of rows, gate first and then up"));
         }
         self.whole(Operand::Matrix)?; // so that a bad scale is named by its row in the file
         let half = self.rows / 2;
         // In range: the whole is a valid matrix.
-        let (codes, more_codes) = self.code_bytes.split_at(half * self.cols / 2);
-        let (scales, more_scales) = self.scale_bytes.split_at(half * self.cols / BLOCK);
+        let (mut codes, mut scales) = (self.code_bytes.clone(), self.scale_bytes.clone());
+        let more_codes = codes.split_off(half * self.cols / 2);
+        let more_scales = scales.split_off(half * self.cols / BLOCK);
         let [gate, up] = self.global;
         Ok([
-            self.view(half, codes, scales, gate, Operand::B1)?,
-            self.view(half, more_codes, more_scales, up, Operand::B2)?,
+            self.matrix(half, codes, scales, gate, Operand::B1)?,
+            self.matrix(half, more_codes, more_scales, up, Operand::B2)?,
         ])
     }
 
@@ -214,7 +217,8 @@ fn stored_globals(
     let Some((gate, up)) = at else {
         return Err(tensor.wrong_shape(expected));
     };
-    let (values, _) = tensor.kept(0..tensor.byte_len())?.as_chunks::<4>();
+    let data = tensor.data()?;
+    let (values, _) = data.as_chunks::<4>();
     match (values.get(gate), values.get(up)) {
         (Some(&gate), Some(&up)) => Ok([gate, up].map(f32::from_le_bytes)),
         _ => Err(tensor.wrong_shape(expected)),

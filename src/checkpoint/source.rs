@@ -1,6 +1,5 @@
 //! Where the bytes of a file come from.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Error, ErrorKind};
@@ -8,7 +7,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::SystemTime;
 
-use elsa::sync::FrozenBTreeMap;
+use bytes::Bytes;
 use memmap2::Mmap;
 
 use super::CheckpointError;
@@ -21,16 +20,15 @@ pub(super) enum Source {
     /// Read piece by piece, when a piece is asked for.
     File(OpenFile),
     /// Mapped by a caller who promised that nobody changes the file.
-    Mapped(Mmap),
+    Mapped(Bytes),
     /// All in memory.
-    Memory(Vec<u8>),
+    Memory(Bytes),
 }
 
-/// An open file, what it was like when it was opened, and the pieces that have been read and kept.
+/// An open file, and what it was like when it was opened.
 pub(super) struct OpenFile {
     file: File,
     stamp: Stamp,
-    kept: FrozenBTreeMap<(usize, usize), Vec<u8>>,
 }
 
 /// By what a change of a file shows.
@@ -60,7 +58,7 @@ impl Source {
     pub fn open(path: &Path) -> Result<Self> {
         let file = open_regular(path)?;
         let stamp = file.metadata().map_err(|e| io(path, e))?.into();
-        Ok(Source::File(OpenFile { file, stamp, kept: FrozenBTreeMap::new() }))
+        Ok(Source::File(OpenFile { file, stamp }))
     }
 
     /// # Safety
@@ -69,7 +67,7 @@ impl Source {
         let file = open_regular(path)?;
         // SAFETY: the caller promises that the bytes stay as they are; `u8` has no invalid ones.
         let map = unsafe { Mmap::map(&file) };
-        Ok(Source::Mapped(map.map_err(|e| io(path, e))?))
+        Ok(Source::Mapped(Bytes::from_owner(map.map_err(|e| io(path, e))?)))
     }
 
     pub fn len(&self) -> u64 {
@@ -80,41 +78,17 @@ impl Source {
         }
     }
 
-    /// A range of the file, which lies in it; read anew where the file is not in memory.
-    pub fn bytes(&self, path: &Path, range: Range<usize>) -> Result<Cow<'_, [u8]>> {
+    /// A range of the file, which lies in it: read anew where the file is not in memory, and shared where it is.
+    pub fn bytes(&self, path: &Path, range: Range<usize>) -> Result<Bytes> {
         match self {
-            Source::File(open) => Ok(Cow::Owned(open.read(path, range)?)),
-            Source::Mapped(map) => Ok(Cow::Borrowed(within(map, path, range)?)),
-            Source::Memory(bytes) => Ok(Cow::Borrowed(within(bytes, path, range)?)),
-        }
-    }
-
-    /// The same, and kept: the next call with this range reads nothing.
-    pub fn kept(&self, path: &Path, range: Range<usize>) -> Result<&[u8]> {
-        match self {
-            Source::File(open) => {
-                let key = (range.start, range.end);
-                match open.kept.get(&key) {
-                    Some(bytes) => Ok(bytes),
-                    None => Ok(open.kept.insert(key, open.read(path, range)?)),
-                }
+            Source::File(open) => Ok(open.read(path, range)?.into()),
+            Source::Mapped(all) | Source::Memory(all) if range.end <= all.len() => {
+                Ok(all.slice(range))
             }
-            Source::Mapped(map) => within(map, path, range),
-            Source::Memory(bytes) => within(bytes, path, range),
+            // Never: headers are checked against the length of the file.
+            _ => Err(io(path, ErrorKind::UnexpectedEof.into())),
         }
     }
-
-    /// Gives back the memory of all that was kept.
-    pub fn release(&mut self) {
-        if let Source::File(open) = self {
-            open.kept = FrozenBTreeMap::new();
-        }
-    }
-}
-
-/// Never fails: headers are checked against the length of the file.
-fn within<'a>(bytes: &'a [u8], path: &Path, range: Range<usize>) -> Result<&'a [u8]> {
-    bytes.get(range).ok_or_else(|| io(path, ErrorKind::UnexpectedEof.into()))
 }
 
 impl OpenFile {

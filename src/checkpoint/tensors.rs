@@ -18,7 +18,7 @@ use safetensors::Dtype;
 use super::file::{SafetensorsFile, Tensor};
 use super::writer::{Declared, Writer};
 use super::{CheckpointError, file};
-use crate::element::{DType, Element};
+use crate::dtype::{DType, Element};
 use crate::error::{Error, Operand, Result};
 use crate::format::BLOCK;
 use crate::matrix::{Nvfp4Matrix, Nvfp4View};
@@ -30,11 +30,11 @@ use crate::{bf16, f16};
 /// ```
 /// use nvfp4_dual_gemm::checkpoint::tensors::{self, TensorFile};
 /// use nvfp4_dual_gemm::synth::{Data, Operands};
-/// use nvfp4_dual_gemm::{Operand, Problem};
+/// use nvfp4_dual_gemm::{Operand, GemmShape};
 /// # fn main() -> nvfp4_dual_gemm::Result<()> {
 /// # let dir = tempfile::tempdir().map_err(|e| nvfp4_dual_gemm::Error::Io { path: "".into(), source: e })?;
 /// # let path = dir.path().join("in.safetensors");
-/// let problem = Problem { m: 2, n: 3, k: 32, batch: 1 };
+/// let problem = GemmShape { m: 2, n: 3, k: 32, batch: 1 };
 /// let operands = Operands::generate(problem, Data::Full, 1)?;
 /// tensors::write_operands(&path, &operands)?;
 /// let a = TensorFile::open(&path)?.operand("a", Operand::A)?;
@@ -61,7 +61,7 @@ impl TensorFile {
         &self.file
     }
 
-    /// The operand `name`, copied; quantised if it is stored as floats.
+    /// The operand `name`; quantised if it is stored as floats.
     ///
     /// # Errors
     /// [`CheckpointError::MissingTensor`] when there is neither `name.codes` nor `name`;
@@ -69,13 +69,7 @@ impl TensorFile {
     /// [`Nvfp4Matrix::quantize`] say of the numbers, with `operand` in it.
     pub fn operand(&self, name: &str, operand: Operand) -> Result<Nvfp4Matrix> {
         if self.file.get(&format!("{name}.codes")).is_some() {
-            let (codes, scales, global) = self.triple(name)?;
-            let matrix = dimensions(&codes, &scales).and_then(|[batch, rows, cols]| {
-                let (codes, scales) = (codes.data()?.into_owned(), scales.data()?.into_owned());
-                let matrix = Nvfp4Matrix::new(batch, rows, cols, codes, scales, global)?;
-                matrix.view().check_rows(operand).map(|()| matrix)
-            });
-            return matrix.map_err(|e| place(e, &codes, operand));
+            return self.packed(name, operand);
         }
         let Some(tensor) = self.file.get(name) else {
             return Err(CheckpointError::MissingTensor {
@@ -100,19 +94,18 @@ impl TensorFile {
             .map_err(|e| place(e, &tensor, operand))
     }
 
-    /// The operand `name`, which has to be stored packed, borrowed from this value: it is read once.
+    /// The operand `name`, which has to be stored packed.
     ///
     /// # Errors
     /// Those of [`TensorFile::operand`].
-    pub fn packed(&self, name: &str, operand: Operand) -> Result<Nvfp4View<'_>> {
+    pub fn packed(&self, name: &str, operand: Operand) -> Result<Nvfp4Matrix> {
         let (codes, scales, global) = self.triple(name)?;
-        let view = dimensions(&codes, &scales).and_then(|[batch, rows, cols]| {
-            let whole = |t: &Tensor<'_>| 0..t.byte_len();
-            let (codes, scales) = (codes.kept(whole(&codes))?, scales.kept(whole(&scales))?);
-            let view = Nvfp4View::new(batch, rows, cols, codes, scales, global)?;
-            view.check_rows(operand).map(|()| view)
+        let matrix = dimensions(&codes, &scales).and_then(|[batch, rows, cols]| {
+            let (codes, scales) = (codes.data()?, scales.data()?);
+            let matrix = Nvfp4Matrix::new(batch, rows, cols, codes, scales, global)?;
+            matrix.view().check_rows(operand).map(|()| matrix)
         });
-        view.map_err(|e| place(e, &codes, operand))
+        matrix.map_err(|e| place(e, &codes, operand))
     }
 
     /// Codes, scales and global scale of a packed operand.

@@ -2,24 +2,23 @@
 //!
 //! `value = e2m1(code) · ue4m3(scale of its block of 16) · global`
 
-use crate::isa::Isa;
+use crate::simd::Isa;
 
 pub mod e2m1;
+mod kernels;
 pub mod nibble;
 pub mod quantize;
 mod saturation;
 pub mod scale_layout;
-mod simd;
 pub mod ue4m3;
 
 pub use saturation::Saturation;
 
 /// The instruction set that the functions of this module use: the fastest that this CPU has and that
-/// [`NVFP4_CPU_ISA`](crate::backend::cpu::ISA_VARIABLE) does not forbid; [`Isa::Avx512`] where it says
+/// [`NVFP4_CPU_ISA`](crate::simd::ISA_VARIABLE) does not forbid; [`Isa::Avx512`] where it says
 /// `amx`, which they have no use for. Results do not depend on it.
 pub fn isa() -> Isa {
-    simd::Path::best().isa()
+    kernels::Path::best().isa()
 }
 
-/// Consecutive k that share one scale factor.
-pub const BLOCK: usize = 16;
+pub use crate::shape::BLOCK;

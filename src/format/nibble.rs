@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use crate::error::{Buffer, Error, Operand, Result};
-use crate::format::simd::{self, PIECE, Path, THREAD_BYTES};
+use crate::format::kernels::{self, PIECE, Path, THREAD_BYTES};
 use crate::memory;
 
 /// Packs one code a byte into two codes a byte.
@@ -24,13 +24,13 @@ pub fn pack_into(codes: &[u8], packed: &mut [u8]) -> Result<()> {
     check_lengths(codes.len(), packed.len(), packed.len() * 2, Buffer::UnpackedCodes)?;
     let (path, whole) = (Path::best(), packed.len());
     let fits = if codes.len() <= THREAD_BYTES {
-        simd::pack(path, whole, codes, packed)
+        kernels::pack(path, whole, codes, packed)
     } else {
         // Every piece is packed, so that `packed` does not depend on which thread is first.
         codes
             .par_chunks(PIECE)
             .zip(packed.par_chunks_mut(PIECE / 2))
-            .map(|(codes, packed)| simd::pack(path, whole, codes, packed))
+            .map(|(codes, packed)| kernels::pack(path, whole, codes, packed))
             .reduce(|| true, |a, b| a & b)
     };
     match if fits { None } else { codes.iter().position(|&c| c > 15) } {
@@ -60,12 +60,12 @@ pub fn unpack_into(packed: &[u8], codes: &mut [u8]) -> Result<()> {
 fn unpack_pieces(packed: &[u8], codes: &mut [u8]) {
     let (path, whole) = (Path::best(), codes.len());
     if packed.len() <= THREAD_BYTES {
-        simd::unpack(path, whole, packed, codes);
+        kernels::unpack(path, whole, packed, codes);
     } else {
         packed
             .par_chunks(PIECE / 2)
             .zip(codes.par_chunks_mut(PIECE))
-            .for_each(|(packed, codes)| simd::unpack(path, whole, packed, codes));
+            .for_each(|(packed, codes)| kernels::unpack(path, whole, packed, codes));
     }
 }
 

@@ -15,27 +15,37 @@
 
 use rayon::prelude::*;
 
-use crate::element::Element;
+use crate::dtype::{Element, Values};
 use crate::error::{Buffer, Error, Operand, Result};
-use crate::format::simd::{self, PIECE, Path, THREAD_BYTES, Values};
+use crate::format::kernels::{self, PIECE, Path, THREAD_BYTES};
 use crate::format::{BLOCK, e2m1, ue4m3};
-use crate::matrix::{Nvfp4View, Shape};
+use crate::shape::MatrixShape;
 
 /// `amax / 2688` of `values` \[batch, rows, cols\], or 1 for a tensor of zeros.
 ///
 /// # Errors
-/// The shape errors of [`Nvfp4View::new`], [`Error::Length`] when `values` is not a whole number of
+/// The shape errors of [`crate::Nvfp4View::new`], [`Error::Length`] when `values` is not a whole number of
 /// matrices, and [`Error::NonFinite`] with the place of the first NaN or infinity.
 pub fn global_scale<T: Element>(values: &[T], rows: usize, cols: usize) -> Result<f32> {
     let batch = rows.checked_mul(cols).map_or(1, |n| values.len().checked_div(n).unwrap_or(1));
-    let shape = Shape::new(batch.max(1), rows, cols)?;
+    let shape = MatrixShape::new(batch.max(1), rows, cols)?;
     shape.check_length(Buffer::Values, 1, values.len(), Operand::Matrix)?;
+    finite_amax(values, rows, cols).map(global_of_amax)
+}
+
+/// Refuses the first NaN or infinity; the shape fits.
+pub(crate) fn check_finite<T: Element>(values: &[T], rows: usize, cols: usize) -> Result<()> {
+    finite_amax(values, rows, cols).map(|_| ())
+}
+
+/// Largest magnitude of finite values, of a shape that fits.
+pub(crate) fn finite_amax<T: Element>(values: &[T], rows: usize, cols: usize) -> Result<f32> {
     let amax = amax(values);
     if amax.is_finite() {
-        return Ok(global_of_amax(amax));
+        return Ok(amax);
     }
     match values.iter().position(|v| !v.to_f32().is_finite()) {
-        None => Ok(global_of_amax(amax)), // cannot be: the maximum is one of the values
+        None => Ok(amax), // cannot be: the maximum is one of the values
         Some(i) => Err(Error::NonFinite {
             operand: Operand::Matrix,
             value: values[i].to_f32(),
@@ -50,11 +60,11 @@ pub fn global_scale<T: Element>(values: &[T], rows: usize, cols: usize) -> Resul
 pub(crate) fn amax<T: Element>(values: &[T]) -> f32 {
     let path = Path::best();
     if size_of_val(values) <= THREAD_BYTES {
-        return simd::amax(path, Values::of(values));
+        return kernels::amax(path, Values::of(values));
     }
     values
         .par_chunks(PIECE)
-        .map(|piece| simd::amax(path, Values::of(piece)))
+        .map(|piece| kernels::amax(path, Values::of(piece)))
         .reduce(|| 0.0, |a, b| if a.is_nan() || b.is_nan() { f32::NAN } else { a.max(b) })
 }
 
@@ -67,7 +77,7 @@ pub fn global_of_amax(amax: f32) -> f32 {
 /// many), and gives the global scale: [`crate::Nvfp4Matrix::quantize`] for buffers that are there already.
 ///
 /// # Errors
-/// The shape errors of [`Nvfp4View::new`], [`Error::Length`] for any of the three buffers, and
+/// The shape errors of [`crate::Nvfp4View::new`], [`Error::Length`] for any of the three buffers, and
 /// [`Error::NonFinite`] for a NaN or an infinity.
 pub fn two_level<T: Element>(
     values: &[T],
@@ -77,7 +87,7 @@ pub fn two_level<T: Element>(
     codes: &mut [u8],
     scales: &mut [u8],
 ) -> Result<f32> {
-    let shape = Shape::new(batch, rows, cols)?;
+    let shape = MatrixShape::new(batch, rows, cols)?;
     shape.check_length(Buffer::Values, 1, values.len(), Operand::Matrix)?;
     shape.check_length(Buffer::Codes, 2, codes.len(), Operand::Matrix)?;
     shape.check_length(Buffer::Scales, BLOCK, scales.len(), Operand::Matrix)?;
@@ -95,15 +105,40 @@ pub(crate) fn quantize_into<T: Element>(
 ) {
     let path = Path::best();
     if size_of_val(values) <= THREAD_BYTES {
-        return simd::quantize(path, Values::of(values), global, codes, scales);
+        return kernels::quantize(path, Values::of(values), global, codes, scales);
     }
     values
         .par_chunks(PIECE)
         .zip(codes.par_chunks_mut(PIECE / 2))
         .zip(scales.par_chunks_mut(PIECE / BLOCK))
         .for_each(|((values, codes), scales)| {
-            simd::quantize(path, Values::of(values), global, codes, scales);
+            kernels::quantize(path, Values::of(values), global, codes, scales);
         });
+}
+
+/// [`quantize_into`] of rows of `cols` values, each with the global scale of its own, as if it were a tensor:
+/// `globals` has one for each row. The values are finite.
+pub(crate) fn quantize_rows_into<T: Element>(
+    values: &[T],
+    cols: usize,
+    globals: &mut [f32],
+    codes: &mut [u8],
+    scales: &mut [u8],
+) {
+    let path = Path::best();
+    let row = |values: &[T], global: &mut f32, codes: &mut [u8], scales: &mut [u8]| {
+        *global = global_of_amax(kernels::amax(path, Values::of(values)));
+        kernels::quantize(path, Values::of(values), *global, codes, scales);
+    };
+    if size_of_val(values) <= THREAD_BYTES {
+        let rows = values.chunks_exact(cols).zip(globals);
+        let parts = codes.chunks_exact_mut(cols / 2).zip(scales.chunks_exact_mut(cols / BLOCK));
+        rows.zip(parts).for_each(|((v, global), (codes, scales))| row(v, global, codes, scales));
+        return;
+    }
+    let rows = values.par_chunks_exact(cols).zip(globals);
+    let parts = codes.par_chunks_exact_mut(cols / 2).zip(scales.par_chunks_exact_mut(cols / BLOCK));
+    rows.zip(parts).for_each(|((v, global), (codes, scales))| row(v, global, codes, scales));
 }
 
 /// One block, exactly as the formulas say: what every vector kernel has to agree with.
@@ -125,16 +160,16 @@ pub(super) fn quantize_block<T: Element>(block: &[T], global: f32, codes: &mut [
 }
 
 /// `e2m1 · scale · global` in f32, then rounded to `T`.
-pub(crate) fn dequantize_into<T: Element>(view: &Nvfp4View<'_>, out: &mut [T]) {
-    let (path, global, whole) = (Path::best(), view.global_scale(), size_of_val(out));
+pub(crate) fn dequantize_into<T: Element>(codes: &[u8], scales: &[u8], global: f32, out: &mut [T]) {
+    let (path, whole) = (Path::best(), size_of_val(out));
     if whole <= THREAD_BYTES {
-        return simd::dequantize(path, whole, view.codes(), view.scales(), global, out);
+        return kernels::dequantize(path, whole, codes, scales, global, out);
     }
-    view.codes()
+    codes
         .par_chunks(PIECE / 2)
-        .zip(view.scales().par_chunks(PIECE / BLOCK))
+        .zip(scales.par_chunks(PIECE / BLOCK))
         .zip(out.par_chunks_mut(PIECE))
         .for_each(|((codes, scales), out)| {
-            simd::dequantize(path, whole, codes, scales, global, out)
+            kernels::dequantize(path, whole, codes, scales, global, out)
         });
 }

@@ -4,9 +4,9 @@ use std::cmp::Ordering::{Equal, Less};
 
 use rayon::prelude::*;
 
-use crate::element::Element;
+use crate::dtype::{Element, Values};
+use crate::format::kernels::{self, PIECE, Path};
 use crate::format::quantize::amax;
-use crate::format::simd::{self, PIECE, Path, Values};
 use crate::format::{BLOCK, e2m1, ue4m3};
 
 /// Blocks of 16 values that a global scale clips, or is too coarse for.
@@ -67,7 +67,7 @@ impl Saturation {
         let path = Path::best();
         let count = |piece: &[T]| {
             piece.chunks(BLOCK).fold([0; 3], |[saturated, underflowed, lost], block| {
-                let amax = f64::from(simd::amax(path, Values::of(block)));
+                let amax = f64::from(kernels::amax(path, Values::of(block)));
                 // A comparison with NaN is false.
                 let clipped = !matches!(amax.partial_cmp(&most), Some(Less | Equal));
                 let small = |limit: bool| usize::from(amax > 0.0 && limit);

@@ -10,9 +10,9 @@ use rayon::prelude::*;
 
 use crate::error::{Buffer, Error, Operand, Result};
 use crate::format::BLOCK;
-use crate::format::simd::{self, Path, THREAD_BYTES};
-use crate::matrix::Shape;
+use crate::format::kernels::{self, Path, THREAD_BYTES};
 use crate::memory;
+use crate::shape::MatrixShape;
 
 /// Rows of one tile.
 pub const TILE_ROWS: usize = 128;
@@ -44,9 +44,9 @@ impl ScaleLayout {
     /// # Errors
     /// The shape errors of [`crate::Nvfp4View::new`].
     pub fn new(batch: usize, rows: usize, k: usize) -> Result<Self> {
-        Shape::new(batch, rows, k)?;
+        MatrixShape::new(batch, rows, k)?;
         let layout = ScaleLayout { batch, rows, cols: k / BLOCK };
-        // As in `Shape::new`, at least what one row needs: `row_tile_bytes` must not overflow either.
+        // As in `MatrixShape::new`, at least what one row needs: `row_tile_bytes` must not overflow either.
         layout
             .col_tiles()
             .checked_mul(TILE_BYTES)
@@ -140,7 +140,7 @@ impl ScaleLayout {
             let (batch, row) = (t / self.row_tiles(), t % self.row_tiles() * TILE_ROWS);
             let count = TILE_ROWS.min(rows - row);
             let values = &row_major[(batch * rows + row) * cols..][..count * cols];
-            simd::swizzle_row_tile(path, whole, values, cols, tiles);
+            kernels::swizzle_row_tile(path, whole, values, cols, tiles);
         };
         let row_tile_bytes = self.row_tile_bytes();
         if swizzled.len() <= THREAD_BYTES {
@@ -186,7 +186,7 @@ impl ScaleLayout {
             for (values, tiles) in matrices {
                 let row_tiles = values.chunks_mut(row_tile.0).zip(tiles.chunks_exact(row_tile.1));
                 row_tiles.for_each(|(values, tiles)| {
-                    simd::unswizzle_row_tile(path, whole, tiles, cols, values);
+                    kernels::unswizzle_row_tile(path, whole, tiles, cols, values);
                 });
             }
         } else {
@@ -197,7 +197,7 @@ impl ScaleLayout {
                     values.par_chunks_mut(row_tile.0).zip(tiles.par_chunks_exact(row_tile.1))
                 })
                 .for_each(|(values, tiles)| {
-                    simd::unswizzle_row_tile(path, whole, tiles, cols, values)
+                    kernels::unswizzle_row_tile(path, whole, tiles, cols, values)
                 });
         }
         Ok(())

@@ -3,7 +3,7 @@
 use float8::F8E4M3;
 use rayon::prelude::*;
 
-use crate::format::simd::{self, Path, THREAD_BYTES};
+use crate::format::kernels::{self, Path, THREAD_BYTES};
 
 /// Largest value.
 pub const MAX: f32 = 448.0;
@@ -42,7 +42,7 @@ pub const fn is_valid(byte: u8) -> bool {
 pub fn find_invalid(bytes: &[u8]) -> Option<usize> {
     let path = Path::best();
     let find = |(piece, bytes): (usize, &[u8])| {
-        if is_valid(simd::max_byte(path, bytes)) {
+        if is_valid(kernels::max_byte(path, bytes)) {
             return None;
         }
         bytes.iter().position(|&b| !is_valid(b)).map(|i| piece * THREAD_BYTES + i)

@@ -5,7 +5,7 @@ use nvfp4_dual_gemm::cuda::{
     Weights,
 };
 use nvfp4_dual_gemm::synth::{CONTEST_BENCHMARKS, CONTEST_SEED, CONTEST_TESTS, Data, Operands};
-use nvfp4_dual_gemm::{Element, Gate, Nvfp4Matrix, Problem, bf16, f16, reference};
+use nvfp4_dual_gemm::{Element, GemmShape, Glu, Nvfp4Matrix, bf16, f16, oracle};
 
 use crate::harness::{Arch, Needs, Test, device, tests};
 use crate::problem;
@@ -23,7 +23,7 @@ pub fn all() -> Vec<Test> {
             [("test", &CONTEST_TESTS[..]), ("benchmark", &CONTEST_BENCHMARKS[..])]
         {
             for (i, &shape) in problems.iter().enumerate() {
-                let Problem { m, n, k, .. } = shape;
+                let GemmShape { m, n, k, .. } = shape;
                 // Emulated, an instruction of Hopper takes as long as four times as much of a B200.
                 let long = arch == Arch::H100 && m * n * k > 3 << 30;
                 let name = format!("contest_{name}_{}_{m}x{n}x{k}", i + 1);
@@ -51,8 +51,8 @@ pub fn all() -> Vec<Test> {
 /// One launch to check. By default: SiLU, separate weights, the kernel that the shape gets, all codes and scales.
 #[derive(Clone)]
 pub struct Case {
-    pub shape: Problem,
-    pub gate: Gate,
+    pub shape: GemmShape,
+    pub gate: Glu,
     pub kernel: Option<Kernel>,
     pub format: WeightFormat,
     pub data: Data,
@@ -60,12 +60,12 @@ pub struct Case {
 }
 
 impl Case {
-    pub fn new(shape: Problem) -> Self {
+    pub fn new(shape: GemmShape) -> Self {
         let (format, data) = (WeightFormat::Separate, Data::Full);
-        Case { shape, gate: Gate::Silu, kernel: None, format, data, seed: 7 }
+        Case { shape, gate: Glu::Swiglu, kernel: None, format, data, seed: 7 }
     }
 
-    pub fn of(kernel: Kernel, shape: Problem) -> Self {
+    pub fn of(kernel: Kernel, shape: GemmShape) -> Self {
         Case { kernel: Some(kernel), format: kernel.info().weights, ..Case::new(shape) }
     }
 
@@ -95,9 +95,8 @@ impl Case {
             guards.into_iter().all(|value| value.to_f32().is_nan()),
             "{name} {shape:?}: outside of C"
         );
-        let exact =
-            reference::exact::<T>(&operands.gemm().unwrap().with_gate(gate).unwrap()).unwrap();
-        let comparison = reference::compare(&all[64..64 + len], &exact);
+        let exact = oracle::exact::<T>(&operands.gemm().unwrap().with_glu(gate).unwrap()).unwrap();
+        let comparison = oracle::compare(&all[64..64 + len], &exact);
         assert!(
             comparison.passes(),
             "{name} {shape:?} {gate:?}: {comparison:?}; {}",
@@ -107,7 +106,7 @@ impl Case {
 }
 
 fn first_difference<T: Element>(actual: &[T], exact: &[T], n: usize) -> String {
-    let far = |(x, y): (&T, &T)| reference::ulp_distance(*x, *y) > 1;
+    let far = |(x, y): (&T, &T)| oracle::ulp_distance(*x, *y) > 1;
     let wrong: Vec<usize> = actual
         .iter()
         .zip(exact)
@@ -123,7 +122,7 @@ fn first_difference<T: Element>(actual: &[T], exact: &[T], n: usize) -> String {
 }
 
 /// Shapes with tails in M, N and K, odd numbers of tiles, more K than the stages hold, K that blocks share, batches.
-fn shapes(kernel: Kernel) -> [Problem; 8] {
+fn shapes(kernel: Kernel) -> [GemmShape; 8] {
     let info = kernel.info();
     let (m, n) = (info.tile.0 as usize, info.tile.1 as usize);
     let stages = info.stages as usize * info.tile.2 as usize;
@@ -202,8 +201,8 @@ pub fn formats(device: &Device) -> Vec<WeightFormat> {
 fn every_gate_and_output_agrees_with_the_oracle() {
     let device = device();
     for format in formats(&device) {
-        let clamped = Gate::ClampedSwiglu { limit: 1.5, alpha: 1.25, beta: 0.5 };
-        for gate in [Gate::Silu, Gate::GPT_OSS, Gate::GeluTanh, clamped] {
+        let clamped = Glu::ClampedSwiglu { limit: 1.5, slope: 1.25, offset: 0.5 };
+        for gate in [Glu::Swiglu, Glu::GPT_OSS, Glu::GegluTanh, clamped] {
             let case = Case { gate, format, ..Case::new(problem(19, 72, 256, 2)) };
             case.check::<f16>(&device);
             case.check::<bf16>(&device);
@@ -224,7 +223,7 @@ fn alphas_of_any_value_agree_with_the_oracle() {
     };
     let (b1, b2) = (scaled(&operands.b1, alpha1), scaled(&operands.b2, alpha2));
     let exact =
-        reference::exact::<f16>(&nvfp4_dual_gemm::DualGemm::new(&operands.a, &b1, &b2).unwrap())
+        oracle::exact::<f16>(&nvfp4_dual_gemm::DualGemm::new(&operands.a, &b1, &b2).unwrap())
             .unwrap();
     for format in formats(&device) {
         let weights = Weights::prepare(&operands.b1, &operands.b2, format, &stream).unwrap();
@@ -234,7 +233,7 @@ fn alphas_of_any_value_agree_with_the_oracle() {
             Options { alpha1: scalar(alpha1), alpha2: scalar(alpha2), ..Options::default() };
         let plan = DualGemm::prepare(&weights, &a, &c, &options).unwrap();
         plan.launch(&stream).unwrap();
-        let comparison = reference::compare(&c.to_vec(&stream).unwrap(), &exact);
+        let comparison = oracle::compare(&c.to_vec(&stream).unwrap(), &exact);
         assert!(comparison.passes(), "{format}: {comparison:?}");
     }
 }
@@ -262,7 +261,7 @@ fn few_rows_of_any_k_agree_with_the_oracle() {
 }
 
 /// At full size, every element.
-fn contest(shape: Problem) {
+fn contest(shape: GemmShape) {
     let (data, seed) = (Data::Contest, CONTEST_SEED);
     Case { data, seed, ..Case::new(shape) }.check::<f16>(&device());
 }

@@ -9,7 +9,7 @@ use nvfp4_dual_gemm::cuda::{
     WeightFormat, Weights,
 };
 use nvfp4_dual_gemm::synth::{Data, Operands};
-use nvfp4_dual_gemm::{Error, Problem, f16, reference};
+use nvfp4_dual_gemm::{Error, GemmShape, f16, oracle};
 
 use crate::harness::{Needs, Test, device, tests};
 use crate::problem;
@@ -37,14 +37,14 @@ struct Layer {
 }
 
 impl Layer {
-    fn new(shape: Problem, seed: u64, stream: &Stream) -> Self {
+    fn new(shape: GemmShape, seed: u64, stream: &Stream) -> Self {
         let operands = Operands::generate(shape, Data::Full, seed).unwrap();
         let format = WeightFormat::Separate;
         Layer {
             a: DeviceMatrix::upload(&operands.a, stream).unwrap(),
             weights: Weights::prepare(&operands.b1, &operands.b2, format, stream).unwrap(),
             c: DeviceBuffer::alloc(shape.m * shape.n, stream.device()).unwrap(),
-            exact: reference::exact(&operands.gemm().unwrap()).unwrap(),
+            exact: oracle::exact(&operands.gemm().unwrap()).unwrap(),
         }
     }
 
@@ -53,7 +53,7 @@ impl Layer {
     }
 
     fn check(&self, stream: &Stream) {
-        let comparison = reference::compare(&self.c.to_vec(stream).unwrap(), &self.exact);
+        let comparison = oracle::compare(&self.c.to_vec(stream).unwrap(), &self.exact);
         assert!(comparison.passes(), "{comparison:?}");
     }
 
@@ -182,7 +182,7 @@ fn memory_is_freed_after_the_work_that_uses_it() {
     assert!(!end.is_done().unwrap(), "the queue is too short for this test");
     drop((plan, layer));
     let others: Vec<_> = (0..16).map(|_| DeviceBuffer::<u8>::zeroed(1 << 20, &other)).collect();
-    assert!(reference::compare(&c.to_vec(&stream).unwrap(), &exact).passes());
+    assert!(oracle::compare(&c.to_vec(&stream).unwrap(), &exact).passes());
     drop(others);
 }
 
@@ -258,7 +258,7 @@ fn a_plan_is_rebound_under_its_launches() {
         drop((a, weights));
     }
     for (c, exact) in results {
-        assert!(reference::compare(&c.to_vec(&stream).unwrap(), &exact).passes());
+        assert!(oracle::compare(&c.to_vec(&stream).unwrap(), &exact).passes());
     }
 }
 

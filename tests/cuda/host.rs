@@ -5,7 +5,7 @@ use nvfp4_dual_gemm::cuda::{
     Stream, WeightFormat, Weights, sys::abi,
 };
 use nvfp4_dual_gemm::synth::{Data, Operands};
-use nvfp4_dual_gemm::{Backend, Error, f16, reference};
+use nvfp4_dual_gemm::{Backend, Error, f16, oracle};
 
 use crate::harness::{Needs, Test, tests};
 use crate::problem;
@@ -74,7 +74,7 @@ fn without_a_device_there_is_an_error_and_no_panic() {
     let short = cuda::run(&gemm, None, &mut c[..5]).unwrap_err();
     assert!(matches!(short, Error::Length { expected: 6, actual: 5, .. }), "{short}");
     gemm.run_into(Backend::Auto, &mut c).unwrap();
-    assert!(reference::compare(&c, &reference::exact(&gemm).unwrap()).passes());
+    assert!(oracle::compare(&c, &oracle::exact(&gemm).unwrap()).passes());
 }
 
 fn versions_are_those_of_the_build() {

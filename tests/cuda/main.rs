@@ -21,10 +21,10 @@ mod rounding;
 mod runtime;
 mod streams;
 
-use nvfp4_dual_gemm::Problem;
+use nvfp4_dual_gemm::GemmShape;
 
-fn problem(m: usize, n: usize, k: usize, batch: usize) -> Problem {
-    Problem { m, n, k, batch }
+fn problem(m: usize, n: usize, k: usize, batch: usize) -> GemmShape {
+    GemmShape { m, n, k, batch }
 }
 
 fn main() {

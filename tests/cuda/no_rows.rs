@@ -5,7 +5,7 @@ use nvfp4_dual_gemm::cuda::{
     WeightFormat, Weights, swizzle_scales, unswizzle_scales,
 };
 use nvfp4_dual_gemm::synth::{Data, Operands};
-use nvfp4_dual_gemm::{Backend, Element, Error, Nvfp4Matrix, bf16, f16};
+use nvfp4_dual_gemm::{Backend, Element, Engine, Error, Nvfp4Matrix, bf16, f16};
 
 use crate::harness::{Arch, Needs, Test, device, tests};
 use crate::problem;
@@ -34,7 +34,7 @@ fn a_plan_of_no_rows_does_nothing() {
         let c = around.slice(32, 0).unwrap();
         let options = Options::default();
         let mut plan = DualGemm::prepare(&weights, &a, &c, &options).unwrap();
-        assert_eq!((plan.problem().m, plan.workspace_size(), plan.grid()), (0, 0, [0; 3]));
+        assert_eq!((plan.shape().m, plan.workspace_size(), plan.grid()), (0, 0, [0; 3]));
         assert!(plan.kernel().name.parse::<Kernel>().unwrap().runs_on(&device));
         plan.launch(&stream).unwrap();
         // SAFETY: the stream lives.
@@ -82,8 +82,8 @@ fn host_operands_of_no_rows_give_no_c() {
     for shape in [problem(0, 3, 32, 1), problem(0, 96, 80, 3)] {
         let operands = Operands::generate(shape, Data::Full, 1).unwrap();
         let gemm = operands.gemm().unwrap();
-        assert_eq!(gemm.run::<f16>(Backend::Cuda).unwrap(), []);
-        assert_eq!(gemm.run::<f32>(Backend::Cuda).unwrap(), [0f32; 0]);
+        assert_eq!(Engine::of(Backend::Cuda).unwrap().run::<f16>(&gemm).unwrap(), []);
+        assert_eq!(Engine::of(Backend::Cuda).unwrap().run::<f32>(&gemm).unwrap(), [0f32; 0]);
         let kernels = Kernel::all().filter(|kernel| kernel.runs_on(&device()));
         for kernel in kernels {
             cuda::run::<bf16>(&gemm, Some(kernel), &mut []).unwrap();

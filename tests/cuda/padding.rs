@@ -6,7 +6,7 @@ use nvfp4_dual_gemm::cuda::{
 };
 use nvfp4_dual_gemm::format::BLOCK;
 use nvfp4_dual_gemm::synth::{Data, Operands};
-use nvfp4_dual_gemm::{Nvfp4Matrix, Problem, f16, reference};
+use nvfp4_dual_gemm::{GemmShape, Nvfp4Matrix, f16, oracle};
 
 use crate::harness::{Arch, Needs, Test, device};
 use crate::problem;
@@ -45,8 +45,8 @@ fn padding_means_nothing(kernel: Kernel, along_k: &[u8]) {
     }
 }
 
-fn check(kernel: Kernel, shape: Problem, along_rows: &[u8], along_k: &[u8]) {
-    let Problem { m, n, batch, .. } = shape;
+fn check(kernel: Kernel, shape: GemmShape, along_rows: &[u8], along_k: &[u8]) {
+    let GemmShape { m, n, batch, .. } = shape;
     let stream = Stream::new(&device()).unwrap();
     let operands = Operands::generate(shape, Data::Full, 11).unwrap();
     let upload = |matrix: &Nvfp4Matrix| {
@@ -69,8 +69,8 @@ fn check(kernel: Kernel, shape: Problem, along_rows: &[u8], along_k: &[u8]) {
     let c = DeviceBuffer::<f16>::from_host(&vec![f16::NAN; batch * m * n], &stream).unwrap();
     let options = Options { kernel: Some(kernel), ..Options::default() };
     DualGemm::prepare(&weights, &a, &c, &options).unwrap().launch(&stream).unwrap();
-    let exact = reference::exact::<f16>(&operands.gemm().unwrap()).unwrap();
-    let comparison = reference::compare(&c.to_vec(&stream).unwrap(), &exact);
+    let exact = oracle::exact::<f16>(&operands.gemm().unwrap()).unwrap();
+    let comparison = oracle::compare(&c.to_vec(&stream).unwrap(), &exact);
     assert!(
         comparison.passes(),
         "{shape:?}, padded with {along_rows:02x?} and along K with {along_k:02x?}: {comparison:?}"

@@ -5,7 +5,7 @@ use nvfp4_dual_gemm::cuda::{
     Weights,
 };
 use nvfp4_dual_gemm::synth::{Data, Operands};
-use nvfp4_dual_gemm::{Error, f16, reference};
+use nvfp4_dual_gemm::{Error, f16, oracle};
 
 use crate::gemm::Case;
 use crate::harness::{Needs, Test, device, tests};
@@ -40,12 +40,12 @@ fn a_graph_keeps_what_it_captured() {
         })
         .unwrap()
     };
-    let exact = reference::exact::<f16>(&operands.gemm().unwrap()).unwrap();
+    let exact = oracle::exact::<f16>(&operands.gemm().unwrap()).unwrap();
     for _ in 0..3 {
         let _noise = DeviceBuffer::from_host(&[0xffu8; 1 << 16], &stream).unwrap();
         c.fill_bytes(0xff, &stream).unwrap();
         graph.launch(&stream).unwrap();
-        assert!(reference::compare(&c.to_vec(&stream).unwrap(), &exact).passes());
+        assert!(oracle::compare(&c.to_vec(&stream).unwrap(), &exact).passes());
     }
     // The side stream is out of the capture.
     side.synchronize().unwrap();
@@ -69,8 +69,8 @@ fn a_plan_takes_other_operands_of_its_size_only() {
     let (operands, a, weights) = one(2, shape);
     plan.rebind(&weights, &a, &c).unwrap();
     plan.launch(&stream).unwrap();
-    let exact = reference::exact::<f16>(&operands.gemm().unwrap()).unwrap();
-    assert!(reference::compare(&c.to_vec(&stream).unwrap(), &exact).passes());
+    let exact = oracle::exact::<f16>(&operands.gemm().unwrap()).unwrap();
+    assert!(oracle::compare(&c.to_vec(&stream).unwrap(), &exact).passes());
 
     let wide = DeviceBuffer::<f32>::alloc(4 * 96, &device).unwrap();
     let other_type = plan.rebind(&weights, &a, &wide).unwrap_err();
@@ -160,7 +160,7 @@ fn many_threads_launch_on_one_stream() {
     let a = DeviceMatrix::upload(&operands.a, &stream).unwrap();
     let weights =
         Weights::prepare(&operands.b1, &operands.b2, WeightFormat::Separate, &stream).unwrap();
-    let exact = reference::exact::<f16>(&operands.gemm().unwrap()).unwrap();
+    let exact = oracle::exact::<f16>(&operands.gemm().unwrap()).unwrap();
     let rounds = if device.is_emulated() { 2 } else { 100 };
     std::thread::scope(|scope| {
         for _ in 0..8 {
@@ -170,7 +170,7 @@ fn many_threads_launch_on_one_stream() {
                 for _ in 0..rounds {
                     c.fill_bytes(0xff, &stream).unwrap();
                     plan.launch(&stream).unwrap();
-                    let comparison = reference::compare(&c.to_vec(&stream).unwrap(), &exact);
+                    let comparison = oracle::compare(&c.to_vec(&stream).unwrap(), &exact);
                     assert!(comparison.passes(), "{comparison:?}");
                 }
             });

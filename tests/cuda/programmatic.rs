@@ -9,7 +9,7 @@ use nvfp4_dual_gemm::cuda::{
     WeightFormat, Weights,
 };
 use nvfp4_dual_gemm::synth::{Data, Operands};
-use nvfp4_dual_gemm::{Element, Gate, Nvfp4Matrix, bf16, f16, reference};
+use nvfp4_dual_gemm::{Element, Glu, Nvfp4Matrix, bf16, f16, oracle};
 
 use crate::harness::{Arch, Needs, Test, device, tests};
 use crate::problem;
@@ -71,7 +71,7 @@ fn scaled(matrix: &Nvfp4Matrix, by: f32) -> Nvfp4Matrix {
 
 #[track_caller]
 fn check<T: Element>(actual: &[T], gemm: &nvfp4_dual_gemm::DualGemm<'_>, what: &str) {
-    let comparison = reference::compare(actual, &reference::exact::<T>(gemm).unwrap());
+    let comparison = oracle::compare(actual, &oracle::exact::<T>(gemm).unwrap());
     assert!(comparison.passes(), "{what}: {comparison:?}");
 }
 
@@ -181,7 +181,7 @@ fn options_go_together() {
         for case in 0..16 {
             let has = |bit: usize| case >> bit & 1 == 1;
             let options = Options {
-                gate: if has(0) { Gate::GPT_OSS } else { Gate::Silu },
+                gate: if has(0) { Glu::GPT_OSS } else { Glu::Swiglu },
                 programmatic_launch: has(1),
                 alpha1: has(2).then(|| scalars[0].clone()),
                 alpha2: has(3).then(|| scalars[1].clone()),
@@ -195,7 +195,7 @@ fn options_go_together() {
             let b1 = scaled(&operands.b1, if has(2) { factors[0] } else { 1.0 });
             let b2 = scaled(&operands.b2, if has(3) { factors[1] } else { 1.0 });
             let gemm = nvfp4_dual_gemm::DualGemm::new(&operands.a, &b1, &b2).unwrap();
-            let gemm = gemm.with_gate(options.gate).unwrap();
+            let gemm = gemm.with_glu(options.gate).unwrap();
             check(&c.to_vec(&stream).unwrap(), &gemm, &format!("{} case {case:04b}", T::DTYPE));
         }
     }

@@ -8,7 +8,7 @@ use nvfp4_dual_gemm::cuda::{
 use nvfp4_dual_gemm::format::scale_layout::ScaleLayout;
 use nvfp4_dual_gemm::format::{BLOCK, ue4m3};
 use nvfp4_dual_gemm::synth::{Data, Operands};
-use nvfp4_dual_gemm::{Element, Error, Nvfp4Matrix, bf16, f16, reference};
+use nvfp4_dual_gemm::{Element, Error, Nvfp4Matrix, bf16, f16, oracle};
 
 use crate::harness::{Needs, Test, device, tests};
 use crate::problem;
@@ -356,8 +356,8 @@ fn a_graph_quantises_and_multiplies() {
             let narrow =
                 |values: Vec<f32>| values.into_iter().map(f16::from_f32).collect::<Vec<_>>();
             let (actual, exact) =
-                (narrow(c.to_vec(&stream).unwrap()), reference::exact::<f16>(&gemm).unwrap());
-            let comparison = reference::compare(&actual, &exact);
+                (narrow(c.to_vec(&stream).unwrap()), oracle::exact::<f16>(&gemm).unwrap());
+            let comparison = oracle::compare(&actual, &exact);
             assert!(comparison.passes(), "{known:?}: {comparison:?}");
         }
     }
@@ -402,8 +402,8 @@ fn a_graph_of_others_quantises_and_multiplies() {
             }
             .unwrap();
             let gemm = nvfp4_dual_gemm::DualGemm::new(&a, &operands.b1, &operands.b2).unwrap();
-            let exact = reference::exact::<f16>(&gemm).unwrap();
-            let comparison = reference::compare(&c.to_vec(&stream).unwrap(), &exact);
+            let exact = oracle::exact::<f16>(&gemm).unwrap();
+            let comparison = oracle::compare(&c.to_vec(&stream).unwrap(), &exact);
             assert!(comparison.passes(), "{comparison:?}");
         }
     }

@@ -6,7 +6,7 @@ use nvfp4_dual_gemm::cuda::{
 };
 use nvfp4_dual_gemm::format::BLOCK;
 use nvfp4_dual_gemm::synth::{Data, Operands};
-use nvfp4_dual_gemm::{Nvfp4Matrix, reference};
+use nvfp4_dual_gemm::{Nvfp4Matrix, oracle};
 
 use crate::harness::{Arch, Needs, Test, device};
 use crate::problem;
@@ -52,8 +52,8 @@ fn long_sums(kernel: Kernel, blocks: usize) {
     plan.launch(&stream).unwrap();
     let actual = c.to_vec(&stream).unwrap();
 
-    let exact = reference::exact::<f32>(&operands.gemm().unwrap()).unwrap();
-    let comparison = reference::compare(&actual, &exact);
+    let exact = oracle::exact::<f32>(&operands.gemm().unwrap()).unwrap();
+    let comparison = oracle::compare(&actual, &exact);
     assert!(comparison.passes(), "{comparison:?}");
 
     // The same sums without what the kernel does about it: too far off, so that this test would notice.
@@ -67,7 +67,7 @@ fn long_sums(kernel: Kernel, blocks: usize) {
         "off by {error:e}, plain sums of {} products by {plain_error:e}",
         K / accumulators
     );
-    let plain_comparison = reference::compare(&plain, &exact);
+    let plain_comparison = oracle::compare(&plain, &exact);
     // Four sums of a quarter are at the bound, now above and now below.
     if accumulators < 4 {
         assert!(!plain_comparison.passes(), "no problem for plain sums: {plain_comparison:?}");

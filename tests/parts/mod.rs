@@ -48,7 +48,7 @@ pub fn projection(module: &str, convention: Convention, seed: usize) -> Vec<Part
     ]
 }
 
-/// Gate number 1 and up number 2 below `prefix`, in ModelOpt's names.
+/// Glu number 1 and up number 2 below `prefix`, in ModelOpt's names.
 pub fn layer(prefix: &str) -> Vec<Part> {
     let of = |name: &str, seed| projection(&format!("{prefix}.{name}"), Convention::ModelOpt, seed);
     [of("gate_proj", 1), of("up_proj", 2)].into_iter().flatten().collect()
@@ -64,8 +64,8 @@ pub fn write(path: &Path, parts: &[Part]) {
 }
 
 /// That a layer has the bytes and the global scales of two projections.
-pub fn assert_layer(layer: &MlpLayer<'_>, [gate, up]: [usize; 2]) {
-    for (view, seed) in [(layer.gate, gate), (layer.up, up)] {
+pub fn assert_layer(layer: &MlpLayer, [gate, up]: [usize; 2]) {
+    for (view, seed) in [(&layer.gate_proj, gate), (&layer.up_proj, up)] {
         assert_eq!((view.rows(), view.cols()), (N, K));
         assert_eq!(view.codes(), codes(seed), "codes of {seed}");
         assert_eq!(view.scales(), scales(seed), "scales of {seed}");

@@ -6,9 +6,15 @@ pub fn read_everything(bytes: &[u8]) -> bool {
     let Ok(checkpoint) = Checkpoint::from_bytes("fuzz", bytes.to_vec()) else { return false };
     for prefix in checkpoint.layers() {
         if let Ok(layer) = checkpoint.layer(&prefix) {
-            assert_eq!(layer.gate.codes().len(), layer.gate.rows() * layer.gate.cols() / 2);
-            assert_eq!(layer.up.scales().len(), layer.up.rows() * layer.up.cols() / 16);
-            assert!(layer.gate.dequantize().iter().all(|v| !v.is_nan()));
+            assert_eq!(
+                layer.gate_proj.codes().len(),
+                layer.gate_proj.rows() * layer.gate_proj.cols() / 2
+            );
+            assert_eq!(
+                layer.up_proj.scales().len(),
+                layer.up_proj.rows() * layer.up_proj.cols() / 16
+            );
+            assert!(layer.gate_proj.dequantize().iter().all(|v| !v.is_nan()));
         }
     }
     for name in checkpoint.names() {

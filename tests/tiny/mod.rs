@@ -2,7 +2,7 @@
 #![allow(dead_code)] // each test file uses a part
 
 use nvfp4_dual_gemm::checkpoint::{Checkpoint, Declared, Dtype, LayerOptions, MlpLayer, Writer};
-use nvfp4_dual_gemm::{Backend, DualGemm, Result};
+use nvfp4_dual_gemm::{Engine, Result};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -138,9 +138,9 @@ fn shown(text: &str, dir: &Path) -> String {
     text.replace(&dir.display().to_string(), "DIR")
 }
 
-fn c(layer: &MlpLayer<'_>) -> Result<Vec<f32>> {
+fn c(layer: &MlpLayer) -> Result<Vec<f32>> {
     let a = layer.quantize_input(&[1.0f32; K], 1)?;
-    DualGemm::new(&a, layer.gate, layer.up)?.with_gate(layer.activation)?.run(Backend::Exact)
+    Engine::oracle().run(&layer.weights()?.gemm(&a)?)
 }
 
 /// Equal up to roundings of f32.

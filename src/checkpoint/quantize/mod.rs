@@ -26,7 +26,7 @@ use super::open::{INDEX, Layout};
 use super::replace::write_file;
 use super::weights::{self, Globals};
 use super::writer::{Declared, Writer};
-use crate::element::Element;
+use crate::dtype::Element;
 use crate::error::{Operand, Result};
 use crate::format::{e2m1, quantize, ue4m3};
 use crate::matrix::Nvfp4Matrix;

@@ -1,0 +1,68 @@
+//! The fused CPU kernels.
+//!
+//! C is computed in strips of 16 columns. For each strip and each piece of K, the 16 rows of B1 and
+//! the 16 rows of B2 are decoded from their packed form into a few KiB of cache; every row of A then
+//! sweeps over the piece, so A is read once for both weights, and the gate is applied while both
+//! sums are at hand. No dequantised copy of a weight ever exists.
+//!
+//! * `integer`: blocks of 16 doubled codes are multiplied and summed exactly in integers (VNNI,
+//!   `vpmaddubsw` or plain Rust) and scaled into an f32 accumulator: one rounding a block.
+//! * `amx`: `e2m1·scale` is exact in bf16, so tiles of bf16 are multiplied with f32 accumulation.
+//!
+//! The order of additions depends on K alone, so results do not depend on the number of threads.
+
+mod epilogue;
+mod integer;
+mod kernels;
+mod schedule;
+mod scratch;
+
+pub(crate) use schedule::is_small;
+pub(crate) use scratch::Scratch;
+
+use crate::dtype::Element;
+use crate::error::Result;
+use crate::op::DualGemm;
+use crate::simd::Isa;
+
+/// Computes C \[batch, M, N\] with the kernels of one instruction set, on the calling thread where the
+/// problem is small, and else by rayon's current pool; nothing where M is 0.
+///
+/// Buffers come from `scratch`, whatever the size of the problem: 16 MiB of repacked activations, 32 MiB of accumulators (64 KiB a
+/// thread where that is more) and about 100 KiB a thread, in all below 64 MiB up to 150 threads.
+///
+/// # Errors
+/// [`crate::Error::BackendUnavailable`] when the machine does not have it, [`crate::Error::Length`]
+/// when `c` has not `batch·M·N` elements.
+pub(crate) fn run<T: Element>(
+    gemm: &DualGemm<'_>,
+    isa: Isa,
+    scratch: &Scratch,
+    c: &mut [T],
+) -> Result<()> {
+    isa.check()?;
+    gemm.check_c(c.len())?;
+    if c.is_empty() {
+        return Ok(());
+    }
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Amx if gemm.shape().m >= kernels::amx::MIN_ROWS => {
+            // SAFETY: `isa.check()` found AMX-BF16 and the AVX-512 features, and has asked the
+            // system for tile state.
+            schedule::run(&unsafe { kernels::amx::Amx::new() }, gemm, scratch, c);
+        }
+        #[cfg(target_arch = "x86_64")]
+        Isa::Amx | Isa::Avx512 => {
+            // SAFETY: `isa.check()` found the AVX-512 features.
+            schedule::run(&unsafe { kernels::avx512::Avx512::new() }, gemm, scratch, c);
+        }
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => {
+            // SAFETY: `isa.check()` found AVX2, FMA and F16C.
+            schedule::run(&unsafe { kernels::avx2::Avx2::new() }, gemm, scratch, c);
+        }
+        _ => schedule::run(&kernels::portable::Portable, gemm, scratch, c),
+    }
+    Ok(())
+}

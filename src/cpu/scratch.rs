@@ -1,0 +1,70 @@
+//! Buffers that are used again by the next call.
+
+use std::any::Any;
+use std::mem::ManuallyDrop;
+use std::ops::{Deref, DerefMut};
+use std::sync::{Mutex, PoisonError};
+
+/// Buffers of any type that nobody uses just now: as many of a type as were in use at once. Shared by all layers of an
+/// engine.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    free: Mutex<Vec<Box<dyn Any + Send>>>,
+}
+
+impl Scratch {
+    /// A buffer that was given back, or a new one. It holds whatever its last user left.
+    pub fn take<T: Any + Send + Default>(&self) -> Taken<'_, T> {
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = free.iter().rposition(|buffer| buffer.is::<T>());
+        let buffer = found.and_then(|i| free.swap_remove(i).downcast::<T>().ok());
+        Taken { buffer: ManuallyDrop::new(buffer.unwrap_or_default()), scratch: self }
+    }
+}
+
+/// A buffer in use; given back when it is dropped.
+pub(crate) struct Taken<'a, T: Any + Send> {
+    buffer: ManuallyDrop<Box<T>>,
+    scratch: &'a Scratch,
+}
+
+impl<T: Any + Send> Deref for Taken<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.buffer
+    }
+}
+
+impl<T: Any + Send> DerefMut for Taken<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.buffer
+    }
+}
+
+impl<T: Any + Send> Drop for Taken<'_, T> {
+    fn drop(&mut self) {
+        // SAFETY: the buffer is not used after this.
+        let buffer = unsafe { ManuallyDrop::take(&mut self.buffer) };
+        self.scratch.free.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_given_back_is_used_again() {
+        let scratch = Scratch::default();
+        let mut bytes = scratch.take::<Vec<u8>>();
+        bytes.resize(1000, 7);
+        let first = bytes.as_ptr();
+        let other = scratch.take::<Vec<u8>>();
+        assert!(other.is_empty(), "the first one is in use");
+        drop((bytes, other));
+        assert!(scratch.take::<Vec<u32>>().is_empty(), "of another type");
+        let again = [scratch.take::<Vec<u8>>(), scratch.take::<Vec<u8>>()];
+        assert!(again.iter().any(|bytes| bytes.as_ptr() == first && bytes.len() == 1000));
+    }
+}

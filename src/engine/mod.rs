@@ -1,0 +1,262 @@
+//! Where a dual GEMM or a layer runs: the only place that chooses between CPU, CUDA devices and the oracle.
+
+mod backend;
+#[cfg(feature = "cuda")]
+mod cuda;
+mod layer;
+
+use std::fmt;
+use std::sync::Arc;
+
+use rayon::ThreadPool;
+
+pub use backend::Backend;
+pub use layer::{Layer, Precision, Spec};
+
+use crate::cpu::{self, Scratch};
+use crate::dtype::Element;
+use crate::error::{Error, Operand, Result};
+use crate::memory;
+use crate::op::{DualGemm, MlpWeights};
+use crate::oracle;
+use crate::shape::GemmShape;
+use crate::simd::Isa;
+
+/// Something that computes: the CPU, a CUDA device, or the exact oracle. A clone is the same engine; it may be used by
+/// several threads at once, and all layers of one engine share its working memory.
+///
+/// ```
+/// use nvfp4_dual_gemm::{Engine, MlpWeights, Nvfp4Matrix, Spec};
+/// # fn main() -> nvfp4_dual_gemm::Result<()> {
+/// let gate_proj = Nvfp4Matrix::quantize(&[0.5f32; 3 * 32], 1, 3, 32)?;
+/// let up_proj = Nvfp4Matrix::quantize(&[0.25f32; 3 * 32], 1, 3, 32)?;
+///
+/// let engine = Engine::auto()?; // engine.reason() says what it is, and why
+/// let layer = engine.load(MlpWeights::new(gate_proj, up_proj)?, &Spec::default())?; // packed, and uploaded, once
+/// let (x, mut y) = (vec![1.0f32; 2 * 32], vec![0.0f32; 2 * 3]);
+/// layer.run(&x, 2, &mut y)?; // as often as needed, with any number of rows
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Engine(Arc<Inner>);
+
+struct Inner {
+    kind: Kind,
+    reason: String,
+    /// Of the CPU; rayon's current pool where there is none.
+    pool: Option<Arc<ThreadPool>>,
+    scratch: Scratch,
+}
+
+enum Kind {
+    Cpu(Isa),
+    Oracle,
+    #[cfg(feature = "cuda")]
+    Cuda(cuda::Cuda),
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine")
+            .field("name", &self.to_string())
+            .field("reason", &self.0.reason)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What runs, such as `cpu (avx512)`, `cuda` or `oracle`.
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.isa() {
+            Some(isa) => write!(f, "{} ({isa})", self.backend()),
+            None => write!(f, "{}", self.backend()),
+        }
+    }
+}
+
+impl Engine {
+    fn new(kind: Kind, reason: String) -> Self {
+        Engine(Arc::new(Inner { kind, reason, pool: None, scratch: Scratch::default() }))
+    }
+
+    /// The first CUDA device that a kernel of this build is for, unless it is an emulated one; where there is none, the
+    /// CPU. [`Engine::reason`] tells which, and why.
+    ///
+    /// # Errors
+    /// Those of [`Engine::cpu`].
+    pub fn auto() -> Result<Self> {
+        #[cfg(feature = "cuda")]
+        let why_not = match cuda::Cuda::first() {
+            Ok((cuda, reason)) if !cuda.device().is_emulated() => {
+                return Ok(Self::new(Kind::Cuda(cuda), reason));
+            }
+            // It runs on this CPU, too, one instruction at a time.
+            Ok((_, reason)) => format!("not {reason}"),
+            Err(error) => error.to_string(),
+        };
+        #[cfg(not(feature = "cuda"))]
+        let why_not = "no CUDA backend in this build";
+        let choice = Isa::choose()?;
+        Ok(Self::new(Kind::Cpu(choice.isa), format!("{why_not}; {}", choice.reason)))
+    }
+
+    /// The CPU, with the instruction set that [`NVFP4_CPU_ISA`](crate::ISA_VARIABLE) names, or else the fastest that
+    /// this machine has.
+    ///
+    /// # Errors
+    /// [`Error::Environment`] when `NVFP4_CPU_ISA` has a value that means nothing, [`Error::BackendUnavailable`] for
+    /// one that this machine does not have.
+    pub fn cpu() -> Result<Self> {
+        let choice = Isa::choose()?;
+        Ok(Self::new(Kind::Cpu(choice.isa), choice.reason))
+    }
+
+    /// The CPU with one instruction set.
+    ///
+    /// # Errors
+    /// [`Error::BackendUnavailable`] when this machine does not have it, [`Error::Environment`].
+    pub fn cpu_with(isa: Isa) -> Result<Self> {
+        isa.check()?;
+        Ok(Self::new(Kind::Cpu(isa), "asked for".to_owned()))
+    }
+
+    /// CUDA device `ordinal`, an emulated one too.
+    ///
+    /// # Errors
+    /// [`Error::BackendUnavailable`] in a build without feature `cuda`. Else that of the driver or the device, such as
+    /// [`Error::CudaNoDriver`], [`Error::CudaNoSuchDevice`], and [`Error::CudaArchitecture`] for a device that no
+    /// kernel of this build is for.
+    #[cfg_attr(not(feature = "cuda"), allow(unused_variables))]
+    pub fn cuda(ordinal: usize) -> Result<Self> {
+        #[cfg(feature = "cuda")]
+        return cuda::Cuda::open(ordinal).map(|(cuda, reason)| Self::new(Kind::Cuda(cuda), reason));
+        #[cfg(not(feature = "cuda"))]
+        Err(no_cuda())
+    }
+
+    /// The exact oracle: every sum without an error, one rounding at the end; slow.
+    pub fn oracle() -> Self {
+        Self::new(Kind::Oracle, "asked for".to_owned())
+    }
+
+    /// The engine of a name.
+    ///
+    /// # Errors
+    /// Those of [`Engine::auto`], [`Engine::cpu`] and [`Engine::cuda`].
+    pub fn of(backend: Backend) -> Result<Self> {
+        match backend {
+            Backend::Auto => Self::auto(),
+            Backend::Cpu => Self::cpu(),
+            Backend::Oracle => Ok(Self::oracle()),
+            #[cfg(feature = "cuda")]
+            Backend::Cuda => {
+                cuda::Cuda::first().map(|(cuda, reason)| Self::new(Kind::Cuda(cuda), reason))
+            }
+            #[cfg(not(feature = "cuda"))]
+            Backend::Cuda => Err(no_cuda()),
+        }
+    }
+
+    /// The same engine whose work on the CPU runs in `pool`; without it, in rayon's current pool: that of the calling
+    /// thread, or else the global one. Small problems are computed by the calling thread in any case.
+    pub fn with_pool(&self, pool: Arc<ThreadPool>) -> Self {
+        let kind = match &self.0.kind {
+            Kind::Cpu(isa) => Kind::Cpu(*isa),
+            Kind::Oracle => Kind::Oracle,
+            #[cfg(feature = "cuda")]
+            Kind::Cuda(cuda) => Kind::Cuda(cuda.clone()),
+        };
+        let (reason, scratch) = (self.0.reason.clone(), Scratch::default());
+        Engine(Arc::new(Inner { kind, reason, pool: Some(pool), scratch }))
+    }
+
+    /// Which kind of engine; never [`Backend::Auto`].
+    pub fn backend(&self) -> Backend {
+        match &self.0.kind {
+            Kind::Cpu(_) => Backend::Cpu,
+            Kind::Oracle => Backend::Oracle,
+            #[cfg(feature = "cuda")]
+            Kind::Cuda(_) => Backend::Cuda,
+        }
+    }
+
+    /// The instruction set, of the CPU.
+    pub fn isa(&self) -> Option<Isa> {
+        match &self.0.kind {
+            Kind::Cpu(isa) => Some(*isa),
+            _ => None,
+        }
+    }
+
+    /// Why it was chosen, in one sentence.
+    pub fn reason(&self) -> &str {
+        &self.0.reason
+    }
+
+    /// The CUDA device that it runs on.
+    #[cfg(feature = "cuda")]
+    pub fn device(&self) -> Option<&crate::cuda::Device> {
+        match &self.0.kind {
+            Kind::Cuda(cuda) => Some(cuda.device()),
+            _ => None,
+        }
+    }
+
+    /// Prepares weights for many runs, [`MlpWeights`] or the layer of a checkpoint: on the CPU they are used as they are, on a device they are packed and uploaded
+    /// once.
+    ///
+    /// # Errors
+    /// Those of [`MlpWeights::input_scale`] where the calibrated scale is asked for; [`Error::GluParameter`],
+    /// [`Error::GlobalScale`], [`Error::Alpha`]; on a device those of [`crate::cuda::Plan::new`] and
+    /// [`crate::cuda::Weights::prepare`].
+
+    pub fn load<W: TryInto<MlpWeights>>(&self, weights: W, spec: &Spec) -> Result<Layer>
+    where
+        Error: From<W::Error>,
+    {
+        Layer::new(self, weights.try_into()?, spec)
+    }
+
+    /// Computes C \[batch, M, N\] row-major, once. Weights that are used more often are better loaded
+    /// ([`Engine::load`]): a device gets all operands anew by each call.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`]; those of the device.
+    pub fn run<T: Element>(&self, gemm: &DualGemm<'_>) -> Result<Vec<T>> {
+        let mut c = memory::filled(T::default(), gemm.c_len(), Operand::C)?;
+        self.run_into(gemm, &mut c)?;
+        Ok(c)
+    }
+
+    /// [`Engine::run`] into `c` \[batch, M, N\].
+    ///
+    /// # Errors
+    /// Those of [`Engine::run`], and [`Error::Length`].
+    pub fn run_into<T: Element>(&self, gemm: &DualGemm<'_>, c: &mut [T]) -> Result<()> {
+        gemm.check_c(c.len())?;
+        match &self.0.kind {
+            Kind::Cpu(isa) => {
+                self.in_pool(gemm.shape(), || cpu::run(gemm, *isa, &self.0.scratch, c))
+            }
+            Kind::Oracle => self.in_pool(gemm.shape(), || oracle::exact_into(gemm, c)),
+            #[cfg(feature = "cuda")]
+            Kind::Cuda(cuda) => cuda.run_into(gemm, c),
+        }
+    }
+
+    /// Runs `work` where its parallel parts use the engine's pool: in there, or on the calling thread where there is no
+    /// such pool, or no parallel part.
+    fn in_pool<R: Send>(&self, shape: GemmShape, work: impl FnOnce() -> R + Send) -> R {
+        match &self.0.pool {
+            Some(pool) if !cpu::is_small(shape) => pool.install(work),
+            _ => work(),
+        }
+    }
+}
+
+#[cfg(not(feature = "cuda"))]
+fn no_cuda() -> Error {
+    let reason = "this build has no CUDA backend".to_owned();
+    Error::BackendUnavailable { backend: Backend::Cuda.to_string(), reason }
+}
