@@ -1,9 +1,9 @@
 // In which order an epilogue empties the accumulator, and when the mainloop may write the next one.
 #pragma once
 
-#include "epilogue/gate_math.hpp"
+#include "common/glu.hpp"
 
-namespace nvfp4::detail {
+namespace nvfp4::sm100 {
 
 // A tile of gate and up columns, read in kSteps steps of both at once. kSharedSteps: where the accumulator's two
 // buffers overlap, the steps that hold what they share; 0 where they do not.
@@ -26,4 +26,4 @@ struct DrainOrder {
   }
 };
 
-}  // namespace nvfp4::detail
+}  // namespace nvfp4::sm100

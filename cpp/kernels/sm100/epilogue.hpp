@@ -1,29 +1,31 @@
-// Collective epilogue for CUTLASS's SM100 kernel layer: C = gate(alpha1 * acc1, alpha2 * acc2), from tensor memory
+// Collective epilogue for CUTLASS's SM100 kernel layer: C = glu(alpha1 * acc1, alpha2 * acc2), from tensor memory
 // through registers to global memory. It implements the layer's contract itself: no stock SM100 epilogue reads two
 // accumulators.
 #pragma once
 
 #include <cstdint>
 
-#include "cute/tensor.hpp"
+#include "common/convert.hpp"
+#include "common/glu.hpp"
 #include "common/grid_dependency.hpp"
+#include "cute/tensor.hpp"
 #include "cutlass/arch/barrier.h"
 #include "cutlass/cutlass.h"
 #include "cutlass/epilogue/dispatch_policy.hpp"
 #include "cutlass/pipeline/pipeline.hpp"
-#include "epilogue/drain_order.hpp"
-#include "epilogue/gate_math.hpp"
-#include "epilogue/row_store.hpp"
-#include "nvfp4_dual_gemm/abi.h"
+#include "nvfp4_dual_gemm/types.h"
+#include "sm100/drain_order.hpp"
+#include "sm100/row_store.hpp"
 
-namespace nvfp4::detail {
+namespace nvfp4::sm100 {
 
 // kTileN: columns of C in a tile of one CTA.
 // kOverlapN: columns of tensor memory that the two accumulator buffers share, where the kernel overlaps them.
 // kProblemNScale: the kernel's problem is this many times as wide as C.
 // kAccumulators: 1 where gate and up are halves of one accumulator, 2 where each has its own.
-template <int kTileN, int kOverlapN, int kProblemNScale, int kAccumulators>
-class LeftSiLUAndMul {
+// Sink: how elements of C leave their thread (row_store.hpp).
+template <int kTileN, int kOverlapN, int kProblemNScale, int kAccumulators, class Sink = RowStore>
+class GluEpilogue {
   // Two buffers of this many columns of gate and up: the next one is on its way from tensor memory while the special
   // function unit works on this one. There is one warp in each quarter of the SM, so nothing else hides that latency.
   static constexpr int kStepColumns = 16;
@@ -41,7 +43,7 @@ class LeftSiLUAndMul {
   using EpilogueTile = cute::Shape<cute::Int<kRows>, cute::Int<kOverlapN>>;  // the layer reads the overlap from it
   using ElementC = void;
   using StrideC = cute::Stride<std::int64_t, cute::_1, std::int64_t>;
-  using ElementD = cutlass::half_t;  // nominal: `Arguments::output` is what is written
+  using ElementD = cutlass::half_t;  // nominal: `Arguments::type` is what is written
   using StrideD = StrideC;
   using GmemTiledCopyC = void;
   using GmemTiledCopyD = void;
@@ -67,31 +69,31 @@ class LeftSiLUAndMul {
 
   // C is contiguous: its strides follow from the problem.
   struct Arguments {
-    nvfp4_gate gate;
-    nvfp4_output output;
+    detail::GluConstants glu;
+    nvfp4_data_type type;
     float alpha1, alpha2;
-    float const *alpha1_ptr, *alpha2_ptr;  // multiply alpha1 and alpha2; may be null
+    float const *factor1, *factor2;  // device scalars that multiply alpha1 and alpha2; may be null
     void* c;
   };
 
   struct Params {
-    GateConstants gate;
-    nvfp4_output output;
-    StoreWidth width;
+    detail::GluConstants glu;
+    nvfp4_data_type type;
+    typename Sink::Mode mode;
     float alpha1, alpha2;
-    float const *alpha1_ptr, *alpha2_ptr;
+    float const *factor1, *factor2;
     char* c;
   };
 
   template <class ProblemShape>
   static Params to_underlying_arguments(ProblemShape const& problem, Arguments const& args, void*) {
-    return {gate_constants(args.gate),
-            args.output,
-            store_width(reinterpret_cast<std::uintptr_t>(args.c), columns_of_c(problem), args.output),
+    return {args.glu,
+            args.type,
+            Sink::mode(reinterpret_cast<std::uintptr_t>(args.c), columns_of_c(problem), args.type),
             args.alpha1,
             args.alpha2,
-            args.alpha1_ptr,
-            args.alpha2_ptr,
+            args.factor1,
+            args.factor2,
             static_cast<char*>(args.c)};
   }
 
@@ -110,7 +112,7 @@ class LeftSiLUAndMul {
   template <class ProblemShape>
   static bool can_implement(ProblemShape const& problem, Arguments const& args) {
     return static_cast<int>(cute::size<1>(problem)) % kProblemNScale == 0 &&
-           reinterpret_cast<std::uintptr_t>(args.c) % output_bytes(args.output) == 0;
+           reinterpret_cast<std::uintptr_t>(args.c) % detail::element_bytes(args.type) == 0;
   }
 
   template <class CtaTile>
@@ -124,7 +126,7 @@ class LeftSiLUAndMul {
   CUTLASS_DEVICE static void prefetch_tma_descriptors(Params const&) {}
   CUTLASS_DEVICE bool is_producer_load_needed() const { return false; }
 
-  CUTLASS_DEVICE LeftSiLUAndMul(Params const& params, TensorStorage&) : params_(params) {}
+  CUTLASS_DEVICE GluEpilogue(Params const& params, TensorStorage&) : params_(params) {}
 
   template <bool kReuseTmem = false, class... Args>
   CUTLASS_DEVICE auto load(LoadPipeline, LoadPipelineState state, Args&&...) {
@@ -184,7 +186,7 @@ class LeftSiLUAndMul {
     };
 
     auto const [alpha1, alpha2] = alphas();
-    RowOfC const row = row_of_c(problem, coord, static_cast<int>(get<0>(place(_0{}))));
+    typename Sink::Row const row = row_of_c(problem, coord, static_cast<int>(get<0>(place(_0{}))));
     int const first_column = static_cast<int>(get<1>(coord)) * kTileN;
     auto const finish = [&](int step, Step& sums) {
       join(alpha1, alpha2, sums.gate, sums.up);
@@ -247,45 +249,47 @@ class LeftSiLUAndMul {
 
   CUTLASS_DEVICE Alphas alphas() const {
     // The kernel before may still be writing the alphas or reading C, and the layer waits in its load warps only.
-    wait_for_prior_grids();
-    return {times_scalar(params_.alpha1, params_.alpha1_ptr), times_scalar(params_.alpha2, params_.alpha2_ptr)};
+    detail::wait_for_prior_grids();
+    return {detail::times_scalar(params_.alpha1, params_.factor1),
+            detail::times_scalar(params_.alpha2, params_.factor2)};
   }
 
   template <class ProblemShape, class CtaCoord>
-  CUTLASS_DEVICE RowOfC row_of_c(ProblemShape const& problem, CtaCoord const& coord, int row_of_tile) const {
+  CUTLASS_DEVICE typename Sink::Row row_of_c(ProblemShape const& problem, CtaCoord const& coord, int row_of_tile) const {
     int const rows = static_cast<int>(cute::size<0>(problem));
     int const columns = columns_of_c(problem);
     int const row = static_cast<int>(cute::get<0>(coord)) * kRows + row_of_tile;
     std::int64_t const offset = (static_cast<std::int64_t>(cute::get<3>(coord)) * rows + row) * columns;
-    return {params_.c + offset * output_bytes(params_.output), row < rows ? columns : 0, params_.output, params_.width};
+    return {params_.c + offset * detail::element_bytes(params_.type), row < rows ? columns : 0, params_.type,
+            params_.mode};
   }
 
   // The result is in `gate`. The kind is the same for the whole launch: it is decided outside of the elements.
   CUTLASS_DEVICE void join(float alpha1, float alpha2, cutlass::Array<float, kStepColumns>& gate,
                            cutlass::Array<float, kStepColumns> const& up) const {
-    switch (params_.gate.kind) {
-      case NVFP4_GATE_SILU:
-        join_as<NVFP4_GATE_SILU>(alpha1, alpha2, gate, up);
+    switch (params_.glu.kind) {
+      case NVFP4_GLU_SWIGLU:
+        join_as<NVFP4_GLU_SWIGLU>(alpha1, alpha2, gate, up);
         break;
-      case NVFP4_GATE_CLAMPED_SWIGLU:
-        join_as<NVFP4_GATE_CLAMPED_SWIGLU>(alpha1, alpha2, gate, up);
+      case NVFP4_GLU_CLAMPED_SWIGLU:
+        join_as<NVFP4_GLU_CLAMPED_SWIGLU>(alpha1, alpha2, gate, up);
         break;
-      case NVFP4_GATE_GELU_TANH:
-        join_as<NVFP4_GATE_GELU_TANH>(alpha1, alpha2, gate, up);
+      case NVFP4_GLU_GEGLU_TANH:
+        join_as<NVFP4_GLU_GEGLU_TANH>(alpha1, alpha2, gate, up);
         break;
     }
   }
 
-  template <nvfp4_gate_kind kKind>
+  template <nvfp4_glu_kind kKind>
   CUTLASS_DEVICE void join_as(float alpha1, float alpha2, cutlass::Array<float, kStepColumns>& gate,
                               cutlass::Array<float, kStepColumns> const& up) const {
     CUTLASS_PRAGMA_UNROLL
     for (int i = 0; i < kStepColumns; ++i) {
-      gate[i] = apply_gate<kKind, DeviceMath>(params_.gate, alpha1 * gate[i], alpha2 * up[i]);
+      gate[i] = detail::apply_glu<kKind, detail::DeviceMath>(params_.glu, alpha1 * gate[i], alpha2 * up[i]);
     }
   }
 
   Params const& params_;
 };
 
-}  // namespace nvfp4::detail
+}  // namespace nvfp4::sm100

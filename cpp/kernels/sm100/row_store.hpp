@@ -4,35 +4,27 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "common/convert.hpp"
 #include "cutlass/array.h"
-#include "nvfp4_dual_gemm/abi.h"
+#include "nvfp4_dual_gemm/types.h"
 
-namespace nvfp4::detail {
+namespace nvfp4::sm100 {
 
 // Bytes of one store. The same for a whole launch: rows begin at multiples of the pitch.
 enum class StoreWidth : int { kElement = 0, kBytes16 = 16, kBytes32 = 32 };
-
-constexpr int output_bytes(nvfp4_output output) { return output == NVFP4_OUTPUT_F32 ? 4 : 2; }
-
-// The widest store for which every row, and with it every store's address, is aligned; then a store that begins left
-// of column n also ends there.
-constexpr StoreWidth store_width(std::uintptr_t c, std::int64_t n, nvfp4_output output) {
-  std::uint64_t const bits = c | static_cast<std::uint64_t>(n * output_bytes(output));
-  return bits % 32 == 0 ? StoreWidth::kBytes32 : bits % 16 == 0 ? StoreWidth::kBytes16 : StoreWidth::kElement;
-}
 
 // A row of C as one thread writes it.
 struct RowOfC {
   char* row;
   int columns;  // 0 where the row is outside of C, so that nothing is written
-  nvfp4_output output;
+  nvfp4_data_type type;
   StoreWidth width;
 
   // values[i] to column `column` + i, where that is a column of C. Words are packed by hand: a cast of an array of
   // halves would put it into local memory.
   template <int kColumns>
   CUTLASS_DEVICE void store(int column, cutlass::Array<float, kColumns> const& values) const {
-    if (output == NVFP4_OUTPUT_F32) {
+    if (type == NVFP4_DATA_TYPE_F32) {
       cutlass::Array<std::uint32_t, kColumns> words;
       CUTLASS_PRAGMA_UNROLL
       for (int i = 0; i < kColumns; ++i) {
@@ -41,15 +33,15 @@ struct RowOfC {
       store_words<4>(column, words);
     } else {
       cutlass::Array<std::uint32_t, kColumns / 2> words;
-      if (output == NVFP4_OUTPUT_BF16) {
+      if (type == NVFP4_DATA_TYPE_BF16) {
         CUTLASS_PRAGMA_UNROLL
         for (int i = 0; i < kColumns; i += 2) {
-          asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(words[i / 2]) : "f"(values[i + 1]), "f"(values[i]));
+          words[i / 2] = detail::to_bf16x2(values[i], values[i + 1]);
         }
       } else {
         CUTLASS_PRAGMA_UNROLL
         for (int i = 0; i < kColumns; i += 2) {
-          asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(words[i / 2]) : "f"(values[i + 1]), "f"(values[i]));
+          words[i / 2] = detail::to_f16x2(values[i], values[i + 1]);
         }
       }
       store_words<2>(column, words);
@@ -99,4 +91,19 @@ struct RowOfC {
   }
 };
 
-}  // namespace nvfp4::detail
+// The epilogue's sink where C is a row-major matrix of floats. A sink has
+//   Mode, mode()  what a launch decides once, from C's address, columns and type
+//   Row           a row of C as one thread has it: {address, columns, type, mode}, and store()
+struct RowStore {
+  using Mode = StoreWidth;
+  using Row = RowOfC;
+
+  // The widest store for which every row, and with it every store's address, is aligned; then a store that begins left
+  // of column n also ends there.
+  static constexpr Mode mode(std::uintptr_t c, std::int64_t n, nvfp4_data_type type) {
+    std::uint64_t const bits = c | static_cast<std::uint64_t>(n * detail::element_bytes(type));
+    return bits % 32 == 0 ? StoreWidth::kBytes32 : bits % 16 == 0 ? StoreWidth::kBytes16 : StoreWidth::kElement;
+  }
+};
+
+}  // namespace nvfp4::sm100

@@ -3,10 +3,10 @@
 // The tensor cores truncate: each wgmma adds 16 products to the accumulator and drops what is below its 24 bits, always
 // towards zero. After thousands of k the sum is too small by hundreds of its last bits, and an element whose projections
 // nearly cancel is off by more than one unit of fp16. What is dropped is in proportion to the accumulator. So from time
-// to time its bulk, rounded to the three bits of E5M2, goes to a register of its own, and the small rest goes on.
-// Subtracting the bulk is exact, as it has the leading bits of the sum; what was taken before is added back first, which
-// rounds to 24 bits. E5M2 reaches from 2^-16 to 57344, in units of
-// kWidenedUnit^2; below that a sum stays where it is, and above as much is taken as there is room for.
+// to time its leading bits, the three of E5M2, are promoted to a register of their own, and the small rest goes on.
+// Subtracting them is exact; what was promoted before is added back first, which rounds to 24 bits. E5M2 reaches from
+// 2^-16 to 57344, in units of kWidenedUnit^2; below that a sum stays where it is, and above as much is promoted as there
+// is room for.
 #pragma once
 
 #include <cstdint>
@@ -18,19 +18,19 @@
 namespace nvfp4::sm90 {
 
 template <int kSums>
-class Bulk {
+class PromotedAccumulator {
   static_assert(kSums % 4 == 0, "four sums to a word");
 
  public:
-  CUTLASS_DEVICE Bulk() {
+  CUTLASS_DEVICE PromotedAccumulator() {
     CUTLASS_PRAGMA_UNROLL
     for (int i = 0; i < kSums / 4; ++i) {
       words_[i] = 0;
     }
   }
 
-  // Takes the bulk of what is already here and in `sums`, and leaves the rest there.
-  CUTLASS_DEVICE void take(float (&sums)[kSums]) {
+  // Promotes the leading bits of what is already here and in `sums` together, and leaves the rest there.
+  CUTLASS_DEVICE void promote(float (&sums)[kSums]) {
     CUTLASS_PRAGMA_UNROLL
     for (int i = 0; i < kSums / 4; ++i) {
       float* const sum = &sums[4 * i];
@@ -40,7 +40,7 @@ class Bulk {
     }
   }
 
-  CUTLASS_DEVICE void give_back(float (&sums)[kSums]) const {
+  CUTLASS_DEVICE void add_to(float (&sums)[kSums]) const {
     CUTLASS_PRAGMA_UNROLL
     for (int i = 0; i < kSums / 4; ++i) {
       add(&sums[4 * i], words_[i], 1);

@@ -1,15 +1,14 @@
-#include "device.hpp"
+#include "device/device.hpp"
 
 #include <algorithm>
 #include <iterator>
 #include <map>
 #include <mutex>
-#include <set>
 #include <span>
 #include <string>
 #include <utility>
 
-#include "error.hpp"
+#include "support/error.hpp"
 
 namespace nvfp4::detail {
 
@@ -30,14 +29,21 @@ std::string device_name(int device) {
   return properties.name;
 }
 
+// "9.0 (sm_90a)", or "10.0 and later 10.x (sm_100f)".
+std::string architecture(KernelInfo const& kernel) {
+  int const capability = kernel.compute_capability;
+  return kernel.family == 0 ? words(dotted(capability), " (sm_", capability, "a)")
+                            : words(dotted(capability), " and later ", capability / 10, ".x (sm_", capability, "f)");
+}
+
 std::string built_for() {
-  std::set<int> capabilities;
+  std::map<int, std::string> architectures;
   for (KernelInfo const& kernel : kernels()) {
-    capabilities.insert(kernel.compute_capability);
+    architectures.emplace(kernel.compute_capability, architecture(kernel));
   }
   std::string text;
-  for (int const capability : capabilities) {
-    text += words(text.empty() ? "" : ", ", dotted(capability), " (sm_", capability, "a)");
+  for (auto const& [capability, name] : architectures) {
+    text += (text.empty() ? "" : ", ") + name;
   }
   return text;
 }
@@ -90,7 +96,7 @@ std::string dotted(int compute_capability) { return words(compute_capability / 1
 void require_architecture(Device const& device) {
   std::span<KernelInfo const> const table = kernels();
   bool const any = std::any_of(table.begin(), table.end(), [&](KernelInfo const& kernel) {
-    return kernel.compute_capability == device.compute_capability;
+    return runs_on(kernel, device.compute_capability);
   });
   if (!any) {
     fail_architecture(device);
@@ -99,11 +105,10 @@ void require_architecture(Device const& device) {
 
 void require_architecture(Device const& device, KernelInfo const& kernel) {
   require_architecture(device);
-  // Code for sm_90a or sm_100a runs on no other device, not even on a later one.
-  if (device.compute_capability != kernel.compute_capability) {
+  if (!runs_on(kernel, device.compute_capability)) {
     throw Error(NVFP4_STATUS_ARCHITECTURE, 0,
-                words("kernel ", kernel.name, " is for compute capability ", dotted(kernel.compute_capability),
-                      ", device ", device.ordinal, " (", device_name(device.ordinal), ") has ",
+                words("kernel ", kernel.name, " is for compute capability ", architecture(kernel), ", device ",
+                      device.ordinal, " (", device_name(device.ordinal), ") has ",
                       dotted(device.compute_capability)));
   }
 }
@@ -134,12 +139,16 @@ Holds holds(Device const& device, KernelInstance const& kernel) {
       return holds;
     }
   } else {
-    // One CTA must run. A larger cluster that the device refuses is one that plans do without.
-    check_cuda(max_active_clusters(kernel, 1, 1, max_clusters[1]), "cudaOccupancyMaxActiveClusters");
-    for (int size = 2; size <= kMaxCluster; ++size) {
-      if (max_active_clusters(kernel, size, 1, max_clusters[size]) != cudaSuccess) {
+    // A larger cluster that the device refuses is one that launches do without.
+    for (int size = 1; size <= kMaxCluster; ++size) {
+      cudaError_t const refusal = max_active_clusters(kernel, size, 1, max_clusters[size]);
+      if (refusal != cudaSuccess) {
         static_cast<void>(cudaGetLastError());
         max_clusters[size] = 0;
+        if (size == 1) {
+          holds.refusal = refusal;
+          return holds;
+        }
       }
     }
   }
@@ -158,12 +167,14 @@ void require_room(Device const& device, KernelInfo const& kernel, Holds const& h
 }
 
 void load_kernel(KernelInstance const& kernel) {
+  // The runtime loads a kernel when it is first used, for which it may have to wait for all streams: not in a capture.
+  // Setting an attribute is no such use.
+  cudaFuncAttributes attributes{};
+  check_cuda(cudaFuncGetAttributes(&attributes, kernel.function), "cudaFuncGetAttributes");
   check_cuda(cudaFuncSetAttribute(kernel.function, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                   kernel.info.smem_bytes),
              "cudaFuncSetAttribute(cudaFuncAttributeMaxDynamicSharedMemorySize)");
   if (kernel.prologue != nullptr) {
-    // The runtime loads a kernel when it is first used, for which it may have to wait for all streams: not in a capture.
-    cudaFuncAttributes attributes{};
     check_cuda(cudaFuncGetAttributes(&attributes, kernel.prologue), "cudaFuncGetAttributes(the prologue)");
   }
 }

@@ -3,8 +3,8 @@
 
 #include <string>
 
-#include "instance.hpp"
 #include "nvfp4_dual_gemm/dual_gemm.hpp"
+#include "registry/instance.hpp"
 
 namespace nvfp4::detail {
 
@@ -28,7 +28,7 @@ void require_architecture(Device const& device, KernelInfo const& kernel);
 // device answered is kept: it depends on the two alone.
 struct Holds {
   Residency residency;
-  cudaError_t refusal;  // of the only cluster that the kernel has, or cudaSuccess
+  cudaError_t refusal;  // of the only cluster that the kernel has, or of a single CTA; or cudaSuccess
 
   bool any() const noexcept;
 };
@@ -37,8 +37,8 @@ Holds holds(Device const& device, KernelInstance const& kernel);
 // Throws Error, in the words of CUDA's refusal if there was one, unless the device runs some cluster of the kernel.
 void require_room(Device const& device, KernelInfo const& kernel, Holds const& holds);
 
-// Loads kernel and prologue into the current context and lets the kernel have its shared memory. That is lost with the
-// context (cudaDeviceReset), and no other context has it: nothing of it is remembered.
+// Loads the kernel, and what may be launched ahead of it, into the current context, and lets it have its shared memory.
+// That is lost with the context (cudaDeviceReset), and no other context has it: nothing of it is remembered.
 void load_kernel(KernelInstance const& kernel);
 
 // Makes a device current as long as the guard lives.

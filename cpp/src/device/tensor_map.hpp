@@ -1,36 +1,38 @@
 // cuTensorMapEncodeTiled, from the driver by way of the runtime: nothing links against libcuda.
 #pragma once
 
-#include <string>
-
 #include <cuda.h>
-#include <cuda_runtime_api.h>
-
-#include "nvfp4_dual_gemm/dual_gemm.hpp"
 
 namespace nvfp4::detail {
 
-using TensorMapEncoder = decltype(&cuTensorMapEncodeTiled);
+// A tensor of `rank` dimensions, and the box of it that one load brings. The last dimension is the outermost: with it the
+// tensor ends.
+struct TensorMapShape {
+  static constexpr int kMaxRank = 4;
 
-// Throws Error where there is no driver, or one older than CUDA 12.0.
-inline TensorMapEncoder tensor_map_encoder() {
-  void* function = nullptr;
-  cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
-#if CUDART_VERSION >= 13000
-  cudaError_t const error =
-      cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, &found);
-#else
-  cudaError_t const error = cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &function, cudaEnableDefault, &found);
-#endif
-  if (error != cudaSuccess) {
-    static_cast<void>(cudaGetLastError());  // reported here, not by the caller's next call
-    throw Error(NVFP4_STATUS_NO_DEVICE, error,
-                std::string("cannot ask the driver for cuTensorMapEncodeTiled: ") + cudaGetErrorString(error));
-  }
-  if (found != cudaDriverEntryPointSuccess || function == nullptr) {
-    throw Error(NVFP4_STATUS_NO_DEVICE, 0, "the driver has no cuTensorMapEncodeTiled: it is older than CUDA 12.0");
-  }
-  return reinterpret_cast<TensorMapEncoder>(function);
-}
+  CUtensorMapDataType type;
+  int rank;
+  cuuint64_t extents[kMaxRank];
+  cuuint64_t strides[kMaxRank - 1];  // in bytes, of dimensions 1 and up
+  cuuint32_t box[kMaxRank];
+  CUtensorMapSwizzle swizzle;
+  CUtensorMapL2promotion promotion;
+};
+
+class TensorMapEncoder {
+ public:
+  // Asks the driver. Throws Error where there is none, or one older than CUDA 12.0.
+  static TensorMapEncoder of_driver();
+
+  // Calls nothing but the driver's function; in a thread that has not used CUDA yet, also what lets the runtime make its
+  // context current. Throws Error, with `operand` as it is to be named.
+  void encode(CUtensorMap& map, char const* operand, void const* address, TensorMapShape const& shape) const;
+
+ private:
+  using Function = decltype(&cuTensorMapEncodeTiled);
+
+  Function function_ = nullptr;
+  int driver_version_ = 0;
+};
 
 }  // namespace nvfp4::detail

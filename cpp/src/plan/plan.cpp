@@ -1,243 +1,242 @@
-// A plan: everything that a launch needs, made once.
-#include "nvfp4_dual_gemm/dual_gemm.hpp"
-
+// A plan: everything that launches over the same weights have in common, found out once.
 #include <array>
-#include <bitset>
 #include <cstddef>
+#include <memory>
 #include <optional>
-#include <new>
 #include <utility>
 
-#include "device.hpp"
-#include "error.hpp"
-#include "instance.hpp"
-#include "select.hpp"
-#include "validate.hpp"
+#include "device/device.hpp"
+#include "nvfp4_dual_gemm/dual_gemm.hpp"
+#include "plan/launch.hpp"
+#include "plan/validate.hpp"
+#include "registry/table.hpp"
+#include "select/select.hpp"
+#include "support/error.hpp"
 
 namespace nvfp4 {
 
 namespace {
 
-// A tensor map, and with it the kernel's parameter, begins at a multiple of 64 bytes (cuTensorMapEncodeTiled).
-constexpr std::align_val_t kParamsAlignment{64};
-
-struct FreeParams {
-  void operator()(void* params) const noexcept { ::operator delete(params, kParamsAlignment); }
-};
-using Params = std::unique_ptr<void, FreeParams>;
-
-Params allocate_params(std::size_t bytes) { return Params(::operator new(bytes, kParamsAlignment)); }
-
-dim3 to_dim3(std::uint32_t const (&extent)[3]) { return dim3(extent[0], extent[1], extent[2]); }
-
-}  // namespace
-
-struct DualGemm::Impl {
-  Config config;  // with the kernel that was picked
-  detail::KernelInstance const* instance;
-  int device;
-  detail::Residency residency;
-  Params params, prologue_params;
-  detail::EncodedPlan encoded{};  // points to both
-
-  bool empty() const noexcept { return config.problem.m == 0; }
-
-  // A failure leaves everything as it was. Tensor maps of nothing cannot be encoded.
-  void encode(Operands const& operands) {
-    if (empty()) {
-      return;
-    }
-    Params new_params = allocate_params(static_cast<std::size_t>(instance->info.params_bytes));
-    Params new_prologue_params = allocate_params(instance->prologue_params_bytes);
-    detail::EncodedPlan plan{new_params.get(), {}, new_prologue_params.get(), {}};
-    instance->encode(config, operands, residency, plan);
-    params = std::move(new_params);
-    prologue_params = std::move(new_prologue_params);
-    encoded = plan;
-  }
-};
-
-namespace {
-
-struct Pick {
-  detail::Device device;
-  nvfp4_kernel kernel;
-  detail::KernelInstance const* instance;
-  detail::Residency residency;
-};
-
-// The kernel that the selection takes, by what the device holds of it and not by what such devices usually do. Only
-// kernels that come to be chosen are loaded and asked for.
-Pick select(Config const& config, detail::Device const& device, int sm_count) {
-  detail::require_architecture(device);
-  bool const within_sms = sm_count < device.sm_count;
-  detail::Residencies residencies = detail::usual_residencies(sm_count);
-  std::bitset<NVFP4_KERNEL_COUNT> asked;
-  std::optional<std::pair<KernelInfo const*, detail::Holds>> without_room;
-  while (true) {
-    nvfp4_kernel const kernel = detail::select_kernel(config.problem, config.weights, device.compute_capability,
-                                                      residencies, within_sms);
-    if (kernel == NVFP4_KERNEL_AUTO) break;
-    std::size_t const index = static_cast<std::size_t>(kernel);
-    detail::KernelInstance const& instance = *detail::instances()[index];
-    if (asked[index]) {
-      return {device, kernel, &instance, residencies[index]};
-    }
-    detail::Holds holds = detail::holds(device, instance);
-    if (!holds.any() && !without_room) {
-      without_room = std::make_pair(&instance.info, holds);
-    }
-    holds.residency.sm_count = sm_count;
-    residencies[index] = holds.residency;
-    asked[index] = true;
-  }
-  if (without_room) {
-    detail::require_room(device, *without_room->first, without_room->second);
-  }
-  auto const [m, n, k, batch] = config.problem;
-  detail::fail_argument("no kernel for device ", device.ordinal, " of compute capability ",
-                        detail::dotted(device.compute_capability), " takes ",
-                        config.weights == NVFP4_WEIGHTS_INTERLEAVED ? "interleaved" : "separate", " weights with M = ",
-                        m, ", N = ", n, ", K = ", k, ", batch = ", batch, " on ", sm_count, " of ", device.sm_count,
-                        " SMs");
-}
-
-// The device and the kernel of a valid configuration.
-Pick pick(Config const& config) {
-  detail::Device const device = detail::current_device();
-  if (config.sm_count > device.sm_count) {
-    detail::fail_argument("sm_count = ", config.sm_count, ": device ", device.ordinal, " has ", device.sm_count,
-                          " SMs");
-  }
-  int const sm_count = config.sm_count == 0 ? device.sm_count : config.sm_count;
-  if (config.kernel == NVFP4_KERNEL_AUTO) {
-    return select(config, device, sm_count);
-  }
-  detail::KernelInstance const& instance = *detail::instances()[config.kernel];
-  detail::require_architecture(device, instance.info);
-  if (sm_count < device.sm_count && instance.info.scheduler != NVFP4_SCHEDULER_STATIC) {
-    detail::fail_argument("sm_count = ", sm_count, ": kernel ", instance.info.name, " runs on any of the ",
-                          device.sm_count, " SMs of device ", device.ordinal,
-                          ", only kernels of the static scheduler stay within fewer");
-  }
-  detail::Holds const holds = detail::holds(device, instance);
-  detail::require_room(device, instance.info, holds);
-  Pick pick{device, static_cast<nvfp4_kernel>(config.kernel), &instance, holds.residency};
-  pick.residency.sm_count = sm_count;
-  return pick;
-}
-
-std::size_t workspace_bytes(detail::KernelInstance const& instance, Problem const& problem) {
-  return instance.workspace_bytes == nullptr || problem.m == 0 ? 0 : instance.workspace_bytes(problem);
-}
-
-void require_plan(void const* plan) {
-  if (plan == nullptr) {
+// What was moved from has none.
+template <class Impl>
+Impl& live(std::unique_ptr<Impl> const& impl) {
+  if (impl == nullptr) {
     detail::fail_argument("the plan was moved from");
   }
+  return *impl;
+}
+
+char const* adjective(nvfp4_weight_format weights) {
+  return weights == NVFP4_WEIGHTS_INTERLEAVED ? "interleaved" : "separate";
 }
 
 }  // namespace
 
-std::span<KernelInfo const> kernels() noexcept {
-  static std::array<KernelInfo, NVFP4_KERNEL_COUNT> const table = [] {
-    std::array<KernelInfo, NVFP4_KERNEL_COUNT> infos{};
-    for (std::size_t i = 0; i < infos.size(); ++i) {
-      infos[i] = detail::instances()[i]->info;
+struct Plan::Impl {
+  Spec spec;  // its `kernel` is not looked at any more: it is the caller's memory
+  Weights weights;
+  detail::Device device;
+  int sm_count;                  // that launches may occupy
+  int only = detail::kNoKernel;  // that was asked for by name
+  detail::TensorMapEncoder encoder;
+  // By kernel: of those that launches may take. The others have no cluster and nothing encoded.
+  detail::Residencies residencies{};
+  std::array<std::unique_ptr<detail::ParamsBytes>, detail::kKernelCount> encoded;
+
+  bool within_sms() const { return sm_count < device.sm_count; }
+
+  [[noreturn]] void fail_no_kernel(int rows) const {
+    detail::fail_argument("no kernel for device ", device.ordinal, " of compute capability ",
+                          detail::dotted(device.compute_capability), " takes ", adjective(spec.weights),
+                          " weights with M = ", rows, ", N = ", spec.n, ", K = ", spec.k, ", batch = ", spec.batch,
+                          " on ", sm_count, " of ", device.sm_count, " SMs");
+  }
+
+  // Of `kernel`, if the device runs it. Loads it.
+  detail::Holds add(int kernel, Weights const& weights) {
+    detail::KernelInstance const& instance = *detail::instances()[kernel];
+    detail::Holds const holds = detail::holds(device, instance);
+    if (holds.any()) {
+      std::size_t const index = static_cast<std::size_t>(kernel);
+      residencies[index] = holds.residency;
+      residencies[index].sm_count = sm_count;
+      encoded[index] = std::make_unique<detail::ParamsBytes>();
+      instance.encode_weights(encoder, spec, weights, *encoded[index]);
     }
-    return infos;
-  }();
-  return table;
-}
+    return holds;
+  }
 
-std::size_t workspace_size(Config const& config) {
-  validate(config);
-  return workspace_bytes(*pick(config).instance, config.problem);
-}
+  void add_only(int kernel, Weights const& weights) {
+    KernelInfo const& info = detail::instances()[kernel]->info;
+    detail::require_architecture(device, info);
+    if (within_sms() && info.scheduler != NVFP4_SCHEDULER_STATIC) {
+      detail::fail_argument("sm_count = ", sm_count, ": kernel ", info.name, " runs on any of the ", device.sm_count,
+                            " SMs of device ", device.ordinal,
+                            ", only kernels of the static scheduler stay within fewer");
+    }
+    detail::require_room(device, info, add(kernel, weights));
+    only = kernel;
+  }
 
-DualGemm DualGemm::prepare(Config const& config, Operands const& operands) {
-  validate(config);
-  detail::validate_operands(config, operands);
-  Pick const picked = pick(config);
-  detail::validate_workspace(config, operands, workspace_bytes(*picked.instance, config.problem));
+  // All that the selection may give for some number of rows: none may have to be loaded by a launch, which may stand in
+  // a capture.
+  void add_all(Weights const& weights) {
+    detail::require_architecture(device);
+    std::optional<std::pair<KernelInfo const*, detail::Holds>> without_room;
+    for (int kernel = 0; kernel < detail::kKernelCount; ++kernel) {
+      KernelInfo const& info = detail::instances()[kernel]->info;
+      bool const fits = runs_on(info, device.compute_capability) && info.weights == spec.weights &&
+                        (!within_sms() || info.scheduler == NVFP4_SCHEDULER_STATIC);
+      if (!fits) continue;
+      detail::Holds const holds = add(kernel, weights);
+      if (!holds.any() && !without_room) {
+        without_room = std::make_pair(&info, holds);
+      }
+    }
+    bool const some = select(1) != detail::kNoKernel;
+    if (!some && without_room) {
+      detail::require_room(device, *without_room->first, without_room->second);
+    }
+    if (!some) {
+      fail_no_kernel(1);
+    }
+  }
+
+  Shape shape(int rows) const { return {rows, spec.n, spec.k, spec.batch}; }
+
+  int select(int rows) const {
+    return only != detail::kNoKernel ? only
+                                     : detail::select_kernel(shape(rows), spec.weights, device.compute_capability,
+                                                             residencies, within_sms());
+  }
+
+  // The kernel for so many rows.
+  int pick(int rows) const {
+    int const kernel = select(rows);
+    if (kernel == detail::kNoKernel) {
+      fail_no_kernel(rows);
+    }
+    return kernel;
+  }
+
+  detail::Residency const& residency(int kernel) const { return residencies[static_cast<std::size_t>(kernel)]; }
+
+  std::size_t workspace_bytes(int kernel, int rows) const {
+    auto const bytes = detail::instances()[kernel]->workspace_bytes;
+    return bytes == nullptr || rows == 0 ? 0 : bytes(shape(rows));
+  }
+
+  // Of valid rows.
+  LaunchShape launch_shape(int kernel, int rows) const {
+    return rows == 0 ? LaunchShape{} : detail::instances()[kernel]->launch_shape(spec, rows, residency(kernel));
+  }
+
+  // The launches for `io`, and their kernel. Allocates nothing.
+  int encode(Io const& io, detail::Launches& launches) const {
+    detail::validate_io(spec, weights, io);
+    int const kernel = pick(io.rows);
+    launches.count = 0;
+    if (io.rows > 0) {  // tensor maps of nothing cannot be encoded
+      detail::validate_workspace(spec, weights, io, workspace_bytes(kernel, io.rows));
+      detail::KernelInstance const& instance = *detail::instances()[kernel];
+      instance.encode_io(instance, encoder, spec, io, residency(kernel), *encoded[static_cast<std::size_t>(kernel)],
+                         launches);
+    }
+    return kernel;
+  }
+};
+
+Plan Plan::prepare(Spec const& spec, Weights const& weights) {
+  validate(spec);
+  detail::validate_weights(spec, weights);
+  detail::Device const device = detail::current_device();
+  if (spec.sm_count > device.sm_count) {
+    detail::fail_argument("sm_count = ", spec.sm_count, ": device ", device.ordinal, " has ", device.sm_count, " SMs");
+  }
   auto impl = std::make_unique<Impl>();
-  impl->config = config;
-  impl->config.kernel = picked.kernel;
-  impl->instance = picked.instance;
-  impl->device = picked.device.ordinal;
-  impl->residency = picked.residency;
-  impl->encode(operands);
-  return DualGemm(std::move(impl));
+  impl->spec = spec;
+  impl->weights = weights;
+  impl->device = device;
+  impl->sm_count = spec.sm_count == 0 ? device.sm_count : spec.sm_count;
+  impl->encoder = detail::TensorMapEncoder::of_driver();
+  if (spec.kernel == nullptr) {
+    impl->add_all(weights);
+  } else {
+    impl->add_only(detail::kernel_index(spec.kernel), weights);
+  }
+  // What a kernel refuses of one row it refuses of more.
+  static_cast<void>(impl->launch_shape(impl->pick(1), 1));
+  impl->spec.kernel = nullptr;
+  return Plan(std::move(impl));
 }
 
-void DualGemm::rebind(Operands const& operands) {
-  require_plan(impl_.get());
-  detail::validate_operands(impl_->config, operands);
-  detail::validate_workspace(impl_->config, operands, workspace_size());
-  detail::DeviceGuard const guard(impl_->device);
-  impl_->encode(operands);
+std::size_t Plan::workspace_size(int rows) const {
+  Impl const& plan = live(impl_);
+  validate(plan.spec, rows);
+  return plan.workspace_bytes(plan.pick(rows), rows);
 }
 
-namespace {
+KernelInfo const& Plan::kernel(int rows) const {
+  Impl const& plan = live(impl_);
+  validate(plan.spec, rows);
+  return detail::instances()[plan.pick(rows)]->info;
+}
 
-// Everything that a launch changes is on the stack: several threads may launch one plan.
-void launch_kernel(void const* function, void* params, LaunchShape const& shape, bool programmatic, char const* role,
-                   char const* name, cudaStream_t stream) {
-  std::array<cudaLaunchAttribute, 2> attributes{};
-  attributes[0].id = cudaLaunchAttributeClusterDimension;
-  attributes[0].val.clusterDim.x = shape.cluster[0];
-  attributes[0].val.clusterDim.y = shape.cluster[1];
-  attributes[0].val.clusterDim.z = shape.cluster[2];
-  attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attributes[1].val.programmaticStreamSerializationAllowed = 1;
+LaunchShape Plan::launch_shape(int rows) const {
+  Impl const& plan = live(impl_);
+  validate(plan.spec, rows);
+  return plan.launch_shape(plan.pick(rows), rows);
+}
 
-  cudaLaunchConfig_t config{};
-  config.gridDim = to_dim3(shape.grid);
-  config.blockDim = to_dim3(shape.block);
-  config.dynamicSmemBytes = shape.smem_bytes;
-  config.stream = stream;
-  config.attrs = attributes.data();
-  config.numAttrs = programmatic ? 2 : 1;
-  void* arguments[] = {params};
-  cudaError_t const error = cudaLaunchKernelExC(&config, function, arguments);
-  if (error != cudaSuccess) {
-    detail::fail_cuda(error, detail::words("cudaLaunchKernelExC(", role, name, ")"));
+void Plan::launch(Io const& io, cudaStream_t stream) const {
+  Impl const& plan = live(impl_);
+  detail::Launches launches;
+  int const kernel = plan.encode(io, launches);
+  if (launches.count > 0) {
+    detail::DeviceGuard const guard(plan.device.ordinal);
+    detail::launch(launches, detail::instances()[kernel]->info, stream);
   }
 }
 
-}  // namespace
+struct BoundPlan::Impl {
+  detail::Launches launches;
+  KernelInfo const* kernel;
+  LaunchShape shape;
+  int device;
+};
 
-void DualGemm::launch(cudaStream_t stream) const {
-  require_plan(impl_.get());
-  Impl const& plan = *impl_;
-  if (plan.empty()) {
-    return;
-  }
-  detail::KernelInstance const& instance = *plan.instance;
-  detail::DeviceGuard const guard(plan.device);
-  bool programmatic = plan.config.programmatic_launch != 0;
-  if (instance.prologue != nullptr) {
-    launch_kernel(instance.prologue, plan.prologue_params.get(), plan.encoded.prologue_shape, programmatic,
-                  "prologue of ", instance.info.name, stream);
-    programmatic = true;  // the kernel waits for the prologue itself, and that for what was before it
-  }
-  launch_kernel(instance.function, plan.params.get(), plan.encoded.shape, programmatic, "", instance.info.name,
-                stream);
+BoundPlan Plan::bind(Io const& io) const {
+  Impl const& plan = live(impl_);
+  std::unique_ptr<BoundPlan::Impl> bound(new BoundPlan::Impl);  // what is not encoded stays as it is
+  bound->kernel = &detail::instances()[plan.encode(io, bound->launches)]->info;
+  int const count = bound->launches.count;
+  bound->shape = count == 0 ? LaunchShape{} : bound->launches.list[count - 1].shape;
+  bound->device = plan.device.ordinal;
+  return BoundPlan(std::move(bound));
 }
 
-std::size_t DualGemm::workspace_size() const noexcept {
-  return workspace_bytes(*impl_->instance, impl_->config.problem);
+int Plan::device() const noexcept { return impl_->device.ordinal; }
+
+Plan::Plan(std::unique_ptr<Impl const> impl) noexcept : impl_(std::move(impl)) {}
+Plan::Plan(Plan&&) noexcept = default;
+Plan& Plan::operator=(Plan&&) noexcept = default;
+Plan::~Plan() = default;
+
+void BoundPlan::launch(cudaStream_t stream) const {
+  Impl const& plan = live(impl_);
+  if (plan.launches.count > 0) {
+    detail::DeviceGuard const guard(plan.device);
+    detail::launch(plan.launches, *plan.kernel, stream);
+  }
 }
 
-KernelInfo const& DualGemm::kernel() const noexcept { return impl_->instance->info; }
+KernelInfo const& BoundPlan::kernel() const noexcept { return *impl_->kernel; }
+LaunchShape const& BoundPlan::launch_shape() const noexcept { return impl_->shape; }
+int BoundPlan::device() const noexcept { return impl_->device; }
 
-LaunchShape const& DualGemm::launch_shape() const noexcept { return impl_->encoded.shape; }
-
-int DualGemm::device() const noexcept { return impl_->device; }
-
-DualGemm::DualGemm(std::unique_ptr<Impl> impl) noexcept : impl_(std::move(impl)) {}
-DualGemm::DualGemm(DualGemm&&) noexcept = default;
-DualGemm& DualGemm::operator=(DualGemm&&) noexcept = default;
-DualGemm::~DualGemm() = default;
+BoundPlan::BoundPlan(std::unique_ptr<Impl> impl) noexcept : impl_(std::move(impl)) {}
+BoundPlan::BoundPlan(BoundPlan&&) noexcept = default;
+BoundPlan& BoundPlan::operator=(BoundPlan&&) noexcept = default;
+BoundPlan::~BoundPlan() = default;
 
 }  // namespace nvfp4

@@ -6,10 +6,12 @@
 
 namespace nvfp4::detail {
 
-// Throws Error unless every rule of the kernels holds for the addresses and the alphas; the problem is valid.
-void validate_operands(Config const& config, Operands const& operands);
+// Throw Error unless every rule of the kernels holds for the addresses of a valid specification's weights, and for what a
+// launch brings, its rows included.
+void validate_weights(Spec const& spec, Weights const& weights);
+void validate_io(Spec const& spec, Weights const& weights, Io const& io);
 
-// Throws Error unless the workspace is fit for `bytes` of it, away from the operands.
-void validate_workspace(Config const& config, Operands const& operands, std::size_t bytes);
+// Throws Error unless the workspace has `bytes`, away from the operands. `io` is valid.
+void validate_workspace(Spec const& spec, Weights const& weights, Io const& io, std::size_t bytes);
 
 }  // namespace nvfp4::detail

@@ -4,7 +4,8 @@
 
 #include <cstddef>
 
-#include "nvfp4_dual_gemm/abi.h"
+#include "device/tensor_map.hpp"
+#include "nvfp4_dual_gemm/types.h"
 
 namespace nvfp4::detail {
 
@@ -18,33 +19,53 @@ struct Residency {
   int max_clusters[kMaxCluster + 1];
 };
 
-// Where a plan's parameters are, info.params_bytes and prologue_params_bytes of them, aligned to 64, and its launches.
-struct EncodedPlan {
-  void* params;
+// Room for any kernel's parameter. A tensor map, and with it the parameter, begins at a multiple of 64 bytes
+// (cuTensorMapEncodeTiled).
+struct alignas(64) ParamsBytes {
+  std::byte bytes[1280];
+};
+
+// One kernel launch.
+struct Launch {
+  void const* function;
+  char const* role;   // what it is to the kernel of the plan, for messages: before its name
+  bool programmatic;  // may begin under what is before it on the stream
   nvfp4_launch_shape shape;
-  void* prologue_params;
-  nvfp4_launch_shape prologue_shape;
+  ParamsBytes params;
+};
+
+// What a plan launches, in this order; the kernel itself comes last.
+inline constexpr int kMaxLaunches = 2;
+struct Launches {
+  int count;
+  Launch list[kMaxLaunches];
 };
 
 struct KernelInstance {
   nvfp4_kernel_info info;
 
-  // Addresses of host stubs, for cudaLaunchKernelExC and cudaFuncSetAttribute. The prologue is a kernel to launch right
-  // ahead; null: none.
+  // Addresses of host stubs, for cudaLaunchKernelExC and cudaFuncSetAttribute: of the kernel, and of another that may be
+  // launched ahead of it, or null.
   void const* function;
   void const* prologue;
-  std::size_t prologue_params_bytes;
 
-  // Device memory that prologue and kernel share; null: none.
-  std::size_t (*workspace_bytes)(nvfp4_problem const& problem);
+  // Device memory that the launches share; null: none.
+  std::size_t (*workspace_bytes)(nvfp4_shape const& shape);
 
-  // Writes parameters for these operands, tensor maps included, and launch shapes. M is not 0. Host only: calls nothing of CUDA but
-  // cuTensorMapEncodeTiled. Throws nvfp4::Error.
-  void (*encode)(nvfp4_config const& config, nvfp4_operands const& operands, Residency const& residency,
-                 EncodedPlan& plan);
+  // The following are host only and call nothing of CUDA but the encoder. They throw nvfp4::Error.
+  //
+  // Writes what launches of the same weights have in common: tensor maps of the weights, and what follows from `spec`.
+  // The format is the kernel's own.
+  void (*encode_weights)(TensorMapEncoder const& encoder, nvfp4_spec const& spec, nvfp4_weights const& weights,
+                         ParamsBytes& encoded);
+  // The kernel's launch for so many rows, at least one.
+  nvfp4_launch_shape (*launch_shape)(nvfp4_spec const& spec, int rows, Residency const& residency);
+  // Completes `encoded`, from encode_weights(), to the launches of `kernel`, this instance, for io.rows, which is not 0.
+  void (*encode_io)(KernelInstance const& kernel, TensorMapEncoder const& encoder, nvfp4_spec const& spec,
+                    nvfp4_io const& io, Residency const& residency, ParamsBytes const& encoded, Launches& launches);
 };
 
-// In the order of nvfp4_kernel. Each is made when it is first asked for, so that initialisers of static variables may
+// In the order of kKernelTable. Each is made when it is first asked for, so that initialisers of static variables may
 // ask, whichever translation unit comes first.
 KernelInstance const* const* instances() noexcept;
 

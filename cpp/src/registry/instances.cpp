@@ -1,18 +1,27 @@
-#include "instance.hpp"
+#include "registry/instance.hpp"
+#include "registry/table.hpp"
 
 namespace nvfp4::detail {
 
-#define NVFP4_KERNEL_DECLARATION(symbol, ...) KernelInstance const& symbol##_instance() noexcept;
-NVFP4_SM100_KERNELS(NVFP4_KERNEL_DECLARATION)
-NVFP4_SM90_KERNELS(NVFP4_KERNEL_DECLARATION)
-#undef NVFP4_KERNEL_DECLARATION
+#if NVFP4_SM100
+#define X(symbol, ...) KernelInstance const& symbol##_instance() noexcept;
+#include "registry/sm100.def"
+#endif
+#if NVFP4_SM90
+#define X(symbol, ...) KernelInstance const& symbol##_instance() noexcept;
+#include "registry/sm90.def"
+#endif
 
 KernelInstance const* const* instances() noexcept {
-  static KernelInstance const* const kInstances[] = {
-#define NVFP4_KERNEL_ADDRESS(symbol, ...) &symbol##_instance(),
-      NVFP4_SM100_KERNELS(NVFP4_KERNEL_ADDRESS)
-      NVFP4_SM90_KERNELS(NVFP4_KERNEL_ADDRESS)
-#undef NVFP4_KERNEL_ADDRESS
+  static KernelInstance const* const kInstances[kKernelCount] = {
+#if NVFP4_SM100
+#define X(symbol, ...) &symbol##_instance(),
+#include "registry/sm100.def"
+#endif
+#if NVFP4_SM90
+#define X(symbol, ...) &symbol##_instance(),
+#include "registry/sm90.def"
+#endif
   };
   return kInstances;
 }

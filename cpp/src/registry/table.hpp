@@ -1,14 +1,17 @@
-// The rows of NVFP4_SM100_KERNELS and NVFP4_SM90_KERNELS as values, for what must know the kernels without linking
-// them.
+// The rows of sm100.def and sm90.def that this build has, as values, for what must know the kernels without linking them.
+// CMake says which: NVFP4_SM100 and NVFP4_SM90 are 1 or 0.
 #pragma once
 
-#include <array>
+#include <cstddef>
+#include <iterator>
+#include <string_view>
 
-#include "nvfp4_dual_gemm/abi.h"
+#include "nvfp4_dual_gemm/types.h"
 
 namespace nvfp4::detail {
 
 struct KernelRow {
+  char const* name;
   int compute_capability;
   nvfp4_mainloop mainloop;
   int sms, tile_m, tile_n, tile_k, cluster_m, cluster_n;
@@ -21,23 +24,31 @@ struct KernelRow {
   constexpr int tiles_m_per_cluster() const { return cluster_m / sms; }
 };
 
-inline constexpr std::array<KernelRow, NVFP4_KERNEL_COUNT> kKernelTable{{
-#define NVFP4_KERNEL_ROW(symbol, mainloop, sms, tile_m, tile_n, cluster_m, cluster_n, scheduler) \
-  {100, NVFP4_MAINLOOP_##mainloop, sms, tile_m, tile_n, NVFP4_TILE_K, cluster_m, cluster_n, \
-   NVFP4_SCHEDULER_##scheduler},
-    NVFP4_SM100_KERNELS(NVFP4_KERNEL_ROW)
-#undef NVFP4_KERNEL_ROW
-#define NVFP4_KERNEL_ROW(symbol, tile_m, tile_n, tile_k, slices) \
-  {90, NVFP4_MAINLOOP_WIDENED, 1, tile_m, tile_n, tile_k, 0, 0, NVFP4_SCHEDULER_GRID},
-    NVFP4_SM90_KERNELS(NVFP4_KERNEL_ROW)
-#undef NVFP4_KERNEL_ROW
-}};
+inline constexpr KernelRow kKernelTable[] = {
+#if NVFP4_SM100
+#define X(symbol, mainloop, sms, tile_m, tile_n, cluster_m, cluster_n, scheduler)                            \
+  {#symbol, 100,       NVFP4_MAINLOOP_##mainloop, sms, tile_m, tile_n, NVFP4_TILE_K,                         \
+   cluster_m, cluster_n, NVFP4_SCHEDULER_##scheduler},
+#include "registry/sm100.def"
+#endif
+#if NVFP4_SM90
+#define X(symbol, tile_m, tile_n, tile_k, slices) \
+  {#symbol, 90, NVFP4_MAINLOOP_WIDENED, 1, tile_m, tile_n, tile_k, 0, 0, NVFP4_SCHEDULER_GRID},
+#include "registry/sm90.def"
+#endif
+};
 
-inline constexpr std::array<char const*, NVFP4_KERNEL_COUNT> kKernelNames{{
-#define NVFP4_KERNEL_NAME(symbol, ...) #symbol,
-    NVFP4_SM100_KERNELS(NVFP4_KERNEL_NAME)
-    NVFP4_SM90_KERNELS(NVFP4_KERNEL_NAME)
-#undef NVFP4_KERNEL_NAME
-}};
+// Kernels are numbered within the library only: by their place in the table of this build.
+inline constexpr int kKernelCount = static_cast<int>(std::size(kKernelTable));
+inline constexpr int kNoKernel = -1;
+
+constexpr int kernel_index(std::string_view name) {
+  for (int i = 0; i < kKernelCount; ++i) {
+    if (name == kKernelTable[i].name) {
+      return i;
+    }
+  }
+  return kNoKernel;
+}
 
 }  // namespace nvfp4::detail

@@ -5,7 +5,8 @@
 #include <cstdint>
 #include <limits>
 
-#include "nvfp4_dual_gemm/abi.h"
+#include "nvfp4_dual_gemm/types.h"
+#include "support/integer.hpp"
 
 namespace nvfp4::detail {
 
@@ -16,13 +17,12 @@ struct TileGrid {
 
 // `Row` has the columns of the table of kernels.
 template <class Row>
-constexpr TileGrid tile_grid(nvfp4_problem const& problem, Row const& row) {
+constexpr TileGrid tile_grid(nvfp4_shape const& shape, Row const& row) {
   auto const ctas = [](std::int64_t extent, std::int64_t tile, std::int64_t ctas_per_tile, std::int64_t cluster) {
-    std::int64_t const count = (extent + tile - 1) / tile * ctas_per_tile;
-    return (count + cluster - 1) / cluster * cluster;
+    return ceil_div(ceil_div(extent, tile) * ctas_per_tile, cluster) * cluster;
   };
-  return {ctas(problem.m, row.tile_m, row.sms, row.cluster_m), ctas(problem.n, row.tile_n, 1, row.cluster_n),
-          problem.batch};
+  return {ctas(shape.m, row.tile_m, row.sms, row.cluster_m), ctas(shape.n, row.tile_n, 1, row.cluster_n),
+          shape.batch};
 }
 
 // CUTLASS's schedulers count in 32 bits; cluster launch control has every tile in the grid, whose y and z end at 65535.

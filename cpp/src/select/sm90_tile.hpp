@@ -1,7 +1,8 @@
-// How CTAs share the work.
+// What the host must know of the tiles of Hopper's kernels.
 #pragma once
 
-#include "instance.hpp"
+#include "nvfp4_dual_gemm/types.h"
+#include "registry/instance.hpp"
 
 namespace nvfp4::sm90 {
 
@@ -18,8 +19,8 @@ struct TileShape {
 };
 
 // How many CTAs, a cluster, share the K of a tile of C: as the least modelled time has it, at most `kMaxCluster`; 0 where
-// K is more than so many may take, or the device takes no cluster that is large enough. Pure; src/select_sm90.cpp has the
+// K is more than so many may take, or the device takes no cluster that is large enough. Pure; src/select/sm90.cpp has the
 // model.
-int splits(nvfp4_problem const& problem, TileShape const& tile, detail::Residency const& residency);
+int splits(nvfp4_shape const& shape, TileShape const& tile, detail::Residency const& residency);
 
 }  // namespace nvfp4::sm90

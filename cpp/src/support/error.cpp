@@ -1,4 +1,4 @@
-#include "error.hpp"
+#include "support/error.hpp"
 
 namespace nvfp4::detail {
 

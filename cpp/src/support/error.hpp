@@ -5,7 +5,9 @@
 #include <sstream>
 #include <string>
 
-#include "nvfp4_dual_gemm/dual_gemm.hpp"
+#include <cuda_runtime_api.h>
+
+#include "nvfp4_dual_gemm/error.hpp"
 
 namespace nvfp4::detail {
 

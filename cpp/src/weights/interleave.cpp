@@ -4,7 +4,8 @@
 #include <algorithm>
 #include <cstring>
 
-#include "error.hpp"
+#include "nvfp4_dual_gemm/weights.hpp"
+#include "support/error.hpp"
 
 namespace nvfp4 {
 

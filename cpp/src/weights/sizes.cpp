@@ -1,13 +1,14 @@
-#include "nvfp4_dual_gemm/dual_gemm.hpp"
+#include "nvfp4_dual_gemm/weights.hpp"
+#include "support/integer.hpp"
 
 namespace nvfp4 {
 
 namespace {
 
+using detail::ceil_div;
+
 // 0 for what is not a size.
 std::size_t size(int value) { return value > 0 ? static_cast<std::size_t>(value) : 0; }
-
-std::size_t ceil_div(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
 
 std::size_t scale_bytes_of_rows(std::size_t rows, int k) {
   std::size_t const blocks = ceil_div(size(k), NVFP4_SCALE_BLOCK);
