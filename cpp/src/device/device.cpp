@@ -4,10 +4,10 @@
 #include <iterator>
 #include <map>
 #include <mutex>
-#include <span>
 #include <string>
 #include <utility>
 
+#include "registry/table.hpp"
 #include "support/error.hpp"
 
 namespace nvfp4::detail {
@@ -38,7 +38,8 @@ std::string architecture(KernelInfo const& kernel) {
 
 std::string built_for() {
   std::map<int, std::string> architectures;
-  for (KernelInfo const& kernel : kernels()) {
+  for (int i = 0; i < kKernelCount; ++i) {
+    KernelInfo const& kernel = instances()[i]->info;
     architectures.emplace(kernel.compute_capability, architecture(kernel));
   }
   std::string text;
@@ -94,9 +95,8 @@ Device current_device() {
 std::string dotted(int compute_capability) { return words(compute_capability / 10, ".", compute_capability % 10); }
 
 void require_architecture(Device const& device) {
-  std::span<KernelInfo const> const table = kernels();
-  bool const any = std::any_of(table.begin(), table.end(), [&](KernelInfo const& kernel) {
-    return runs_on(kernel, device.compute_capability);
+  bool const any = std::any_of(instances(), instances() + kKernelCount, [&](KernelInstance const* kernel) {
+    return runs_on(kernel->info, device.compute_capability);
   });
   if (!any) {
     fail_architecture(device);

@@ -12,12 +12,12 @@ using namespace nvfp4::test;
 
 namespace {
 
-constexpr Problem kProblems[] = {{1, 128, 256, 1}, {256, 4096, 7168, 1}, {2048, 4096, 512, 3}, {300, 1000, 992, 2}};
+constexpr Shape kShapes[] = {{1, 128, 256, 1}, {256, 4096, 7168, 1}, {2048, 4096, 512, 3}, {300, 1000, 992, 2}};
 
-recorder::Launch launch_of(DualGemm const& plan) {
+recorder::Launch launch_of(Plan const& plan, int rows) {
   recorder::reset();
-  recorder::parameter_bytes() = static_cast<std::size_t>(plan.kernel().params_bytes);
-  plan.launch(nullptr);
+  recorder::parameter_bytes() = static_cast<std::size_t>(plan.kernel(rows).params_bytes);
+  plan.launch(symbolic_io(rows), nullptr);
   REQUIRE(recorder::launches().size() == 1);
   return recorder::launches().front();
 }
@@ -31,50 +31,93 @@ std::uint64_t volume(dim3 const& d) { return std::uint64_t{d.x} * d.y * d.z; }
 
 }  // namespace
 
-TEST_CASE("the table of kernels is whole before main() begins") { CHECK(named_at_start == NVFP4_KERNEL_COUNT); }
+TEST_CASE("the table of kernels is whole before main() begins") { CHECK(named_at_start == static_cast<long>(kernels().size())); }
 
 TEST_CASE("without rows nothing is encoded and nothing launched") {
-  for (int kernel = 0; kernel < kAllKernels; ++kernel) {
-    KernelInfo const& info = kernels()[static_cast<std::size_t>(kernel)];
+  for (KernelInfo const& info : sm100_kernels()) {
     INFO(std::string(info.name));
+    auto const plan = prepare(info, {0, 1000, 992, 2});
     recorder::reset();
-    auto const plan = DualGemm::prepare(config_for(kernel, {0, 1000, 992, 2}), symbolic_operands(info.weights));
-    plan.launch(nullptr);
+    plan.launch(symbolic_io(0), nullptr);
+    plan.bind(symbolic_io(0)).launch(nullptr);
     CHECK(recorder::tensor_maps().empty());
     CHECK(recorder::launches().empty());
   }
 }
 
-TEST_CASE("launch() makes one launch and touches nothing else") {
-  for (int kernel = 0; kernel < kAllKernels; ++kernel) {
-    KernelInfo const& info = kernels()[static_cast<std::size_t>(kernel)];
-    INFO(std::string(info.name));
-    auto const plan = DualGemm::prepare(config_for(kernel, {300, 1000, 992, 2}), symbolic_operands(info.weights));
+TEST_CASE("launch() encodes A, makes one launch and touches nothing else") {
+  auto const check = [](Plan const& plan, std::vector<int> const& all_rows) {
     recorder::reset();
-    plan.launch(nullptr);
-    plan.launch(nullptr);
-    std::map<std::string, int> counts;
-    for (std::string const& call : recorder::calls()) {
-      ++counts[call];
+    for (int const rows : all_rows) {
+      CAPTURE(rows);
+      std::size_t const before = recorder::tensor_maps().size();
+      plan.launch(symbolic_io(rows), nullptr);
+      REQUIRE(recorder::tensor_maps().size() == before + 2);
+      CHECK(recorder::tensor_maps()[before].address == address_of(kA));
+      CHECK(recorder::tensor_maps()[before + 1].address == address_of(kSFA));
     }
-    CHECK(counts["cudaLaunchKernelExC"] == 2);
+    auto counts = counted_calls();
+    int const launches = static_cast<int>(all_rows.size());
+    CHECK(counts["cudaLaunchKernelExC"] == launches);
+    CHECK(counts["cuTensorMapEncodeTiled"] == 2 * launches);
     // To be on the plan's device, which it is already.
-    CHECK(counts["cudaGetDevice"] <= 2);
-    counts.erase("cudaLaunchKernelExC");
-    counts.erase("cudaGetDevice");
+    CHECK(counts["cudaGetDevice"] <= launches);
+    for (char const* const known : {"cudaLaunchKernelExC", "cuTensorMapEncodeTiled", "cudaGetDevice"}) {
+      counts.erase(known);
+    }
     for (auto const& [name, count] : counts) {
       FAIL_CHECK("launch() calls " << name);
     }
+  };
+  for (KernelInfo const& info : sm100_kernels()) {
+    INFO(std::string(info.name));
+    check(prepare(info, {300, 1000, 992, 2}), {300, 300});
+  }
+  Spec any = spec_for(sm100_kernels().front(), {1, 4096, 7168, 1});
+  any.kernel = nullptr;
+  check(Plan::prepare(any, symbolic_weights(any.weights)), {1, 128, 129, 256, 512, 4096, 100000, 1});
+}
+
+TEST_CASE("a plan that is bound encodes nothing at a launch") {
+  for (KernelInfo const& info : sm100_kernels()) {
+    INFO(std::string(info.name));
+    auto const bound = prepare(info, {300, 1000, 992, 2}).bind(symbolic_io(300));
+    recorder::reset();
+    bound.launch(nullptr);
+    bound.launch(nullptr);
+    auto counts = counted_calls();
+    CHECK(counts["cudaLaunchKernelExC"] == 2);
+    CHECK(counts["cudaGetDevice"] <= 2);
+    counts.erase("cudaLaunchKernelExC");
+    counts.erase("cudaGetDevice");
+    CHECK(counts.empty());
   }
 }
 
+TEST_CASE("a thread that has no context yet gets one where the driver asks for it") {
+  auto const plan = prepare(sm100_kernels().front(), {300, 1000, 992, 2});
+  recorder::context() = false;
+  recorder::reset();
+  plan.launch(symbolic_io(300), nullptr);
+  CHECK(recorder::context());
+  CHECK(recorder::launches().size() == 1);
+  CHECK(counted_calls()["cudaSetDevice"] == 1);
+  // Another error of the driver's stays one.
+  recorder::fail("cuTensorMapEncodeTiled", CUDA_ERROR_INVALID_VALUE);
+  recorder::reset();
+  CHECK_THROWS_WITH_AS(plan.launch(symbolic_io(300), nullptr),
+                       "cuTensorMapEncodeTiled refused the tensor map of A with CUresult 1", Error);
+  CHECK(counted_calls().size() == 2);
+  recorder::fail("cuTensorMapEncodeTiled", 0);
+}
+
 TEST_CASE("prepare() sets the kernel's shared memory and launches nothing") {
-  for (int kernel = 0; kernel < kAllKernels; ++kernel) {
-    KernelInfo const& info = kernels()[static_cast<std::size_t>(kernel)];
+  for (KernelInfo const& info : sm100_kernels()) {
     INFO(std::string(info.name));
     recorder::reset();
-    auto const plan = DualGemm::prepare(config_for(kernel, {256, 512, 512, 1}), symbolic_operands(info.weights));
+    auto const plan = prepare(info, {256, 512, 512, 1});
     CHECK(recorder::launches().empty());
+    CHECK(recorder::function_attributes().size() == 1);
     for (recorder::FunctionAttribute const& set : recorder::function_attributes()) {
       CHECK(set.function == std::string("nvfp4_") + info.name);
       CHECK(set.attribute == cudaFuncAttributeMaxDynamicSharedMemorySize);
@@ -83,15 +126,25 @@ TEST_CASE("prepare() sets the kernel's shared memory and launches nothing") {
   }
 }
 
+TEST_CASE("what launches need of the sizes and the device is found out once") {
+  // Of any rows: cudaFuncGetAttributes loads each kernel, and no other call does.
+  Spec any = spec_for(sm100_kernels().front(), {1, 4096, 7168, 1});
+  any.kernel = nullptr;
+  recorder::reset();
+  auto const plan = Plan::prepare(any, symbolic_weights(any.weights));
+  auto const kernels = static_cast<int>(sm100_kernels().size()) - 1;  // without that of interleaved weights
+  CHECK(counted_calls()["cudaFuncGetAttributes"] == kernels);
+  CHECK(counted_calls()["cuTensorMapEncodeTiled"] == 4 * kernels);
+}
+
 TEST_CASE("the launch is the kernel's, in whole clusters") {
-  for (int kernel = 0; kernel < kAllKernels; ++kernel) {
-    KernelInfo const& info = kernels()[static_cast<std::size_t>(kernel)];
-    for (Problem const& problem : kProblems) {
+  for (KernelInfo const& info : sm100_kernels()) {
+    for (Shape const& shape : kShapes) {
       INFO(std::string(info.name));
-      CAPTURE(problem.m);
-      CAPTURE(problem.n);
-      auto const plan = DualGemm::prepare(config_for(kernel, problem), symbolic_operands(info.weights));
-      auto const launch = launch_of(plan);
+      CAPTURE(shape.m);
+      CAPTURE(shape.n);
+      auto const plan = prepare(info, shape);
+      auto const launch = launch_of(plan, shape.m);
       CHECK(launch.function == std::string("nvfp4_") + info.name);
       CHECK(launch.smem_bytes == static_cast<std::size_t>(info.smem_bytes));
       CHECK(volume(launch.block) == static_cast<std::uint64_t>(info.threads));
@@ -103,18 +156,22 @@ TEST_CASE("the launch is the kernel's, in whole clusters") {
       CHECK(launch.grid.x % cluster->val.clusterDim.x == 0);
       CHECK(launch.grid.y % cluster->val.clusterDim.y == 0);
       CHECK(launch.grid.x > 0);
-      LaunchShape const& shape = plan.launch_shape();
-      CHECK(shape.grid[0] == launch.grid.x);
-      CHECK(shape.grid[1] == launch.grid.y);
-      CHECK(shape.grid[2] == launch.grid.z);
+      for (LaunchShape const& told : {plan.launch_shape(shape.m), plan.bind(symbolic_io(shape.m)).launch_shape()}) {
+        CHECK(told.grid[0] == launch.grid.x);
+        CHECK(told.grid[1] == launch.grid.y);
+        CHECK(told.grid[2] == launch.grid.z);
+        CHECK(told.block[0] == launch.block.x);
+        CHECK(told.cluster[0] == cluster->val.clusterDim.x);
+        CHECK(told.smem_bytes == launch.smem_bytes);
+      }
 
       // CTAs that the tiles need, in whole clusters.
       auto const count = [](int value) { return static_cast<std::uint64_t>(value); };
       auto const up = [](std::uint64_t value, std::uint64_t unit) { return ceil_div(value, unit) * unit; };
-      std::uint64_t const tiles_m = ceil_div(count(problem.m), count(info.tile_m));
-      std::uint64_t const tiles_n = ceil_div(count(problem.n), count(info.tile_n));
+      std::uint64_t const tiles_m = ceil_div(count(shape.m), count(info.tile_m));
+      std::uint64_t const tiles_n = ceil_div(count(shape.n), count(info.tile_n));
       std::uint64_t const ctas = up(tiles_m * count(info.sms), count(info.cluster_m)) *
-                                 up(tiles_n, count(info.cluster_n)) * count(problem.batch);
+                                 up(tiles_n, count(info.cluster_n)) * count(shape.batch);
       if (info.scheduler == NVFP4_SCHEDULER_CLC) {
         CHECK(volume(launch.grid) == ctas);  // the hardware hands out what does not fit
       } else {
@@ -126,22 +183,21 @@ TEST_CASE("the launch is the kernel's, in whole clusters") {
 
 TEST_CASE("a launch stays within the SMs that it may occupy, or is refused") {
   recorder::Device const saved = recorder::device();
-  for (int kernel = 0; kernel < kAllKernels; ++kernel) {
-    KernelInfo const& info = kernels()[static_cast<std::size_t>(kernel)];
+  for (KernelInfo const& info : sm100_kernels()) {
     INFO(std::string(info.name));
     if (info.scheduler != NVFP4_SCHEDULER_STATIC) {
-      Config config = config_for(kernel, {2048, 4096, 512, 3});
-      config.sm_count = 148;
-      CHECK_NOTHROW(DualGemm::prepare(config, symbolic_operands(info.weights)));
-      config.sm_count = 147;
-      CHECK_THROWS_AS(DualGemm::prepare(config, symbolic_operands(info.weights)), Error);
+      Spec spec = spec_for(info, {2048, 4096, 512, 3});
+      spec.sm_count = 148;
+      CHECK_NOTHROW(Plan::prepare(spec, symbolic_weights(info.weights)));
+      spec.sm_count = 147;
+      CHECK_THROWS_AS(Plan::prepare(spec, symbolic_weights(info.weights)), Error);
       continue;
     }
     int const cluster = info.cluster_m * info.cluster_n;
     for (int const sms : {cluster, 20, 37, 148}) {
-      Config config = config_for(kernel, {2048, 4096, 512, 3});
-      config.sm_count = sms;
-      auto const launch = launch_of(DualGemm::prepare(config, symbolic_operands(info.weights)));
+      Spec spec = spec_for(info, {2048, 4096, 512, 3});
+      spec.sm_count = sms;
+      auto const launch = launch_of(Plan::prepare(spec, symbolic_weights(info.weights)), 2048);
       CHECK(volume(launch.grid) <= static_cast<std::uint64_t>(sms));
       // Nothing idle where there is work for all.
       CHECK(volume(launch.grid) > static_cast<std::uint64_t>(sms - cluster));
@@ -152,12 +208,11 @@ TEST_CASE("a launch stays within the SMs that it may occupy, or is refused") {
 
 TEST_CASE("programmatic launch only where asked for") {
   for (int const programmatic : {0, 1}) {
-    for (int kernel = 0; kernel < kAllKernels; ++kernel) {
-      KernelInfo const& info = kernels()[static_cast<std::size_t>(kernel)];
+    for (KernelInfo const& info : sm100_kernels()) {
       INFO(std::string(info.name));
-      Config config = config_for(kernel, {256, 512, 512, 1});
-      config.programmatic_launch = programmatic;
-      auto const launch = launch_of(DualGemm::prepare(config, symbolic_operands(info.weights)));
+      Spec spec = spec_for(info, {256, 512, 512, 1});
+      spec.programmatic_launch = programmatic;
+      auto const launch = launch_of(Plan::prepare(spec, symbolic_weights(info.weights)), 256);
       auto const* const attribute = launch.attribute(cudaLaunchAttributeProgrammaticStreamSerialization);
       bool const allowed = attribute != nullptr && attribute->val.programmaticStreamSerializationAllowed == 1;
       CHECK(allowed == (programmatic == 1));
@@ -173,12 +228,16 @@ TEST_CASE("a failing call becomes an error with its name") {
   };
   constexpr Failing kFailing[] = {{"cudaGetDeviceCount", NVFP4_STATUS_CUDA},
                                   {"cudaGetDevice", NVFP4_STATUS_CUDA},
-                                  {"cudaDeviceGetAttribute", NVFP4_STATUS_CUDA}};
+                                  {"cudaDeviceGetAttribute", NVFP4_STATUS_CUDA},
+                                  {"cudaDriverGetVersion", NVFP4_STATUS_CUDA},
+                                  {"cudaFuncGetAttributes", NVFP4_STATUS_CUDA}};
+  KernelInfo const info = sm100_kernels().front();
+  auto const prepared = [&] { return prepare(info, {256, 512, 512, 1}); };
   for (Failing const& failing : kFailing) {
     INFO(std::string(failing.call));
     recorder::fail(failing.call, cudaErrorInvalidValue);
     try {
-      DualGemm::prepare(config_for(0, {256, 512, 512, 1}), symbolic_operands(NVFP4_WEIGHTS_SEPARATE));
+      prepared();
       FAIL_CHECK("no error");
     } catch (Error const& error) {
       CHECK(error.status() == failing.status);
@@ -186,13 +245,13 @@ TEST_CASE("a failing call becomes an error with its name") {
     }
     recorder::fail(failing.call, 0);
   }
-  auto const plan = DualGemm::prepare(config_for(0, {256, 512, 512, 1}), symbolic_operands(NVFP4_WEIGHTS_SEPARATE));
+  auto const plan = prepared();
   recorder::fail("cudaLaunchKernelExC", cudaErrorInvalidValue);
-  CHECK_THROWS_AS(plan.launch(nullptr), Error);
+  CHECK_THROWS_AS(plan.launch(symbolic_io(256), nullptr), Error);
   recorder::fail("cudaLaunchKernelExC", 0);
   recorder::fail("cuTensorMapEncodeTiled", CUDA_ERROR_INVALID_VALUE);
-  CHECK_THROWS_AS(DualGemm::prepare(config_for(0, {256, 512, 512, 1}), symbolic_operands(NVFP4_WEIGHTS_SEPARATE)),
-                  Error);
+  CHECK_THROWS_AS(prepared(), Error);
+  CHECK_THROWS_AS(plan.launch(symbolic_io(256), nullptr), Error);
   recorder::fail("cuTensorMapEncodeTiled", 0);
 }
 
@@ -200,7 +259,7 @@ TEST_CASE("no device, and another architecture, are said to be that") {
   recorder::Device const saved = recorder::device();
   auto const status_of = [] {
     try {
-      DualGemm::prepare(config_for(0, {256, 512, 512, 1}), symbolic_operands(NVFP4_WEIGHTS_SEPARATE));
+      prepare(sm100_kernels().front(), {256, 512, 512, 1});
     } catch (Error const& error) {
       return static_cast<int>(error.status());
     }
@@ -210,7 +269,7 @@ TEST_CASE("no device, and another architecture, are said to be that") {
   recorder::device().compute_capability = 90;
   CHECK(status_of() == NVFP4_STATUS_ARCHITECTURE);
   recorder::device().compute_capability = 103;
-  CHECK(status_of() == NVFP4_STATUS_ARCHITECTURE);
+  CHECK(status_of() == (sm100_kernels().front().family == 1 ? 0 : NVFP4_STATUS_ARCHITECTURE));
   recorder::device() = saved;
   recorder::device().count = 0;
   CHECK(status_of() == NVFP4_STATUS_NO_DEVICE);

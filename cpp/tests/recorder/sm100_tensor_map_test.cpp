@@ -9,12 +9,12 @@ using namespace nvfp4::test;
 
 namespace {
 
-struct Shape {
+struct Named {
   char const* name;
-  Problem problem;
+  Shape shape;
 };
 
-constexpr Shape kShapes[] = {
+constexpr Named kShapes[] = {
     {"of the contest", {256, 4096, 7168, 1}}, {"several tiles", {512, 3072, 7168, 1}},
     {"one row", {1, 4096, 7168, 1}},          {"one column", {256, 1, 256, 1}},
     {"least K", {128, 128, 32, 1}},           {"tails of M, N and K", {300, 1000, 992, 1}},
@@ -22,24 +22,25 @@ constexpr Shape kShapes[] = {
     {"beyond 4 GB", {128, 40000, 262144, 3}}, {"smaller than 128 KiB", {16, 64, 512, 1}},
 };
 
-std::vector<recorder::StampedMap> launch_and_find(DualGemm const& plan) {
-  recorder::parameter_bytes() = static_cast<std::size_t>(plan.kernel().params_bytes);
-  plan.launch(nullptr);
+std::vector<recorder::StampedMap> launch_and_find(Plan const& plan, int rows) {
+  recorder::parameter_bytes() = static_cast<std::size_t>(plan.kernel(rows).params_bytes);
+  plan.launch(symbolic_io(rows), nullptr);
   return recorder::find_tensor_maps(recorder::launches().back().parameter);
 }
 
 }  // namespace
 
 TEST_CASE("tensor maps are those of the definition") {
-  for (int kernel = 0; kernel < kAllKernels; ++kernel) {
-    KernelInfo const& info = kernels()[static_cast<std::size_t>(kernel)];
-    for (Shape const& shape : kShapes) {
+  for (KernelInfo const& info : sm100_kernels()) {
+    for (auto const& [name, shape] : kShapes) {
       INFO(std::string(info.name));
-      INFO(std::string(shape.name));
+      INFO(std::string(name));
       recorder::reset();
-      auto const plan = DualGemm::prepare(config_for(kernel, shape.problem), symbolic_operands(info.weights));
-      auto const found = launch_and_find(plan);
-      auto const expected = expected_maps(info, shape.problem);
+      auto const plan = prepare(info, shape);
+      auto const expected = expected_maps(info, shape);
+      // The weights', once; A's at each launch.
+      CHECK(recorder::tensor_maps().size() == expected.size() - 2);
+      auto const found = launch_and_find(plan, shape.m);
       REQUIRE(found.size() == expected.size());
       CHECK(recorder::tensor_maps().size() == expected.size());
       for (std::size_t i = 0; i < expected.size(); ++i) {
@@ -51,12 +52,10 @@ TEST_CASE("tensor maps are those of the definition") {
 
 TEST_CASE("a stage receives its bytes exactly once") {
   // What one CTA of the pair issues arrives at all that share it; the leader's barrier counts for both.
-  for (int kernel = 0; kernel < kAllKernels; ++kernel) {
-    KernelInfo const& info = kernels()[static_cast<std::size_t>(kernel)];
+  for (KernelInfo const& info : sm100_kernels()) {
     INFO(std::string(info.name));
     recorder::reset();
-    auto const plan = DualGemm::prepare(config_for(kernel, {512, 1024, 1024, 1}), symbolic_operands(info.weights));
-    auto const found = launch_and_find(plan);
+    auto const found = launch_and_find(prepare(info, {512, 1024, 1024, 1}), 512);
     Sharing const share(info);
     std::uint64_t received = 0;
     for (recorder::StampedMap const& place : found) {
@@ -90,11 +89,12 @@ TEST_CASE("drivers up to 13.1 do not read beyond small tensors") {
   for (int const driver : {13000, 13020}) {
     recorder::device().driver_version = driver;
     recorder::reset();
-    auto const plan = DualGemm::prepare(config_for(0, {16, 64, 512, 1}), symbolic_operands(NVFP4_WEIGHTS_SEPARATE));
-    for (recorder::StampedMap const& place : launch_and_find(plan)) {
-      recorder::TensorMap const& map = recorder::tensor_maps().at(place.index);
-      if (map.address == address_of(kA)) {
-        CHECK(place.small_tensor_bit == (driver > 13010));
+    // 16 rows of A and 64 columns of the weights are small, 4096 columns are not: 1 MiB of codes, 128 KiB of scales.
+    for (int const n : {64, 4096}) {
+      for (recorder::StampedMap const& place : launch_and_find(prepare(sm100_kernels().front(), {16, n, 512, 1}), 16)) {
+        recorder::TensorMap const& map = recorder::tensor_maps().at(place.index);
+        bool const of_a = map.address == address_of(kA) || map.address == address_of(kSFA);
+        CHECK(place.small_tensor_bit == (driver > 13010 || (n == 4096 && !of_a)));
       }
     }
   }

@@ -205,15 +205,14 @@ struct Checks {
 // Calls check(Checks<Config>{}, info) for every kernel.
 template <class Check>
 void for_all_kernels(Check const& check) {
-#define NVFP4_CHECK_KERNEL(symbol, mainloop, sms, tile_m, tile_n, cluster_m, cluster_n, scheduler)                  \
+#define X(symbol, mainloop, sms, tile_m, tile_n, cluster_m, cluster_n, scheduler)                                   \
   {                                                                                                                 \
     INFO(#symbol);                                                                                                  \
     check(Checks<sm100::DualGemm<NVFP4_MAINLOOP_##mainloop, sms, tile_m, tile_n, cluster_m, cluster_n,              \
                                  NVFP4_SCHEDULER_##scheduler>>{},                                                   \
-          kernels()[NVFP4_KERNEL_##symbol]);                                                                        \
+          *find_kernel(#symbol));                                                                                   \
   }
-  NVFP4_SM100_KERNELS(NVFP4_CHECK_KERNEL)
-#undef NVFP4_CHECK_KERNEL
+#include "registry/sm100.def"
 }
 
 }  // namespace
