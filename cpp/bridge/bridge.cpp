@@ -4,7 +4,7 @@
 #include <utility>
 
 // Made by cxx from bridge.rs.
-#include "nvfp4-dual-gemm/src/backend/cuda/bridge.rs.h"
+#include "nvfp4-dual-gemm/src/cuda/ffi/bridge.rs.h"
 
 namespace nvfp4::bridge {
 
@@ -22,20 +22,24 @@ rust::Slice<nvfp4_kernel_info const> kernels() noexcept {
   return {table.data(), table.size()};
 }
 
-std::int32_t select_kernel(nvfp4_problem const& problem, std::uint32_t weights, std::int32_t compute_capability,
-                           std::int32_t sm_count) noexcept {
-  return nvfp4::select_kernel(problem, static_cast<nvfp4_weight_format>(weights), compute_capability, sm_count);
+char const* select_kernel(nvfp4_shape const& shape, std::uint32_t weights, std::int32_t compute_capability,
+                          std::int32_t sm_count) noexcept {
+  return nvfp4::select_kernel(shape, static_cast<nvfp4_weight_format>(weights), compute_capability, sm_count);
 }
 
-std::unique_ptr<DualGemm> prepare(nvfp4_config const& config, nvfp4_operands const& operands) {
-  return std::make_unique<DualGemm>(DualGemm::prepare(config, operands));
+std::unique_ptr<Plan> prepare(nvfp4_spec const& spec, nvfp4_weights const& weights) {
+  return std::make_unique<Plan>(Plan::prepare(spec, weights));
 }
 
-void interleave_weights(nvfp4_problem const& problem, rust::Slice<std::uint8_t const> b1_codes,
+std::unique_ptr<BoundPlan> bind(Plan const& plan, nvfp4_io const& io) {
+  return std::make_unique<BoundPlan>(plan.bind(io));
+}
+
+void interleave_weights(nvfp4_shape const& shape, rust::Slice<std::uint8_t const> b1_codes,
                         rust::Slice<std::uint8_t const> b1_scales, rust::Slice<std::uint8_t const> b2_codes,
                         rust::Slice<std::uint8_t const> b2_scales, rust::Slice<std::uint8_t> codes,
                         rust::Slice<std::uint8_t> scales) {
-  nvfp4::interleave_weights(problem.n, problem.k, problem.batch, span(b1_codes), span(b1_scales), span(b2_codes),
+  nvfp4::interleave_weights(shape.n, shape.k, shape.batch, span(b1_codes), span(b1_scales), span(b2_codes),
                             span(b2_scales), span(codes), span(scales));
 }
 

@@ -1,4 +1,4 @@
-// The C++ half of src/backend/cuda/bridge.rs: what cxx cannot express, and how errors cross.
+// The C++ half of src/cuda/ffi/bridge.rs: what cxx cannot express, and how errors cross.
 #pragma once
 
 #include <cstdint>
@@ -39,12 +39,17 @@ struct DeviceProperties;
 
 rust::Slice<nvfp4_kernel_info const> kernels() noexcept;
 
-std::int32_t select_kernel(nvfp4_problem const& problem, std::uint32_t weights, std::int32_t compute_capability,
-                           std::int32_t sm_count) noexcept;
+using nvfp4::runs_on;
 
-std::unique_ptr<DualGemm> prepare(nvfp4_config const& config, nvfp4_operands const& operands);
+// The name, or null where there is none.
+char const* select_kernel(nvfp4_shape const& shape, std::uint32_t weights, std::int32_t compute_capability,
+                          std::int32_t sm_count) noexcept;
 
-void interleave_weights(nvfp4_problem const& problem, rust::Slice<std::uint8_t const> b1_codes,
+std::unique_ptr<Plan> prepare(nvfp4_spec const& spec, nvfp4_weights const& weights);
+std::unique_ptr<BoundPlan> bind(Plan const& plan, nvfp4_io const& io);
+
+// Of `shape` the host code takes n, k and batch.
+void interleave_weights(nvfp4_shape const& shape, rust::Slice<std::uint8_t const> b1_codes,
                         rust::Slice<std::uint8_t const> b1_scales, rust::Slice<std::uint8_t const> b2_codes,
                         rust::Slice<std::uint8_t const> b2_scales, rust::Slice<std::uint8_t> codes,
                         rust::Slice<std::uint8_t> scales);

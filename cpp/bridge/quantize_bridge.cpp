@@ -5,7 +5,7 @@
 #include <limits>
 
 // Made by cxx from bridge.rs.
-#include "nvfp4-dual-gemm/src/backend/cuda/bridge.rs.h"
+#include "nvfp4-dual-gemm/src/cuda/ffi/bridge.rs.h"
 
 namespace nvfp4::bridge {
 

@@ -1,5 +1,6 @@
 # Refuses a CUTLASS that is missing or too old. build.rs has made the same check with a longer message.
 set(nvfp4_cutlass_minimum 4.5.0)
+set(nvfp4_cutlass_tested 4.5.0)
 
 set(version_header ${CUTLASS_DIR}/include/cutlass/version.h)
 if(NOT EXISTS ${version_header})
@@ -12,4 +13,8 @@ list(JOIN lines . nvfp4_cutlass_version)
 if(nvfp4_cutlass_version VERSION_LESS nvfp4_cutlass_minimum)
   message(FATAL_ERROR "CUTLASS in ${CUTLASS_DIR} is ${nvfp4_cutlass_version}; the kernels need "
     "${nvfp4_cutlass_minimum} or later. Run third_party/fetch.sh, or set CUTLASS_DIR to another checkout.")
+endif()
+if(nvfp4_cutlass_version VERSION_GREATER nvfp4_cutlass_tested)
+  message(WARNING "CUTLASS in ${CUTLASS_DIR} is ${nvfp4_cutlass_version}; the kernels were tested with "
+    "${nvfp4_cutlass_tested} at the latest, and use parts of CUTLASS that may change.")
 endif()

@@ -1,13 +1,10 @@
-# nvfp4_kernel_sources(<variable> <abi.h> <macro> <template> <column>...): one .cu for each row X(<column>...) of the
-# table <macro> in abi.h, so that kernels compile side by side and a change of one leaves the others alone. The first
-# column is the symbol.
-function(nvfp4_kernel_sources variable table macro template)
+# nvfp4_kernel_sources(<variable> <table>.def <template> <column>...): one .cu for each row X(<column>...) of the table, so
+# that kernels compile side by side and a change of one leaves the others alone. The first column is the symbol.
+function(nvfp4_kernel_sources variable table template)
   set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${table} ${template})
-  file(READ ${table} text)
-  string(REGEX MATCH "#define ${macro}\\(X\\)[^#/]*" text "${text}")
-  string(REGEX MATCHALL "X\\([a-z][^)]*\\)" rows "${text}")
+  file(STRINGS ${table} rows REGEX "^X\\(")
   if(NOT rows)
-    message(FATAL_ERROR "${table} has no row of ${macro}")
+    message(FATAL_ERROR "${table} has no row")
   endif()
   list(LENGTH ARGN expected)
   set(sources)
@@ -16,7 +13,7 @@ function(nvfp4_kernel_sources variable table macro template)
     string(REGEX REPLACE " *, *" ";" row "${row}")
     list(LENGTH row columns)
     if(NOT columns EQUAL expected)
-      message(FATAL_ERROR "${table}: a row of ${macro} has ${columns} columns instead of ${expected}: ${row}")
+      message(FATAL_ERROR "${table}: a row has ${columns} columns instead of ${expected}: ${row}")
     endif()
     foreach(name value IN ZIP_LISTS ARGN row)
       set(${name} ${value})

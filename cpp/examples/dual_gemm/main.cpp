@@ -38,36 +38,45 @@ class Bytes {
 void run() {
   constexpr std::uint8_t kTwoOnes = 0x22;   // e2m1: two a byte
   constexpr std::uint8_t kScaleOne = 0x38;  // ue4m3
-  nvfp4::Problem const problem{.m = 256, .n = 4096, .k = 7168, .batch = 1};
+  nvfp4::Shape const shape{.m = 256, .n = 4096, .k = 7168, .batch = 1};
 
-  Bytes a(nvfp4::codes_bytes(problem.m, problem.k, problem.batch), kTwoOnes);
-  Bytes a_scales(nvfp4::scales_bytes(problem.m, problem.k, problem.batch), kScaleOne);
-  Bytes b(nvfp4::codes_bytes(problem.n, problem.k, problem.batch), kTwoOnes);
-  Bytes b_scales(nvfp4::scales_bytes(problem.n, problem.k, problem.batch), kScaleOne);
-  std::vector<float> host(std::size_t{1} * problem.m * problem.n);
+  Bytes a(nvfp4::codes_bytes(shape.m, shape.k, shape.batch), kTwoOnes);
+  Bytes a_scales(nvfp4::scales_bytes(shape.m, shape.k, shape.batch), kScaleOne);
+  Bytes b(nvfp4::codes_bytes(shape.n, shape.k, shape.batch), kTwoOnes);
+  Bytes b_scales(nvfp4::scales_bytes(shape.n, shape.k, shape.batch), kScaleOne);
+  std::vector<float> host(std::size_t{1} * shape.m * shape.n);
   Bytes c(host.size() * sizeof(float), 0xff);  // NaN: what nobody writes is no result
 
-  nvfp4::Config config{};
-  config.problem = problem;
-  config.gate.kind = NVFP4_GATE_SILU;
-  config.output = NVFP4_OUTPUT_F32;
-  config.weights = NVFP4_WEIGHTS_SEPARATE;
-  config.kernel = NVFP4_KERNEL_AUTO;
+  nvfp4::Spec spec{};
+  spec.size = sizeof spec;
+  spec.n = shape.n;
+  spec.k = shape.k;
+  spec.batch = shape.batch;
+  spec.glu.kind = NVFP4_GLU_SWIGLU;
+  spec.weights = NVFP4_WEIGHTS_SEPARATE;
 
-  nvfp4::Operands operands{};
-  operands.a_codes = a.data();
-  operands.a_scales = a_scales.data();
-  operands.b1_codes = operands.b2_codes = b.data();
-  operands.b1_scales = operands.b2_scales = b_scales.data();
-  operands.c = c.data();
-  operands.alpha1 = operands.alpha2 = 1.0f / static_cast<float>(problem.k);
-  Bytes workspace(nvfp4::workspace_size(config), 0);  // of Hopper's kernels
-  operands.workspace = workspace.data();
+  nvfp4::Weights weights{};
+  weights.size = sizeof weights;
+  weights.b1_codes = weights.b2_codes = b.data();
+  weights.b1_scales = weights.b2_scales = b_scales.data();
 
-  auto const plan = nvfp4::DualGemm::prepare(config, operands);
-  std::printf("kernel: %s\n", plan.kernel().name);
+  auto const plan = nvfp4::Plan::prepare(spec, weights);
+  std::printf("kernel: %s\n", plan.kernel(shape.m).name);
+  Bytes workspace(plan.workspace_size(shape.m), 0);  // of Hopper's kernels
+
+  nvfp4::Io io{};
+  io.size = sizeof io;
+  io.rows = shape.m;
+  io.a_codes = a.data();
+  io.a_scales = a_scales.data();
+  io.c.size = sizeof io.c;
+  io.c.type = NVFP4_DATA_TYPE_F32;
+  io.c.data = c.data();
+  io.alpha1 = io.alpha2 = 1.0f / static_cast<float>(shape.k);
+  io.workspace = workspace.data();
+  io.workspace_bytes = plan.workspace_size(shape.m);
   cudaStream_t const stream = nullptr;
-  plan.launch(stream);
+  plan.launch(io, stream);
   check(cudaMemcpy(host.data(), c.data(), host.size() * sizeof(float), cudaMemcpyDeviceToHost), "cudaMemcpy");
   // silu(1) = 1 / (1 + 1/e) = 0.73106
   for (std::size_t i = 0; i < host.size(); ++i) {

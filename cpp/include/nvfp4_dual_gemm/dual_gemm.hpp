@@ -1,103 +1,111 @@
-// C = gate(alpha1 * A * B1^T, alpha2 * A * B2^T) in NVFP4, both products and the gate in one kernel.
+// C = glu(alpha1 * A * B1^T, alpha2 * A * B2^T) in NVFP4, both products and the GLU in one kernel.
 //
-//   auto plan = nvfp4::DualGemm::prepare(config, operands);   // checks, picks the kernel, encodes tensor maps
-//   plan.launch(stream);                                      // one kernel launch: no allocation, no encoding
+//   auto const plan = nvfp4::Plan::prepare(spec, weights);   // checks, loads kernels, encodes the weights' tensor maps
+//   plan.launch(io, stream);                                 // any number of rows: encodes A's maps, and launches
 #pragma once
 
 #include <cstddef>
-#include <cstdint>
 #include <memory>
 #include <span>
-#include <stdexcept>
-#include <string>
+#include <string_view>
 
 #include <cuda_runtime_api.h>
 
-#include "nvfp4_dual_gemm/abi.h"
+#include "nvfp4_dual_gemm/error.hpp"
+#include "nvfp4_dual_gemm/types.h"
+#include "nvfp4_dual_gemm/weights.hpp"
 
 namespace nvfp4 {
 
-using Problem = nvfp4_problem;
-using Gate = nvfp4_gate;
-using Operands = nvfp4_operands;
-using Config = nvfp4_config;
+using Shape = nvfp4_shape;
+using Glu = nvfp4_glu;
+using Destination = nvfp4_destination;
+using Spec = nvfp4_spec;
+using Weights = nvfp4_weights;
+using Io = nvfp4_io;
 using KernelInfo = nvfp4_kernel_info;
 using LaunchShape = nvfp4_launch_shape;
 
-// Everything that fails does so with one of these; what() has the operand, the numbers, and CUDA's or CUTLASS's own words.
-class Error : public std::runtime_error {
- public:
-  Error(nvfp4_status status, int cuda_error, std::string const& what)
-      : std::runtime_error(what), status_(status), cuda_error_(cuda_error) {}
-  nvfp4_status status() const noexcept { return status_; }
-  int cuda_error() const noexcept { return cuda_error_; }  // cudaError_t, 0 where no CUDA call failed
-
- private:
-  nvfp4_status status_;
-  int cuda_error_;
-};
-
-// The table of kernels, indexed by nvfp4_kernel.
+// The kernels of this build: those of the architectures in NVFP4_CUDA_ARCHS.
 std::span<KernelInfo const> kernels() noexcept;
 
-// The kernel for a shape on a device of this compute capability (90, 100) and `sm_count` SMs that holds as many clusters
-// as such devices usually do: a pure function (src/select.cpp and src/select_sm90.cpp have the rules). A plan asks its
-// device instead. NVFP4_KERNEL_AUTO where there is none.
-nvfp4_kernel select_kernel(Problem const& problem, nvfp4_weight_format weights, int compute_capability,
-                           int sm_count) noexcept;
+// The kernel of this name; null where this build has none.
+KernelInfo const* find_kernel(std::string_view name) noexcept;
 
-// Throws Error unless every rule of the kernels holds for the problem (not for any address). M = 0 breaks none.
-void validate(Config const& config);
+// Whether the kernel's code runs on devices of this compute capability (90, 100, 103).
+bool runs_on(KernelInfo const& kernel, int compute_capability) noexcept;
 
-// Bytes of the buffers of one operand with `rows` rows, over all batches.
-std::size_t codes_bytes(int rows, int k, int batch) noexcept;
-std::size_t scales_bytes(int rows, int k, int batch) noexcept;
+// The kernel for a shape on a device of this compute capability and `sm_count` SMs that holds as many clusters as such
+// devices usually do: a pure function (src/select has the rules). A plan asks its device instead. The name, or null
+// where no kernel of this build takes it.
+char const* select_kernel(Shape const& shape, nvfp4_weight_format weights, int compute_capability,
+                          int sm_count) noexcept;
 
-// Sizes of interleaved weights, and the repacking itself, on the host. The scale factors come and go in the 128x4
-// layout; rows that pad the last tile are zero.
-std::size_t interleaved_codes_bytes(int n, int k, int batch) noexcept;
-std::size_t interleaved_scales_bytes(int n, int k, int batch) noexcept;
-void interleave_weights(int n, int k, int batch, std::span<std::uint8_t const> b1_codes,
-                        std::span<std::uint8_t const> b1_scales, std::span<std::uint8_t const> b2_codes,
-                        std::span<std::uint8_t const> b2_scales, std::span<std::uint8_t> codes,
-                        std::span<std::uint8_t> scales);
+// Throws Error unless every rule of the kernels holds for the specification, and for so many rows of it (not for any
+// address). 0 rows break none.
+void validate(Spec const& spec);
+void validate(Spec const& spec, int rows);
 
-// Bytes of Operands::workspace for a plan on the current device: A widened to fp16 for kernels of compute capability
-// 9.0 with tiles of more than 8 rows, 0 for others and for M = 0. Throws Error like DualGemm::prepare.
-std::size_t workspace_size(Config const& config);
-
-// A dual GEMM bound to its operands on one device, and to the context that was current there: it ends with
-// cudaDeviceReset(). Movable; launch() may be called from several threads. Of a plan that was moved from, launch() and
-// rebind() throw Error; it may be assigned to and destroyed, and nothing else may be called.
-class DualGemm {
+// A launch with everything encoded, for CUDA graphs and for operands that stay where they are. It owns all that it
+// needs, and ends with the context that was current for its plan. Movable; launch() may be called from several threads.
+// Of one that was moved from, launch() throws Error; it may be assigned to and destroyed, and nothing else may be called.
+class BoundPlan {
  public:
-  // Prepares for the current device. Allocates no device memory. Launches of one plan share its workspace: they must
-  // follow each other.
-  static DualGemm prepare(Config const& config, Operands const& operands);
+  BoundPlan(BoundPlan&&) noexcept;
+  BoundPlan& operator=(BoundPlan&&) noexcept;
+  ~BoundPlan();
 
-  DualGemm(DualGemm&&) noexcept;
-  DualGemm& operator=(DualGemm&&) noexcept;
-  ~DualGemm();
-
-  // Other operands for the same problem: encodes tensor maps again, on the host.
-  void rebind(Operands const& operands);
-
-  // Queues the kernel, after its prologue where it has one; nothing where M = 0. The stream must belong to the plan's
-  // device. Safe inside a stream capture, the first time too: both kernels were loaded by prepare().
+  // As Plan::launch, with nothing to encode.
   void launch(cudaStream_t stream) const;
 
-  // Bytes of the workspace that launch() uses.
-  std::size_t workspace_size() const noexcept;
-
   KernelInfo const& kernel() const noexcept;
-  // Of the kernel, not of its prologue. All 0 where M = 0.
+  // Of the kernel, not of what is launched ahead of it. All 0 without rows.
   LaunchShape const& launch_shape() const noexcept;
   int device() const noexcept;
 
  private:
+  friend class Plan;
   struct Impl;
-  explicit DualGemm(std::unique_ptr<Impl> impl) noexcept;
+  explicit BoundPlan(std::unique_ptr<Impl> impl) noexcept;
   std::unique_ptr<Impl> impl_;
+};
+
+// A dual GEMM whose weights are bound, for any number of rows, on one device, and in the context that was current
+// there: it ends with cudaDeviceReset(). Movable; everything const may be called from several threads. A plan that was
+// moved from may be assigned to and destroyed; everything else throws Error or, of noexcept, may not be called.
+class Plan {
+ public:
+  // For the current device. Loads every kernel that the plan may launch, and encodes the weights' tensor maps for each.
+  // Allocates no device memory. The weights are read by launches only.
+  static Plan prepare(Spec const& spec, Weights const& weights);
+
+  Plan(Plan&&) noexcept;
+  Plan& operator=(Plan&&) noexcept;
+  ~Plan();
+
+  // Bytes of Io::workspace for so many rows: A widened to fp16 for kernels of compute capability 9.0 with tiles of more
+  // than 8 rows; 0 for others and without rows. A launch writes it before it reads it: one workspace, large enough for
+  // each, serves all plans whose launches follow each other on one stream.
+  std::size_t workspace_size(int rows) const;
+
+  // What launch() takes for so many rows. Without rows: the kernel of one row, and a launch shape of zeros.
+  KernelInfo const& kernel(int rows) const;
+  LaunchShape launch_shape(int rows) const;
+
+  // Queues what the plan has for io.rows; nothing for 0. The stream must belong to the plan's device. On the host it
+  // encodes the tensor maps of A or of the workspace: it allocates nothing, and calls nothing of CUDA but the launches
+  // and what tells and sets the current device. Safe inside a stream capture.
+  void launch(Io const& io, cudaStream_t stream) const;
+
+  // Everything of a launch but the launch. `io` is not kept.
+  BoundPlan bind(Io const& io) const;
+
+  int device() const noexcept;
+
+ private:
+  struct Impl;
+  explicit Plan(std::unique_ptr<Impl const> impl) noexcept;
+  std::unique_ptr<Impl const> impl_;
 };
 
 }  // namespace nvfp4

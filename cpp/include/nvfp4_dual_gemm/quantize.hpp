@@ -4,7 +4,7 @@
 //   global = amax(tensor) / 2688;  scale = ue4m3(amax(block) / 6 / global);  code = e2m1(x / (f32(scale) * global))
 //
 // Everything here queues work on a stream of the current device, allocates nothing, waits for nothing, and may be
-// captured. Code for sm_90a and sm_100a is compiled in.
+// captured. Code is compiled in for the architectures of the kernels of the build.
 #pragma once
 
 #include <cstddef>
@@ -17,7 +17,7 @@
 
 namespace nvfp4 {
 
-// Types of unquantised values; the numbers are those of nvfp4_output.
+// Types of unquantised values; the numbers are those of nvfp4_data_type.
 enum class ValueType : std::uint32_t { kF16 = 0, kBf16 = 1, kF32 = 2 };
 
 // What the kernels find out, in device memory. All zero bytes are its beginning: see clear().
@@ -27,7 +27,7 @@ struct QuantizeState {
   std::uint64_t place;
   // The bits of the largest magnitude as f32, put there by find_amax(); above those of infinity where a value is NaN.
   std::uint32_t amax_bits;
-  // The global scale that quantize() without a given one computed and used, for operands.alpha1_ptr and alpha2_ptr.
+  // The global scale that quantize() without a given one computed and used, for Io::factor1 and factor2.
   float global_scale;
 };
 

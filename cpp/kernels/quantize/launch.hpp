@@ -3,50 +3,15 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <ios>
 
 #include <cuda_runtime_api.h>
 
-#include "error.hpp"
-#include "nvfp4_dual_gemm/dual_gemm.hpp"
+#include "nvfp4_dual_gemm/weights.hpp"
+#include "support/error.hpp"
+#include "support/integer.hpp"
+#include "support/regions.hpp"
 
 namespace nvfp4::detail {
-
-// Memory that a kernel reads or writes.
-struct Span {
-  char const* name;
-  void const* address;
-  std::size_t bytes;
-  std::size_t alignment;
-};
-
-inline void require_span(Span const& span) {
-  if (span.bytes == 0) {
-    return;  // an empty buffer has no address
-  }
-  std::uintptr_t const address = reinterpret_cast<std::uintptr_t>(span.address);
-  if (address == 0) {
-    fail_argument(span.name, ": the address is null");
-  }
-  if (address % span.alignment != 0) {
-    fail_argument(span.name, ": address 0x", std::hex, address, std::dec, " is not a multiple of ", span.alignment);
-  }
-  if (span.bytes > UINTPTR_MAX - address) {
-    fail_argument(span.name, ": ", span.bytes, " bytes from address 0x", std::hex, address,
-                  " end beyond the address space");
-  }
-}
-
-inline void require_apart(Span const& a, Span const& b) {
-  if (a.bytes == 0 || b.bytes == 0) {
-    return;
-  }
-  std::uintptr_t const first = reinterpret_cast<std::uintptr_t>(a.address);
-  std::uintptr_t const second = reinterpret_cast<std::uintptr_t>(b.address);
-  if (first < second + b.bytes && second < first + a.bytes) {
-    fail_argument(a.name, " overlaps ", b.name);
-  }
-}
 
 // What one batch of scale factors is made of.
 struct Tiling {
@@ -66,8 +31,8 @@ inline Tiling tiling(int rows, int k, int batch) {
     fail_argument("batch = ", batch, " is not in 1..=", NVFP4_MAX_BATCH);
   }
   unsigned const blocks = static_cast<unsigned>(k) / NVFP4_SCALE_BLOCK;
-  unsigned const atom_columns = (blocks + NVFP4_SCALE_ATOM_BLOCKS - 1) / NVFP4_SCALE_ATOM_BLOCKS;
-  unsigned const row_tiles = (static_cast<unsigned>(rows) + NVFP4_SCALE_ATOM_ROWS - 1) / NVFP4_SCALE_ATOM_ROWS;
+  unsigned const atom_columns = ceil_div(blocks, NVFP4_SCALE_ATOM_BLOCKS);
+  unsigned const row_tiles = ceil_div(static_cast<unsigned>(rows), NVFP4_SCALE_ATOM_ROWS);
   return {blocks, atom_columns, row_tiles};
 }
 

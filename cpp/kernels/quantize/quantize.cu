@@ -235,15 +235,15 @@ Sizes sizes_of(Quantization const& work) {
     fail_argument("values: rows = ", work.rows, ", K = ", work.k, ", batch = ", work.batch, " take more than ",
                   INT64_MAX, " bytes");
   }
-  int const padded_k = (work.k + NVFP4_K_MULTIPLE - 1) / NVFP4_K_MULTIPLE * NVFP4_K_MULTIPLE;
+  int const padded_k = ceil_div(work.k, NVFP4_K_MULTIPLE) * NVFP4_K_MULTIPLE;
   return {tiles, padded_k, static_cast<std::size_t>(bytes)};
 }
 
-Span values_of(Quantization const& work, Sizes const& sizes) {
+Region values_of(Quantization const& work, Sizes const& sizes) {
   return {"values", work.values, sizes.values_bytes, NVFP4_POINTER_ALIGNMENT};
 }
 
-Span state_of(QuantizeState const* state) { return {"state", state, sizeof(QuantizeState), alignof(QuantizeState)}; }
+Region state_of(QuantizeState const* state) { return {"state", state, sizeof(QuantizeState), alignof(QuantizeState)}; }
 
 // Calls `kernel_of` with the type of the values.
 template <class Function>
@@ -261,21 +261,21 @@ auto of_type(ValueType type, Function&& kernel_of) {
 // `global` is 0 where it is that of the state.
 void launch_quantize(Quantization const& work, float global, cudaStream_t stream) {
   Sizes const sizes = sizes_of(work);
-  Span const spans[] = {
+  Region const spans[] = {
       values_of(work, sizes),
       {"codes", work.codes, codes_bytes(work.rows, sizes.padded_k, work.batch), NVFP4_POINTER_ALIGNMENT},
       {"scales", work.scales, scales_bytes(work.rows, work.k, work.batch), NVFP4_POINTER_ALIGNMENT},
       state_of(work.state),
   };
-  for (Span const& span : spans) {
-    require_span(span);
-    for (Span const* other = spans; other != &span; ++other) {
+  for (Region const& span : spans) {
+    require_region(span);
+    for (Region const* other = spans; other != &span; ++other) {
       require_apart(*other, span);
     }
   }
   auto const [blocks, atom_columns, row_tiles] = sizes.tiling;
   unsigned const code_blocks = static_cast<unsigned>(sizes.padded_k) / NVFP4_SCALE_BLOCK;
-  unsigned const column_tiles = (blocks + kWarpBlocks - 1) / kWarpBlocks;
+  unsigned const column_tiles = ceil_div(blocks, kWarpBlocks);
   if (work.rows == 0 && global != 0.0f) {
     return;
   }
@@ -303,20 +303,20 @@ std::optional<NonFinite> non_finite(std::uint64_t place) noexcept {
 }
 
 void clear(QuantizeState* state, cudaStream_t stream) {
-  detail::require_span(detail::state_of(state));
+  detail::require_region(detail::state_of(state));
   detail::check_cuda(cudaMemsetAsync(state, 0, sizeof(QuantizeState), stream), "cudaMemsetAsync(state)");
 }
 
 void find_amax(Quantization const& work, cudaStream_t stream) {
   detail::Sizes const sizes = detail::sizes_of(work);
-  detail::Span const values = detail::values_of(work, sizes);
-  detail::Span const state = detail::state_of(work.state);
-  detail::require_span(values);
-  detail::require_span(state);
+  detail::Region const values = detail::values_of(work, sizes);
+  detail::Region const state = detail::state_of(work.state);
+  detail::require_region(values);
+  detail::require_region(state);
   detail::require_apart(values, state);
   std::size_t const vectors = sizes.values_bytes / sizeof(uint4);
   std::size_t const per_block = std::size_t{detail::kThreads * detail::kVectors};
-  unsigned const grid = detail::grid_size((vectors + per_block - 1) / per_block, work.rows, work.k);
+  unsigned const grid = detail::grid_size(detail::ceil_div(vectors, per_block), work.rows, work.k);
   detail::Amax const parameters{static_cast<uint4 const*>(work.values), vectors, work.state};
   detail::check_cuda(cudaMemsetAsync(&work.state->amax_bits, 0, sizeof(work.state->amax_bits), stream),
                      "cudaMemsetAsync(state->amax_bits)");

@@ -26,15 +26,15 @@ struct Scales {
 using ToSwizzled = Scales<std::uint8_t const, std::uint8_t>;
 using ToRows = Scales<std::uint8_t, std::uint8_t const>;
 
-// A thread's place. 4 lanes read 64 bytes of a row, 8 write 128 of an atom.
-struct Place {
+// Which part a thread has. 4 lanes read 64 bytes of a row, 8 write 128 of an atom.
+struct Coordinates {
   unsigned row;    // of the first group, in the matrix
   unsigned chunk;  // of the row
   std::size_t first_row;
   std::size_t atoms;  // byte offset of the thread's 16 bytes in the first of its atoms
 
   template <class Work>
-  __device__ explicit Place(Work const& work) {
+  __device__ explicit Coordinates(Work const& work) {
     unsigned const row_tile = blockIdx.x / work.column_tiles;
     unsigned const of_tile = threadIdx.x / kBlockChunks;
     row = row_tile * NVFP4_SCALE_ATOM_ROWS + of_tile;
@@ -52,23 +52,23 @@ struct Quad {
 // kVector: rows begin at multiples of 16 bytes, and have a multiple of 16.
 template <bool kVector>
 __global__ void __launch_bounds__(kThreads) swizzle_kernel(__grid_constant__ ToSwizzled const work) {
-  Place const place(work);
-  if (place.chunk * kChunk >= work.columns) {
+  Coordinates const at(work);
+  if (at.chunk * kChunk >= work.columns) {
     return;
   }
   Quad rows[kGroups];
 #pragma unroll
   for (unsigned g = 0; g < kGroups; ++g) {
     rows[g] = {};
-    if (place.row + g * 32 < work.row_count) {
-      std::size_t const offset = (place.first_row + g * 32) * work.columns + place.chunk * kChunk;
+    if (at.row + g * 32 < work.row_count) {
+      std::size_t const offset = (at.first_row + g * 32) * work.columns + at.chunk * kChunk;
       if constexpr (kVector) {
         uint4 const quad = __ldg(reinterpret_cast<uint4 const*>(work.rows + offset));
         rows[g] = {quad.x, quad.y, quad.z, quad.w};
       } else {
 #pragma unroll
         for (unsigned i = 0; i < kChunk; ++i) {
-          if (place.chunk * kChunk + i < work.columns) {
+          if (at.chunk * kChunk + i < work.columns) {
             rows[g].words[i / 4] |= static_cast<std::uint32_t>(work.rows[offset + i]) << (i % 4 * 8);
           }
         }
@@ -77,8 +77,8 @@ __global__ void __launch_bounds__(kThreads) swizzle_kernel(__grid_constant__ ToS
   }
 #pragma unroll
   for (unsigned a = 0; a < 4; ++a) {
-    if (place.chunk * 4 + a < work.atom_columns) {
-      *reinterpret_cast<uint4*>(work.swizzled + place.atoms + a * NVFP4_SCALE_ATOM_BYTES) = {
+    if (at.chunk * 4 + a < work.atom_columns) {
+      *reinterpret_cast<uint4*>(work.swizzled + at.atoms + a * NVFP4_SCALE_ATOM_BYTES) = {
           rows[0].words[a], rows[1].words[a], rows[2].words[a], rows[3].words[a]};
     }
   }
@@ -86,31 +86,31 @@ __global__ void __launch_bounds__(kThreads) swizzle_kernel(__grid_constant__ ToS
 
 template <bool kVector>
 __global__ void __launch_bounds__(kThreads) unswizzle_kernel(__grid_constant__ ToRows const work) {
-  Place const place(work);
-  if (place.chunk * kChunk >= work.columns) {
+  Coordinates const at(work);
+  if (at.chunk * kChunk >= work.columns) {
     return;
   }
   Quad atoms[4];
 #pragma unroll
   for (unsigned a = 0; a < 4; ++a) {
     atoms[a] = {};
-    if (place.chunk * 4 + a < work.atom_columns) {
+    if (at.chunk * 4 + a < work.atom_columns) {
       uint4 const quad =
-          __ldg(reinterpret_cast<uint4 const*>(work.swizzled + place.atoms + a * NVFP4_SCALE_ATOM_BYTES));
+          __ldg(reinterpret_cast<uint4 const*>(work.swizzled + at.atoms + a * NVFP4_SCALE_ATOM_BYTES));
       atoms[a] = {quad.x, quad.y, quad.z, quad.w};
     }
   }
 #pragma unroll
   for (unsigned g = 0; g < kGroups; ++g) {
-    if (place.row + g * 32 < work.row_count) {
-      std::size_t const offset = (place.first_row + g * 32) * work.columns + place.chunk * kChunk;
+    if (at.row + g * 32 < work.row_count) {
+      std::size_t const offset = (at.first_row + g * 32) * work.columns + at.chunk * kChunk;
       if constexpr (kVector) {
         *reinterpret_cast<uint4*>(work.rows + offset) = {atoms[0].words[g], atoms[1].words[g], atoms[2].words[g],
                                                          atoms[3].words[g]};
       } else {
 #pragma unroll
         for (unsigned i = 0; i < kChunk; ++i) {
-          if (place.chunk * kChunk + i < work.columns) {
+          if (at.chunk * kChunk + i < work.columns) {
             work.rows[offset + i] = static_cast<std::uint8_t>(atoms[i / 4].words[g] >> (i % 4 * 8));
           }
         }
@@ -124,16 +124,16 @@ void launch_layout(void (*vector)(Scales<Row, Swizzled>), void (*bytes)(Scales<R
                    Row* row_major, Swizzled* swizzled, int rows, int k, int batch, cudaStream_t stream) {
   auto const [blocks, atom_columns, row_tiles] = tiling(rows, k, batch);
   std::size_t const row_bytes = std::size_t{static_cast<unsigned>(rows)} * blocks * static_cast<unsigned>(batch);
-  Span const plain{"row_major", row_major, row_bytes, 1};
-  Span const tiles{"swizzled", swizzled, scales_bytes(rows, k, batch), NVFP4_POINTER_ALIGNMENT};
-  require_span(plain);
-  require_span(tiles);
+  Region const plain{"row_major", row_major, row_bytes, 1};
+  Region const tiles{"swizzled", swizzled, scales_bytes(rows, k, batch), NVFP4_POINTER_ALIGNMENT};
+  require_region(plain);
+  require_region(tiles);
   require_apart(plain, tiles);
   if (rows == 0) {
     return;
   }
   bool const aligned = blocks % kChunk == 0 && reinterpret_cast<std::uintptr_t>(row_major) % kChunk == 0;
-  unsigned const column_tiles = (blocks + kChunk * kBlockChunks - 1) / (kChunk * kBlockChunks);
+  unsigned const column_tiles = ceil_div(blocks, kChunk * kBlockChunks);
   unsigned const grid = grid_size(std::uint64_t{column_tiles} * row_tiles, rows, k);
   launch(aligned ? vector : bytes, name, dim3(grid, static_cast<unsigned>(batch)), kThreads,
          Scales<Row, Swizzled>{row_major, swizzled, static_cast<unsigned>(rows), blocks, atom_columns, row_tiles,

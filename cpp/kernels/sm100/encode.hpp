@@ -2,48 +2,27 @@
 #pragma once
 
 #include <algorithm>
-#include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <iterator>
 #include <string>
 #include <type_traits>
 
-#include "grid_limits.hpp"
-#include "instance.hpp"
-#include "nvfp4_dual_gemm/dual_gemm.hpp"
+#include "common/glu.hpp"
+#include "nvfp4_dual_gemm/error.hpp"
+#include "registry/instance.hpp"
+#include "select/grid_limits.hpp"
 #include "sm100/kernel.hpp"
-#include "tensor_map_encoder.hpp"
+#include "sm100/operand_maps.hpp"
 
 namespace nvfp4::sm100 {
 
-// A tensor map that could not be encoded stays zero.
-inline void require_encoded(cute::TmaDescriptor const& map, char const* operand) {
-  static constexpr unsigned char kZeros[sizeof(map)] = {};
-  if (std::memcmp(&map, kZeros, sizeof(map)) == 0) {
-    throw Error(NVFP4_STATUS_CUDA, 0, std::string("cuTensorMapEncodeTiled refused the tensor map of ") + operand);
-  }
-}
-
-template <class Params>
-void require_encoded(Params const& params) {
-  static constexpr char const* kCodes[] = {"B1", "B2"};
-  static constexpr char const* kScales[] = {"the scales of B1", "the scales of B2"};
-  require_encoded(params.tma_a, "A");
-  require_encoded(params.tma_sfa, "the scales of A");
-  for (std::size_t matrix = 0; matrix < std::size(params.tma_b); ++matrix) {
-    require_encoded(params.tma_b[matrix], kCodes[matrix]);
-    require_encoded(params.tma_sfb[matrix], kScales[matrix]);
-  }
-}
-
 template <class Config>
-void require_schedulable(nvfp4_problem const& problem) {
+void require_schedulable(nvfp4_shape const& shape) {
   struct Row {
     int sms, tile_m, tile_n, cluster_m, cluster_n;
   };
   constexpr Row kRow{Config::kSms, Config::kTileM, Config::kTileN, Config::kClusterM, Config::kClusterN};
-  detail::TileGrid const grid = detail::tile_grid(problem, kRow);
+  detail::TileGrid const grid = detail::tile_grid(shape, kRow);
   if (!detail::schedulable(grid, Config::kScheduler)) {
     throw Error(NVFP4_STATUS_INVALID_ARGUMENT, 0,
                 "too many tiles: " + std::to_string(grid.m) + " x " + std::to_string(grid.n) + " x " +
@@ -51,13 +30,26 @@ void require_schedulable(nvfp4_problem const& problem) {
   }
 }
 
+// Of the weights: what encode_weights() leaves for encode_io().
 template <class Config>
-void encode(nvfp4_config const& config, nvfp4_operands const& operands, detail::Residency const& residency,
-            detail::EncodedPlan& plan) {
-  using Kernel = typename Config::Kernel;
-  using Params = typename Kernel::Params;
-  static_assert(std::is_trivially_copyable_v<Params>, "the parameter is handed over as bytes");
+struct Encoded {
+  typename OperandMaps<Config>::Params maps;  // without A's
+  detail::GluConstants glu;
+};
 
+template <class Config>
+void encode_weights(detail::TensorMapEncoder const& encoder, nvfp4_spec const& spec, nvfp4_weights const& weights,
+                    detail::ParamsBytes& encoded) {
+  static_assert(std::is_trivially_copyable_v<Encoded<Config>> && sizeof(Encoded<Config>) <= sizeof(encoded.bytes));
+  Encoded<Config> result{};
+  OperandMaps<Config>::encode_weights(encoder, spec, weights, result.maps);
+  result.glu = detail::glu_constants(spec.glu);
+  std::memcpy(encoded.bytes, &result, sizeof(result));
+}
+
+// The arguments that depend on sizes and the device alone.
+template <class Config>
+typename Config::Kernel::Arguments arguments(nvfp4_shape const& shape, detail::Residency const& residency) {
   // Clusters that are resident at once; a device whose GPCs they do not divide holds fewer than it has SMs for.
   constexpr int kClusterSize = Config::kClusterM * Config::kClusterN;
   int clusters = residency.sm_count / kClusterSize;
@@ -69,36 +61,63 @@ void encode(nvfp4_config const& config, nvfp4_operands const& operands, detail::
                 "clusters of " + std::to_string(kClusterSize) + " CTAs do not run on " +
                     std::to_string(residency.sm_count) + " SMs");
   }
-  require_schedulable<Config>(config.problem);
-
-  typename Kernel::Arguments args{};
+  require_schedulable<Config>(shape);
+  typename Config::Kernel::Arguments args{};
   args.mode = cutlass::gemm::GemmUniversalMode::kGemm;
-  args.problem_shape = Config::problem_shape(config.problem);
-  args.mainloop = {operands.a_codes,  operands.a_scales, operands.b1_codes,
-                   operands.b1_scales, operands.b2_codes, operands.b2_scales};
-  args.epilogue = {config.gate,          config.output,        operands.alpha1, operands.alpha2,
-                   operands.alpha1_ptr, operands.alpha2_ptr, operands.c};
+  args.problem_shape = Config::problem_shape(shape);
   args.hw_info.sm_count = clusters * kClusterSize;
   args.hw_info.max_active_clusters = clusters;
   args.hw_info.cluster_shape = dim3(Config::kClusterM, Config::kClusterN, 1);
   args.hw_info.cluster_shape_fallback = args.hw_info.cluster_shape;
-  if (!Kernel::can_implement(args)) {
+  return args;
+}
+
+template <class Config>
+typename Config::Kernel::Params params_of(typename Config::Kernel::Arguments const& args) {
+  if (!Config::Kernel::can_implement(args)) {
     throw Error(NVFP4_STATUS_CUTLASS, 0,
                 std::string("CUTLASS: ") + cutlass::cutlassGetStatusString(cutlass::Status::kErrorInvalidProblem));
   }
+  return Config::Kernel::to_underlying_arguments(args, nullptr);
+}
 
-  // CUTLASS asks the runtime for it as well and, where that fails, prints and goes on.
-  static_cast<void>(detail::tensor_map_encoder());
-  Params const params = Kernel::to_underlying_arguments(args, nullptr);
-  require_encoded(params.mainloop);
-  std::memcpy(plan.params, &params, sizeof(params));  // the type may want more alignment than the memory has
+template <class Config>
+nvfp4_launch_shape shape_of(typename Config::Kernel::Params const& params) {
+  dim3 const grid = Config::Kernel::get_grid_shape(params);
+  dim3 const block = Config::Kernel::get_block_shape();
+  return {{grid.x, grid.y, grid.z},
+          {block.x, block.y, block.z},
+          {Config::kClusterM, Config::kClusterN, 1},
+          static_cast<std::uint32_t>(Config::Kernel::SharedStorageSize)};
+}
 
-  dim3 const grid = Kernel::get_grid_shape(params);
-  dim3 const block = Kernel::get_block_shape();
-  plan.shape = {{grid.x, grid.y, grid.z},
-                {block.x, block.y, block.z},
-                {Config::kClusterM, Config::kClusterN, 1},
-                static_cast<std::uint32_t>(Kernel::SharedStorageSize)};
+template <class Config>
+nvfp4_launch_shape launch_shape(nvfp4_spec const& spec, int rows, detail::Residency const& residency) {
+  return shape_of<Config>(params_of<Config>(arguments<Config>({rows, spec.n, spec.k, spec.batch}, residency)));
+}
+
+template <class Config>
+void encode_io(detail::KernelInstance const& kernel, detail::TensorMapEncoder const& encoder, nvfp4_spec const& spec,
+               nvfp4_io const& io, detail::Residency const& residency, detail::ParamsBytes const& encoded,
+               detail::Launches& launches) {
+  using Params = typename Config::Kernel::Params;
+  static_assert(std::is_trivially_copyable_v<Params> && sizeof(Params) <= sizeof(detail::ParamsBytes::bytes),
+                "the parameter is handed over as bytes");
+  auto args = arguments<Config>({io.rows, spec.n, spec.k, spec.batch}, residency);
+  Encoded<Config> weights;
+  std::memcpy(&weights, encoded.bytes, sizeof(weights));
+  args.mainloop = weights.maps;
+  OperandMaps<Config>::encode_activations(encoder, spec, io, args.mainloop);
+  args.epilogue = {weights.glu, io.c.type, io.alpha1, io.alpha2, io.factor1, io.factor2, io.c.data};
+  Params const params = params_of<Config>(args);
+
+  detail::Launch& launch = launches.list[0];
+  launches.count = 1;
+  launch.function = kernel.function;
+  launch.role = "";
+  launch.programmatic = spec.programmatic_launch != 0;
+  launch.shape = shape_of<Config>(params);
+  std::memcpy(launch.params.bytes, &params, sizeof(params));  // the type may want more alignment than the memory has
 }
 
 template <class Config>
@@ -111,6 +130,7 @@ detail::KernelInstance instance(char const* name, void const* function) {
   info.weights =
       Config::kMainloop == NVFP4_MAINLOOP_INTERLEAVED ? NVFP4_WEIGHTS_INTERLEAVED : NVFP4_WEIGHTS_SEPARATE;
   info.compute_capability = 100;
+  info.family = NVFP4_SM100_FAMILY;
   info.sms = Config::kSms;
   info.tile_m = Config::kTileM;
   info.tile_n = Config::kTileN;
@@ -123,7 +143,7 @@ detail::KernelInstance instance(char const* name, void const* function) {
   info.smem_bytes = Kernel::SharedStorageSize;
   info.tmem_columns = Config::TmemColumns::kTotal;
   info.params_bytes = sizeof(typename Kernel::Params);
-  return {info, function, nullptr, 0, nullptr, &encode<Config>};
+  return {info, function, nullptr, nullptr, &encode_weights<Config>, &launch_shape<Config>, &encode_io<Config>};
 }
 
 }  // namespace nvfp4::sm100

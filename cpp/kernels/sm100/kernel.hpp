@@ -1,10 +1,10 @@
-// From a row of NVFP4_SM100_KERNELS to a kernel of CUTLASS's SM100 layer.
+// From a row of sm100.def to a kernel of CUTLASS's SM100 layer.
 #pragma once
 
 #include "cutlass/arch/grid_dependency_control.h"
 #include "cutlass/gemm/kernel/gemm_universal.hpp"
-#include "epilogue/left_silu_and_mul.hpp"
-#include "nvfp4_dual_gemm/abi.h"
+#include "nvfp4_dual_gemm/types.h"
+#include "sm100/epilogue.hpp"
 #include "sm100/mainloop.hpp"
 #include "sm100/weights_interleaved.hpp"
 #include "sm100/weights_separate.hpp"
@@ -66,7 +66,7 @@ struct DualGemm {
   // Two accumulator buffers of 256 columns share 64, which leaves 64 of the 512 to the scales. 32 would leave too few.
   static constexpr int kOverlapN = 64;
   using CollectiveEpilogue =
-      detail::LeftSiLUAndMul<kTileN, kOverlapN, Weights::kProblemNScale, Weights::kAccumulators>;
+      GluEpilogue<kTileN, kOverlapN, Weights::kProblemNScale, Weights::kAccumulators>;
   using TmemColumns =
       typename CollectiveMainloop::TensorMemory::template Columns<typename CollectiveEpilogue::EpilogueTile>;
 
@@ -79,8 +79,8 @@ struct DualGemm {
   static_assert(Kernel::SharedStorageSize <= NVFP4_SM100_SMEM_BYTES, "more shared memory than a CTA may have");
   static_assert(Kernel::SharedStorageSize + kStageBytes > NVFP4_SM100_SMEM_BYTES, "a further stage would fit");
 
-  static ProblemShape problem_shape(nvfp4_problem const& problem) {
-    return {problem.m, Weights::kProblemNScale * problem.n, problem.k, problem.batch};
+  static ProblemShape problem_shape(nvfp4_shape const& shape) {
+    return {shape.m, Weights::kProblemNScale * shape.n, shape.k, shape.batch};
   }
 };
 

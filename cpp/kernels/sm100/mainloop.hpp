@@ -46,9 +46,9 @@ class Mainloop {
   using MainloopPipeline = typename Stock::MainloopPipeline;
   using MainloopPipelineState = typename Stock::MainloopPipelineState;
 
-  using Arguments = OperandArguments;
   using Maps = TensorMaps<Stock, Weights>;
   using Params = typename Maps::Params;
+  using Arguments = Params;  // tensor maps, encoded before (operand_maps.hpp)
   using TensorMemory = Tmem<Stock, Weights>;
 
   static constexpr int kSms = cute::size(typename TiledMma::AtomThrID{});
@@ -90,33 +90,15 @@ class Mainloop {
       : params_(params), rank_in_cluster_(rank_in_cluster) {}
 
   template <class ProblemShape>
-  static Params to_underlying_arguments(ProblemShape const& problem, Arguments const& args, void*,
+  static Params to_underlying_arguments(ProblemShape const&, Arguments const& args, void*,
                                         cutlass::KernelHardwareInfo const& = {}) {
-    auto const [m, n, k, batch] = ProductShape::of<Weights>(problem);
-    int const code_rows = Weights::code_rows(n);
-    int const scale_rows = Weights::scale_rows(n);
-    Params params;
-    params.tma_a = *Maps::a_codes(args.a_codes, m, k, batch).get_tma_descriptor();
-    params.tma_sfa = *Maps::a_scales(args.a_scales, m, k, batch).get_tma_descriptor();
-    params.tma_b[0] = *Maps::b_codes(args.b1_codes, code_rows, k, batch).get_tma_descriptor();
-    params.tma_sfb[0] = *Maps::b_scales(args.b1_scales, scale_rows, k, batch).get_tma_descriptor();
-    if constexpr (kMatrices == 2) {
-      params.tma_b[1] = *Maps::b_codes(args.b2_codes, code_rows, k, batch).get_tma_descriptor();
-      params.tma_sfb[1] = *Maps::b_scales(args.b2_scales, scale_rows, k, batch).get_tma_descriptor();
-    }
-    return params;
+    return args;
   }
 
   template <class ProblemShape>
-  static bool can_implement(ProblemShape const& problem, Arguments const& args) {
+  static bool can_implement(ProblemShape const& problem, Arguments const&) {
     auto const [m, n, k, batch] = ProductShape::of<Weights>(problem);
-    auto const usable = [](void const* address) {
-      return address != nullptr && reinterpret_cast<std::uintptr_t>(address) % NVFP4_POINTER_ALIGNMENT == 0;
-    };
-    bool const second = kMatrices == 2 ? usable(args.b2_codes) && usable(args.b2_scales)
-                                       : args.b2_codes == nullptr && args.b2_scales == nullptr;
-    return m >= 1 && n >= 1 && k >= 1 && batch >= 1 && k % NVFP4_K_MULTIPLE == 0 && usable(args.a_codes) &&
-           usable(args.a_scales) && usable(args.b1_codes) && usable(args.b1_scales) && second;
+    return m >= 1 && n >= 1 && k >= 1 && batch >= 1 && k % NVFP4_K_MULTIPLE == 0;
   }
 
   CUTLASS_DEVICE void prefetch_tma_descriptors() const {

@@ -1,4 +1,4 @@
-// The operands in global memory: arguments, tensor maps, and what must hold for TMA to take them.
+// The operands in global memory, as CuTe's TMA atoms load them.
 #pragma once
 
 #include <cstdint>
@@ -6,13 +6,6 @@
 #include "sm100/stock.hpp"
 
 namespace nvfp4::sm100 {
-
-// Device addresses. Interleaved weights are in b1_*; b2_* are null.
-struct OperandArguments {
-  void const *a_codes, *a_scales;
-  void const *b1_codes, *b1_scales;
-  void const *b2_codes, *b2_scales;
-};
 
 // m, n, k, batch of the product: n counts columns of C.
 struct ProductShape {
@@ -28,6 +21,9 @@ struct ProductShape {
 
 // TMA atoms over codes (rows, k, batch) and over scales in the 128x4 layout. A tile that reaches beyond a tensor's end
 // is filled with zeros: every code, and every atom of scales, of rows and k that do not exist.
+//
+// Only the types of the atoms are used here: the host encodes the tensor maps itself (operand_maps.hpp), since CuTe would
+// ask the runtime for the driver's function and its version each time. A test holds the one against the other.
 template <class Stock, class Weights>
 struct TensorMaps {
   using ClusterShape = typename Stock::DispatchPolicy::ClusterShape;

@@ -6,7 +6,7 @@
 #include "cute/atom/mma_atom.hpp"
 #include "cute/atom/mma_traits_sm90_gmma.hpp"
 #include "cute/tensor.hpp"
-#include "sm90/bulk.hpp"
+#include "sm90/promoted_accumulator.hpp"
 #include "sm90/params.hpp"
 #include "sm90/tile.hpp"
 #include "sm90/widening.hpp"
@@ -42,15 +42,15 @@ class Consumer {
       cute::Shape<cute::Int<Tile::kTokens>, cute::Int<kGroupK>, cute::Int<Tile::kTokenGroups>>{}));
   static constexpr int kInstructions = kGroupK / 16;
   static constexpr int kOwnGroups = Tile::kGroups / Tile::kSlices;  // of a stage
-  // See Bulk. Where tokens are few, longer chains save nothing.
+  // See PromotedAccumulator. Where tokens are few, longer chains save nothing.
   static constexpr int kChainGroups = Tile::kTokens < 128 ? 16 : 20;
 
  public:
   static constexpr int kAccumulators = Tile::kTokens / 2;  // of a thread
 
-  CUTLASS_DEVICE Consumer(Params const& params, Place const& place, SharedStorage& shared, int warpgroup)
+  CUTLASS_DEVICE Consumer(Params const& params, typename Tile::Coordinates const& coordinates, SharedStorage& shared, int warpgroup)
       : params_(params), shared_(shared), lane_(static_cast<int>(threadIdx.x) % 32),
-        k_tiles_(place.k_end - place.k_begin), tile_(0), stage_(0), phase_(0) {
+        k_tiles_(coordinates.k_end - coordinates.k_begin), tile_(0), stage_(0), phase_(0) {
     int const owner = lane_ % 4;
     int const warp = static_cast<int>(threadIdx.x) / 32 % 4;
     int const column = warpgroup % Tile::kColumnWarpgroups * kWarpgroupColumns + warp * 8 + lane_ / 4;
@@ -63,7 +63,7 @@ class Consumer {
       int const group = i * Tile::kSlices + slice_;
       code_offset_[i] = column * (Tile::kTileK / 2) + ((group * 2 + owner / 2) ^ swizzle) * 16 + owner % 2 * 8;
     }
-    int const first = place.column_tile * Tile::kColumns % NVFP4_SCALE_ATOM_ROWS;
+    int const first = coordinates.column_tile * Tile::kColumns % NVFP4_SCALE_ATOM_ROWS;
     int const row = first + column;
     scale_offset_ = row / NVFP4_SCALE_ATOM_ROWS * (Tile::kGroups * NVFP4_SCALE_ATOM_BYTES) + row % 32 * 16 +
                     row % NVFP4_SCALE_ATOM_ROWS / 32 * 4 + owner + slice_ * NVFP4_SCALE_ATOM_BYTES;
@@ -122,7 +122,7 @@ class Consumer {
     constexpr int kTilesPerTurn = kStepsPerTurn / kOwnGroups;
     constexpr int kTilesPerChain = kChainGroups / kOwnGroups;
     static_assert(kTilesPerChain % kTilesPerTurn == 0);
-    Bulk<kAccumulators> bulk;
+    PromotedAccumulator<kAccumulators> promoted;
     int tile = 0;
     while (true) {
       int const end = k_tiles_ - tile < kTilesPerChain ? k_tiles_ : tile + kTilesPerChain;
@@ -140,9 +140,9 @@ class Consumer {
       if (end == k_tiles_) {
         break;
       }
-      bulk.take(sums);
+      promoted.promote(sums);
     }
-    bulk.give_back(sums);
+    promoted.add_to(sums);
   }
 
  private:

@@ -1,11 +1,13 @@
-// From the sums in registers to C: the parts of K added up over the cluster, alphas, gate, and rows of C.
+// From the sums in registers to C: the parts of K added up over the cluster, alphas, GLU, and rows of C.
 //
-// The unit of work is 8 tokens by 32 columns: of each thread of a warpgroup four sums, a float4 wide. Of w warpgroups side
-// by side, unit u is tokens 8 * (u / w) and the columns of warpgroup u % w.
+// The unit of work is a fragment of 8 tokens by 32 columns: of each thread of a warpgroup four sums, a float4 wide. Of w
+// warpgroups side by side, fragment f is tokens 8 * (f / w) and the columns of warpgroup f % w. Sums of a part of K are
+// partials.
 #pragma once
 
 #include <cstdint>
 
+#include "common/glu.hpp"
 #include "common/grid_dependency.hpp"
 #include "cute/arch/cluster_sm90.hpp"
 #include "cutlass/arch/barrier.h"
@@ -20,41 +22,42 @@ template <class Tile>
 class Epilogue {
   static constexpr int kWarpgroups = Tile::kWarpgroups;
   static constexpr int kColumnWarpgroups = Tile::kColumnWarpgroups;
-  static constexpr int kUnits = Tile::kUnits;
-  static constexpr int kPartBytes = 128 * 16;  // of a unit, from one warpgroup
-  // A row of a unit is 32 floats; the padding keeps the warps' transposed writes off each other's banks.
+  static constexpr int kFragments = Tile::kFragments;
+  static constexpr int kPartialBytes = 128 * 16;  // of a fragment, from one warpgroup
+  // A row of a fragment is 32 floats; the padding keeps the warps' transposed writes off each other's banks.
   static constexpr int kPitch = 32 + 4;
-  static constexpr int kUnitFloats = 8 * kPitch;
+  static constexpr int kFragmentFloats = 8 * kPitch;
 
-  static constexpr int kPartsBytes = kUnits * Tile::kSlices * kPartBytes;
-  static constexpr int kStagedBytes = kUnits * kUnitFloats * 4;
-  // Sums of two CTAs and more are exchanged, so that none stages more than half of the units.
-  static_assert(Tile::kResident || kPartsBytes + kStagedBytes / (Tile::kSlices > 1 ? 1 : 2) <=
+  static constexpr int kPartialsBytes = kFragments * Tile::kSlices * kPartialBytes;
+  static constexpr int kStagedBytes = kFragments * kFragmentFloats * 4;
+  // Sums of two CTAs and more are exchanged, so that none stages more than half of the fragments.
+  static_assert(Tile::kResident || kPartialsBytes + kStagedBytes / (Tile::kSlices > 1 ? 1 : 2) <=
                                        static_cast<int>(sizeof(typename Tile::Stages)),
                 "more than the memory of the stages");
   static_assert(!Tile::kResident ||
-                    (kUnits == 2 && detail::kMaxCluster * Tile::kSlices * kPartBytes + kStagedBytes / 2 <=
+                    (kFragments == 2 && detail::kMaxCluster * Tile::kSlices * kPartialBytes + kStagedBytes / 2 <=
                                         Tile::kEpilogueBytes),
-                "one unit with its parts from all CTAs of a cluster, or both from this one");
+                "one fragment with its parts from all CTAs of a cluster, or both from this one");
 
-  static constexpr int kPairUnits = Tile::kTokens / 16;  // of a warpgroup, for one of two CTAs
-  static constexpr int kPairBytes = kWarpgroups * kPairUnits * kPartBytes;
+  static constexpr int kPairFragments = Tile::kTokens / 16;  // of a warpgroup, for one of two CTAs
+  static constexpr int kPairBytes = kWarpgroups * kPairFragments * kPartialBytes;
 
   struct Range {
     int begin, end;
   };
 
  public:
-  CUTLASS_DEVICE Epilogue(Params const& params, Place const& place, std::uint8_t* memory, int warpgroup)
-      : params_(params), place_(place), memory_(memory), warpgroup_(warpgroup),
+  CUTLASS_DEVICE Epilogue(Params const& params, typename Tile::Coordinates const& coordinates, std::uint8_t* memory,
+                          int warpgroup)
+      : params_(params), coordinates_(coordinates), memory_(memory), warpgroup_(warpgroup),
         thread_(static_cast<int>(threadIdx.x) % 128) {
-    float const unit = kWidenedUnit * kWidenedUnit;
+    float const scale = kWidenedUnit * kWidenedUnit;
     // Powers of two, so that nothing is rounded here; the alphas may be anything.
-    unscale_ = 1.0f / unit;
+    unscale_ = 1.0f / scale;
     // Where tokens come in stages, only the thread that loads them has waited.
     detail::wait_for_prior_grids();
-    alpha1_ = detail::times_scalar(params.alpha1, params.alpha1_ptr);
-    alpha2_ = detail::times_scalar(params.alpha2, params.alpha2_ptr);
+    alpha1_ = detail::times_scalar(params.alpha1, params.factor1);
+    alpha2_ = detail::times_scalar(params.alpha2, params.factor2);
   }
 
   // Whether a thread's sums are those of all K. Otherwise they have to be exchanged.
@@ -62,31 +65,31 @@ class Epilogue {
 
   // Where the memory is that of the stages, all of them must have been read before any of the following.
   CUTLASS_DEVICE void store(float const (&sums)[Tile::kTokens / 2]) const {
-    float* const staged = reinterpret_cast<float*>(memory_) + warpgroup_ * (Tile::kTokens / 8) * kUnitFloats;
-    with_gate([&](auto kind) {
+    float* const staged = reinterpret_cast<float*>(memory_) + warpgroup_ * (Tile::kTokens / 8) * kFragmentFloats;
+    with_glu([&](auto kind) {
       CUTLASS_PRAGMA_UNROLL
       for (int i = 0; i < Tile::kTokens / 8; ++i) {
-        stage<decltype(kind)::value>(staged + i * kUnitFloats,
+        stage<decltype(kind)::value>(staged + i * kFragmentFloats,
                                      make_float4(sums[4 * i], sums[4 * i + 1], sums[4 * i + 2], sums[4 * i + 3]));
       }
     });
-    write(staged, {warpgroup_, kUnits});
+    write(staged, {warpgroup_, kFragments});
   }
 
-  // With memory of its own. Gives each CTA of the cluster all parts of its share of the units. A barrier of all threads
-  // that send to it, then `store_sent`.
-  CUTLASS_DEVICE void send(float const (&sums)[Tile::kTokens / 2]) const {
+  // With memory of its own. Gives each CTA of the cluster all partials of its share of the fragments. A barrier of all
+  // threads that send to it, then `store_received`.
+  CUTLASS_DEVICE void send_partials(float const (&sums)[Tile::kTokens / 2]) const {
     int owner = 0;
     Range owned = share(owner);
     CUTLASS_PRAGMA_UNROLL
     for (int i = 0; i < Tile::kTokens / 8; ++i) {
-      int const unit = i * kColumnWarpgroups + warpgroup_ % kColumnWarpgroups;
-      while (unit >= owned.end) {
+      int const fragment = i * kColumnWarpgroups + warpgroup_ % kColumnWarpgroups;
+      while (fragment >= owned.end) {
         owned = share(++owner);
       }
       std::uint8_t* const target =
-          memory_ + sent_offset(unit - owned.begin, place_.split, warpgroup_ / kColumnWarpgroups);
-      if (owner == place_.split) {
+          memory_ + received_offset(fragment - owned.begin, coordinates_.split, warpgroup_ / kColumnWarpgroups);
+      if (owner == coordinates_.split) {
         *reinterpret_cast<float4*>(target) =
             make_float4(sums[4 * i], sums[4 * i + 1], sums[4 * i + 2], sums[4 * i + 3]);
       } else {
@@ -97,34 +100,35 @@ class Epilogue {
     }
   }
 
-  CUTLASS_DEVICE void store_sent() const {
-    Range const own = share(place_.split);
-    std::uint8_t* const after = memory_ + (own.end - own.begin) * params_.splits * Tile::kSlices * kPartBytes;
-    float* const staged = add_up(own, after, [&](int unit, int split, int slice) {
-      return *reinterpret_cast<float4 const*>(memory_ + sent_offset(unit - own.begin, split, slice));
+  CUTLASS_DEVICE void store_received() const {
+    Range const own = share(coordinates_.split);
+    std::uint8_t* const after = memory_ + (own.end - own.begin) * params_.splits * Tile::kSlices * kPartialBytes;
+    float* const staged = add_up(own, after, [&](int fragment, int split, int slice) {
+      return *reinterpret_cast<float4 const*>(memory_ + received_offset(fragment - own.begin, split, slice));
     });
     write(staged, {own.begin + warpgroup_, own.end});
   }
 
   // With the stages' memory, which another CTA may not write to before this one is done. Leaves a warpgroup's sums where
-  // the CTA that finishes them looks for them. A barrier of all threads of the cluster, then `store_kept`.
-  CUTLASS_DEVICE void keep(float const (&sums)[Tile::kTokens / 2]) const {
+  // the CTA that finishes them looks for them. A barrier of all threads of the cluster, then `store_partials`.
+  CUTLASS_DEVICE void write_partials(float const (&sums)[Tile::kTokens / 2]) const {
     int const slice = warpgroup_ / kColumnWarpgroups;
     CUTLASS_PRAGMA_UNROLL
     for (int i = 0; i < Tile::kTokens / 8; ++i) {
-      int const unit = i * kColumnWarpgroups + warpgroup_ % kColumnWarpgroups;
-      *reinterpret_cast<float4*>(memory_ + kept_offset(unit, slice)) =
+      int const fragment = i * kColumnWarpgroups + warpgroup_ % kColumnWarpgroups;
+      *reinterpret_cast<float4*>(memory_ + partial_offset(fragment, slice)) =
           make_float4(sums[4 * i], sums[4 * i + 1], sums[4 * i + 2], sums[4 * i + 3]);
     }
   }
 
-  // Two CTAs with half of K each finish half of the tokens each. A thread of one has the same units as its counterpart:
-  // what the other needs goes over in one copy a warpgroup.
+  // Two CTAs with half of K each finish half of the tokens each. A thread of one has the same fragments as its
+  // counterpart: what the other needs goes over in one copy a warpgroup.
   CUTLASS_DEVICE void stage_for_peer(float const (&sums)[Tile::kTokens / 2]) const {
-    bool const second = place_.split == 1;
-    float4* const target = reinterpret_cast<float4*>(memory_ + kPairBytes) + warpgroup_ * kPairUnits * 128 + thread_;
+    bool const second = coordinates_.split == 1;
+    float4* const target =
+        reinterpret_cast<float4*>(memory_ + kPairBytes) + warpgroup_ * kPairFragments * 128 + thread_;
     CUTLASS_PRAGMA_UNROLL
-    for (int i = 0; i < kPairUnits; ++i) {
+    for (int i = 0; i < kPairFragments; ++i) {
       target[i * 128] = half(sums, i, !second);
     }
     cutlass::arch::fence_view_async_shared();
@@ -135,11 +139,11 @@ class Epilogue {
     if (thread_ != 0) {
       return;
     }
-    constexpr std::uint32_t kBytes = kPairUnits * kPartBytes;
+    constexpr std::uint32_t kBytes = kPairFragments * kPartialBytes;
     if (warpgroup_ == 0) {
       exchanged.arrive_and_expect_tx(kPairBytes);
     }
-    std::uint32_t const peer = static_cast<std::uint32_t>(1 - place_.split);
+    std::uint32_t const peer = static_cast<std::uint32_t>(1 - coordinates_.split);
     std::uint32_t const target = cute::cast_smem_ptr_to_uint(memory_ + warpgroup_ * kBytes);
     std::uint32_t const barrier = cute::cast_smem_ptr_to_uint(&exchanged);
     asm volatile("cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
@@ -149,31 +153,32 @@ class Epilogue {
   }
 
   CUTLASS_DEVICE void store_pair(float const (&sums)[Tile::kTokens / 2]) const {
-    bool const second = place_.split == 1;
-    float4 const* const from = reinterpret_cast<float4 const*>(memory_) + warpgroup_ * kPairUnits * 128 + thread_;
-    float* const staged = reinterpret_cast<float*>(memory_ + 2 * kPairBytes) + warpgroup_ * kPairUnits * kUnitFloats;
-    with_gate([&](auto kind) {
+    bool const second = coordinates_.split == 1;
+    float4 const* const from = reinterpret_cast<float4 const*>(memory_) + warpgroup_ * kPairFragments * 128 + thread_;
+    float* const staged =
+        reinterpret_cast<float*>(memory_ + 2 * kPairBytes) + warpgroup_ * kPairFragments * kFragmentFloats;
+    with_glu([&](auto kind) {
       CUTLASS_PRAGMA_UNROLL
-      for (int i = 0; i < kPairUnits; ++i) {
+      for (int i = 0; i < kPairFragments; ++i) {
         float4 sum = half(sums, i, second);
         float4 const value = from[i * 128];
         sum.x += value.x;
         sum.y += value.y;
         sum.z += value.z;
         sum.w += value.w;
-        stage<decltype(kind)::value>(staged + i * kUnitFloats, sum);
+        stage<decltype(kind)::value>(staged + i * kFragmentFloats, sum);
       }
     });
-    int const begin = place_.split * kPairUnits * kWarpgroups + warpgroup_;
-    write(staged, {begin, begin + kPairUnits * kWarpgroups - warpgroup_});
+    int const begin = coordinates_.split * kPairFragments * kWarpgroups + warpgroup_;
+    write(staged, {begin, begin + kPairFragments * kWarpgroups - warpgroup_});
   }
 
   // `fetched` is called when nothing is read from other CTAs any more.
   template <class Fetched>
-  CUTLASS_DEVICE void store_kept(Fetched&& fetched) const {
-    Range const own = share(place_.split);
-    float* const staged = add_up(own, memory_ + kPartsBytes,
-                                 [&](int unit, int split, int slice) { return kept(unit, split, slice); });
+  CUTLASS_DEVICE void store_partials(Fetched&& fetched) const {
+    Range const own = share(coordinates_.split);
+    float* const staged = add_up(own, memory_ + kPartialsBytes,
+                                 [&](int fragment, int split, int slice) { return partial(fragment, split, slice); });
     fetched();
     write(staged, {own.begin + warpgroup_, own.end});
   }
@@ -183,12 +188,12 @@ class Epilogue {
     named_barrier(128, kWarpgroupBarrier + static_cast<std::uint32_t>(warpgroup_));
   }
 
-  CUTLASS_DEVICE int sent_offset(int owned_unit, int split, int slice) const {
-    return ((owned_unit * params_.splits + split) * Tile::kSlices + slice) * kPartBytes + thread_ * 16;
+  CUTLASS_DEVICE int received_offset(int owned_fragment, int split, int slice) const {
+    return ((owned_fragment * params_.splits + split) * Tile::kSlices + slice) * kPartialBytes + thread_ * 16;
   }
 
-  CUTLASS_DEVICE int kept_offset(int unit, int slice) const {
-    return (unit * Tile::kSlices + slice) * kPartBytes + thread_ * 16;
+  CUTLASS_DEVICE int partial_offset(int fragment, int slice) const {
+    return (fragment * Tile::kSlices + slice) * kPartialBytes + thread_ * 16;
   }
 
   // The shared memory of the CTA that has part `split` of K.
@@ -196,9 +201,9 @@ class Epilogue {
     return cute::set_block_rank(cute::cast_smem_ptr_to_uint(here), static_cast<std::uint32_t>(split));
   }
 
-  CUTLASS_DEVICE float4 kept(int unit, int split, int slice) const {
-    std::uint8_t const* const here = memory_ + kept_offset(unit, slice);
-    if (split == place_.split) {
+  CUTLASS_DEVICE float4 partial(int fragment, int split, int slice) const {
+    std::uint8_t const* const here = memory_ + partial_offset(fragment, slice);
+    if (split == coordinates_.split) {
       return *reinterpret_cast<float4 const*>(here);
     }
     float4 value;
@@ -209,21 +214,21 @@ class Epilogue {
     return value;
   }
 
-  // Stages this warpgroup's units of `own`, in memory from `staged` on: their parts in the order of K, whichever came
-  // first.
-  template <class Part>
-  CUTLASS_DEVICE float* add_up(Range own, std::uint8_t* staged, Part&& part) const {
-    int const most = (own.end - own.begin + kWarpgroups - 1) / kWarpgroups;  // units of a warpgroup
-    float* const first = reinterpret_cast<float*>(staged) + warpgroup_ * most * kUnitFloats;
-    with_gate([&](auto kind) {
+  // Stages this warpgroup's fragments of `own`, in memory from `staged` on: their partials in the order of K, whichever
+  // came first.
+  template <class Load>
+  CUTLASS_DEVICE float* add_up(Range own, std::uint8_t* staged, Load&& load) const {
+    int const most = (own.end - own.begin + kWarpgroups - 1) / kWarpgroups;  // fragments of a warpgroup
+    float* const first = reinterpret_cast<float*>(staged) + warpgroup_ * most * kFragmentFloats;
+    with_glu([&](auto kind) {
       float* target = first;
-      for (int unit = own.begin + warpgroup_; unit < own.end; unit += kWarpgroups) {
-        float4 sum = part(unit, 0, 0);
+      for (int fragment = own.begin + warpgroup_; fragment < own.end; fragment += kWarpgroups) {
+        float4 sum = load(fragment, 0, 0);
         for (int split = 0; split < params_.splits; ++split) {
           CUTLASS_PRAGMA_UNROLL
           for (int slice = 0; slice < Tile::kSlices; ++slice) {
             if (split == 0 && slice == 0) continue;
-            float4 const value = part(unit, split, slice);
+            float4 const value = load(fragment, split, slice);
             sum.x += value.x;
             sum.y += value.y;
             sum.z += value.z;
@@ -231,121 +236,76 @@ class Epilogue {
           }
         }
         stage<decltype(kind)::value>(target, sum);
-        target += kUnitFloats;
+        target += kFragmentFloats;
       }
     });
     return first;
   }
 
-  // The units that a CTA finishes.
+  // The fragments that a CTA finishes.
   CUTLASS_DEVICE Range share(int split) const {
-    return {kUnits * split / params_.splits, kUnits * (split + 1) / params_.splits};
+    return {kFragments * split / params_.splits, kFragments * (split + 1) / params_.splits};
   }
 
   // Unit i of the first or the second half of the tokens.
   static CUTLASS_DEVICE float4 half(float const (&sums)[Tile::kTokens / 2], int i, bool second) {
     float const* const first = &sums[4 * i];
-    float const* const other = &sums[4 * (i + kPairUnits)];
+    float const* const other = &sums[4 * (i + kPairFragments)];
     return second ? make_float4(other[0], other[1], other[2], other[3])
                   : make_float4(first[0], first[1], first[2], first[3]);
   }
 
   // The kind is the same for the whole launch: it is decided outside of the elements.
   template <class Body>
-  CUTLASS_DEVICE void with_gate(Body&& body) const {
-    switch (params_.gate.kind) {
-      case NVFP4_GATE_SILU:
-        body(cute::C<NVFP4_GATE_SILU>{});
+  CUTLASS_DEVICE void with_glu(Body&& body) const {
+    switch (params_.glu.kind) {
+      case NVFP4_GLU_SWIGLU:
+        body(cute::C<NVFP4_GLU_SWIGLU>{});
         break;
-      case NVFP4_GATE_CLAMPED_SWIGLU:
-        body(cute::C<NVFP4_GATE_CLAMPED_SWIGLU>{});
+      case NVFP4_GLU_CLAMPED_SWIGLU:
+        body(cute::C<NVFP4_GLU_CLAMPED_SWIGLU>{});
         break;
-      case NVFP4_GATE_GELU_TANH:
-        body(cute::C<NVFP4_GATE_GELU_TANH>{});
+      case NVFP4_GLU_GEGLU_TANH:
+        body(cute::C<NVFP4_GLU_GEGLU_TANH>{});
         break;
     }
   }
 
   // Two elements of C: one column of tokens 2c and 2c + 1, transposed into rows of tokens.
-  template <nvfp4_gate_kind kKind>
-  CUTLASS_DEVICE void stage(float* unit, float4 const& sums) const {
+  template <nvfp4_glu_kind kKind>
+  CUTLASS_DEVICE void stage(float* fragment, float4 const& sums) const {
     int const column = thread_ / 32 * 8 + thread_ % 32 / 4;
-    float* const target = unit + thread_ % 4 * 2 * kPitch + column;
+    float* const target = fragment + thread_ % 4 * 2 * kPitch + column;
     auto const element = [&](float gate, float up) {
-      return detail::apply_gate<kKind, detail::DeviceMath>(params_.gate, alpha1_ * (gate * unscale_),
+      return detail::apply_glu<kKind, detail::DeviceMath>(params_.glu, alpha1_ * (gate * unscale_),
                                                            alpha2_ * (up * unscale_));
     };
     target[0] = element(sums.x, sums.z);
     target[kPitch] = element(sums.y, sums.w);
   }
 
-  // Units units.begin, units.begin + kWarpgroups, ... of this warpgroup, 8 columns of a token at a time.
-  CUTLASS_DEVICE void write(float const* staged, Range units) const {
+  // Fragments fragments.begin, fragments.begin + kWarpgroups, ... of this warpgroup, 8 columns of a token at a time.
+  CUTLASS_DEVICE void write(float const* staged, Range fragments) const {
     warpgroup_barrier();
-    constexpr int kPieces = 8 * (kWarpgroupColumns / 8);  // of a unit
-    int const count = (units.end - units.begin + kWarpgroups - 1) / kWarpgroups;
+    constexpr int kPieces = 8 * (kWarpgroupColumns / 8);  // of a fragment
+    int const count = (fragments.end - fragments.begin + kWarpgroups - 1) / kWarpgroups;
     for (int i = thread_; i < count * kPieces; i += 128) {
-      int const unit = units.begin + i / kPieces * kWarpgroups;
+      int const fragment = fragments.begin + i / kPieces * kWarpgroups;
       int const row = i % kPieces / 4;
-      int const token = place_.token_tile * Tile::kTokens + unit / kColumnWarpgroups * 8 + row;
-      int const column = place_.column_tile * Tile::kColumns + unit % kColumnWarpgroups * kWarpgroupColumns + i % 4 * 8;
+      int const token = coordinates_.token_tile * Tile::kTokens + fragment / kColumnWarpgroups * 8 + row;
+      int const column = coordinates_.column_tile * Tile::kColumns +
+                         fragment % kColumnWarpgroups * kWarpgroupColumns + i % 4 * 8;
       int const valid = params_.n - column;
       if (token < params_.m && valid > 0) {
-        float const* const from = staged + i / kPieces * kUnitFloats + row * kPitch + i % 4 * 8;
-        std::int64_t const at = (std::int64_t{place_.batch} * params_.m + token) * params_.n + column;
-        write_piece(from, at, valid);
+        float const* const from = staged + i / kPieces * kFragmentFloats + row * kPitch + i % 4 * 8;
+        std::int64_t const at = (std::int64_t{coordinates_.batch} * params_.m + token) * params_.n + column;
+        Tile::Sink::store(params_, from, at, valid);
       }
     }
-  }
-
-  CUTLASS_DEVICE void write_piece(float const* from, std::int64_t at, int valid) const {
-    float4 const low = reinterpret_cast<float4 const*>(from)[0];
-    float4 const high = reinterpret_cast<float4 const*>(from)[1];
-    if (params_.output == NVFP4_OUTPUT_F32) {
-      auto* const target = reinterpret_cast<float*>(params_.c) + at;
-      if (params_.whole_rows) {
-        reinterpret_cast<float4*>(target)[0] = low;
-        if (valid > 4) {
-          reinterpret_cast<float4*>(target)[1] = high;
-        }
-      } else {
-        for (int i = 0; i < valid && i < 8; ++i) {
-          target[i] = from[i];
-        }
-      }
-      return;
-    }
-    uint4 const words = params_.output == NVFP4_OUTPUT_F16
-                            ? make_uint4(f16(low.x, low.y), f16(low.z, low.w), f16(high.x, high.y), f16(high.z, high.w))
-                            : make_uint4(bf16(low.x, low.y), bf16(low.z, low.w), bf16(high.x, high.y),
-                                         bf16(high.z, high.w));
-    auto* const target = reinterpret_cast<std::uint16_t*>(params_.c) + at;
-    if (params_.whole_rows) {
-      *reinterpret_cast<uint4*>(target) = words;
-    } else {
-      std::uint32_t const halves[] = {words.x, words.y, words.z, words.w};
-      CUTLASS_PRAGMA_UNROLL
-      for (int i = 0; i < 8; ++i) {
-        if (i < valid) {
-          target[i] = static_cast<std::uint16_t>(halves[i / 2] >> (i % 2 * 16));
-        }
-      }
-    }
-  }
-
-  static CUTLASS_DEVICE std::uint32_t f16(float low, float high) {
-    std::uint32_t word;
-    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
-    return word;
-  }
-  static CUTLASS_DEVICE std::uint32_t bf16(float low, float high) {
-    std::uint32_t word;
-    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
-    return word;
   }
 
   Params const& params_;
-  Place const place_;
+  typename Tile::Coordinates const coordinates_;
   std::uint8_t* memory_;
   int warpgroup_, thread_;
   float unscale_, alpha1_, alpha2_;

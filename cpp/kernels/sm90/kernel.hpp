@@ -18,7 +18,7 @@ template <class Tile>
 CUTLASS_DEVICE void dual_gemm(Params const& params, char* memory) {
   auto& shared = *reinterpret_cast<typename Tile::SharedStorage*>(memory);
   int const warpgroup = static_cast<int>(threadIdx.x) / 128;
-  Place const place(params);
+  typename Tile::Coordinates const coordinates(params);
 
   if (threadIdx.x == 0) {
     for (int i = 0; i < Tile::kStages; ++i) {
@@ -27,7 +27,7 @@ CUTLASS_DEVICE void dual_gemm(Params const& params, char* memory) {
     }
     shared.exchanged.init(1);
     cutlass::arch::fence_barrier_init();
-    shared.place = place;  // before the barriers of the stages, by which this thread hands over all that it wrote
+    shared.coordinates = coordinates;  // before the barriers of the stages, by which this thread hands over all that it wrote
   }
   cluster_arrive();
 
@@ -35,7 +35,7 @@ CUTLASS_DEVICE void dual_gemm(Params const& params, char* memory) {
   bool const split = params.splits > 1;
   if (warpgroup == 0) {
     cutlass::arch::warpgroup_reg_dealloc<kRegisters.producer>();
-    Producer<Tile> producer(params, place, shared);
+    Producer<Tile> producer(params, coordinates, shared);
     if (threadIdx.x == 0) {
       producer.weights();
     }
@@ -53,7 +53,7 @@ CUTLASS_DEVICE void dual_gemm(Params const& params, char* memory) {
     auto const consumers_barrier = [] { named_barrier(Tile::kConsumers, kConsumersBarrier); };
     if constexpr (Tile::kResident) {
       detail::wait_for_prior_grids();
-      ResidentTokens<Tile> const tokens(params, place);
+      ResidentTokens<Tile> const tokens(params, coordinates);
       __syncwarp();  // setmaxnreg is for whole warps
       cutlass::arch::warpgroup_reg_alloc<kRegisters.consumer>();
       tokens.store(shared.stages.tokens);
@@ -62,19 +62,19 @@ CUTLASS_DEVICE void dual_gemm(Params const& params, char* memory) {
       cutlass::arch::warpgroup_reg_alloc<kRegisters.consumer>();
     }
     cluster_wait();
-    Consumer<Tile> consumer(params, place, shared, warpgroup - 1);
+    Consumer<Tile> consumer(params, coordinates, shared, warpgroup - 1);
     float sums[Consumer<Tile>::kAccumulators];
     consumer.run(sums);
     detail::launch_dependent_grids();
-    Epilogue<Tile> const epilogue(params, shared.place, shared.epilogue(), warpgroup - 1);
+    Epilogue<Tile> const epilogue(params, shared.coordinates, shared.epilogue(), warpgroup - 1);
     if constexpr (Tile::kResident) {
-      epilogue.send(sums);
+      epilogue.send_partials(sums);
       if (split) {
         cluster_exchange();
       } else {
         consumers_barrier();
       }
-      epilogue.store_sent();
+      epilogue.store_received();
     } else {
       consumers_barrier();  // all stages were read
       if (epilogue.whole()) {
@@ -89,14 +89,14 @@ CUTLASS_DEVICE void dual_gemm(Params const& params, char* memory) {
         epilogue.store_pair(sums);
         cluster_wait();  // the peer has what was sent to it
       } else if (!split) {
-        epilogue.keep(sums);
+        epilogue.write_partials(sums);
         consumers_barrier();
-        epilogue.store_kept([] {});
+        epilogue.store_partials([] {});
       } else {
-        epilogue.keep(sums);
+        epilogue.write_partials(sums);
         cluster_exchange();
-        epilogue.store_kept([] { cluster_arrive_release(); });
-        cluster_wait();  // nobody reads what was kept here
+        epilogue.store_partials([] { cluster_arrive_release(); });
+        cluster_wait();  // nobody reads the partials of this CTA
       }
     }
   }

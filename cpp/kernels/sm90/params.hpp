@@ -1,13 +1,12 @@
-// The kernel's parameter, and which part of the work a CTA has.
+// The kernel's parameter.
 #pragma once
 
 #include <cstdint>
 
-#include "cute/arch/cluster_sm90.hpp"
 #include "cute/arch/copy_sm90_desc.hpp"
 #include "cutlass/cutlass.h"
-#include "epilogue/gate_math.hpp"
-#include "nvfp4_dual_gemm/abi.h"
+#include "common/glu.hpp"
+#include "nvfp4_dual_gemm/types.h"
 
 namespace nvfp4::sm90 {
 
@@ -35,31 +34,13 @@ struct Params {
   int token_tiles;    // of kTokens
   int column_tiles;   // of kColumns
   int splits;         // CTAs of a cluster, that share the K of one tile of C
-  detail::GateConstants gate;
-  nvfp4_output output;
+  detail::GluConstants glu;
+  nvfp4_data_type type;
   bool whole_rows;  // rows of C begin at multiples of 16 bytes
   float alpha1, alpha2;
-  float const *alpha1_ptr, *alpha2_ptr;  // multiply alpha1 and alpha2; may be null
-  PackedTokens a;                        // where tokens are resident
+  float const *factor1, *factor2;  // device scalars that multiply alpha1 and alpha2; may be null
+  PackedTokens a;                  // where tokens are resident
   char* c;
-};
-
-// Clusters of the same columns follow each other, so that weights are read from global memory once.
-struct Place {
-  int split;
-  int token_tile, column_tile, batch;
-  int k_begin, k_end;  // in tiles
-
-  CUTLASS_DEVICE explicit Place(Params const& params) {
-    int cluster = static_cast<int>(blockIdx.x) / params.splits;
-    split = static_cast<int>(blockIdx.x) % params.splits;
-    token_tile = cluster % params.token_tiles;
-    cluster /= params.token_tiles;
-    column_tile = cluster % params.column_tiles;
-    batch = cluster / params.column_tiles;
-    k_begin = params.k_tiles * split / params.splits;
-    k_end = params.k_tiles * (split + 1) / params.splits;
-  }
 };
 
 }  // namespace nvfp4::sm90

@@ -15,8 +15,8 @@ class Producer {
   using SharedStorage = typename Tile::SharedStorage;
 
  public:
-  CUTLASS_DEVICE Producer(Params const& params, Place const& place, SharedStorage& shared)
-      : params_(params), place_(place), shared_(shared) {
+  CUTLASS_DEVICE Producer(Params const& params, typename Tile::Coordinates const& coordinates, SharedStorage& shared)
+      : params_(params), coordinates_(coordinates), shared_(shared) {
     // Weights that several tiles of tokens read should stay in L2 until the last of them has.
     weights_hint_ = params.token_tiles > 1 ? cute::TMA::CacheHintSm90::EVICT_NORMAL
                                            : cute::TMA::CacheHintSm90::EVICT_FIRST;
@@ -53,7 +53,7 @@ class Producer {
   CUTLASS_DEVICE void for_each_stage(Load&& load) {
     int stage = 0;
     std::uint32_t phase = 1;  // a barrier that was never completed counts as having been in its other phase
-    for (int k_tile = place_.k_begin; k_tile < place_.k_end; ++k_tile) {
+    for (int k_tile = coordinates_.k_begin; k_tile < coordinates_.k_end; ++k_tile) {
       shared_.empty[stage].wait(phase);
       load(stage, k_tile);
       if (++stage == Tile::kStages) {
@@ -68,16 +68,16 @@ class Producer {
   }
 
   CUTLASS_DEVICE void load_weights(int stage, int k_tile) {
-    int const column = place_.column_tile * Tile::kColumns;
+    int const column = coordinates_.column_tile * Tile::kColumns;
     CUTLASS_PRAGMA_UNROLL
     for (int matrix = 0; matrix < 2; ++matrix) {
       cute::SM90_TMA_LOAD_3D::copy(&params_.codes[matrix], full(stage), static_cast<std::uint64_t>(weights_hint_),
                                    shared_.stages.codes[stage][matrix], k_tile * (Tile::kTileK / 2), column,
-                                   place_.batch);
+                                   coordinates_.batch);
       cute::SM90_TMA_LOAD_3D::copy(&params_.scales[matrix], full(stage), static_cast<std::uint64_t>(weights_hint_),
                                    shared_.stages.scales[stage][matrix],
                                    k_tile * (Tile::kGroups * NVFP4_SCALE_ATOM_BYTES / 8),
-                                   column / NVFP4_SCALE_ATOM_ROWS, place_.batch);
+                                   column / NVFP4_SCALE_ATOM_ROWS, coordinates_.batch);
     }
   }
 
@@ -87,13 +87,13 @@ class Producer {
     for (int group = 0; group < Tile::kGroups; ++group) {
       cute::SM90_TMA_LOAD_3D::copy(&params_.tokens, full(stage), kHint,
                                    shared_.stages.tokens[stage * Tile::kGroups + group],
-                                   (k_tile * Tile::kGroups + group) * kGroupK, place_.token_tile * Tile::kTokens,
-                                   place_.batch);
+                                   (k_tile * Tile::kGroups + group) * kGroupK, coordinates_.token_tile * Tile::kTokens,
+                                   coordinates_.batch);
     }
   }
 
   Params const& params_;
-  Place const& place_;
+  typename Tile::Coordinates const& coordinates_;
   SharedStorage& shared_;
   cute::TMA::CacheHintSm90 weights_hint_;
 };

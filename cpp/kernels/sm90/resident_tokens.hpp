@@ -18,25 +18,25 @@ class ResidentTokens {
 
  public:
   // Asks global memory, before it is busy with weights.
-  CUTLASS_DEVICE ResidentTokens(Params const& params, Place const& place)
-      : groups_((place.k_end - place.k_begin) * Tile::kGroups), low_{}, high_{}, scales_(0) {
+  CUTLASS_DEVICE ResidentTokens(Params const& params, typename Tile::Coordinates const& coordinates)
+      : groups_((coordinates.k_end - coordinates.k_begin) * Tile::kGroups), low_{}, high_{}, scales_(0) {
     PackedTokens const& a = params.a;
     int const thread = static_cast<int>(threadIdx.x) - 128;
     row_ = thread / groups_;
     group_ = thread % groups_;
-    int const group = place.k_begin * Tile::kGroups + group_;
-    int const token = place.token_tile * Tile::kTokens + row_;
+    int const group = coordinates.k_begin * Tile::kGroups + group_;
+    int const token = coordinates.token_tile * Tile::kTokens + row_;
     // What is beyond A is zero: tensor cores multiply it.
     if (row_ >= Tile::kTokens || token >= params.m || group >= a.groups) {
       return;
     }
-    std::int64_t const row = std::int64_t{place.batch} * params.m + token;
+    std::int64_t const row = std::int64_t{coordinates.batch} * params.m + token;
     auto const* const codes = reinterpret_cast<uint4 const*>(a.codes + row * a.row_bytes + group * kGroupCodeBytes);
     low_ = codes[0];
     if (group * kGroupCodeBytes + kGroupCodeBytes / 2 < a.row_bytes) {
       high_ = codes[1];
     }
-    scales_ = *reinterpret_cast<std::uint32_t const*>(a.group_scales(place.batch, params.m, token, group));
+    scales_ = *reinterpret_cast<std::uint32_t const*>(a.group_scales(coordinates.batch, params.m, token, group));
   }
 
   // A barrier of the consumers, then tensor cores may read.

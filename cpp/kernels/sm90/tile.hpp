@@ -6,9 +6,11 @@
 
 #include "cutlass/arch/barrier.h"
 #include "cutlass/cutlass.h"
-#include "nvfp4_dual_gemm/abi.h"
-#include "sm90/arrangement.hpp"
+#include "nvfp4_dual_gemm/types.h"
+#include "select/sm90_tile.hpp"
 #include "sm90/params.hpp"
+#include "sm90/row_store.hpp"
+#include "sm90/tile_coordinates.hpp"
 
 namespace nvfp4::sm90 {
 
@@ -34,9 +36,12 @@ constexpr Registers registers(int warpgroups) {
 constexpr int registers_at_launch(int threads) { return std::min(65536 / threads, 255) / 8 * 8; }
 
 // kTokens rows of C by kColumns columns, and kTileK of K in a stage, whose groups kSlices warpgroups of the same columns
-// take in turns.
-template <int kTokens_, int kColumns_, int kTileK_, int kSlices_>
+// take in turns. Coordinates: which tile a CTA has. Sink: how elements of C leave it.
+template <int kTokens_, int kColumns_, int kTileK_, int kSlices_, class Coordinates_ = GridCoordinates,
+          class Sink_ = RowStore>
 struct Tile {
+  using Coordinates = Coordinates_;
+  using Sink = Sink_;
   static constexpr int kTokens = kTokens_;
   static constexpr int kColumns = kColumns_;
   static constexpr int kTileK = kTileK_;
@@ -67,7 +72,8 @@ struct Tile {
   static constexpr int kStageBytes = kTokenBytes + kWeightBytes;
   static constexpr int kBarrierBytes = 1024;
   // Where resident tokens leave room, the epilogue has memory of its own: what other CTAs send then need not wait until
-  // this one has read its stages. Two units of 8 tokens by 32 columns, or parts of one from all slices of a cluster.
+  // this one has read its stages. Two fragments of 8 tokens by 32 columns, or the partials of one from all slices of a
+  // cluster.
   static constexpr int kEpilogueBytes = kResident ? 34 * 1024 : 0;
   // More than ten are slower where tiles are small enough for them (docs/hopper-tuning.md).
   static constexpr int kStages =
@@ -83,8 +89,8 @@ struct Tile {
     alignas(128) std::uint8_t scales[kStages][2][kScaleBytes];
   };
 
-  // What the epilogue does with its memory, see Epilogue: units of 8 tokens by 32 columns.
-  static constexpr int kUnits = kTokens / 8 * kColumnWarpgroups;
+  // What the epilogue does with its memory, see Epilogue: fragments of 8 tokens by 32 columns.
+  static constexpr int kFragments = kTokens / 8 * kColumnWarpgroups;
   static constexpr int kFullBarrierArrivals = kResident ? 1 : 2;  // with the weights, and with the tokens
 
   struct SharedStorage {
@@ -93,7 +99,7 @@ struct Tile {
     cutlass::arch::ClusterTransactionBarrier full[kStages];
     cutlass::arch::ClusterBarrier empty[kStages];
     cutlass::arch::ClusterTransactionBarrier exchanged;  // the other CTA's sums are here, see Epilogue::send_to_peer
-    Place place;  // for after the main loop, which leaves no register to keep it in
+    Coordinates coordinates;  // for after the main loop, which leaves no register to keep them in
 
     CUTLASS_DEVICE std::uint8_t* epilogue() {
       return kResident ? own_epilogue : reinterpret_cast<std::uint8_t*>(&stages);

@@ -48,13 +48,12 @@ constexpr int kLanes = 4;  // that have a row of a fragment between them
 // Calls check(Tile{}, info, slices) for every kernel of the table.
 template <class Check>
 void for_all_tiles(Check const& check) {
-#define NVFP4_CHECK_TILE(symbol, tile_m, tile_n, tile_k, slices)                                \
-  {                                                                                             \
-    INFO(#symbol);                                                                              \
-    check(sm90::Tile<tile_m, tile_n, tile_k, slices>{}, kernels()[NVFP4_KERNEL_##symbol], slices); \
+#define X(symbol, tile_m, tile_n, tile_k, slices)                                         \
+  {                                                                                       \
+    INFO(#symbol);                                                                        \
+    check(sm90::Tile<tile_m, tile_n, tile_k, slices>{}, *find_kernel(#symbol), slices); \
   }
-  NVFP4_SM90_KERNELS(NVFP4_CHECK_TILE)
-#undef NVFP4_CHECK_TILE
+#include "registry/sm90.def"
 }
 
 // Byte of a row-major box of rows, with the 16-byte pieces of a row exclusive-ored with as many bits of the row's number

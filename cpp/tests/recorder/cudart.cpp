@@ -27,6 +27,7 @@ struct State {
   std::size_t parameter_bytes = 0, prologue_parameter_bytes = 0;
   cudaError_t last_error = cudaSuccess;
   int current_device = 0;
+  bool context = true;
   Device device;
 };
 
@@ -102,6 +103,9 @@ CUresult encode_tiled(CUtensorMap* map, CUtensorMapDataType data_type, cuuint32_
   }
   State& s = state();
   std::lock_guard const lock(s.mutex);
+  if (!s.context) {
+    return CUDA_ERROR_INVALID_CONTEXT;
+  }
   if (rank < 1 || rank > 5 || reinterpret_cast<std::uintptr_t>(map) % kTensorMapAlignment != 0) {
     return CUDA_ERROR_INVALID_VALUE;
   }
@@ -147,6 +151,7 @@ cudaLaunchAttribute const* Launch::attribute(cudaLaunchAttributeID id) const noe
 }
 
 Device& device() noexcept { return state().device; }
+bool& context() noexcept { return state().context; }
 std::vector<std::string> const& calls() noexcept { return state().calls; }
 std::vector<TensorMap> const& tensor_maps() noexcept { return state().maps; }
 std::vector<Launch> const& launches() noexcept { return state().launches; }
@@ -241,6 +246,7 @@ cudaError_t cudaSetDevice(int ordinal) {
     return remember(cudaErrorInvalidDevice);
   }
   state().current_device = ordinal;
+  state().context = true;
   return cudaSuccess;
 }
 

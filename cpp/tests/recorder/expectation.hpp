@@ -1,8 +1,8 @@
-// What a kernel must ask of TMA, from the definition of the problem and the row of the table alone.
+// What a kernel must ask of TMA, from the definition of the operands and the row of the table alone.
 #pragma once
 
 #include <cstdint>
-#include <ostream>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -12,39 +12,75 @@
 
 namespace nvfp4::test {
 
-// The SM100 kernels come first in nvfp4_kernel. What is expected of TMA here is theirs, as the recorder pretends a B200;
-// sm90_test.cpp has what is expected of Hopper's.
-#define NVFP4_TEST_COUNT(...) +1
-inline constexpr int kAllKernels = 0 NVFP4_SM100_KERNELS(NVFP4_TEST_COUNT);
-#undef NVFP4_TEST_COUNT
+// This build's kernels of an architecture.
+inline std::vector<KernelInfo> kernels_of(int compute_capability) {
+  std::vector<KernelInfo> found;
+  for (KernelInfo const& info : kernels()) {
+    if (info.compute_capability == compute_capability) {
+      found.push_back(info);
+    }
+  }
+  return found;
+}
+
+// What is expected of TMA here is of the SM100 kernels, as the recorder pretends a B200; sm90_test.cpp has what is expected
+// of Hopper's.
+inline std::vector<KernelInfo> sm100_kernels() { return kernels_of(100); }
 
 // Addresses that no two operands share.
 inline std::uintptr_t address_of(int operand) { return static_cast<std::uintptr_t>(operand) << 44; }
 enum Operand { kA = 1, kSFA, kB1, kSFB1, kB2, kSFB2, kC };
 
-inline Operands symbolic_operands(nvfp4_weight_format weights) {
-  auto const at = [](Operand operand) { return reinterpret_cast<void*>(address_of(operand)); };
-  Operands operands{};
-  operands.a_codes = at(kA);
-  operands.a_scales = at(kSFA);
-  operands.b1_codes = at(kB1);
-  operands.b1_scales = at(kSFB1);
-  if (weights == NVFP4_WEIGHTS_SEPARATE) {
-    operands.b2_codes = at(kB2);
-    operands.b2_scales = at(kSFB2);
+inline void* at(int operand) { return reinterpret_cast<void*>(address_of(operand)); }
+
+inline Weights symbolic_weights(nvfp4_weight_format format) {
+  Weights weights{};
+  weights.size = sizeof weights;
+  weights.b1_codes = at(kB1);
+  weights.b1_scales = at(kSFB1);
+  if (format == NVFP4_WEIGHTS_SEPARATE) {
+    weights.b2_codes = at(kB2);
+    weights.b2_scales = at(kSFB2);
   }
-  operands.c = at(kC);
-  operands.alpha1 = 1.0f;
-  operands.alpha2 = 1.0f;
-  return operands;
+  return weights;
 }
 
-inline Config config_for(int kernel, Problem const& problem) {
-  Config config{};
-  config.problem = problem;
-  config.kernel = kernel;
-  config.weights = kernels()[static_cast<std::size_t>(kernel)].weights;
-  return config;
+inline Io symbolic_io(int rows) {
+  Io io{};
+  io.size = sizeof io;
+  io.rows = rows;
+  io.a_codes = at(kA);
+  io.a_scales = at(kSFA);
+  io.c.size = sizeof io.c;
+  io.c.data = at(kC);
+  io.alpha1 = 1.0f;
+  io.alpha2 = 1.0f;
+  return io;
+}
+
+// The rows are those of each launch.
+inline Spec spec_for(KernelInfo const& info, Shape const& shape) {
+  Spec spec{};
+  spec.size = sizeof spec;
+  spec.n = shape.n;
+  spec.k = shape.k;
+  spec.batch = shape.batch;
+  spec.kernel = info.name;
+  spec.weights = info.weights;
+  return spec;
+}
+
+inline Plan prepare(KernelInfo const& info, Shape const& shape) {
+  return Plan::prepare(spec_for(info, shape), symbolic_weights(info.weights));
+}
+
+// Calls since the last reset(), each with how often it was made.
+inline std::map<std::string, int> counted_calls() {
+  std::map<std::string, int> counts;
+  for (std::string const& call : recorder::calls()) {
+    ++counts[call];
+  }
+  return counts;
 }
 
 inline std::uint64_t ceil_div(std::uint64_t a, std::uint64_t b) { return (a + b - 1) / b; }
@@ -105,10 +141,10 @@ inline std::uint32_t code_rows_per_cta(KernelInfo const& info) {
 }
 
 // In the order of their places in the parameter: A, its scales, codes of the weights, scales of the weights.
-inline std::vector<recorder::TensorMap> expected_maps(KernelInfo const& info, Problem const& problem) {
+inline std::vector<recorder::TensorMap> expected_maps(KernelInfo const& info, Shape const& shape) {
   Sharing const share(info);
-  auto const m = static_cast<std::uint64_t>(problem.m), n = static_cast<std::uint64_t>(problem.n),
-             k = static_cast<std::uint64_t>(problem.k), batch = static_cast<std::uint64_t>(problem.batch);
+  auto const m = static_cast<std::uint64_t>(shape.m), n = static_cast<std::uint64_t>(shape.n),
+             k = static_cast<std::uint64_t>(shape.k), batch = static_cast<std::uint64_t>(shape.batch);
   constexpr std::uint32_t kTileAtoms = NVFP4_TILE_K / (NVFP4_SCALE_BLOCK * NVFP4_SCALE_ATOM_BLOCKS);
   std::uint32_t const b_box = code_rows_per_cta(info) / share.codes;
   std::vector<recorder::TensorMap> maps{codes_map(kA, m, k, batch, 128 / share.activations),

@@ -1,6 +1,6 @@
 // record_launch --list
-// record_launch KERNEL M N K BATCH [--sms N] [--output f16|bf16|f32] [--gate silu|swiglu|gelu] [--programmatic]
-//               [--alpha-pointers]
+// record_launch KERNEL M N K BATCH [--sms N] [--type f16|bf16|f32] [--glu swiglu|clamped|geglu] [--programmatic]
+//               [--factors]
 //
 // Prints as JSON what the host code would launch: the launch, the kernel's parameter byte for byte, and the tensor maps
 // with their places in it. Operands are at symbolic addresses, one of `objects` each.
@@ -22,8 +22,9 @@ using namespace nvfp4;
 
 // Far enough apart for any operand, and too large for a stride or a size to look like one.
 constexpr int kObjectShift = 44;
-enum Object { kA = 1, kSFA, kB1, kSFB1, kB2, kSFB2, kC, kAlpha1, kAlpha2 };
-constexpr char const* kObjectNames[] = {"A", "SFA", "B1", "SFB1", "B2", "SFB2", "C", "ALPHA1", "ALPHA2"};
+enum Object { kA = 1, kSFA, kB1, kSFB1, kB2, kSFB2, kC, kFactor1, kFactor2, kWorkspace };
+constexpr char const* kObjectNames[] = {"A", "SFA", "B1", "SFB1", "B2", "SFB2", "C",
+                                        "FACTOR1", "FACTOR2", "WORKSPACE"};
 
 std::uint64_t address_of(int object) { return static_cast<std::uint64_t>(object) << kObjectShift; }
 
@@ -81,14 +82,23 @@ char const* mainloop_name(nvfp4_mainloop mainloop) {
     case NVFP4_MAINLOOP_INTERLEAVED: return "interleaved";
     case NVFP4_MAINLOOP_WIDENED: return "widened";
   }
-  return "unknown";
+  usage("a kernel of mainloop " + std::to_string(static_cast<int>(mainloop)));
+}
+
+char const* scheduler_name(nvfp4_scheduler scheduler) {
+  switch (scheduler) {
+    case NVFP4_SCHEDULER_STATIC: return "static";
+    case NVFP4_SCHEDULER_CLC: return "clc";
+    case NVFP4_SCHEDULER_GRID: return "grid";
+  }
+  usage("a kernel of scheduler " + std::to_string(static_cast<int>(scheduler)));
 }
 
 std::string json_of(KernelInfo const& info) {
   std::ostringstream out;
   out << "{\"name\": " << quoted(info.name) << ", \"mainloop\": " << quoted(mainloop_name(info.mainloop))
-      << ", \"scheduler\": " << quoted(info.scheduler == NVFP4_SCHEDULER_CLC ? "clc" : "static")
-      << ", \"compute_capability\": " << info.compute_capability << ", \"sms\": " << info.sms
+      << ", \"scheduler\": " << quoted(scheduler_name(info.scheduler))
+      << ", \"compute_capability\": " << info.compute_capability << ", \"family\": " << info.family << ", \"sms\": " << info.sms
       << ", \"tile\": " << array(std::initializer_list<int>{info.tile_m, info.tile_n, info.tile_k})
       << ", \"cluster\": " << array(std::initializer_list<int>{info.cluster_m, info.cluster_n, 1})
       << ", \"threads\": " << info.threads << ", \"stages\": " << info.stages
@@ -130,8 +140,9 @@ void print_list() {
   std::cout << "\n]\n";
 }
 
-void print_launch(Config const& config, Operands const& operands) {
-  auto const plan = DualGemm::prepare(config, operands);
+void print_launch(Spec const& spec, Weights const& weights, Io const& io) {
+  // Bound, so that what nobody wrote of the parameter is what was in memory before.
+  auto const plan = Plan::prepare(spec, weights).bind(io);
   recorder::parameter_bytes() = static_cast<std::size_t>(plan.kernel().params_bytes);
   plan.launch(nullptr);
   recorder::Launch const& launch = recorder::launches().back();
@@ -151,7 +162,7 @@ void print_launch(Config const& config, Operands const& operands) {
             << (programmatic != nullptr && programmatic->val.programmaticStreamSerializationAllowed ? "true" : "false")
             << ",\n  \"objects\": {";
   char const* separator = "";
-  for (int object = kA; object <= kAlpha2; ++object) {
+  for (int object = kA; object <= kWorkspace; ++object) {
     std::cout << separator << quoted(kObjectNames[object - kA]) << ": " << address_of(object);
     separator = ", ";
   }
@@ -164,17 +175,16 @@ void print_launch(Config const& config, Operands const& operands) {
   std::cout << "\n  ],\n  \"parameter\": " << quoted(hex(launch.parameter)) << "\n}\n";
 }
 
-int kernel_index(std::string_view name) {
+// Null for any.
+KernelInfo const* kernel_named(std::string_view name) {
   if (name == "auto") {
-    return NVFP4_KERNEL_AUTO;
+    return nullptr;
   }
-  auto const all = kernels();
-  for (std::size_t i = 0; i < all.size(); ++i) {
-    if (name == all[i].name) {
-      return static_cast<int>(i);
-    }
+  KernelInfo const* const kernel = find_kernel(name);
+  if (kernel == nullptr) {
+    usage("there is no kernel " + std::string(name) + "; --list has them");
   }
-  usage("there is no kernel " + std::string(name) + "; --list has them");
+  return kernel;
 }
 
 }  // namespace
@@ -187,16 +197,21 @@ int main(int argc, char** argv) try {
   if (argc < 6) {
     usage("arguments: --list, or KERNEL M N K BATCH [options]");
   }
-  Config config{};
-  config.kernel = kernel_index(argv[1]);
-  config.problem = {number(argv[2], "M"), number(argv[3], "N"), number(argv[4], "K"), number(argv[5], "BATCH")};
-  config.gate.limit = 7.0f;
-  config.gate.alpha = 1.702f;
-  config.gate.beta = 1.0f;
-  if (config.kernel >= 0) {
-    config.weights = kernels()[static_cast<std::size_t>(config.kernel)].weights;
-  }
-  bool alpha_pointers = false;
+  KernelInfo const* const kernel = kernel_named(argv[1]);
+  Spec spec{};
+  spec.size = sizeof spec;
+  spec.kernel = kernel == nullptr ? nullptr : kernel->name;
+  spec.weights = kernel == nullptr ? NVFP4_WEIGHTS_SEPARATE : kernel->weights;
+  spec.n = number(argv[3], "N");
+  spec.k = number(argv[4], "K");
+  spec.batch = number(argv[5], "BATCH");
+  spec.glu.limit = 7.0f;
+  spec.glu.slope = 1.702f;
+  spec.glu.offset = 1.0f;
+  Io io{};
+  io.size = sizeof io;
+  io.rows = number(argv[2], "M");
+  io.c.size = sizeof io.c;
   for (int i = 6; i < argc; ++i) {
     std::string_view const option = argv[i];
     auto value = [&]() -> std::string_view {
@@ -217,36 +232,36 @@ int main(int argc, char** argv) try {
       usage(std::string(option) + " cannot be \"" + std::string(wanted) + "\"");
     };
     if (option == "--sms") {
-      config.sm_count = number(value(), "--sms");
-    } else if (option == "--output") {
-      config.output = static_cast<nvfp4_output>(choice({"f16", "bf16", "f32"}));
-    } else if (option == "--gate") {
-      config.gate.kind = static_cast<nvfp4_gate_kind>(choice({"silu", "swiglu", "gelu"}));
+      spec.sm_count = number(value(), "--sms");
+    } else if (option == "--type") {
+      io.c.type = static_cast<nvfp4_data_type>(choice({"f16", "bf16", "f32"}));
+    } else if (option == "--glu") {
+      spec.glu.kind = static_cast<nvfp4_glu_kind>(choice({"swiglu", "clamped", "geglu"}));
     } else if (option == "--programmatic") {
-      config.programmatic_launch = 1;
-    } else if (option == "--alpha-pointers") {
-      alpha_pointers = true;
+      spec.programmatic_launch = 1;
+    } else if (option == "--factors") {
+      io.factor1 = symbol<float const>(kFactor1);
+      io.factor2 = symbol<float const>(kFactor2);
     } else {
       usage("there is no option " + std::string(option));
     }
   }
-  Operands operands{};
-  operands.a_codes = symbol<void>(kA);
-  operands.a_scales = symbol<void>(kSFA);
-  operands.b1_codes = symbol<void>(kB1);
-  operands.b1_scales = symbol<void>(kSFB1);
-  if (config.weights == NVFP4_WEIGHTS_SEPARATE) {
-    operands.b2_codes = symbol<void>(kB2);
-    operands.b2_scales = symbol<void>(kSFB2);
+  Weights weights{};
+  weights.size = sizeof weights;
+  weights.b1_codes = symbol<void>(kB1);
+  weights.b1_scales = symbol<void>(kSFB1);
+  if (spec.weights == NVFP4_WEIGHTS_SEPARATE) {
+    weights.b2_codes = symbol<void>(kB2);
+    weights.b2_scales = symbol<void>(kSFB2);
   }
-  operands.c = symbol<void>(kC);
-  operands.alpha1 = 0.5f;
-  operands.alpha2 = 0.25f;
-  if (alpha_pointers) {
-    operands.alpha1_ptr = symbol<float const>(kAlpha1);
-    operands.alpha2_ptr = symbol<float const>(kAlpha2);
-  }
-  print_launch(config, operands);
+  io.a_codes = symbol<void>(kA);
+  io.a_scales = symbol<void>(kSFA);
+  io.c.data = symbol<void>(kC);
+  io.alpha1 = 0.5f;
+  io.alpha2 = 0.25f;
+  io.workspace = symbol<void>(kWorkspace);
+  io.workspace_bytes = std::size_t{1} << (kObjectShift - 1);
+  print_launch(spec, weights, io);
   return 0;
 } catch (nvfp4::Error const& error) {
   std::cerr << "record_launch: " << error.what() << "\n";

@@ -66,6 +66,9 @@ struct FunctionAttribute {
 
 Device& device() noexcept;
 
+// Whether the thread has a context: where not, cuTensorMapEncodeTiled is refused until cudaSetDevice has made one current.
+bool& context() noexcept;
+
 // Names of the calls since the last reset(), in order; cuTensorMapEncodeTiled is among them.
 std::vector<std::string> const& calls() noexcept;
 std::vector<TensorMap> const& tensor_maps() noexcept;

@@ -1,15 +1,13 @@
-// What the host code asks of TMA and of the runtime for the kernels of Hopper, from the definition of the problem and
+// What the host code asks of TMA and of the runtime for the kernels of Hopper, from the definition of the operands and
 // the rows of the table alone.
 #include <doctest/doctest.h>
 
 #include <algorithm>
 #include <cstring>
-#include <map>
 #include <string>
 #include <vector>
 
 #include "expectation.hpp"
-#include "instance.hpp"
 
 using namespace nvfp4;
 using namespace nvfp4::test;
@@ -17,16 +15,16 @@ using namespace nvfp4::test;
 namespace {
 
 struct Row {
-  int kernel, tokens, columns, k, slices;
+  char const* kernel;
+  int tokens, columns, k, slices;
 
   // Tiles of eight tokens keep those of all their K. Others read them from a workspace, as fp16.
   bool resident() const { return tokens == 8; }
 };
 
 constexpr Row kRows[] = {
-#define NVFP4_TEST_ROW(symbol, tile_m, tile_n, tile_k, slices) {NVFP4_KERNEL_##symbol, tile_m, tile_n, tile_k, slices},
-    NVFP4_SM90_KERNELS(NVFP4_TEST_ROW)
-#undef NVFP4_TEST_ROW
+#define X(symbol, tile_m, tile_n, tile_k, slices) {#symbol, tile_m, tile_n, tile_k, slices},
+#include "registry/sm90.def"
 };
 
 constexpr std::uint64_t kGroup = 64;  // K of an atom of scales, and of a row of 128 bytes of fp16
@@ -34,7 +32,7 @@ constexpr int kResidentK = 4096;      // of one CTA
 constexpr int kMostCtas = 8;          // of a portable cluster
 constexpr int kWorkspace = kC + 1;
 
-constexpr Problem kProblems[] = {
+constexpr Shape kShapes[] = {
     {256, 4096, 7168, 1}, {1, 4096, 7168, 1},  {512, 3072, 7168, 1}, {256, 1, 256, 1},   {128, 128, 32, 1},
     {300, 1000, 992, 1},  {77, 131, 96, 1},    {200, 250, 288, 5},   {9, 97, 32768, 2},  {128, 40000, 262144, 3},
     {16, 64, 512, 1},     {70000, 64, 160, 1}, {8, 192, 4128, 1},
@@ -55,42 +53,51 @@ class Hopper {
 
 std::uint64_t extent(int value) { return static_cast<std::uint64_t>(value); }
 
-KernelInfo const& info_of(Row const& row) { return kernels()[static_cast<std::size_t>(row.kernel)]; }
+KernelInfo const& info_of(Row const& row) { return *find_kernel(row.kernel); }
 
-Operands operands_for(Row const& row) {
-  Operands operands = symbolic_operands(NVFP4_WEIGHTS_SEPARATE);
-  operands.workspace = row.resident() ? nullptr : reinterpret_cast<void*>(address_of(kWorkspace));
-  return operands;
+Io io_for(Row const& row, int rows) {
+  Io io = symbolic_io(rows);
+  io.workspace = row.resident() ? nullptr : at(kWorkspace);
+  io.workspace_bytes = row.resident() ? 0 : std::size_t{1} << 43;
+  return io;
 }
 
-bool possible(Row const& row, Problem const& problem) {
-  return !row.resident() || problem.k <= kMostCtas * kResidentK;
+Plan plan_for(Row const& row, Shape const& shape) { return prepare(info_of(row), shape); }
+
+bool possible(Row const& row, Shape const& shape) {
+  return !row.resident() || shape.k <= kMostCtas * kResidentK;
 }
 
-// Calls check(row, problem) for every kernel and every problem that it takes.
+// Calls check(row, shape) for every kernel and every shape that it takes.
 template <class Check>
 void for_each(Check const& check) {
   Hopper const hopper;
   for (Row const& row : kRows) {
     INFO(std::string(info_of(row).name));
-    for (Problem const& problem : kProblems) {
-      INFO("M = " << problem.m << ", N = " << problem.n << ", K = " << problem.k << ", batch = " << problem.batch);
-      if (possible(row, problem)) {
-        check(row, problem);
+    for (Shape const& shape : kShapes) {
+      INFO("M = " << shape.m << ", N = " << shape.n << ", K = " << shape.k << ", batch = " << shape.batch);
+      if (possible(row, shape)) {
+        check(row, shape);
       }
     }
   }
 }
 
-std::vector<recorder::Launch> launches_of(Row const& row, DualGemm const& plan) {
+constexpr std::size_t kWidenParameterBytes = 40;
+
+std::vector<recorder::Launch> launches_of(Row const& row, Plan const& plan, Io const& io) {
   std::size_t const before = recorder::launches().size();
-  recorder::parameter_bytes() = static_cast<std::size_t>(plan.kernel().params_bytes);
-  recorder::prologue_parameter_bytes() = detail::instances()[row.kernel]->prologue_params_bytes;
-  plan.launch(nullptr);
+  recorder::parameter_bytes() = static_cast<std::size_t>(info_of(row).params_bytes);
+  recorder::prologue_parameter_bytes() = kWidenParameterBytes;
+  plan.launch(io, nullptr);
   std::vector<recorder::Launch> const all(recorder::launches().begin() + static_cast<std::ptrdiff_t>(before),
                                           recorder::launches().end());
   REQUIRE(all.size() == (row.resident() ? 1 : 2));
   return all;
+}
+
+std::vector<recorder::Launch> launches_of(Row const& row, Plan const& plan, int rows) {
+  return launches_of(row, plan, io_for(row, rows));
 }
 
 bool programmatic(recorder::Launch const& launch) {
@@ -140,9 +147,9 @@ recorder::TensorMap rank3(CUtensorMapDataType type, int operand, std::vector<std
 }
 
 // In the order of their places in the parameter: A as fp16, codes of the gate and of the up projection, their scales.
-std::vector<recorder::TensorMap> expected_maps(Row const& row, Problem const& problem) {
-  std::uint64_t const m = extent(problem.m), n = extent(problem.n), k = extent(problem.k),
-                      batch = extent(problem.batch), groups = ceil_div(k, kGroup);
+std::vector<recorder::TensorMap> expected_maps(Row const& row, Shape const& shape) {
+  std::uint64_t const m = extent(shape.m), n = extent(shape.n), k = extent(shape.k),
+                      batch = extent(shape.batch), groups = ceil_div(k, kGroup);
   auto const tile_k = static_cast<std::uint32_t>(row.k);
   std::vector<recorder::TensorMap> maps;
   if (!row.resident()) {
@@ -179,12 +186,13 @@ std::uint64_t bytes_of_box(recorder::TensorMap const& map) {
 }  // namespace
 
 TEST_CASE("Hopper: tensor maps are those of the definition") {
-  for_each([](Row const& row, Problem const& problem) {
+  for_each([](Row const& row, Shape const& shape) {
     recorder::reset();
-    auto const plan = DualGemm::prepare(config_for(row.kernel, problem), operands_for(row));
-    auto const launch = launches_of(row, plan).back();
+    auto const plan = plan_for(row, shape);
+    CHECK(recorder::tensor_maps().size() == 4);  // of the weights
+    auto const launch = launches_of(row, plan, shape.m).back();
     auto const found = recorder::find_tensor_maps(launch.parameter);
-    auto const expected = expected_maps(row, problem);
+    auto const expected = expected_maps(row, shape);
     REQUIRE(found.size() == expected.size());
     CHECK(recorder::tensor_maps().size() == expected.size());
     for (std::size_t i = 0; i < expected.size(); ++i) {
@@ -196,8 +204,8 @@ TEST_CASE("Hopper: tensor maps are those of the definition") {
 
 TEST_CASE("Hopper: what TMA may be asked for") {
   // The rules of cuTensorMapEncodeTiled in the CUDA driver API's manual.
-  for_each([](Row const& row, Problem const& problem) {
-    for (recorder::TensorMap const& map : expected_maps(row, problem)) {
+  for_each([](Row const& row, Shape const& shape) {
+    for (recorder::TensorMap const& map : expected_maps(row, shape)) {
       INFO(words(map));
       std::uint64_t const inner = bytes_of_box(map) / (map.box_dim[1] * map.box_dim[2]);
       CHECK(inner % 16 == 0);
@@ -246,11 +254,11 @@ TEST_CASE("Hopper: a stage holds what its barriers expect") {
 }
 
 TEST_CASE("Hopper: a cluster has one tile of C") {
-  for_each([](Row const& row, Problem const& problem) {
+  for_each([](Row const& row, Shape const& shape) {
     KernelInfo const& info = info_of(row);
     recorder::reset();
-    auto const plan = DualGemm::prepare(config_for(row.kernel, problem), operands_for(row));
-    recorder::Launch const launch = launches_of(row, plan).back();
+    auto const plan = plan_for(row, shape);
+    recorder::Launch const launch = launches_of(row, plan, shape.m).back();
     CHECK(launch.function == std::string("nvfp4_") + info.name);
     CHECK(launch.smem_bytes == static_cast<std::size_t>(info.smem_bytes));
     // A warpgroup for each 32 columns and slice of K, and one that loads.
@@ -264,37 +272,38 @@ TEST_CASE("Hopper: a cluster has one tile of C") {
     REQUIRE(cluster.x >= 1);
     CHECK(cluster.x <= static_cast<unsigned>(kMostCtas));
     // Each CTA has some of K, and no more than it can keep.
-    std::uint64_t const k_tiles = ceil_div(extent(problem.k), extent(row.k));
+    std::uint64_t const k_tiles = ceil_div(extent(shape.k), extent(row.k));
     CHECK(cluster.x <= k_tiles);
     if (row.resident()) {
       CHECK(ceil_div(k_tiles, cluster.x) * extent(row.k) <= kResidentK);
     }
-    std::uint64_t const tiles = ceil_div(extent(problem.m), extent(row.tokens)) *
-                                ceil_div(extent(problem.n), extent(row.columns)) * extent(problem.batch);
+    std::uint64_t const tiles = ceil_div(extent(shape.m), extent(row.tokens)) *
+                                ceil_div(extent(shape.n), extent(row.columns)) * extent(shape.batch);
     check_extent(launch.grid, tiles * cluster.x, 1, 1);
-    LaunchShape const& shape = plan.launch_shape();
-    check_extent(launch.grid, shape.grid[0], shape.grid[1], shape.grid[2]);
-    check_extent(launch.block, shape.block[0], shape.block[1], shape.block[2]);
-    check_extent({cluster.x, cluster.y, cluster.z}, shape.cluster[0], shape.cluster[1], shape.cluster[2]);
-    CHECK(shape.smem_bytes == launch.smem_bytes);
+    for (LaunchShape const& told : {plan.launch_shape(shape.m), plan.bind(io_for(row, shape.m)).launch_shape()}) {
+      check_extent(launch.grid, told.grid[0], told.grid[1], told.grid[2]);
+      check_extent(launch.block, told.block[0], told.block[1], told.block[2]);
+      check_extent({cluster.x, cluster.y, cluster.z}, told.cluster[0], told.cluster[1], told.cluster[2]);
+      CHECK(told.smem_bytes == launch.smem_bytes);
+    }
   });
 }
 
 TEST_CASE("Hopper: more K than a cluster keeps of eight tokens is refused") {
   Hopper const hopper;
   Row const& row = *std::find_if(std::begin(kRows), std::end(kRows), [](Row const& r) { return r.resident(); });
-  Problem const most{8, 64, kMostCtas * kResidentK, 1};
-  CHECK(DualGemm::prepare(config_for(row.kernel, most), operands_for(row)).launch_shape().cluster[0] == kMostCtas);
-  for (Problem const& problem : kProblems) {
-    if (possible(row, problem)) {
+  Shape const most{8, 64, kMostCtas * kResidentK, 1};
+  CHECK(plan_for(row, most).launch_shape(8).cluster[0] == kMostCtas);
+  for (Shape const& shape : kShapes) {
+    if (possible(row, shape)) {
       continue;
     }
     try {
-      DualGemm::prepare(config_for(row.kernel, problem), operands_for(row));
-      FAIL_CHECK("K = " << problem.k << " was taken");
+      plan_for(row, shape);
+      FAIL_CHECK("K = " << shape.k << " was taken");
     } catch (Error const& error) {
       CHECK(error.status() == NVFP4_STATUS_INVALID_ARGUMENT);
-      CHECK(std::string(error.what()).find("k = " + std::to_string(problem.k)) != std::string::npos);
+      CHECK(std::string(error.what()).find("k = " + std::to_string(shape.k)) != std::string::npos);
     }
   }
 }
@@ -308,15 +317,13 @@ TEST_CASE("Hopper: the kernel ahead widens all of A into the workspace") {
     std::int32_t rows, padding;
   };
   constexpr std::uint64_t kThreads = 256, kThreadsOfGroup = 4, kMostRows = 65535;
-  for_each([&](Row const& row, Problem const& problem) {
-    Config const config = config_for(row.kernel, problem);
-    std::uint64_t const groups = ceil_div(extent(problem.k), kGroup);
-    std::uint64_t const bytes = extent(problem.batch) * extent(problem.m) * groups * kGroup * 2;
-    CHECK(workspace_size(config) == (row.resident() ? 0 : bytes));
+  for_each([&](Row const& row, Shape const& shape) {
+    std::uint64_t const groups = ceil_div(extent(shape.k), kGroup);
+    std::uint64_t const bytes = extent(shape.batch) * extent(shape.m) * groups * kGroup * 2;
     recorder::reset();
-    auto const plan = DualGemm::prepare(config, operands_for(row));
-    CHECK(plan.workspace_size() == workspace_size(config));
-    auto const launches = launches_of(row, plan);
+    auto const plan = plan_for(row, shape);
+    CHECK(plan.workspace_size(shape.m) == (row.resident() ? 0 : bytes));
+    auto const launches = launches_of(row, plan, shape.m);
     if (row.resident()) {
       return;
     }
@@ -325,21 +332,22 @@ TEST_CASE("Hopper: the kernel ahead widens all of A into the workspace") {
     check_extent(launch.block, kThreads, 1, 1);
     // Rows beyond the most of a grid are taken in turns.
     check_extent(launch.grid, ceil_div(groups * kThreadsOfGroup, kThreads),
-                 std::min<std::uint64_t>(extent(problem.m), kMostRows), extent(problem.batch));
+                 std::min<std::uint64_t>(extent(shape.m), kMostRows), extent(shape.batch));
     CHECK(launch.smem_bytes == 0);
     auto const* const cluster = launch.attribute(cudaLaunchAttributeClusterDimension);
     if (cluster != nullptr) {
       check_extent({cluster->val.clusterDim.x, cluster->val.clusterDim.y, cluster->val.clusterDim.z}, 1, 1, 1);
     }
+    static_assert(sizeof(Parameter) == kWidenParameterBytes);
     REQUIRE(launch.parameter.size() == sizeof(Parameter));
     Parameter parameter{};
     std::memcpy(&parameter, launch.parameter.data(), sizeof(parameter));
     CHECK(parameter.codes == address_of(kA));
     CHECK(parameter.scales == address_of(kSFA));
-    CHECK(parameter.row_bytes == problem.k / 2);
+    CHECK(parameter.row_bytes == shape.k / 2);
     CHECK(extent(parameter.groups) == groups);
     CHECK(parameter.tokens == address_of(kWorkspace));
-    CHECK(parameter.rows == problem.m);
+    CHECK(parameter.rows == shape.m);
   });
 }
 
@@ -348,24 +356,26 @@ TEST_CASE("Hopper: the kernel begins under the one that widens A, and that under
   for (Row const& row : kRows) {
     INFO(std::string(info_of(row).name));
     for (int const asked : {0, 1}) {
-      Config config = config_for(row.kernel, {256, 512, 512, 1});
-      config.programmatic_launch = asked;
+      Spec spec = spec_for(info_of(row), {256, 512, 512, 1});
+      spec.programmatic_launch = asked;
       recorder::reset();
-      auto const launches = launches_of(row, DualGemm::prepare(config, operands_for(row)));
+      auto const launches = launches_of(row, Plan::prepare(spec, symbolic_weights(spec.weights)), 256);
       CHECK(programmatic(launches.front()) == (asked == 1));
       CHECK(programmatic(launches.back()) == (asked == 1 || !row.resident()));
     }
   }
 }
 
-TEST_CASE("Hopper: prepare() sets the kernel's shared memory, launch() launches and does nothing else") {
+TEST_CASE("Hopper: prepare() sets the kernel's shared memory, launch() encodes the workspace, launches, and no more") {
   Hopper const hopper;
   for (Row const& row : kRows) {
     KernelInfo const& info = info_of(row);
     INFO(std::string(info.name));
     recorder::reset();
-    auto const plan = DualGemm::prepare(config_for(row.kernel, {300, 1000, 992, 2}), operands_for(row));
+    auto const plan = plan_for(row, {300, 1000, 992, 2});
     CHECK(recorder::launches().empty());
+    // The kernel, and the one that widens A.
+    CHECK(counted_calls()["cudaFuncGetAttributes"] == (row.resident() ? 1 : 2));
     bool large = false;
     for (recorder::FunctionAttribute const& set : recorder::function_attributes()) {
       bool const memory = set.attribute == cudaFuncAttributeMaxDynamicSharedMemorySize &&
@@ -373,47 +383,95 @@ TEST_CASE("Hopper: prepare() sets the kernel's shared memory, launch() launches 
       large |= memory && set.value == info.smem_bytes;
     }
     CHECK(large);
-    recorder::reset();
-    launches_of(row, plan);
-    launches_of(row, plan);
-    std::map<std::string, int> counts;
-    for (std::string const& call : recorder::calls()) {
-      ++counts[call];
-    }
-    CHECK(counts["cudaLaunchKernelExC"] == (row.resident() ? 2 : 4));
-    CHECK(counts["cudaGetDevice"] <= 2);  // to be on the plan's device, which it is already
-    counts.erase("cudaLaunchKernelExC");
-    counts.erase("cudaGetDevice");
-    for (auto const& [name, count] : counts) {
-      FAIL_CHECK("launch() calls " << name << " " << count << " times");
+    auto const bound = plan.bind(io_for(row, 300));
+    for (bool const is_bound : {false, true}) {
+      recorder::reset();
+      for (int i = 0; i < 2; ++i) {
+        if (is_bound) {
+          bound.launch(nullptr);
+        } else {
+          launches_of(row, plan, 300);
+        }
+      }
+      auto counts = counted_calls();
+      CHECK(counts["cudaLaunchKernelExC"] == (row.resident() ? 2 : 4));
+      CHECK(counts["cuTensorMapEncodeTiled"] == (row.resident() || is_bound ? 0 : 2));
+      CHECK(counts["cudaGetDevice"] <= 2);  // to be on the plan's device, which it is already
+      for (char const* const known : {"cudaLaunchKernelExC", "cuTensorMapEncodeTiled", "cudaGetDevice"}) {
+        counts.erase(known);
+      }
+      for (auto const& [name, count] : counts) {
+        FAIL_CHECK("launch() calls " << name << " " << count << " times");
+      }
     }
   }
 }
 
-TEST_CASE("Hopper: rebind encodes the new operands and leaves the rest") {
+TEST_CASE("Hopper: a plan for any rows launches the selection's kernel, and asks nothing for it") {
+  Hopper const hopper;
+  Spec any = spec_for(info_of(kRows[0]), {1, 4096, 7168, 1});
+  any.kernel = nullptr;
+  auto const plan = Plan::prepare(any, symbolic_weights(any.weights));
+  recorder::reset();
+  int launches = 0, encoded = 0;
+  for (int const rows : {1, 8, 9, 16, 17, 33, 64, 65, 129, 256, 257, 512, 5000}) {
+    CAPTURE(rows);
+    Io io = symbolic_io(rows);
+    io.workspace_bytes = plan.workspace_size(rows);
+    io.workspace = io.workspace_bytes == 0 ? nullptr : at(kWorkspace);
+    CHECK((io.workspace_bytes == 0) == (plan.kernel(rows).tile_m == 8));
+    plan.launch(io, nullptr);
+    CHECK(recorder::launches().back().function == std::string("nvfp4_") + plan.kernel(rows).name);
+    encoded += io.workspace_bytes != 0;
+    launches += 1 + (io.workspace_bytes != 0);
+  }
+  auto counts = counted_calls();
+  CHECK(counts["cudaLaunchKernelExC"] == launches);
+  CHECK(counts["cuTensorMapEncodeTiled"] == encoded);
+  CHECK(counts["cudaGetDevice"] <= launches);
+  CHECK(counts.size() == 3);
+}
+
+TEST_CASE("Hopper: a launch has its own A, and the weights of its plan") {
   Hopper const hopper;
   for (Row const& row : kRows) {
     INFO(std::string(info_of(row).name));
-    Operands operands = operands_for(row);
+    Shape const shape{300, 1000, 992, 2};
     recorder::reset();
-    auto plan = DualGemm::prepare(config_for(row.kernel, {300, 1000, 992, 2}), operands);
-    auto const before = recorder::tensor_maps();
-    operands.a_codes = static_cast<std::uint8_t const*>(operands.a_codes) + 4096;
-    operands.b2_scales = static_cast<std::uint8_t const*>(operands.b2_scales) + 8192;
-    recorder::reset();
-    plan.rebind(operands);
-    auto const after = recorder::tensor_maps();
-    REQUIRE(after.size() == before.size());
-    for (std::size_t i = 0; i < after.size(); ++i) {
-      recorder::TensorMap expected = before[i];
-      expected.address += expected.address == address_of(kSFB2) ? 8192 : 0;
-      CHECK(words(after[i]) == words(expected));
+    Weights weights = symbolic_weights(NVFP4_WEIGHTS_SEPARATE);
+    weights.b2_scales = static_cast<std::uint8_t const*>(weights.b2_scales) + 8192;
+    auto const plan = Plan::prepare(spec_for(info_of(row), shape), weights);
+    for (int const moved : {0, 4096}) {
+      Io io = io_for(row, shape.m);
+      io.a_codes = static_cast<std::uint8_t const*>(io.a_codes) + moved;
+      auto const launches = launches_of(row, plan, io);
+      auto const found = recorder::find_tensor_maps(launches.back().parameter);
+      auto const expected = expected_maps(row, shape);
+      REQUIRE(found.size() == expected.size());
+      for (std::size_t i = 0; i < expected.size(); ++i) {
+        recorder::TensorMap wanted = expected[i];
+        wanted.address += wanted.address == address_of(kSFB2) ? 8192 : 0;
+        CHECK(words(recorder::tensor_maps().at(found[i].index)) == words(wanted));
+        CHECK((found[i].index < 4) == (wanted.address != address_of(kWorkspace)));
+      }
+      if (!row.resident()) {
+        std::uint64_t codes = 0;
+        std::memcpy(&codes, launches.front().parameter.data(), sizeof(codes));
+        CHECK(codes == address_of(kA) + static_cast<std::uint64_t>(moved));
+      }
     }
-    if (!row.resident()) {
-      std::uint64_t codes = 0;
-      auto const launches = launches_of(row, plan);
-      std::memcpy(&codes, launches.front().parameter.data(), sizeof(codes));
-      CHECK(codes == address_of(kA) + 4096);
+  }
+}
+
+TEST_CASE("Hopper: drivers up to 13.1 do not read beyond small tensors") {
+  Hopper const hopper;
+  for (int const driver : {13000, 13020}) {
+    recorder::device().driver_version = driver;
+    recorder::reset();
+    Row const& row = kRows[0];
+    for (recorder::StampedMap const& place :
+         recorder::find_tensor_maps(launches_of(row, plan_for(row, {16, 64, 512, 1}), 16).back().parameter)) {
+      CHECK(place.small_tensor_bit == (driver > 13010));
     }
   }
 }

@@ -4,7 +4,7 @@
 #include <set>
 #include <vector>
 
-#include "epilogue/drain_order.hpp"
+#include "sm100/drain_order.hpp"
 
 namespace {
 
@@ -12,7 +12,7 @@ namespace {
 // columns, buffer 1 beginning `shared` columns before the end of buffer 0.
 template <int kSteps, int kSharedSteps>
 void check(int width) {
-  using Order = nvfp4::detail::DrainOrder<kSteps, kSharedSteps>;
+  using Order = nvfp4::sm100::DrainOrder<kSteps, kSharedSteps>;
   int const half = kSteps * width, shared = kSharedSteps * width;
   for (int const buffer : {0, 1}) {
     int const base = buffer * (2 * half - shared);
@@ -59,7 +59,7 @@ TEST_CASE("drain order: other overlaps") {
 }
 
 TEST_CASE("drain order: a buffer of its own is released when all of it is read") {
-  using Order = nvfp4::detail::DrainOrder<6, 0>;
+  using Order = nvfp4::sm100::DrainOrder<6, 0>;
   CHECK(Order::kReleaseStep == 5);
   for (int const buffer : {0, 1}) {
     for (int step = 0; step < 6; ++step) {

@@ -4,6 +4,8 @@
 #include <cstring>
 #include <mutex>
 
+#include "registry/instance.hpp"
+
 namespace fake {
 
 namespace {
@@ -106,10 +108,7 @@ cudaError_t cudaFuncSetAttribute(void const* function, cudaFuncAttribute attribu
   Lock const lock(fake::mutex);
   if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) return cudaErrorInvalidValue;
   cudaError_t const error = outcome("cudaFuncSetAttribute");
-  if (error == cudaSuccess) {
-    cuda().smem[{cuda().current, function}] = value;
-    cuda().loaded.insert({cuda().current, function});
-  }
+  if (error == cudaSuccess) cuda().smem[{cuda().current, function}] = value;  // which loads nothing
   return error;
 }
 
@@ -117,17 +116,20 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, void const* fu
   Lock const lock(fake::mutex);
   *attributes = {};
   cudaError_t const error = outcome("cudaFuncGetAttributes");
+  if (error == cudaSuccess && function == cuda().missing) return fake::fail(cudaErrorNoKernelImageForDevice);
   if (error == cudaSuccess) cuda().loaded.insert({cuda().current, function});
   return error;
 }
 
-cudaError_t cudaOccupancyMaxActiveClusters(int* clusters, void const*, cudaLaunchConfig_t const* config) {
+cudaError_t cudaOccupancyMaxActiveClusters(int* clusters, void const* function, cudaLaunchConfig_t const* config) {
   Lock const lock(fake::mutex);
   *clusters = cuda().max_clusters;
   cuda().occupancy_cluster = fake::cluster_of(*config);
   dim3 const cluster = cuda().occupancy_cluster;
   cudaError_t const error = outcome("cudaOccupancyMaxActiveClusters");
-  if (error == cudaSuccess && cluster.x * cluster.y * cluster.z > cuda().largest_cluster) {
+  unsigned const ctas = cluster.x * cluster.y * cluster.z;
+  if (cuda().clusters_of) *clusters = cuda().clusters_of(static_cast<int>(ctas));
+  if (error == cudaSuccess && (ctas > cuda().largest_cluster || function == cuda().refused)) {
     return fake::fail(cudaErrorInvalidValue);
   }
   return error;
@@ -136,10 +138,12 @@ cudaError_t cudaOccupancyMaxActiveClusters(int* clusters, void const*, cudaLaunc
 cudaError_t cudaLaunchKernelExC(cudaLaunchConfig_t const* config, void const* function, void** arguments) {
   Lock const lock(fake::mutex);
   cudaError_t const error = outcome("cudaLaunchKernelExC");
+  auto const* const bytes = static_cast<std::byte const*>(arguments[0]);
+  std::vector<std::byte> const params(bytes, bytes + sizeof(nvfp4::detail::ParamsBytes));
   bool const loaded = !cuda().loaded.insert({cuda().current, function}).second;
   cuda().launches.push_back({function, config->gridDim, config->blockDim, fake::cluster_of(*config),
-                             config->dynamicSmemBytes, config->stream, fake::programmatic(*config), arguments[0],
-                             cuda().current, loaded});
+                             config->dynamicSmemBytes, config->stream, fake::programmatic(*config), params,
+                             reinterpret_cast<std::uintptr_t>(bytes), cuda().current, loaded});
   // What every kernel may have without asking.
   constexpr std::size_t kFree = 48 * 1024;
   auto const allowed = cuda().smem.find({cuda().current, function});
@@ -148,6 +152,22 @@ cudaError_t cudaLaunchKernelExC(cudaLaunchConfig_t const* config, void const* fu
     return fake::fail(cudaErrorInvalidValue);
   }
   return error;
+}
+
+// No instance here encodes a tensor map.
+cudaError_t cudaGetDriverEntryPointByVersion(char const*, void** function, unsigned, unsigned long long,
+                                             cudaDriverEntryPointQueryResult* found) {
+  Lock const lock(fake::mutex);
+  static char encoder;
+  *function = cuda().driver_has_encoder ? &encoder : nullptr;
+  *found = cuda().driver_has_encoder ? cudaDriverEntryPointSuccess : cudaDriverEntryPointSymbolNotFound;
+  return outcome("cudaGetDriverEntryPointByVersion");
+}
+
+cudaError_t cudaDriverGetVersion(int* version) {
+  Lock const lock(fake::mutex);
+  *version = 13050;
+  return outcome("cudaDriverGetVersion");
 }
 
 cudaError_t cudaGetLastError() {

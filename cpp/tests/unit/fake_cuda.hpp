@@ -5,6 +5,8 @@
 #include <cuda_runtime_api.h>
 
 #include <cstddef>
+#include <cstdint>
+#include <functional>
 #include <map>
 #include <set>
 #include <string>
@@ -19,9 +21,10 @@ struct Launch {
   std::size_t smem_bytes;
   cudaStream_t stream;
   bool programmatic;
-  void const* params;
-  int device;   // current at the launch
-  bool loaded;  // before the launch; otherwise this is what loads the kernel
+  std::vector<std::byte> params;  // what was there then, as long as any kernel's
+  std::uintptr_t params_address;
+  int device;                     // current at the launch
+  bool loaded;                    // before the launch; otherwise this is what loads the kernel
 };
 
 struct Cuda {
@@ -30,6 +33,10 @@ struct Cuda {
   int major = 10, minor = 0;
   int sm_count = 148;
   int max_clusters = 64;
+  std::function<int(int ctas)> clusters_of;  // in place of max_clusters, where it is set
+  void const* refused = nullptr;             // a function that cudaOccupancyMaxActiveClusters fails for
+  void const* missing = nullptr;             // a function without code for the device
+  bool driver_has_encoder = true;
   unsigned largest_cluster = 16;  // of more CTAs, cudaOccupancyMaxActiveClusters fails
   std::map<std::string, cudaError_t> failures;  // by the name of the call
   cudaError_t last_error = cudaSuccess;

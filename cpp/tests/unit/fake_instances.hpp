@@ -1,28 +1,40 @@
 #pragma once
 
 #include <cstddef>
+#include <string>
 
-#include "instance.hpp"
+#include "fake_cuda.hpp"
 #include "nvfp4_dual_gemm/dual_gemm.hpp"
+#include "registry/instance.hpp"
 
 namespace fake {
 
 struct Encoded {
-  nvfp4::Config config;
+  // Of the last launch that was encoded.
+  std::string kernel;
+  nvfp4::Spec spec;
   nvfp4::detail::Residency residency;
-  void const *params, *prologue_params;
-  int count = 0;
-  bool refuse = false;
-};
 
-// Of the last encoding.
+  int weights = 0, launches = 0;  // how often
+  bool refuse_weights = false, refuse_io = false;
+};
 Encoded& encoded();
 
-// What stands for the host stubs of the kernel and of its prologue, which those of SM90 have.
-void const* function(int kernel);
-void const* prologue(int kernel);
+// What the parameter of a launch has: what its encoders were given.
+struct Params {
+  nvfp4::Weights weights;
+  nvfp4::Io io;
+};
+Params params_of(Launch const& launch);
 
-// Bytes of the workspace of a kernel that has one.
-inline constexpr std::size_t kWorkspaceBytes = 4096;
+// What stands for the host stubs of the kernel and of its prologue, which those of SM90 have.
+void const* function(std::string const& kernel);
+void const* prologue(std::string const& kernel);
+
+// Whether the SM100 kernels' code is for later minor versions, too.
+void set_family(bool family);
+
+// Bytes of the workspace of a kernel that has one, as real ones have: by the rows.
+inline constexpr std::size_t kWorkspaceBytesPerRow = 256;
 
 }  // namespace fake

@@ -5,10 +5,9 @@
 #include <random>
 
 #include "nvfp4_dual_gemm/dual_gemm.hpp"
-#include "table.hpp"
+#include "registry/table.hpp"
 
-using nvfp4::Problem;
-using nvfp4::select_kernel;
+using nvfp4::Shape;
 using nvfp4::detail::KernelRow;
 using nvfp4::detail::kKernelTable;
 
@@ -16,24 +15,26 @@ namespace {
 
 constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
-// Calls check(problem, sms): small and large in turn, as many as find what is rare.
+// Calls check(shape, sms): small and large in turn, as many as find what is rare.
 template <class Check>
-void for_random_problems(Check const& check) {
+void for_random_shapes(Check const& check) {
   std::mt19937 random(1);
   auto const up_to = [&](int bits) { return 1 + static_cast<int>(random() % (1u << (1 + random() % bits))); };
   for (int i = 0; i < 20000; ++i) {
-    Problem const problem{up_to(14), up_to(15), 32 * up_to(9), up_to(3)};
+    Shape const shape{up_to(14), up_to(15), 32 * up_to(9), up_to(3)};
     int const sms = 1 + static_cast<int>(random() % 160);
-    INFO("M = " << problem.m << ", N = " << problem.n << ", K = " << problem.k << ", batch = " << problem.batch << ", "
+    INFO("M = " << shape.m << ", N = " << shape.n << ", K = " << shape.k << ", batch = " << shape.batch << ", "
                 << sms << " SMs");
-    check(problem, sms);
+    check(shape, sms);
   }
 }
 
-KernelRow const& chosen(Problem const& problem, nvfp4_weight_format weights, int capability, int sms) {
-  nvfp4_kernel const kernel = select_kernel(problem, weights, capability, sms);
+KernelRow const& chosen(Shape const& shape, nvfp4_weight_format weights, int capability, int sms) {
+  char const* const name = nvfp4::select_kernel(shape, weights, capability, sms);
+  REQUIRE(name != nullptr);
+  int const kernel = nvfp4::detail::kernel_index(name);
   REQUIRE(kernel >= 0);
-  REQUIRE(kernel < NVFP4_KERNEL_COUNT);
+  REQUIRE(kernel < nvfp4::detail::kKernelCount);
   KernelRow const& row = kKernelTable[kernel];
   REQUIRE(row.compute_capability == capability);
   REQUIRE(row.weights() == weights);
@@ -43,35 +44,34 @@ KernelRow const& chosen(Problem const& problem, nvfp4_weight_format weights, int
 }  // namespace
 
 TEST_CASE("select: a B200 gets no SM that has nothing to do") {
-  for_random_problems([](Problem const& problem, int sms) {
-    KernelRow const& row = chosen(problem, NVFP4_WEIGHTS_SEPARATE, 100, sms);
+  for_random_shapes([](Shape const& shape, int sms) {
+    KernelRow const& row = chosen(shape, NVFP4_WEIGHTS_SEPARATE, 100, sms);
     CHECK(row.cluster_size() <= sms);
     // The second SM of a pair has rows, and who asks for a next tile may get one.
-    CHECK((row.sms == 1 || problem.m > row.tile_m / row.sms));
+    CHECK((row.sms == 1 || shape.m > row.tile_m / row.sms));
     if (row.scheduler == NVFP4_SCHEDULER_CLC) {
-      std::int64_t const clusters = ceil_div(ceil_div(problem.m, row.tile_m), row.tiles_m_per_cluster()) *
-                                    ceil_div(ceil_div(problem.n, row.tile_n), row.cluster_n) * problem.batch;
+      std::int64_t const clusters = ceil_div(ceil_div(shape.m, row.tile_m), row.tiles_m_per_cluster()) *
+                                    ceil_div(ceil_div(shape.n, row.tile_n), row.cluster_n) * shape.batch;
       CHECK(clusters > sms / row.cluster_size());
     }
   });
 }
 
 TEST_CASE("select: rows that complete a tile change nothing on a B200") {
-  for_random_problems([](Problem const& problem, int sms) {
-    Problem whole = problem;
-    whole.m = static_cast<int>(ceil_div(problem.m, 128)) * 128;
-    CHECK(select_kernel(problem, NVFP4_WEIGHTS_SEPARATE, 100, sms) ==
-          select_kernel(whole, NVFP4_WEIGHTS_SEPARATE, 100, sms));
+  for_random_shapes([](Shape const& shape, int sms) {
+    Shape whole = shape;
+    whole.m = static_cast<int>(ceil_div(shape.m, 128)) * 128;
+    CHECK(&chosen(shape, NVFP4_WEIGHTS_SEPARATE, 100, sms) == &chosen(whole, NVFP4_WEIGHTS_SEPARATE, 100, sms));
   });
 }
 
 TEST_CASE("select: Hopper takes no tile of which half is empty where the half would do") {
-  for_random_problems([](Problem const& problem, int sms) {
-    KernelRow const& row = chosen(problem, NVFP4_WEIGHTS_SEPARATE, 90, sms);
+  for_random_shapes([](Shape const& shape, int sms) {
+    KernelRow const& row = chosen(shape, NVFP4_WEIGHTS_SEPARATE, 90, sms);
     for (KernelRow const& other : kKernelTable) {
       bool const same_columns = other.compute_capability == 90 && other.tile_n == row.tile_n;
       // Tiles of eight tokens keep all of K, at most 4096 a CTA: more of it takes clusters, which others do without.
-      if (same_columns && other.tile_m > 8 && other.tile_m >= problem.m) {
+      if (same_columns && other.tile_m > 8 && other.tile_m >= shape.m) {
         CHECK(row.tile_m < 2 * other.tile_m);
       }
     }

@@ -7,22 +7,35 @@
 #include <string>
 
 #include "nvfp4_dual_gemm/dual_gemm.hpp"
-#include "select.hpp"
-#include "sm90/arrangement.hpp"
-#include "table.hpp"
+#include "registry/table.hpp"
+#include "select/select.hpp"
+#include "select/sm90_tile.hpp"
 
-using nvfp4::Problem;
-using nvfp4::select_kernel;
+using nvfp4::Shape;
 
 namespace {
 
 constexpr int kB200 = 148;
 
+// The name; "" where there is none.
+std::string select_kernel(Shape const& shape, nvfp4_weight_format weights, int compute_capability, int sms) {
+  char const* const name = nvfp4::select_kernel(shape, weights, compute_capability, sms);
+  if (name == nullptr) return "";
+  CHECK(nvfp4::find_kernel(name) != nullptr);
+  return name;
+}
+
+nvfp4::detail::KernelRow const& row_of(std::string const& kernel) {
+  int const index = nvfp4::detail::kernel_index(kernel);
+  REQUIRE(index >= 0);
+  REQUIRE(index < nvfp4::detail::kKernelCount);
+  return nvfp4::detail::kKernelTable[index];
+}
+
 std::string separate(int m, int n, int k, int batch = 1, int sms = kB200) {
-  nvfp4_kernel const kernel = select_kernel({m, n, k, batch}, NVFP4_WEIGHTS_SEPARATE, 100, sms);
-  REQUIRE(kernel >= 0);
-  REQUIRE(kernel < NVFP4_KERNEL_COUNT);
-  return nvfp4::detail::kKernelNames[kernel];
+  std::string const kernel = select_kernel({m, n, k, batch}, NVFP4_WEIGHTS_SEPARATE, 100, sms);
+  REQUIRE(row_of(kernel).compute_capability == 100);
+  return kernel;
 }
 
 }  // namespace
@@ -93,9 +106,8 @@ TEST_CASE("select: small devices") {
   CHECK(separate(512, 4096, 7168, 1, 132) == "sm100_stacked_2sm_256x128_c2x1_static");
   for (int sms = 1; sms <= kB200; ++sms) {
     for (int const m : {1, 128, 129, 512, 4096}) {
-      nvfp4_kernel const kernel = select_kernel({m, 4096, 4096, 1}, NVFP4_WEIGHTS_SEPARATE, 100, sms);
-      REQUIRE(kernel >= 0);
-      CHECK(nvfp4::detail::kKernelTable[kernel].cluster_size() <= sms);
+      std::string const kernel = select_kernel({m, 4096, 4096, 1}, NVFP4_WEIGHTS_SEPARATE, 100, sms);
+      CHECK(row_of(kernel).cluster_size() <= sms);
     }
   }
 }
@@ -104,7 +116,7 @@ TEST_CASE("select: interleaved weights have their own kernel") {
   for (int const m : {1, 128, 512, 100000}) {
     for (int const n : {1, 96, 3072, 100000}) {
       CHECK(select_kernel({m, n, 7168, 1}, NVFP4_WEIGHTS_INTERLEAVED, 100, kB200) ==
-            NVFP4_KERNEL_sm100_interleaved_2sm_256x96_c2x2_static);
+            "sm100_interleaved_2sm_256x96_c2x2_static");
     }
   }
 }
@@ -119,10 +131,10 @@ TEST_CASE("select: on a B200 always some kernel for those weights, at any size t
               // In tiles of 256 x 96 and 256 x 128, the largest of each kind.
               double const tiles = std::max(1.0, m / 256.0) * 2 * std::max(1.0, n / 96.0) * batch;
               if (tiles > INT32_MAX / 4) continue;
-              nvfp4_kernel const kernel = select_kernel({m, n, k, batch}, weights, 100, sms);
+              std::string const kernel = select_kernel({m, n, k, batch}, weights, 100, sms);
               bool const room = sms >= (weights == NVFP4_WEIGHTS_INTERLEAVED ? 4 : 1);
-              CHECK((kernel != NVFP4_KERNEL_AUTO) == room);
-              if (room) CHECK(nvfp4::detail::kKernelTable[kernel].weights() == weights);
+              CHECK((kernel != "") == room);
+              if (room) CHECK(row_of(kernel).weights() == weights);
             }
           }
         }
@@ -133,39 +145,38 @@ TEST_CASE("select: on a B200 always some kernel for those weights, at any size t
 
 TEST_CASE("select: Hopper has kernels of its own, for separate weights") {
   for (int const m : {1, 8, 9, 100, 256, 257, 100000}) {
-    nvfp4_kernel const kernel = select_kernel({m, 4096, 7168, 1}, NVFP4_WEIGHTS_SEPARATE, 90, 132);
-    REQUIRE(kernel >= 0);
-    CHECK(nvfp4::detail::kKernelTable[kernel].compute_capability == 90);
-    CHECK(select_kernel({m, 4096, 7168, 1}, NVFP4_WEIGHTS_INTERLEAVED, 90, 132) == NVFP4_KERNEL_AUTO);
+    std::string const kernel = select_kernel({m, 4096, 7168, 1}, NVFP4_WEIGHTS_SEPARATE, 90, 132);
+    CHECK(row_of(kernel).compute_capability == 90);
+    CHECK(select_kernel({m, 4096, 7168, 1}, NVFP4_WEIGHTS_INTERLEAVED, 90, 132) == "");
   }
 }
 
 // What was the fastest on an H100 (docs/hopper-tuning.md).
 TEST_CASE("select: Hopper's choice for measured shapes") {
   struct Row {
-    Problem problem;
-    nvfp4_kernel kernel;
+    Shape shape;
+    char const* kernel;
     int splits;
   };
   constexpr Row kRows[] = {
-      {{256, 4096, 7168, 1}, NVFP4_KERNEL_sm90_widened_256x64_k64_s1, 2},
-      {{512, 4096, 7168, 1}, NVFP4_KERNEL_sm90_widened_256x64_k64_s1, 1},
-      {{256, 3072, 4096, 1}, NVFP4_KERNEL_sm90_widened_128x96_k64_s1, 2},
-      {{512, 3072, 7168, 1}, NVFP4_KERNEL_sm90_widened_128x96_k64_s1, 1},
-      {{1, 4096, 7168, 1}, NVFP4_KERNEL_sm90_widened_8x64_k128_s2, 2},
-      {{8, 4096, 7168, 1}, NVFP4_KERNEL_sm90_widened_8x64_k128_s2, 2},
-      {{16, 4096, 7168, 1}, NVFP4_KERNEL_sm90_widened_16x64_k128_s2, 2},
-      {{32, 4096, 7168, 1}, NVFP4_KERNEL_sm90_widened_32x64_k128_s2, 2},
-      {{64, 4096, 7168, 1}, NVFP4_KERNEL_sm90_widened_64x64_k128_s2, 2},
+      {{256, 4096, 7168, 1}, "sm90_widened_256x64_k64_s1", 2},
+      {{512, 4096, 7168, 1}, "sm90_widened_256x64_k64_s1", 1},
+      {{256, 3072, 4096, 1}, "sm90_widened_128x96_k64_s1", 2},
+      {{512, 3072, 7168, 1}, "sm90_widened_128x96_k64_s1", 1},
+      {{1, 4096, 7168, 1}, "sm90_widened_8x64_k128_s2", 2},
+      {{8, 4096, 7168, 1}, "sm90_widened_8x64_k128_s2", 2},
+      {{16, 4096, 7168, 1}, "sm90_widened_16x64_k128_s2", 2},
+      {{32, 4096, 7168, 1}, "sm90_widened_32x64_k128_s2", 2},
+      {{64, 4096, 7168, 1}, "sm90_widened_64x64_k128_s2", 2},
   };
   // As an H100 reports them.
   nvfp4::detail::Residency const residency{132, {0, 132, 66, 39, 30, 22, 18, 16, 15}};
   for (Row const& row : kRows) {
-    CAPTURE(row.problem.m);
-    CAPTURE(row.problem.n);
-    CHECK(select_kernel(row.problem, NVFP4_WEIGHTS_SEPARATE, 90, 132) == row.kernel);
-    nvfp4::detail::KernelRow const& kernel = nvfp4::detail::kKernelTable[row.kernel];
-    CHECK(nvfp4::sm90::splits(row.problem, {kernel.tile_m, kernel.tile_n, kernel.tile_k}, residency) == row.splits);
+    CAPTURE(row.shape.m);
+    CAPTURE(row.shape.n);
+    CHECK(select_kernel(row.shape, NVFP4_WEIGHTS_SEPARATE, 90, 132) == row.kernel);
+    nvfp4::detail::KernelRow const& kernel = row_of(row.kernel);
+    CHECK(nvfp4::sm90::splits(row.shape, {kernel.tile_m, kernel.tile_n, kernel.tile_k}, residency) == row.splits);
   }
 }
 
@@ -194,14 +205,14 @@ TEST_CASE("select: Hopper's CTA keeps the tokens of 4096 of K at most, where the
   CHECK(nvfp4::sm90::splits({8, 64, 7168, 1}, {8, 64, 128}, one) == 2);
 
   CHECK(select_kernel({8, 4096, 2 * 4096, 1}, NVFP4_WEIGHTS_SEPARATE, 90, 132) ==
-        NVFP4_KERNEL_sm90_widened_8x64_k128_s2);
+        "sm90_widened_8x64_k128_s2");
   CHECK(select_kernel({8, 64, 8 * 4096, 1}, NVFP4_WEIGHTS_SEPARATE, 90, 132) ==
-        NVFP4_KERNEL_sm90_widened_8x64_k128_s2);
+        "sm90_widened_8x64_k128_s2");
   // Clusters of four and more leave SMs idle: a tile of 16 tokens needs only two.
   CHECK(select_kernel({8, 4096, 14336, 1}, NVFP4_WEIGHTS_SEPARATE, 90, 132) ==
-        NVFP4_KERNEL_sm90_widened_16x64_k128_s2);
+        "sm90_widened_16x64_k128_s2");
   CHECK(select_kernel({8, 4096, 8 * 4096 + 32, 1}, NVFP4_WEIGHTS_SEPARATE, 90, 132) ==
-        NVFP4_KERNEL_sm90_widened_16x64_k128_s2);
+        "sm90_widened_16x64_k128_s2");
 }
 
 // A device may hold any number of clusters of any size: what is selected runs there, and something is selected where
@@ -212,7 +223,7 @@ TEST_CASE("select: whatever the device holds, a kernel that runs is found") {
   auto const below = [&](int end) { return std::uniform_int_distribution<int>(0, end - 1)(random); };
   auto const size = [&](int bits) { return 1 + below(1 << below(bits + 1)); };
   for (int repeat = 0; repeat < 50'000; ++repeat) {
-    Problem const problem{below(10) == 0 ? 0 : size(30), size(30), 32 * size(16), size(16)};
+    Shape const shape{below(10) == 0 ? 0 : size(30), size(30), 32 * size(16), size(16)};
     int const capability = below(2) == 0 ? 90 : 100;
     bool const within = below(4) == 0;
     auto const weights = below(4) == 0 ? NVFP4_WEIGHTS_INTERLEAVED : NVFP4_WEIGHTS_SEPARATE;
@@ -227,7 +238,7 @@ TEST_CASE("select: whatever the device holds, a kernel that runs is found") {
       auto const& residency = residencies[static_cast<std::size_t>(kernel)];
       if (row.compute_capability != capability || row.weights() != weights) return false;
       if (within && row.scheduler != NVFP4_SCHEDULER_STATIC) return false;
-      Problem const rows{std::max(problem.m, 1), problem.n, problem.k, problem.batch};
+      Shape const rows{std::max(shape.m, 1), shape.n, shape.k, shape.batch};
       if (capability == 90) return nvfp4::sm90::splits(rows, {row.tile_m, row.tile_n, row.tile_k}, residency) > 0;
       // CTAs along M and N in whole clusters.
       auto const up = [](std::int64_t value, int unit) { return (value + unit - 1) / unit; };
@@ -238,14 +249,14 @@ TEST_CASE("select: whatever the device holds, a kernel that runs is found") {
       return counted && grid && residency.max_clusters[row.cluster_size()] > 0 &&
              residency.sm_count >= row.cluster_size();
     };
-    nvfp4_kernel const kernel = nvfp4::detail::select_kernel(problem, weights, capability, residencies, within);
+    int const kernel = nvfp4::detail::select_kernel(shape, weights, capability, residencies, within);
     bool any = false;
-    for (int i = 0; i < NVFP4_KERNEL_COUNT; ++i) any = any || runs(i);
-    CAPTURE(problem.m);
-    CAPTURE(problem.n);
-    CAPTURE(problem.k);
-    CAPTURE(problem.batch);
-    REQUIRE((kernel != NVFP4_KERNEL_AUTO) == any);
+    for (int i = 0; i < nvfp4::detail::kKernelCount; ++i) any = any || runs(i);
+    CAPTURE(shape.m);
+    CAPTURE(shape.n);
+    CAPTURE(shape.k);
+    CAPTURE(shape.batch);
+    REQUIRE((kernel != nvfp4::detail::kNoKernel) == any);
     if (any) REQUIRE(runs(kernel));
   }
 }
@@ -261,7 +272,7 @@ TEST_CASE("select: no kernel for other architectures") {
   for (int const capability : {-1, 0, 80, 89, 91, 99, 101, 103, 120, INT32_MAX}) {
     CAPTURE(capability);
     for (nvfp4_weight_format const weights : {NVFP4_WEIGHTS_SEPARATE, NVFP4_WEIGHTS_INTERLEAVED}) {
-      CHECK(select_kernel({256, 4096, 7168, 1}, weights, capability, 132) == NVFP4_KERNEL_AUTO);
+      CHECK(select_kernel({256, 4096, 7168, 1}, weights, capability, 132) == "");
     }
   }
 }

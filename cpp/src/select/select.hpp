@@ -1,0 +1,23 @@
+// Which kernel a shape gets, with what the device holds of each kernel at once. Pure.
+#pragma once
+
+#include <array>
+
+#include "nvfp4_dual_gemm/dual_gemm.hpp"
+#include "registry/instance.hpp"
+#include "registry/table.hpp"
+
+namespace nvfp4::detail {
+
+// By kernel. One that the device runs no cluster of is never selected.
+using Residencies = std::array<Residency, kKernelCount>;
+
+// As devices of this compute capability with so many SMs usually hold the kernels that run on them.
+Residencies usual_residencies(int compute_capability, int sm_count) noexcept;
+
+// kNoKernel where no kernel of this major architecture runs. `within_sms`: the launch has to stay within
+// Residency::sm_count.
+int select_kernel(Shape const& shape, nvfp4_weight_format weights, int compute_capability,
+                  Residencies const& residencies, bool within_sms) noexcept;
+
+}  // namespace nvfp4::detail
