@@ -8,9 +8,11 @@
 //!
 //! What it models is the function of the machine, not its time. It knows nothing of any particular kernel.
 
+pub mod counters;
 pub mod execute;
 pub mod fatbin;
 pub mod fault;
+pub mod float;
 pub mod machine;
 pub mod program;
 pub mod ptx;

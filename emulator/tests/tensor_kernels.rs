@@ -5,10 +5,10 @@
 
 use std::fmt::Write;
 
+use emulator::counters::Counters;
 use emulator::fault::{Fault, FaultKind, Result};
 use emulator::machine::global::GlobalMemory;
 use emulator::machine::{Launch, Machine, grid};
-use emulator::report::Counters;
 use emulator::settings::{Model, Schedule, Settings};
 use emulator::{program, ptx};
 

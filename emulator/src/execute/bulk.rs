@@ -4,21 +4,23 @@
 //! nothing says that the parts of a multicast come together. A store is two: the first reads its source, and
 //! issues the second, which writes.
 
+pub mod boxes;
 mod copies;
 mod groups;
 mod maps;
 mod plain;
+mod reduce;
 mod route;
 mod tensor;
 
 use super::{Flow, Step};
+use crate::counters::Moved;
 use crate::fault::{Fault, FaultKind, Result};
 use crate::machine::asynchronous::{Agent, Completion, Operation};
 use crate::machine::cluster::Cluster;
 use crate::machine::warp::BulkGroups;
 use crate::program::{Convergence, Lowered, Scope, Value};
 use crate::ptx::{Literal, Operand, Space, Statement};
-use crate::report::Moved;
 
 /// Lowered.
 #[derive(Clone, Debug)]

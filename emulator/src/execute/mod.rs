@@ -5,6 +5,7 @@ pub mod clc;
 pub mod control;
 pub mod matrix;
 pub mod memory;
+mod panel;
 pub mod scalar;
 pub mod shuffle;
 mod special;

@@ -8,13 +8,10 @@ mod carry;
 mod compare;
 mod convert;
 mod float;
-pub(crate) mod half;
 mod halves;
 mod integer;
 mod moves;
 mod operands;
-pub(crate) mod round;
-pub(crate) mod small;
 
 use std::fmt;
 use std::sync::Arc;

@@ -4,6 +4,7 @@
 //! registers are read at issue, shared memory and accumulators when the operation completes.
 
 use super::{Flow, Step};
+use crate::execute::panel::{Slice, read_k_major, read_mn_major};
 use crate::fault::{Fault, FaultKind, Result};
 use crate::machine::asynchronous::{Agent, Completion, Operation};
 use crate::machine::registers::LANES;
@@ -14,7 +15,6 @@ use crate::settings::Rounding;
 use crate::tensor::dense::{self, Setup};
 use crate::tensor::descriptor::{Descriptor, Generation};
 use crate::tensor::numbers::Format;
-use crate::tensor::panel::{Slice, read_k_major, read_mn_major};
 use crate::tensor::rounding::{Mode, Output};
 
 /// Rows of a warp.

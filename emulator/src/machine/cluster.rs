@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::counters::Counters;
 use crate::fault::{Fault, FaultKind, Result};
 use crate::machine::address::{SHARED_RANK_SHIFT, split_shared};
 use crate::machine::asynchronous::Queues;
@@ -13,7 +14,6 @@ use crate::machine::shared::SharedMemory;
 use crate::machine::tmem::TensorMemory;
 use crate::machine::warp::Warp;
 use crate::machine::{Launch, Machine};
-use crate::report::Counters;
 
 /// Thread blocks that run together.
 #[derive(Debug)]

@@ -4,11 +4,11 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::counters::Counters;
 use crate::fault::{Fault, FaultKind, Result};
 use crate::machine::cluster::Cluster;
 use crate::machine::run::Progress;
 use crate::machine::{Launch, Machine};
-use crate::report::Counters;
 
 /// Warp instructions that a cluster executes before another one gets its turn. A cluster that waits for another by
 /// polling global memory never ends by itself.

@@ -1,5 +1,6 @@
 //! The scheduler of a cluster: whose turn it is, what completes, and when nothing can go on.
 
+use crate::counters::Counters;
 use crate::execute::control::Effect;
 use crate::execute::{Flow, Step, execute};
 use crate::fault::{Fault, FaultKind, Result};
@@ -9,7 +10,6 @@ use crate::machine::dump;
 use crate::machine::warp::{BulkGroups, State, Wait};
 use crate::machine::{Launch, Machine};
 use crate::program::{Convergence, Instruction, Op};
-use crate::report::Counters;
 use crate::settings::Schedule;
 
 /// Instructions of a warp before another one gets its turn.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use crate::machine::global::Allocation;
 use crate::machine::registers::{LANES, Registers};
-use crate::tensor::loads::PendingLoads;
 
 /// Why a group of lanes does not go on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -206,6 +205,15 @@ impl WgmmaGroups {
     pub fn is_empty(&self) -> bool {
         self.open_registers.is_empty() && self.registers.is_empty()
     }
+}
+
+/// What a warp has issued of tcgen05.ld and not waited for by tcgen05.wait::ld.
+#[derive(Clone, Debug, Default)]
+pub struct PendingLoads {
+    /// Word registers that are being filled.
+    pub registers: Vec<u32>,
+    /// Columns that are being read: first and count.
+    pub columns: Vec<(u32, u32)>,
 }
 
 /// 32 lanes.

@@ -8,7 +8,8 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Counters, Model, Moved};
+use super::Model;
+use crate::counters::{Counters, Moved};
 use crate::machine::Launch;
 use crate::settings::Settings;
 use crate::tma::map::{self, TensorMap};

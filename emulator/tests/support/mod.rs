@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
+use emulator::counters::Counters;
 use emulator::fatbin;
 use emulator::machine::global::GlobalMemory;
 use emulator::machine::{Launch, Machine, grid};
 use emulator::program::{self, Program};
 use emulator::ptx;
-use emulator::report::Counters;
 use emulator::settings::Settings;
 
 /// Any error, in words.

@@ -2,7 +2,7 @@
 
 use super::super::{Flow, Step};
 use super::route::{self, Destination};
-use super::{Direction, Owner, alone, count, direction, mask, misaligned, without_policy};
+use super::{Direction, Owner, alone, count, direction, mask, misaligned, reduce, without_policy};
 use crate::fault::{Fault, FaultKind, Result};
 use crate::machine::asynchronous::{Completion, Operation};
 use crate::machine::shared::Proxy;
@@ -247,7 +247,9 @@ impl Operation for Write {
         match self.reduction {
             None => memory.write(self.into, &self.bytes)?,
             Some(reduction) => match memory.find(self.into) {
-                Some(allocation) => reduction.run(memory, &allocation, self.into, &self.bytes)?,
+                Some(allocation) => {
+                    reduce::global(reduction, memory, &allocation, self.into, &self.bytes)?;
+                }
                 None => {
                     let message = format!("a bulk reduction at {:#x}, in no allocation", self.into);
                     return Err(Fault::new(FaultKind::OutOfBounds, message));

@@ -1,6 +1,7 @@
 //! `cp.async.bulk.tensor` and `cp.reduce.async.bulk.tensor`.
 
 use super::super::{Flow, Step};
+use super::boxes;
 use super::maps::{Source, map_address, rank};
 use super::route::{self, Destination};
 use super::{Direction, Owner, alone, count, direction, mask, misaligned, without_policy};
@@ -8,8 +9,6 @@ use crate::fault::{Fault, FaultKind, Result};
 use crate::machine::asynchronous::{Completion, Operation};
 use crate::program::{Address, Scope, Value};
 use crate::ptx::{Operand, Space, Statement};
-use crate::tma;
-use crate::tma::copy;
 use crate::tma::map::TensorMap;
 use crate::tma::reduce::{Number, Operator, Reduction};
 
@@ -124,7 +123,7 @@ pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
                 check_offset(&map, offset)?;
                 step.cta().shared.peek(offset, map.box_bytes())?;
                 let reduction = reduction(&map, *operator)?;
-                copy::check_direction(&map, reduction)?;
+                boxes::check_direction(&map, reduction)?;
                 // CUTLASS's epilogues store a box with all lanes of a warp: one copy as far as time goes.
                 let this = Some((source, coordinates.clone(), offset));
                 if counted != this {
@@ -175,7 +174,7 @@ impl Operation for Load {
     fn complete(self: Box<Self>, at: &mut Completion<'_>) -> Result<()> {
         let map = self.source.decode(at.machine, at.launch)?;
         let to = self.to;
-        let image = tma::load(&map, &at.machine.memory, &self.coordinates, to.offset)?;
+        let image = boxes::load(&map, &at.machine.memory, &self.coordinates, to.offset)?;
         let shared = &mut at.cluster.running(to.rank)?.shared;
         for (offset, bytes) in image.pieces() {
             shared.store_async(offset, bytes)?;
@@ -211,7 +210,7 @@ impl Operation for Store {
         let map = self.source.decode(at.machine, at.launch)?;
         let Self { coordinates, offset, reduction, owner, .. } = *self;
         let shared = &at.cluster.running(owner.rank)?.shared;
-        let linear = copy::source(&map, shared, &coordinates, offset)?;
+        let linear = boxes::source(&map, shared, &coordinates, offset)?;
         owner.read(at, Box::new(Write { map, coordinates, linear, reduction, owner }))
     }
 
@@ -241,7 +240,7 @@ struct Write {
 impl Operation for Write {
     fn complete(self: Box<Self>, at: &mut Completion<'_>) -> Result<()> {
         let memory = &at.machine.memory;
-        copy::scatter(&self.map, memory, &self.coordinates, &self.linear, self.reduction)?;
+        boxes::scatter(&self.map, memory, &self.coordinates, &self.linear, self.reduction)?;
         self.owner.written(at);
         Ok(())
     }

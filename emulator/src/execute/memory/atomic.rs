@@ -3,9 +3,9 @@
 use super::access::{allocation, check_alignment, check_mbarrier, locate};
 use super::{Element, bytes_of, elements};
 use crate::execute::Step;
-use crate::execute::scalar::half::{Bf16, F16, Half};
-use crate::execute::scalar::round::Mode;
 use crate::fault::{Fault, FaultKind, Result};
+use crate::float::half::{Bf16, F16, Half};
+use crate::float::round::Mode;
 use crate::machine::address::Target;
 use crate::machine::registers::LANES;
 use crate::machine::shared::Proxy;

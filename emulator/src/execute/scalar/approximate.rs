@@ -5,11 +5,11 @@
 //! the seed, the instruction and the operand.
 
 use super::float::{Flags, canonical};
-use super::half::{Bf16, F16, Half, both1};
 use super::operands::{Build, code};
-use super::round::{Mode, power_of_two};
 use super::{LANES, Lanes, Op, unsupported};
 use crate::fault::Result;
+use crate::float::half::{Bf16, F16, Half, both1};
+use crate::float::round::{Mode, power_of_two};
 
 /// A documented bound.
 #[derive(Clone, Copy, Debug, PartialEq)]

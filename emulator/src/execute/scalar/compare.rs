@@ -2,10 +2,10 @@
 //! Instructions").
 
 use super::float::flush;
-use super::half::{Bf16, F16, Half};
 use super::operands::{Build, Predicate, Source, Type, code, predicate_index};
 use super::{LANES, Lanes, Op, unsupported};
 use crate::fault::Result;
+use crate::float::half::{Bf16, F16, Half};
 use crate::ptx::{Operand, Register};
 
 /// A view of a type that is only compared.

@@ -1,14 +1,14 @@
 //! `cvt` (PTX ISA, "Data Movement and Conversion Instructions: cvt").
 
 use super::float::{Flags, canonical, flush, saturate};
-use super::half::{Bf16, F16, Half};
 use super::operands::{Bits, Build, Type};
-use super::round::{Exact, Mode, integer_to_odd, to_f32, to_integer};
-use super::small::{
-    BF16, E2M1, E2M3, E3M2, E4M3, E5M2, F16 as F16_FORMAT, Format, TF32, decode_ue8m0, encode_ue8m0,
-};
 use super::{Op, unsupported};
 use crate::fault::Result;
+use crate::float::half::{Bf16, F16, Half};
+use crate::float::round::{Exact, Mode, integer_to_odd, to_f32, to_integer};
+use crate::float::small::{
+    BF16, E2M1, E2M3, E3M2, E4M3, E5M2, F16 as F16_FORMAT, Format, TF32, decode_ue8m0, encode_ue8m0,
+};
 use crate::ptx::{Class, Operand, Register};
 
 /// An integer type as source and destination.

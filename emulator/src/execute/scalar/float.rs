@@ -2,9 +2,9 @@
 
 use super::approximate;
 use super::operands::Build;
-use super::round::{Exact, Mode, add_odd, to_f32};
 use super::{Op, unsupported};
 use crate::fault::Result;
+use crate::float::round::{Exact, Mode, add_odd, to_f32};
 
 /// What every NaN result of single precision is.
 pub const CANONICAL_NAN: u32 = 0x7FFF_FFFF;

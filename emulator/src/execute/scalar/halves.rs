@@ -1,10 +1,10 @@
 //! Arithmetic of `.f16`, `.bf16` and pairs of them (PTX ISA, "Half Precision Floating Point Instructions").
 
-use super::half::{Bf16, F16, Half, both1, both2, both3};
 use super::operands::{Build, Type};
-use super::round::Mode;
 use super::{Op, unsupported};
 use crate::fault::Result;
+use crate::float::half::{Bf16, F16, Half, both1, both2, both3};
+use crate::float::round::Mode;
 
 /// Lowers.
 pub fn lower(build: &Build<'_>) -> Result<Op> {

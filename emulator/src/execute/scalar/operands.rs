@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::half::{Bf16, F16};
-use super::round::Mode;
 use super::{ALL, Code, LANES, Lanes, Op, RANKS, shared_addresses, unsupported};
 use crate::fault::Result;
+use crate::float::half::{Bf16, F16};
+use crate::float::round::Mode;
 use crate::machine::registers::Registers;
 use crate::program::{Scope, Value};
 use crate::ptx::{Class, Operand, Register, Statement};

@@ -1,6 +1,7 @@
 //! An MMA in execution: operands are read from shared and tensor memory when it completes.
 
 use super::{Collector, output_name};
+use crate::execute::panel::{Slice, read_k_major, read_mn_major};
 use crate::execute::tcgen05::check_readers;
 use crate::fault::{Fault, FaultKind, Result};
 use crate::machine::asynchronous::{Completion, Operation};
@@ -13,7 +14,6 @@ use crate::tensor::descriptor::Descriptor;
 use crate::tensor::instruction::{Instruction, Kind, ScaleSetup};
 use crate::tensor::layout::{self, RowOfD};
 use crate::tensor::numbers::{Format, ScaleFormat};
-use crate::tensor::panel::{Slice, read_k_major, read_mn_major};
 use crate::tensor::rounding::Mode;
 
 const WHAT: &str = "tcgen05.mma";

@@ -1,16 +1,21 @@
 //! Boxes between global and shared memory, row by row (PTX ISA, "Tiled Mode").
 //!
+//! The way of a box into shared memory is [`gather`] (rows of global memory, one after the other) and then
+//! [`swizzle::place`] (where those bytes lie); [`load`] is both. The way back is [`source`] and [`scatter`].
+//!
 //! A row is the first dimension of the box: its elements are neighbours in both memories. What of it is in bounds is
 //! one run of bytes.
 
 use std::sync::Arc;
 
-use super::element::Element;
-use super::map::{Fill, MAX_RANK, TensorMap};
-use super::reduce::Reduction;
+use super::reduce;
 use crate::fault::{Fault, FaultKind, Result};
 use crate::machine::global::{Allocation, GlobalMemory};
 use crate::machine::shared::{Proxy, SharedMemory};
+use crate::tma::element::Element;
+use crate::tma::map::{Fill, MAX_RANK, TensorMap};
+use crate::tma::reduce::Reduction;
+use crate::tma::swizzle::{self, Image};
 
 /// What a load leaves in the padding of [`Element::U4Padded`] and [`Element::U6Padded`]. The manual calls it
 /// uninitialised: no program may depend on it, and nothing valid looks like this.
@@ -161,6 +166,17 @@ impl<'a> Window<'a> {
     }
 }
 
+/// A box as it lies in shared memory after a load to `offset`.
+pub fn load(
+    map: &TensorMap,
+    memory: &GlobalMemory,
+    coordinates: &[i32],
+    offset: u32,
+) -> Result<Image> {
+    let rows = gather(map, memory, coordinates)?;
+    Ok(swizzle::place(map.swizzle, offset, &rows, map.row_bytes()))
+}
+
 /// Reads a box: its bytes in shared memory row after row, before any swizzle. Elements out of bounds are filled.
 pub fn gather(map: &TensorMap, memory: &GlobalMemory, coordinates: &[i32]) -> Result<Vec<u8>> {
     let tile = Tile::new(map, coordinates)?;
@@ -283,7 +299,7 @@ pub fn scatter(
         let Some(inside) = tile.inside(index, stored_extent(map))? else { continue };
         let part = &row[inside.skip..inside.skip + inside.shared];
         let act = |into: &Allocation| match reduction {
-            Some(reduction) => reduction.run(memory, into, inside.address, part),
+            Some(reduction) => reduce::global(reduction, memory, into, inside.address, part),
             None if map.element == Element::U6Padded => into.write(inside.address, &pack(part)),
             None => into.write(inside.address, part),
         };

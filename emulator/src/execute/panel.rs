@@ -1,8 +1,8 @@
 //! An operand read from shared memory: for each row of A (column of B) its K slice of 32 bytes.
 
-use super::descriptor::Descriptor;
 use crate::fault::Result;
 use crate::machine::shared::{Proxy, SharedMemory};
+use crate::tensor::descriptor::Descriptor;
 
 /// A K slice.
 pub type Slice = [u8; 32];
