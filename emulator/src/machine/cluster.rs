@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::counters::Counters;
 use crate::fault::{Fault, FaultKind, Result};
-use crate::machine::address::{SHARED_RANK_SHIFT, split_shared};
+use crate::isa::address::{SHARED_RANK_SHIFT, split_shared};
 use crate::machine::asynchronous::Queues;
 use crate::machine::cta::{Cta, NamedBarrier};
 use crate::machine::grid::Clusters;
@@ -154,6 +154,50 @@ impl Cluster {
         }
         Ok((rank, offset))
     }
+
+    /// Completes the round if all warps that have not exited, or have arrived before they did, are there.
+    pub fn complete_cluster_barrier(&mut self) {
+        let missing = self
+            .ctas
+            .iter()
+            .flat_map(|cta| &cta.warps)
+            .any(|warp| !warp.groups.is_empty() && warp.cluster_round != Some(self.barrier.1));
+        if !missing && self.barrier.0 > 0 {
+            self.barrier = (0, self.barrier.1 + 1);
+            self.events += 1;
+        }
+    }
+
+    /// The counts, with those of the warps.
+    pub fn take_counters(&mut self) -> Counters {
+        let mut counters = std::mem::take(&mut self.counters);
+        let warps = self.ctas.iter().map(|cta| cta.warps.len()).max().unwrap_or(0);
+        counters.instructions.resize(warps, 0);
+        counters.epilogue.resize(warps, 0);
+        for warp in self.ctas.iter().flat_map(|cta| &cta.warps) {
+            counters.instructions[warp.index as usize] += warp.executed;
+            if warp.reads_accumulators {
+                counters.epilogue[warp.index as usize] += warp.executed;
+            }
+        }
+        counters
+    }
+
+    /// A warp of the thread block has exited: barriers may be complete without it.
+    pub fn exit_from_barriers(&mut self, rank: u32) {
+        let cta = &mut self.ctas[rank as usize];
+        let live = 32 * cta.warps.iter().filter(|warp| !warp.groups.is_empty()).count() as u32;
+        for barrier in &mut cta.named {
+            if barrier.arrived > 0 && !barrier.counted {
+                barrier.expected = live;
+                if barrier.arrived >= live {
+                    barrier.complete();
+                    self.events += 1;
+                }
+            }
+        }
+        self.complete_cluster_barrier();
+    }
 }
 
 /// Place in a box by number, x fastest.
@@ -171,10 +215,7 @@ fn new_cta(launch: &Launch, rank: u32, id: [u32; 3], smid: u32) -> Cta {
         rank,
         id,
         smid,
-        shared: SharedMemory::new(
-            end.saturating_sub(crate::machine::address::SHARED_RESERVED),
-            warps,
-        ),
+        shared: SharedMemory::new(end.saturating_sub(crate::isa::address::SHARED_RESERVED), warps),
         mbarriers: Default::default(),
         named: std::array::from_fn(|_| NamedBarrier::default()),
         tmem: TensorMemory::default(),

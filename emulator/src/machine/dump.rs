@@ -1,10 +1,10 @@
 //! Words for what hangs, and for what a thread block leaves behind.
 
 use crate::fault::{Fault, FaultKind, Result};
+use crate::isa::Program;
 use crate::machine::Launch;
 use crate::machine::cluster::Cluster;
 use crate::machine::warp::{Group, State, Wait, Warp};
-use crate::program::Program;
 
 /// A deadlock, with what every parked warp waits for and what is known of it.
 pub fn deadlock(cluster: &Cluster, launch: &Launch) -> Fault {

@@ -1,6 +1,5 @@
 //! The state of the machine: memory, thread blocks, warps, barriers, and what is under way.
 
-pub mod address;
 pub mod asynchronous;
 pub mod cluster;
 pub mod cta;
@@ -9,14 +8,14 @@ pub mod global;
 pub mod grid;
 pub mod mbarrier;
 pub mod registers;
-pub mod run;
 pub mod shared;
 pub mod tmem;
+pub mod variables;
 pub mod warp;
 
 use std::sync::Arc;
 
-use crate::program::{Kernel, Program};
+use crate::isa::{Kernel, Program};
 use crate::settings::Settings;
 
 /// What all launches share.

@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::isa::value::LANES;
 use crate::machine::global::Allocation;
-use crate::machine::registers::{LANES, Registers};
+use crate::machine::registers::Registers;
 
 /// Why a group of lanes does not go on.
 #[derive(Clone, Debug, PartialEq, Eq)]
