@@ -1,7 +1,9 @@
 //! What kernels did, for people, and the time on a B200 that is modelled from it.
 
+mod entry;
 mod model;
 mod record;
 
+pub use entry::Entry;
 pub use model::{Bound, Model};
-pub use record::{Entry, Report, note, noted};
+pub use record::{Report, note, noted};

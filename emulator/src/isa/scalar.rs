@@ -13,6 +13,7 @@ mod integer;
 mod lanes;
 mod moves;
 mod operands;
+mod single;
 
 pub use lanes::{Code, Lanes, Op};
 

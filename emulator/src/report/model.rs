@@ -8,7 +8,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::Entry;
+use super::entry::Entry;
 
 /// Multiprocessors.
 const SMS: f64 = 148.0;

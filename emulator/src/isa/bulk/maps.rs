@@ -1,7 +1,7 @@
 //! Instructions on tensor maps themselves: prefetches, `tensormap.replace` and `tensormap.cp_fenceproxy`.
 
 use crate::fault::{Fault, Result};
-use crate::isa::bulk::operands::{Direction, direction, literal};
+use crate::isa::bulk::operands::{Direction, check_mode, direction, literal, map_address, rank};
 use crate::isa::scope::Scope;
 use crate::isa::value::{Address, Value};
 use crate::ptx::{Operand, Space, Statement};
@@ -43,27 +43,12 @@ pub enum Op {
     },
 }
 
-/// `.3d`
-pub fn rank(statement: &Statement) -> Result<usize> {
-    for (word, rank) in [("1d", 1), ("2d", 2), ("3d", 3), ("4d", 4), ("5d", 5)] {
-        if statement.has(word) {
-            return Ok(rank);
-        }
-    }
-    Err(Fault::unsupported(statement.opcode()))
-}
-
-/// The space of a tensor map that an operand names.
-pub fn map_address(scope: &Scope<'_>, operand: &Operand) -> Result<Address> {
-    scope.address(operand, Space::Generic)
-}
-
 /// Lowers `prefetch.tensormap` and `cp.async.bulk.prefetch`.
 pub fn lower_prefetch(statement: &Statement, scope: &Scope<'_>) -> Result<Op> {
     let unsupported = || Fault::unsupported(statement.opcode());
     match statement.operands.as_slice() {
         [Operand::TensorAddress(base, offset, _), ..] => {
-            super::tensor::check_mode(statement)?;
+            check_mode(statement)?;
             let map = map_address(scope, &Operand::Address(base.clone(), *offset))?;
             Ok(Op::PrefetchMap { map, rank: Some(rank(statement)?) })
         }

@@ -2,7 +2,7 @@
 
 use crate::fault::{Fault, Result};
 use crate::isa::scope::Scope;
-use crate::isa::value::Value;
+use crate::isa::value::{Address, Value};
 use crate::ptx::{Literal, Operand, Space, Statement};
 
 /// Which way the bytes go.
@@ -54,4 +54,30 @@ pub(crate) fn mask(
         (false, None) => Ok(None),
         _ => Err(Fault::unsupported(statement.opcode())),
     }
+}
+
+/// `.3d`
+pub(crate) fn rank(statement: &Statement) -> Result<usize> {
+    for (word, rank) in [("1d", 1), ("2d", 2), ("3d", 3), ("4d", 4), ("5d", 5)] {
+        if statement.has(word) {
+            return Ok(rank);
+        }
+    }
+    Err(Fault::unsupported(statement.opcode()))
+}
+
+/// The space of a tensor map that an operand names.
+pub(crate) fn map_address(scope: &Scope<'_>, operand: &Operand) -> Result<Address> {
+    scope.address(operand, Space::Generic)
+}
+
+/// Refuses the modes other than `.tile`.
+pub(crate) fn check_mode(statement: &Statement) -> Result<()> {
+    let is_other = |word: &String| {
+        word.starts_with("im2col") || word == "tile::gather4" || word == "tile::scatter4"
+    };
+    if statement.suffixes.iter().any(is_other) {
+        return Err(Fault::unsupported(statement.opcode()));
+    }
+    Ok(())
 }

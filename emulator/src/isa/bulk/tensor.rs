@@ -1,8 +1,9 @@
 //! `cp.async.bulk.tensor` and `cp.reduce.async.bulk.tensor`: boxes of tensors.
 
-use super::maps::{map_address, rank};
 use crate::fault::{Fault, Result};
-use crate::isa::bulk::operands::{Direction, direction, mask, without_policy};
+use crate::isa::bulk::operands::{
+    Direction, check_mode, direction, map_address, mask, rank, without_policy,
+};
 use crate::isa::scope::Scope;
 use crate::isa::value::{Address, Value};
 use crate::ptx::{Operand, Space, Statement};
@@ -29,17 +30,6 @@ pub(crate) enum Way {
         from: Address,
         operator: Option<Operator>,
     },
-}
-
-/// Refuses the modes other than `.tile`.
-pub fn check_mode(statement: &Statement) -> Result<()> {
-    let is_other = |word: &String| {
-        word.starts_with("im2col") || word == "tile::gather4" || word == "tile::scatter4"
-    };
-    if statement.suffixes.iter().any(is_other) {
-        return Err(Fault::unsupported(statement.opcode()));
-    }
-    Ok(())
 }
 
 /// Lowers.

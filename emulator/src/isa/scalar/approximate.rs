@@ -4,9 +4,9 @@
 //! Results are the nearest; with EMULATOR_MUFU=perturbed they are off by up to the documented error, by a function of
 //! the seed, the instruction and the operand.
 
-use super::float::{Flags, canonical};
 use super::lanes::{Lanes, Op, unsupported};
 use super::operands::{Build, code};
+use super::single::{Flags, canonical};
 use crate::fault::Result;
 use crate::float::half::{Bf16, F16, Half, both1};
 use crate::float::round::{Mode, power_of_two};

@@ -1,9 +1,9 @@
 //! Comparison and selection: `setp`, `set`, `selp`, `slct`, `testp` (PTX ISA, "Comparison and Selection
 //! Instructions").
 
-use super::float::flush;
 use super::lanes::{Lanes, Op, unsupported};
 use super::operands::{Build, Predicate, Source, Type, code, predicate_index};
+use super::single::flush;
 use crate::fault::Result;
 use crate::float::half::{Bf16, F16, Half};
 use crate::isa::value::LANES;

@@ -1,8 +1,8 @@
 //! `cvt` (PTX ISA, "Data Movement and Conversion Instructions: cvt").
 
-use super::float::{Flags, canonical, flush, saturate};
 use super::lanes::{Op, unsupported};
 use super::operands::{Bits, Build, Type};
+use super::single::{Flags, canonical, flush, saturate};
 use crate::fault::Result;
 use crate::float::half::{Bf16, F16, Half};
 use crate::float::round::{Exact, Mode, integer_to_odd, to_f32, to_integer};
