@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::counters::Counters;
 use crate::fault::{Fault, FaultKind, Result};
 use crate::isa::address::{SHARED_RANK_SHIFT, split_shared};
+use crate::isa::value::LANES;
 use crate::machine::asynchronous::Queues;
 use crate::machine::cta::{Cta, NamedBarrier};
 use crate::machine::grid::Clusters;
@@ -20,12 +21,10 @@ use crate::machine::{Launch, Machine};
 pub struct Cluster {
     /// By rank.
     pub ctas: Vec<Cta>,
-    /// Place in the grid, in clusters.
-    pub id: [u32; 3],
     /// What is under way.
     pub queues: Queues,
     /// Threads that arrived at the cluster's barrier, and complete rounds.
-    pub barrier: (u32, u64),
+    pub(super) barrier: (u32, u64),
     /// For everything random.
     pub random: Random,
     /// For the report.
@@ -62,7 +61,6 @@ impl Cluster {
         });
         Self {
             ctas: ctas.collect(),
-            id,
             queues: Queues::default(),
             barrier: (0, 0),
             random: Random::new(machine.settings.seed ^ number.wrapping_mul(0xA24B_AED4_963E_E407)),
@@ -155,8 +153,19 @@ impl Cluster {
         Ok((rank, offset))
     }
 
+    /// All threads of a warp arrive at the cluster's barrier.
+    pub fn arrive_at_barrier(&mut self) {
+        self.barrier.0 += LANES as u32;
+        self.complete_cluster_barrier();
+    }
+
+    /// Complete rounds of the cluster's barrier.
+    pub fn barrier_rounds(&self) -> u64 {
+        self.barrier.1
+    }
+
     /// Completes the round if all warps that have not exited, or have arrived before they did, are there.
-    pub fn complete_cluster_barrier(&mut self) {
+    fn complete_cluster_barrier(&mut self) {
         let missing = self
             .ctas
             .iter()
@@ -201,7 +210,7 @@ impl Cluster {
 }
 
 /// Place in a box by number, x fastest.
-pub fn coordinates(number: u32, dimensions: [u32; 3]) -> [u32; 3] {
+fn coordinates(number: u32, dimensions: [u32; 3]) -> [u32; 3] {
     let [x, y, _] = dimensions.map(|extent| extent.max(1));
     [number % x, number / x % y, number / (x * y)]
 }
@@ -247,7 +256,7 @@ impl Random {
     }
 
     /// The next number.
-    pub fn draw(&mut self) -> u64 {
+    fn draw(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;

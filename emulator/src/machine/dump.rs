@@ -85,7 +85,7 @@ fn waits_for(cluster: &Cluster, program: &Program, rank: u32, wait: &Wait) -> St
 }
 
 /// The variable that holds an offset of shared memory, as far as the program names it.
-pub fn shared_name(program: &Program, offset: u32) -> String {
+fn shared_name(program: &Program, offset: u32) -> String {
     let below = program.shared_names.iter().filter(|(start, _)| *start <= offset).max();
     match below {
         None => format!("{offset:#x}"),

@@ -33,7 +33,7 @@ pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
                 step.cta().shared.peek(into, *bytes)?;
                 parts.push(Part { lane, from, read, into });
             }
-            let number = step.cluster.queues.issued + 1;
+            let number = step.cluster.queues.next_number();
             for part in &parts {
                 if let Some(groups) = step.warp().copies.get_mut(part.lane) {
                     groups.issue(number);

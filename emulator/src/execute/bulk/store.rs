@@ -13,7 +13,7 @@ pub(super) fn misaligned<T>(message: String) -> Result<T> {
 
 /// The next copy's own agent. No two operations have the same number.
 pub(super) fn alone(cluster: &Cluster) -> Agent {
-    Agent::Copy(cluster.queues.issued + 1)
+    Agent::Copy(cluster.queues.next_number())
 }
 
 /// The lane that issued a store, and the number by which its groups know it.
@@ -28,7 +28,7 @@ pub(super) struct Owner {
 impl Owner {
     /// A store that is about to be issued.
     pub(super) fn issue(step: &mut Step<'_>, lane: usize) -> Self {
-        let number = step.cluster.queues.issued + 1;
+        let number = step.cluster.queues.next_number();
         let owner = Self { rank: step.rank, warp: step.warp, lane, number };
         if let Some(groups) = owner.groups(step.cluster) {
             groups.issue(number);

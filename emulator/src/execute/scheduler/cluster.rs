@@ -4,7 +4,7 @@ use super::lanes;
 use super::lanes::After;
 use crate::execute::step::Step;
 use crate::fault::{Fault, FaultKind, Result};
-use crate::machine::asynchronous::{Agent, Queues};
+use crate::machine::asynchronous::Agent;
 use crate::machine::cluster::Cluster;
 use crate::machine::warp::{BulkGroups, State, Wait};
 use crate::machine::{Launch, Machine, dump};
@@ -92,7 +92,7 @@ impl<'a> Scheduler<'a> {
 
     /// Completes one operation, as nothing else goes on: the newest, or with a random schedule any.
     fn complete_one(&mut self) -> Result<()> {
-        let agents = self.cluster.queues.queues.len();
+        let agents = self.cluster.queues.agents();
         if agents == 0 {
             return Ok(());
         }
@@ -117,7 +117,7 @@ impl<'a> Scheduler<'a> {
             if !goes_on {
                 break;
             }
-            let agent = self.cluster.random.below(self.cluster.queues.queues.len());
+            let agent = self.cluster.random.below(self.cluster.queues.agents());
             self.cluster.complete(self.machine, self.launch, agent)?;
         }
         Ok(())
@@ -198,7 +198,7 @@ impl<'a> Scheduler<'a> {
                 barrier.phase > *phase
             }
             Wait::NamedBarrier { id, round } => cta.named[usize::from(*id) % 16].round > *round,
-            Wait::ClusterBarrier { round } => self.cluster.barrier.1 > *round,
+            Wait::ClusterBarrier { round } => self.cluster.barrier_rounds() > *round,
             Wait::BulkGroups { allowed, read } => {
                 each_of(&this.bulk, lanes).all(|groups| groups.is_over(*allowed, *read))
             }
@@ -295,15 +295,7 @@ impl<'a> Scheduler<'a> {
             return Ok(());
         }
         if !self.machine.settings.strict {
-            let held = |queues: &Queues| {
-                queues.queues.iter().position(|(_, queue)| {
-                    queue.front().is_some_and(|pending| {
-                        let operation = &pending.operation;
-                        operation.holds_thread_block() && operation.uses().contains(&rank)
-                    })
-                })
-            };
-            while let Some(agent) = held(&self.cluster.queues) {
+            while let Some(agent) = self.cluster.queues.holding(rank) {
                 self.cluster.complete(self.machine, self.launch, agent)?;
             }
         }

@@ -23,7 +23,7 @@ pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
                 let message = "barrier.cluster.wait without barrier.cluster.arrive before it";
                 return Err(Fault::new(FaultKind::Barrier, message));
             };
-            if step.cluster.barrier.1 > round {
+            if step.cluster.barrier_rounds() > round {
                 step.warp().cluster_round = None;
                 return Ok(Flow::Next);
             }
@@ -116,12 +116,11 @@ fn named(
 }
 
 fn cluster_arrive(step: &mut Step<'_>) -> Result<Flow> {
-    let round = step.cluster.barrier.1;
+    let round = step.cluster.barrier_rounds();
     if step.warp().cluster_round.replace(round).is_some() {
         let message = "a second barrier.cluster.arrive without barrier.cluster.wait between";
         return Err(Fault::new(FaultKind::Barrier, message));
     }
-    step.cluster.barrier.0 += LANES as u32;
-    step.cluster.complete_cluster_barrier();
+    step.cluster.arrive_at_barrier();
     Ok(Flow::Next)
 }
