@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use emulator::execute;
 use emulator::fault::{Fault, FaultKind, Result};
+use emulator::isa::{Program, lower};
 use emulator::machine::global::GlobalMemory;
-use emulator::machine::{Launch, Machine, grid};
-use emulator::program::{Program, lower};
+use emulator::machine::{Launch, Machine};
 use emulator::ptx::parse;
 use emulator::settings::{Model, Schedule, Settings};
 
@@ -52,7 +53,7 @@ impl Case {
             dynamic_shared: self.dynamic_shared,
             parameters: address.to_le_bytes().to_vec(),
         };
-        grid::launch(&machine, &launch)?;
+        execute::launch(&machine, &launch)?;
         let mut bytes = vec![0; 4096];
         machine.memory.read(address, &mut bytes, false)?;
         Ok(bytes)

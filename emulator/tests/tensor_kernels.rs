@@ -5,12 +5,13 @@
 
 use std::fmt::Write;
 
+use emulator::counters::Counters;
+use emulator::execute;
 use emulator::fault::{Fault, FaultKind, Result};
 use emulator::machine::global::GlobalMemory;
-use emulator::machine::{Launch, Machine, grid};
-use emulator::report::Counters;
+use emulator::machine::{Launch, Machine};
 use emulator::settings::{Model, Schedule, Settings};
-use emulator::{program, ptx};
+use emulator::{isa, ptx};
 
 /// splitmix64
 struct Random(u64);
@@ -62,7 +63,7 @@ fn run(
     let out = memory.allocate(4 * cells as u64).ok_or_else(missing)?;
     let machine = Machine { settings, memory };
     let module = ptx::parse(text)?;
-    let program = program::lower(&module, &|_| None)?;
+    let program = isa::lower(&module, &|_| None)?;
     let kernel = program.kernels.get("k").cloned().ok_or_else(missing)?;
     let ranks = images.len() as u32;
     let parameters = [image.to_le_bytes(), out.to_le_bytes()].concat();
@@ -75,7 +76,7 @@ fn run(
         dynamic_shared: SHARED,
         parameters,
     };
-    let counters = grid::launch(&machine, &launch)?;
+    let counters = execute::launch(&machine, &launch)?;
     let mut bytes = vec![0; 4 * cells];
     machine.memory.read(out, &mut bytes, true)?;
     let cells = bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));

@@ -3,13 +3,13 @@
 
 use std::collections::BTreeMap;
 
+use emulator::execute::bulk::boxes::{self, load};
 use emulator::fault::{Fault, FaultKind, Result};
 use emulator::machine::global::GlobalMemory;
 use emulator::machine::shared::SharedMemory;
 use emulator::tma::element::Element;
 use emulator::tma::map::{TensorMap, Tiled};
 use emulator::tma::replace::{Field, replace};
-use emulator::tma::{copy, load};
 
 /// Arguments of `cuTensorMapEncodeTiled` that own their arrays.
 #[derive(Clone, Debug)]
@@ -217,8 +217,8 @@ fn check_store(case: &Case, coordinates: &[i32], offset: u32) -> Result<()> {
     let source = pattern(1 << 15, 11);
     shared.store_async(0x400, &source)?;
     let all = [vec![0; 0x400], source].concat();
-    let rows = copy::source(&map, &shared, coordinates, offset)?;
-    let stored = copy::scatter(&map, &memory, coordinates, &rows, None);
+    let rows = boxes::source(&map, &shared, coordinates, offset)?;
+    let stored = boxes::scatter(&map, &memory, coordinates, &rows, None);
     if coordinates.iter().any(|coordinate| *coordinate < 0) {
         assert_eq!(kind(stored), Some(FaultKind::OutOfBounds), "{case:?} {coordinates:?}");
         return Ok(());
@@ -318,8 +318,8 @@ fn six_bits_of_each_byte_are_stored_without_gaps() -> Result<()> {
     let bytes = pattern(128, 5);
     let mut shared = SharedMemory::new(4096, 1);
     shared.store_async(0x400, &bytes)?;
-    let rows = copy::source(&map, &shared, &[0, 1], 0x400)?;
-    copy::scatter(&map, &memory, &[0, 1], &rows, None)?;
+    let rows = boxes::source(&map, &shared, &[0, 1], 0x400)?;
+    boxes::scatter(&map, &memory, &[0, 1], &rows, None)?;
     let mut found = vec![0; 96];
     memory.read(address + case.strides[0], &mut found, true)?;
     for (index, byte) in bytes.iter().enumerate() {
@@ -327,7 +327,7 @@ fn six_bits_of_each_byte_are_stored_without_gaps() -> Result<()> {
         assert_eq!(stored, u64::from(byte & 0x3F), "element {index}");
     }
     let (memory, _, _, map) = tensor(&Case::new(14, 4, &[128, 2], &[128, 1]), 3)?;
-    let stored = copy::scatter(&map, &memory, &[0, 0], &[0; 128], None);
+    let stored = boxes::scatter(&map, &memory, &[0, 0], &[0; 128], None);
     assert_eq!(kind(stored), Some(FaultKind::Descriptor));
     Ok(())
 }
@@ -405,7 +405,7 @@ fn what_a_box_must_not_read_or_name_is_a_fault() -> Result<()> {
     let mut shared = SharedMemory::new(4096, 1);
     shared.store_async(0x400, &[1; 32])?;
     let source =
-        |shared: &SharedMemory, coordinates| copy::source(&map, shared, coordinates, 0x400);
+        |shared: &SharedMemory, coordinates| boxes::source(&map, shared, coordinates, 0x400);
     assert_eq!(kind(source(&shared, &[0, 0])), Some(FaultKind::Uninitialised));
     assert_eq!(kind(source(&shared, &[0, 3])), None);
     shared.store(0x400, &[1; 64], Some(0))?;

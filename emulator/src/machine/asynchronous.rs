@@ -83,15 +83,35 @@ pub struct Pending {
 #[derive(Debug, Default)]
 pub struct Queues {
     /// By agent; no queue is empty.
-    pub queues: Vec<(Agent, VecDeque<Pending>)>,
-    /// The next number.
-    pub issued: u64,
+    queues: Vec<(Agent, VecDeque<Pending>)>,
+    /// The last number.
+    issued: u64,
 }
 
 impl Queues {
     /// All operations.
     pub fn iter(&self) -> impl Iterator<Item = (Agent, &Pending)> {
         self.queues.iter().flat_map(|(agent, queue)| queue.iter().map(move |op| (*agent, op)))
+    }
+
+    /// The number that the next operation will have.
+    pub fn next_number(&self) -> u64 {
+        self.issued + 1
+    }
+
+    /// How many agents have something under way.
+    pub fn agents(&self) -> usize {
+        self.queues.len()
+    }
+
+    /// The place of an agent whose next operation keeps a thread block from its end.
+    pub fn holding(&self, rank: u32) -> Option<usize> {
+        self.queues.iter().position(|(_, queue)| {
+            queue.front().is_some_and(|pending| {
+                let operation = &pending.operation;
+                operation.holds_thread_block() && operation.uses().contains(&rank)
+            })
+        })
     }
 
     /// Whether nothing is under way.
@@ -120,8 +140,8 @@ impl Cluster {
         agent: Agent,
         operation: Box<dyn Operation>,
     ) -> Result<u64> {
-        self.queues.issued += 1;
-        let number = self.queues.issued;
+        let number = self.queues.next_number();
+        self.queues.issued = number;
         if machine.settings.trace >= 2 {
             eprintln!(
                 "emulator: {number} issued: {} at PTX line {}",

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use crate::counters::Counters;
 use crate::fault::{Fault, FaultKind, Result};
-use crate::machine::address::{SHARED_RANK_SHIFT, split_shared};
+use crate::isa::address::{SHARED_RANK_SHIFT, split_shared};
+use crate::isa::value::LANES;
 use crate::machine::asynchronous::Queues;
 use crate::machine::cta::{Cta, NamedBarrier};
 use crate::machine::grid::Clusters;
@@ -13,19 +15,16 @@ use crate::machine::shared::SharedMemory;
 use crate::machine::tmem::TensorMemory;
 use crate::machine::warp::Warp;
 use crate::machine::{Launch, Machine};
-use crate::report::Counters;
 
 /// Thread blocks that run together.
 #[derive(Debug)]
 pub struct Cluster {
     /// By rank.
     pub ctas: Vec<Cta>,
-    /// Place in the grid, in clusters.
-    pub id: [u32; 3],
     /// What is under way.
     pub queues: Queues,
     /// Threads that arrived at the cluster's barrier, and complete rounds.
-    pub barrier: (u32, u64),
+    pub(super) barrier: (u32, u64),
     /// For everything random.
     pub random: Random,
     /// For the report.
@@ -62,7 +61,6 @@ impl Cluster {
         });
         Self {
             ctas: ctas.collect(),
-            id,
             queues: Queues::default(),
             barrier: (0, 0),
             random: Random::new(machine.settings.seed ^ number.wrapping_mul(0xA24B_AED4_963E_E407)),
@@ -154,10 +152,65 @@ impl Cluster {
         }
         Ok((rank, offset))
     }
+
+    /// All threads of a warp arrive at the cluster's barrier.
+    pub fn arrive_at_barrier(&mut self) {
+        self.barrier.0 += LANES as u32;
+        self.complete_cluster_barrier();
+    }
+
+    /// Complete rounds of the cluster's barrier.
+    pub fn barrier_rounds(&self) -> u64 {
+        self.barrier.1
+    }
+
+    /// Completes the round if all warps that have not exited, or have arrived before they did, are there.
+    fn complete_cluster_barrier(&mut self) {
+        let missing = self
+            .ctas
+            .iter()
+            .flat_map(|cta| &cta.warps)
+            .any(|warp| !warp.groups.is_empty() && warp.cluster_round != Some(self.barrier.1));
+        if !missing && self.barrier.0 > 0 {
+            self.barrier = (0, self.barrier.1 + 1);
+            self.events += 1;
+        }
+    }
+
+    /// The counts, with those of the warps.
+    pub fn take_counters(&mut self) -> Counters {
+        let mut counters = std::mem::take(&mut self.counters);
+        let warps = self.ctas.iter().map(|cta| cta.warps.len()).max().unwrap_or(0);
+        counters.instructions.resize(warps, 0);
+        counters.epilogue.resize(warps, 0);
+        for warp in self.ctas.iter().flat_map(|cta| &cta.warps) {
+            counters.instructions[warp.index as usize] += warp.executed;
+            if warp.reads_accumulators {
+                counters.epilogue[warp.index as usize] += warp.executed;
+            }
+        }
+        counters
+    }
+
+    /// A warp of the thread block has exited: barriers may be complete without it.
+    pub fn exit_from_barriers(&mut self, rank: u32) {
+        let cta = &mut self.ctas[rank as usize];
+        let live = 32 * cta.warps.iter().filter(|warp| !warp.groups.is_empty()).count() as u32;
+        for barrier in &mut cta.named {
+            if barrier.arrived > 0 && !barrier.counted {
+                barrier.expected = live;
+                if barrier.arrived >= live {
+                    barrier.complete();
+                    self.events += 1;
+                }
+            }
+        }
+        self.complete_cluster_barrier();
+    }
 }
 
 /// Place in a box by number, x fastest.
-pub fn coordinates(number: u32, dimensions: [u32; 3]) -> [u32; 3] {
+fn coordinates(number: u32, dimensions: [u32; 3]) -> [u32; 3] {
     let [x, y, _] = dimensions.map(|extent| extent.max(1));
     [number % x, number / x % y, number / (x * y)]
 }
@@ -171,10 +224,7 @@ fn new_cta(launch: &Launch, rank: u32, id: [u32; 3], smid: u32) -> Cta {
         rank,
         id,
         smid,
-        shared: SharedMemory::new(
-            end.saturating_sub(crate::machine::address::SHARED_RESERVED),
-            warps,
-        ),
+        shared: SharedMemory::new(end.saturating_sub(crate::isa::address::SHARED_RESERVED), warps),
         mbarriers: Default::default(),
         named: std::array::from_fn(|_| NamedBarrier::default()),
         tmem: TensorMemory::default(),
@@ -206,7 +256,7 @@ impl Random {
     }
 
     /// The next number.
-    pub fn draw(&mut self) -> u64 {
+    fn draw(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;

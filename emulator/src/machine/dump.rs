@@ -1,10 +1,10 @@
 //! Words for what hangs, and for what a thread block leaves behind.
 
 use crate::fault::{Fault, FaultKind, Result};
+use crate::isa::Program;
 use crate::machine::Launch;
 use crate::machine::cluster::Cluster;
 use crate::machine::warp::{Group, State, Wait, Warp};
-use crate::program::Program;
 
 /// A deadlock, with what every parked warp waits for and what is known of it.
 pub fn deadlock(cluster: &Cluster, launch: &Launch) -> Fault {
@@ -85,7 +85,7 @@ fn waits_for(cluster: &Cluster, program: &Program, rank: u32, wait: &Wait) -> St
 }
 
 /// The variable that holds an offset of shared memory, as far as the program names it.
-pub fn shared_name(program: &Program, offset: u32) -> String {
+fn shared_name(program: &Program, offset: u32) -> String {
     let below = program.shared_names.iter().filter(|(start, _)| *start <= offset).max();
     match below {
         None => format!("{offset:#x}"),

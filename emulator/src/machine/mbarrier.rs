@@ -17,7 +17,7 @@ pub struct MBarrier {
     /// Phases completed.
     pub phase: u64,
     /// Bytes expected so far in this phase, for dumps.
-    pub announced: i64,
+    pub(super) announced: i64,
     /// Operations of the tensor cores that are complete when this phase is, by number.
     pub commit: u64,
     /// The same for the last complete phase.

@@ -1,22 +1,21 @@
 //! The state of the machine: memory, thread blocks, warps, barriers, and what is under way.
 
-pub mod address;
-pub mod asynchronous;
-pub mod cluster;
-pub mod cta;
-pub mod dump;
+pub(crate) mod asynchronous;
+pub(crate) mod cluster;
+pub(crate) mod cta;
+pub(crate) mod dump;
 pub mod global;
-pub mod grid;
-pub mod mbarrier;
-pub mod registers;
-pub mod run;
+pub(crate) mod grid;
+pub(crate) mod mbarrier;
+pub(crate) mod registers;
 pub mod shared;
-pub mod tmem;
-pub mod warp;
+pub(crate) mod tmem;
+pub mod variables;
+pub(crate) mod warp;
 
 use std::sync::Arc;
 
-use crate::program::{Kernel, Program};
+use crate::isa::{Kernel, Program};
 use crate::settings::Settings;
 
 /// What all launches share.

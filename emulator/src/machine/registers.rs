@@ -1,10 +1,7 @@
 //! The registers of a warp: for each virtual register the values of all 32 lanes.
 
-use crate::program::Value;
+use crate::isa::value::{LANES, Value};
 use crate::ptx::{Class, Register};
-
-/// Lanes of a warp.
-pub const LANES: usize = 32;
 
 /// Files by class. A predicate is one bit for each lane.
 #[derive(Clone, Debug, Default)]

@@ -1,7 +1,7 @@
 //! Shared memory of one thread block, with a shadow that knows what was written and by whom.
 
 use crate::fault::{Fault, FaultKind, Result};
-use crate::machine::address::SHARED_RESERVED;
+use crate::isa::address::SHARED_RESERVED;
 
 /// Bytes that share an entry of the shadow of unfenced stores.
 const GRANULE: u32 = 16;

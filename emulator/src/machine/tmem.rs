@@ -29,11 +29,11 @@ pub struct TensorMemory {
     /// Operations up to this number were waited for by somebody in the cluster.
     pub observed: u64,
     /// What is allocated.
-    pub allocations: Vec<Allocation>,
+    pub(super) allocations: Vec<Allocation>,
     /// `relinquish_alloc_permit` was executed.
     pub relinquished: bool,
     /// Size of the last allocation, which the next must not exceed.
-    pub last_columns: Option<u32>,
+    last_columns: Option<u32>,
     /// Number of the last operation of the tensor cores that reads each column other than as accumulator.
     pub reader: Vec<u64>,
     /// `cta_group` of the first tcgen05 instruction: all others have to name the same.

@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::isa::value::LANES;
 use crate::machine::global::Allocation;
-use crate::machine::registers::{LANES, Registers};
-use crate::tensor::loads::PendingLoads;
+use crate::machine::registers::Registers;
 
 /// Why a group of lanes does not go on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,13 +92,13 @@ pub struct Group {
 #[derive(Clone, Debug, Default)]
 pub struct BulkGroups {
     /// Operations, by number, that are in no group yet.
-    pub open: Vec<u64>,
+    pub(super) open: Vec<u64>,
     /// Operations in `open` or in a group whose source is still to be read.
-    pub unread: Vec<u64>,
+    unread: Vec<u64>,
     /// Operations in `open` or in a group that are still to be written.
-    pub unwritten: Vec<u64>,
+    unwritten: Vec<u64>,
     /// Committed groups, oldest first, from the first that is not complete.
-    pub committed: VecDeque<Vec<u64>>,
+    committed: VecDeque<Vec<u64>>,
 }
 
 impl BulkGroups {
@@ -146,15 +146,15 @@ impl BulkGroups {
 #[derive(Clone, Debug, Default)]
 pub struct WgmmaGroups {
     /// Operations that are in no group yet and not complete.
-    pub open: u32,
+    open: u32,
     /// Committed groups that were not waited for, oldest first: operations that are not complete.
-    pub committed: VecDeque<u32>,
+    committed: VecDeque<u32>,
     /// Word registers that operations of the committed groups, and last those of the open one, use.
-    pub registers: VecDeque<Vec<u32>>,
+    registers: VecDeque<Vec<u32>>,
     /// The same of the open group.
-    pub open_registers: Vec<u32>,
+    open_registers: Vec<u32>,
     /// Groups that were waited for.
-    pub over: u64,
+    over: u64,
 }
 
 impl WgmmaGroups {
@@ -206,6 +206,15 @@ impl WgmmaGroups {
     pub fn is_empty(&self) -> bool {
         self.open_registers.is_empty() && self.registers.is_empty()
     }
+}
+
+/// What a warp has issued of tcgen05.ld and not waited for by tcgen05.wait::ld.
+#[derive(Clone, Debug, Default)]
+pub struct PendingLoads {
+    /// Word registers that are being filled.
+    pub registers: Vec<u32>,
+    /// Columns that are being read: first and count.
+    pub columns: Vec<(u32, u32)>,
 }
 
 /// 32 lanes.

@@ -4,8 +4,8 @@ use super::cursor::Cursor;
 use super::declare;
 use super::parse::Unit;
 use super::scope::{Item, Reference, Scope, class};
+use super::syntax::{Class, Guard, Operand, Register, Statement, Variable};
 use super::token::{Kind, Token};
-use super::{Class, Guard, Operand, Register, Statement, Variable};
 use crate::fault::Result;
 
 /// Registers of a class in a function, at most. Real kernels have some thousands.
@@ -226,10 +226,12 @@ impl<'a, 'u> Body<'a, 'u> {
         self.unit.cursor.sign(';')?;
         for (token, variable) in variables {
             let symbol = match space {
-                super::Space::Global | super::Space::Const => self.unit.add_variable(variable),
+                super::syntax::Space::Global | super::syntax::Space::Const => {
+                    self.unit.add_variable(variable)
+                }
                 _ => {
                     self.locals.push(variable);
-                    super::Symbol::Local(self.locals.len() - 1)
+                    super::syntax::Symbol::Local(self.locals.len() - 1)
                 }
             };
             if let Kind::Word(name) = token.kind {

@@ -1,6 +1,6 @@
 //! A place among the tokens, and what is read from there.
 
-use super::Literal;
+use super::syntax::Literal;
 use super::token::{Kind, Token};
 use crate::fault::Result;
 

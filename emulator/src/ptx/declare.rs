@@ -1,8 +1,8 @@
 //! Declarations of variables: space, type, extent and first bytes.
 
 use super::cursor::Cursor;
+use super::syntax::{Literal, Space, Variable};
 use super::token::{Kind, Token};
-use super::{Literal, Space, Variable};
 use crate::fault::Result;
 
 /// Most dimensions of an array.

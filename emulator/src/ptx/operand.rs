@@ -2,8 +2,8 @@
 
 use super::body::Body;
 use super::scope::{Item, offset};
+use super::syntax::{Base, Class, Literal, Operand, Register, Special};
 use super::token::{Kind, Token};
-use super::{Base, Class, Literal, Operand, Register, Special};
 use crate::fault::Result;
 
 /// What a name turns out to be.

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 
 use super::body::{Body, file, location};
 use super::cursor::Cursor;
+use super::declare;
 use super::operand::unknown;
 use super::scope::{Item, Reference, Scope};
+use super::syntax::{Base, Function, Module, Operand, Register, Symbol, Variable};
 use super::token::{Kind, Token, tokens};
-use super::{Base, Function, Module, Operand, Register, Symbol, Variable, declare};
 use crate::fault::Result;
 
 /// Parses a translation unit.
@@ -261,7 +262,7 @@ impl<'a> Unit<'a> {
                 _ => return Err(token.unexpected("`.param`")),
             };
             for (token, variable) in
-                declare::variables(&mut self.cursor, super::Space::Param, false)?
+                declare::variables(&mut self.cursor, super::syntax::Space::Param, false)?
             {
                 if let Kind::Word(name) = token.kind {
                     scope.items.insert(name, Item::Symbol(symbol(parameters.len())));

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
+use super::syntax::{Class, Register, Symbol};
 use super::token::Token;
-use super::{Class, Register, Symbol};
 
 /// What a name of a block stands for.
 #[derive(Clone, Copy, Debug)]

@@ -1,6 +1,6 @@
 //! Text to tokens.
 
-use super::Literal;
+use super::syntax::Literal;
 use crate::fault::{Fault, FaultKind, Result};
 
 /// What a token is.

@@ -8,7 +8,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::Entry;
+use super::entry::Entry;
 
 /// Multiprocessors.
 const SMS: f64 = 148.0;
@@ -91,7 +91,7 @@ impl Model {
 }
 
 /// Cycles of multiprocessors that an MMA takes in all: twice as many when two work on it. The shape is as in
-/// [`super::Counters::mma`], `kind cta_group::1 128x128x64`.
+/// [`crate::counters::Counters::mma`], `kind cta_group::1 128x128x64`.
 fn mma_cycles(shape: &str) -> Option<f64> {
     let mut words = shape.split(' ');
     words.next()?;
@@ -164,7 +164,7 @@ impl fmt::Display for Model {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{Counters, Moved};
+    use crate::counters::{Counters, Moved};
 
     fn bound(model: &Model, what: &str) -> [f64; 2] {
         let found = model.bounds.iter().find(|bound| bound.what == what);

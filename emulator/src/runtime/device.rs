@@ -16,7 +16,7 @@ pub const SHARED_OPTIN: u32 = 232_448;
 /// Bytes of shared memory that a thread block can have without asking.
 pub const SHARED_DEFAULT: u32 = 49_152;
 /// Bytes of shared memory that the system takes of each thread block.
-pub const SHARED_RESERVED: u32 = crate::machine::address::SHARED_RESERVED;
+pub const SHARED_RESERVED: u32 = crate::isa::address::SHARED_RESERVED;
 /// Largest thread block.
 pub const MAX_THREADS: u32 = 1024;
 /// Largest extents of a thread block.

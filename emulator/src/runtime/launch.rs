@@ -10,8 +10,8 @@ use super::device::{
 use super::module::{Found, FunctionSettings, lock};
 use super::pointer::Arguments;
 use super::refusal::{Outcome, Refusal};
+use crate::isa::Kernel;
 use crate::machine::Launch;
-use crate::program::Kernel;
 
 /// `dim3`
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

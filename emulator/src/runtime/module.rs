@@ -9,8 +9,8 @@ use super::pointer::HostBytes;
 use super::refusal::{Outcome, Refusal};
 use crate::fatbin;
 use crate::fault::Fault;
-use crate::machine::Machine;
-use crate::program::{self, Kernel, Program};
+use crate::isa::{self, Kernel, Program};
+use crate::machine::{Machine, variables};
 use crate::ptx::{self, Space};
 use crate::settings::Model;
 
@@ -90,8 +90,8 @@ impl Module {
         };
         let variables = place_variables(&module, machine, table, total)?;
         let place = |name: &str| variables.get(name).map(|(address, _)| *address);
-        let program = program::lower(&module, &place).map_err(invalid)?;
-        program::write_variables(&module, &program, &machine.memory, &place).map_err(invalid)?;
+        let program = isa::lower(&module, &place).map_err(invalid)?;
+        variables::write(&module, &program, &machine.memory, &place).map_err(invalid)?;
         Ok(Loaded { program: Arc::new(program), variables, version: module.version })
     }
 }

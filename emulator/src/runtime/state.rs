@@ -13,8 +13,9 @@ use super::module::{Found, Function, lock, with_registry};
 use super::pointer::at_exit;
 use super::refusal::{Outcome, Refusal, say};
 use super::stream::{Mode, StreamKey, Streams, Work};
+use crate::execute;
 use crate::fault::{Fault, FaultKind, Result};
-use crate::machine::{Launch, Machine, global::GlobalMemory, grid};
+use crate::machine::{Launch, Machine, global::GlobalMemory};
 use crate::report;
 use crate::settings::Settings;
 
@@ -222,7 +223,7 @@ impl Runtime {
                 launch.dynamic_shared
             ));
         }
-        let counters = grid::launch(&self.machine, launch)?;
+        let counters = execute::launch(&self.machine, launch)?;
         if report::note(&self.machine.settings, launch, &counters) {
             at_exit(print_report);
         }

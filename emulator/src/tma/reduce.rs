@@ -1,10 +1,8 @@
-//! Reductions into global and shared memory (PTX ISA, "cp.reduce.async.bulk").
+//! The arithmetic of reductions (PTX ISA, "cp.reduce.async.bulk").
 
 use half::{bf16, f16};
 
 use super::element::Element;
-use crate::fault::{Fault, FaultKind, Result};
-use crate::machine::global::{Allocation, GlobalMemory};
 
 /// The NaN that reductions of f16 and bf16 give, by bits (recorded on an H100).
 const NAN: u16 = 0x7FFF;
@@ -200,42 +198,9 @@ impl Reduction {
         }
     }
 
-    /// Reduces elements into global memory, each atomically.
-    pub fn run(
-        self,
-        memory: &GlobalMemory,
-        allocation: &Allocation,
-        address: u64,
-        from: &[u8],
-    ) -> Result<()> {
-        // Bytes that nobody wrote are found before anything changes.
-        let mut old = vec![0; from.len()];
-        allocation.read(address, &mut old, true)?;
-        let size = self.number.bytes();
-        if !address.is_multiple_of(size as u64) || !from.len().is_multiple_of(size) {
-            let message = format!("a reduction of {} bytes at {address:#x}", from.len());
-            return Err(Fault::new(FaultKind::Misaligned, message));
-        }
-        for (index, element) in from.chunks_exact(size).enumerate() {
-            let at = address + (index * size) as u64;
-            let new = bits(element);
-            match size {
-                2 => {
-                    let shift = (at % 4) * 8;
-                    memory.update(at / 4 * 4, |word| {
-                        let half = u64::from(word >> shift & 0xFFFF);
-                        word & !(0xFFFF << shift) | (self.apply(half, new) as u32) << shift
-                    })?;
-                }
-                4 => {
-                    memory.update(at, |word| self.apply(u64::from(word), new) as u32)?;
-                }
-                _ => {
-                    memory.update_double(at, |double| self.apply(double, new))?;
-                }
-            }
-        }
-        Ok(())
+    /// How its elements are read.
+    pub fn number(self) -> Number {
+        self.number
     }
 
     /// Reduces elements that lie in `from` into those in `into`.
@@ -248,7 +213,8 @@ impl Reduction {
     }
 }
 
-fn bits(element: &[u8]) -> u64 {
+/// The bits of an element of 8 bytes or fewer.
+pub fn bits(element: &[u8]) -> u64 {
     element.iter().rev().fold(0, |bits, byte| bits << 8 | u64::from(*byte))
 }
 

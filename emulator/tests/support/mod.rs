@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
+use emulator::counters::Counters;
+use emulator::execute;
 use emulator::fatbin;
+use emulator::isa::{self, Program};
 use emulator::machine::global::GlobalMemory;
-use emulator::machine::{Launch, Machine, grid};
-use emulator::program::{self, Program};
+use emulator::machine::{Launch, Machine, variables};
 use emulator::ptx;
-use emulator::report::Counters;
 use emulator::settings::Settings;
 
 /// Any error, in words.
@@ -125,8 +126,8 @@ impl Device {
             }
         }
         let place = |name: &str| places.get(name).copied();
-        let program = program::lower(&module, &place)?;
-        program::write_variables(&module, &program, &machine.memory, &place)?;
+        let program = isa::lower(&module, &place)?;
+        variables::write(&module, &program, &machine.memory, &place)?;
         Ok(Self { machine, program: Arc::new(program) })
     }
 
@@ -167,7 +168,7 @@ impl Device {
             dynamic_shared: shape.dynamic_shared,
             parameters: bytes,
         };
-        Ok(grid::launch(&self.machine, &launch)?)
+        Ok(execute::launch(&self.machine, &launch)?)
     }
 }
 

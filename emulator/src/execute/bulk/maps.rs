@@ -1,50 +1,16 @@
 //! Tensor maps themselves: where they are, prefetches, `tensormap.replace` and `tensormap.cp_fenceproxy`.
 
-use super::super::{Flow, Step};
-use super::{direction, literal, misaligned};
+use super::store::misaligned;
+use crate::execute::step::{Flow, Step};
 use crate::fault::{Fault, FaultKind, Result};
-use crate::machine::address::{Target, resolve};
+use crate::isa::address::{Target, resolve};
+use crate::isa::bulk::maps::Op;
+use crate::isa::value::Address;
 use crate::machine::shared::Proxy;
 use crate::machine::{Launch, Machine};
-use crate::program::{Address, Scope, Value};
-use crate::ptx::{Operand, Space, Statement};
+use crate::ptx::Space;
 use crate::tma::map::{BYTES, TensorMap};
 use crate::tma::replace::{Field, replace};
-
-/// Lowered.
-#[derive(Clone, Debug)]
-pub enum Op {
-    /// `prefetch.tensormap`, which only takes an address, and `cp.async.bulk.prefetch.tensor`, whose map must be one.
-    PrefetchMap {
-        /// The map.
-        map: Address,
-        /// As many dimensions as the opcode says.
-        rank: Option<usize>,
-    },
-    /// `cp.async.bulk.prefetch`
-    Prefetch {
-        /// First byte.
-        from: Address,
-        /// How many.
-        bytes: Value,
-    },
-    /// `tensormap.replace`
-    Replace {
-        /// The map, in shared or global memory.
-        map: Address,
-        /// What is replaced.
-        field: Field,
-        /// By what.
-        value: Value,
-    },
-    /// `tensormap.cp_fenceproxy`
-    Copy {
-        /// In global memory.
-        into: Address,
-        /// In shared memory.
-        from: Address,
-    },
-}
 
 /// Where a tensor map lies that a copy uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,85 +84,6 @@ impl Source {
         }
         Ok(map)
     }
-}
-
-/// `.3d`
-pub fn rank(statement: &Statement) -> Result<usize> {
-    for (word, rank) in [("1d", 1), ("2d", 2), ("3d", 3), ("4d", 4), ("5d", 5)] {
-        if statement.has(word) {
-            return Ok(rank);
-        }
-    }
-    Err(Fault::unsupported(statement.opcode()))
-}
-
-/// The space of a tensor map that an operand names.
-pub fn map_address(scope: &Scope<'_>, operand: &Operand) -> Result<Address> {
-    scope.address(operand, Space::Generic)
-}
-
-/// Lowers `prefetch.tensormap` and `cp.async.bulk.prefetch`.
-pub fn lower_prefetch(statement: &Statement, scope: &Scope<'_>) -> Result<Op> {
-    let unsupported = || Fault::unsupported(statement.opcode());
-    match statement.operands.as_slice() {
-        [Operand::TensorAddress(base, offset, _), ..] => {
-            super::tensor::check_mode(statement)?;
-            let map = map_address(scope, &Operand::Address(base.clone(), *offset))?;
-            Ok(Op::PrefetchMap { map, rank: Some(rank(statement)?) })
-        }
-        [map] if statement.has("tensormap") => {
-            let space = if statement.has("param") { Space::Param } else { Space::Generic };
-            Ok(Op::PrefetchMap { map: scope.address(map, space)?, rank: None })
-        }
-        [from, bytes, ..] => Ok(Op::Prefetch {
-            from: scope.address(from, Space::Global)?,
-            bytes: scope.value(bytes, 32)?,
-        }),
-        _ => Err(unsupported()),
-    }
-}
-
-/// Lowers `tensormap.replace`.
-pub fn lower_replace(statement: &Statement, scope: &Scope<'_>) -> Result<Op> {
-    let unsupported = || Fault::unsupported(statement.opcode());
-    let word = match statement.suffixes.get(1..3) {
-        Some([mode, word]) if mode == "tile" => word.as_str(),
-        _ => return Err(unsupported()),
-    };
-    let (map, ordinal, value) = match statement.operands.as_slice() {
-        [map, ordinal, value] if Field::has_ordinal(word) => {
-            let ordinal = literal(statement, Some(ordinal))?;
-            (map, Some(u32::try_from(ordinal).map_err(|_| unsupported())?), value)
-        }
-        [map, value] => (map, None, value),
-        _ => return Err(unsupported()),
-    };
-    let space =
-        match (statement.has("shared::cta"), statement.has("shared"), statement.has("global")) {
-            (true, ..) | (_, true, _) => Space::Shared,
-            (_, _, true) => Space::Global,
-            _ => Space::Generic,
-        };
-    Ok(Op::Replace {
-        map: scope.address(map, space)?,
-        field: Field::parse(word, ordinal).ok_or_else(unsupported)?,
-        value: scope.value(value, if statement.has("b64") { 64 } else { 32 })?,
-    })
-}
-
-/// Lowers `tensormap.cp_fenceproxy`.
-pub fn lower_copy(statement: &Statement, scope: &Scope<'_>) -> Result<Op> {
-    let [into, from, bytes] = statement.operands.as_slice() else {
-        return Err(Fault::unsupported(statement.opcode()));
-    };
-    let is_whole = literal(statement, Some(bytes))? == BYTES as u64;
-    if !is_whole || direction(statement)? != super::Direction::Store {
-        return Err(Fault::unsupported(statement.opcode()));
-    }
-    Ok(Op::Copy {
-        into: scope.address(into, Space::Global)?,
-        from: scope.address(from, Space::Shared)?,
-    })
 }
 
 /// Executes.

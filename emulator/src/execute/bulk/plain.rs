@@ -1,82 +1,18 @@
 //! `cp.async.bulk` and `cp.reduce.async.bulk`: ranges of bytes.
 
-use super::super::{Flow, Step};
-use super::route::{self, Destination};
-use super::{Direction, Owner, alone, count, direction, mask, misaligned, without_policy};
+use super::route::Destination;
+use super::store::{Owner, alone, count, misaligned};
+use super::{reduce, route};
+use crate::execute::step::{Flow, Step};
 use crate::fault::{Fault, FaultKind, Result};
+use crate::isa::bulk::plain::{Op, Way};
 use crate::machine::asynchronous::{Completion, Operation};
 use crate::machine::shared::Proxy;
-use crate::program::{Address, Scope, Value};
-use crate::ptx::{Space, Statement};
-use crate::tma::reduce::{Number, Operator, Reduction};
+use crate::ptx::Space;
+use crate::tma::reduce::Reduction;
 
 /// Alignment of addresses and sizes, in bytes.
 const ALIGNMENT: u64 = 16;
-
-/// Lowered.
-#[derive(Clone, Debug)]
-pub struct Op {
-    into: Address,
-    from: Address,
-    bytes: Value,
-    way: Way,
-    reduction: Option<Reduction>,
-}
-
-#[derive(Clone, Debug)]
-enum Way {
-    Load { barrier: Address, mask: Option<Value> },
-    Store,
-    Shared { barrier: Address },
-}
-
-/// Lowers.
-pub fn lower(statement: &Statement, scope: &Scope<'_>) -> Result<Op> {
-    let unsupported = || Fault::unsupported(statement.opcode());
-    if statement.has("ignore_oob") || statement.has("cp_mask") {
-        return Err(unsupported());
-    }
-    let direction = direction(statement)?;
-    let (into, from, bytes, rest) = match without_policy(statement) {
-        [into, from, bytes, rest @ ..] => (into, from, bytes, rest),
-        _ => return Err(unsupported()),
-    };
-    let barrier = |operand| scope.address(operand, Space::SharedCluster);
-    let (into_space, from_space, way) = match (direction, rest) {
-        (Direction::Load(space), [at, rest @ ..]) if rest.len() < 2 => {
-            let mask = mask(statement, scope, rest.first())?;
-            (space, Space::Global, Way::Load { barrier: barrier(at)?, mask })
-        }
-        (Direction::Store, []) => (Space::Global, Space::Shared, Way::Store),
-        (Direction::Shared, [at]) => {
-            (Space::SharedCluster, Space::Shared, Way::Shared { barrier: barrier(at)? })
-        }
-        _ => return Err(unsupported()),
-    };
-    Ok(Op {
-        into: scope.address(into, into_space)?,
-        from: scope.address(from, from_space)?,
-        bytes: scope.value(bytes, 32)?,
-        reduction: reduction(statement, direction)?,
-        way,
-    })
-}
-
-fn reduction(statement: &Statement, direction: Direction) -> Result<Option<Reduction>> {
-    if statement.suffixes.first().is_none_or(|word| word != "reduce") {
-        return Ok(None);
-    }
-    let words = &statement.suffixes;
-    let operator = words.iter().find_map(|word| Operator::parse(word));
-    let number = words.iter().find_map(|word| Number::parse(word));
-    let reduction =
-        operator.zip(number).and_then(|(operator, number)| Reduction::new(operator, number));
-    match (reduction, direction) {
-        (Some(reduction), Direction::Store) => Ok(Some(reduction)),
-        (Some(reduction), Direction::Shared) if reduction.is_for_shared() => Ok(Some(reduction)),
-        _ => Err(Fault::unsupported(statement.opcode())),
-    }
-}
 
 /// Executes.
 pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
@@ -247,7 +183,9 @@ impl Operation for Write {
         match self.reduction {
             None => memory.write(self.into, &self.bytes)?,
             Some(reduction) => match memory.find(self.into) {
-                Some(allocation) => reduction.run(memory, &allocation, self.into, &self.bytes)?,
+                Some(allocation) => {
+                    reduce::global(reduction, memory, &allocation, self.into, &self.bytes)?;
+                }
                 None => {
                     let message = format!("a bulk reduction at {:#x}, in no allocation", self.into);
                     return Err(Fault::new(FaultKind::OutOfBounds, message));

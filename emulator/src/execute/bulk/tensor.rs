@@ -1,95 +1,19 @@
 //! `cp.async.bulk.tensor` and `cp.reduce.async.bulk.tensor`.
 
-use super::super::{Flow, Step};
-use super::maps::{Source, map_address, rank};
-use super::route::{self, Destination};
-use super::{Direction, Owner, alone, count, direction, mask, misaligned, without_policy};
+use super::maps::Source;
+use super::route::Destination;
+use super::store::{Owner, alone, count, misaligned};
+use super::{boxes, route};
+use crate::execute::step::{Flow, Step};
 use crate::fault::{Fault, FaultKind, Result};
+use crate::isa::bulk::tensor::{Op, Way};
 use crate::machine::asynchronous::{Completion, Operation};
-use crate::program::{Address, Scope, Value};
-use crate::ptx::{Operand, Space, Statement};
-use crate::tma;
-use crate::tma::copy;
+use crate::ptx::Space;
 use crate::tma::map::TensorMap;
 use crate::tma::reduce::{Number, Operator, Reduction};
 
 /// Alignment of a box in shared memory, in bytes.
 const ALIGNMENT: u32 = 128;
-
-/// Lowered.
-#[derive(Clone, Debug)]
-pub struct Op {
-    map: Address,
-    coordinates: Vec<Value>,
-    way: Way,
-}
-
-#[derive(Clone, Debug)]
-enum Way {
-    Load {
-        into: Address,
-        barrier: Address,
-        mask: Option<Value>,
-        /// `.cta_group::2`
-        pairs: bool,
-    },
-    Store {
-        from: Address,
-        operator: Option<Operator>,
-    },
-}
-
-/// Refuses the modes other than `.tile`.
-pub fn check_mode(statement: &Statement) -> Result<()> {
-    let is_other = |word: &String| {
-        word.starts_with("im2col") || word == "tile::gather4" || word == "tile::scatter4"
-    };
-    if statement.suffixes.iter().any(is_other) {
-        return Err(Fault::unsupported(statement.opcode()));
-    }
-    Ok(())
-}
-
-/// Lowers.
-pub fn lower(statement: &Statement, scope: &Scope<'_>) -> Result<Op> {
-    let unsupported = || Fault::unsupported(statement.opcode());
-    check_mode(statement)?;
-    let tensor = |operand: &Operand| {
-        let Operand::TensorAddress(base, offset, coordinates) = operand else {
-            return Err(unsupported());
-        };
-        let map = map_address(scope, &Operand::Address(base.clone(), *offset))?;
-        let values: Result<Vec<Value>> =
-            coordinates.iter().map(|coordinate| scope.value(coordinate, 32)).collect();
-        Ok((map, values?))
-    };
-    let ((map, coordinates), way) = match (direction(statement)?, without_policy(statement)) {
-        (Direction::Load(space), [into, source, barrier, rest @ ..]) if rest.len() < 2 => {
-            let way = Way::Load {
-                into: scope.address(into, space)?,
-                barrier: scope.address(barrier, Space::SharedCluster)?,
-                mask: mask(statement, scope, rest.first())?,
-                pairs: statement.has("cta_group::2"),
-            };
-            (tensor(source)?, way)
-        }
-        (Direction::Store, [into, from]) => {
-            let operator = match statement.suffixes.first().map(String::as_str) {
-                Some("reduce") => {
-                    let word = |word: &String| Operator::parse(word);
-                    Some(statement.suffixes.iter().find_map(word).ok_or_else(unsupported)?)
-                }
-                _ => None,
-            };
-            (tensor(into)?, Way::Store { from: scope.address(from, Space::Shared)?, operator })
-        }
-        _ => return Err(unsupported()),
-    };
-    if coordinates.len() != rank(statement)? {
-        return Err(unsupported());
-    }
-    Ok(Op { map, coordinates, way })
-}
 
 /// Executes.
 pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
@@ -124,7 +48,7 @@ pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
                 check_offset(&map, offset)?;
                 step.cta().shared.peek(offset, map.box_bytes())?;
                 let reduction = reduction(&map, *operator)?;
-                copy::check_direction(&map, reduction)?;
+                boxes::check_direction(&map, reduction)?;
                 // CUTLASS's epilogues store a box with all lanes of a warp: one copy as far as time goes.
                 let this = Some((source, coordinates.clone(), offset));
                 if counted != this {
@@ -175,7 +99,7 @@ impl Operation for Load {
     fn complete(self: Box<Self>, at: &mut Completion<'_>) -> Result<()> {
         let map = self.source.decode(at.machine, at.launch)?;
         let to = self.to;
-        let image = tma::load(&map, &at.machine.memory, &self.coordinates, to.offset)?;
+        let image = boxes::load(&map, &at.machine.memory, &self.coordinates, to.offset)?;
         let shared = &mut at.cluster.running(to.rank)?.shared;
         for (offset, bytes) in image.pieces() {
             shared.store_async(offset, bytes)?;
@@ -211,7 +135,7 @@ impl Operation for Store {
         let map = self.source.decode(at.machine, at.launch)?;
         let Self { coordinates, offset, reduction, owner, .. } = *self;
         let shared = &at.cluster.running(owner.rank)?.shared;
-        let linear = copy::source(&map, shared, &coordinates, offset)?;
+        let linear = boxes::source(&map, shared, &coordinates, offset)?;
         owner.read(at, Box::new(Write { map, coordinates, linear, reduction, owner }))
     }
 
@@ -241,7 +165,7 @@ struct Write {
 impl Operation for Write {
     fn complete(self: Box<Self>, at: &mut Completion<'_>) -> Result<()> {
         let memory = &at.machine.memory;
-        copy::scatter(&self.map, memory, &self.coordinates, &self.linear, self.reduction)?;
+        boxes::scatter(&self.map, memory, &self.coordinates, &self.linear, self.reduction)?;
         self.owner.written(at);
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Functions that device code calls and the driver provides: `__assertfail` and `vprintf`.
 
-use crate::execute::{Step, memory};
+use crate::execute::memory;
+use crate::execute::step::Step;
 use crate::fault::{Fault, FaultKind, Result};
 
 /// Most bytes of a string that are looked at.

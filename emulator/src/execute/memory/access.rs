@@ -2,17 +2,15 @@
 
 use std::sync::Arc;
 
-use crate::execute::Step;
+use crate::execute::step::Step;
 use crate::fault::{Fault, FaultKind, Result};
-use crate::machine::address::{self, Target};
+use crate::isa::address::{self, Target};
+use crate::isa::layout::CALL_PARAMETERS;
+use crate::isa::memory::element::WIDEST;
+use crate::isa::value::LANES;
 use crate::machine::global::Allocation;
-use crate::machine::registers::LANES;
 use crate::machine::shared::Proxy;
-use crate::program::layout::CALL_PARAMETERS;
 use crate::ptx::Space;
-
-/// Most bytes that an instruction moves for a lane.
-pub const WIDEST: usize = 32;
 
 /// The bytes of each lane.
 pub type Cells = [[u8; WIDEST]; LANES];

@@ -1,44 +1,11 @@
 //! `tcgen05.alloc`, `dealloc` and `relinquish_alloc_permit`.
 
-use super::{check_writers, group, members};
-use crate::execute::{Flow, Step};
+use super::hazard::{check_writers, members};
+use crate::execute::step::{Flow, Step};
 use crate::fault::{Fault, FaultKind, Result};
+use crate::isa::tcgen05::allocate::{Op, What};
 use crate::machine::tmem::{Meeting, split};
 use crate::machine::warp::Wait;
-use crate::program::{Address, Scope, Value};
-use crate::ptx::{Space, Statement};
-
-/// Lowered.
-#[derive(Clone, Debug)]
-pub struct Op {
-    group: u32,
-    what: What,
-}
-
-#[derive(Clone, Debug)]
-enum What {
-    Allocate { slot: Address, columns: Value },
-    Free { address: Value, columns: Value },
-    Relinquish,
-}
-
-/// Lowers.
-pub fn lower(statement: &Statement, scope: &Scope<'_>) -> Result<Op> {
-    let group = group(statement)?;
-    let what = match (statement.suffixes[0].as_str(), statement.operands.as_slice()) {
-        ("alloc", [slot, columns]) => {
-            let space = if statement.has("shared::cta") { Space::Shared } else { Space::Generic };
-            let (slot, columns) = (scope.address(slot, space)?, scope.value(columns, 32)?);
-            What::Allocate { slot, columns }
-        }
-        ("dealloc", [address, columns]) => {
-            What::Free { address: scope.value(address, 32)?, columns: scope.value(columns, 32)? }
-        }
-        ("relinquish_alloc_permit", []) => What::Relinquish,
-        _ => return Err(Fault::unsupported(statement.opcode())),
-    };
-    Ok(Op { group, what })
-}
 
 /// Executes.
 pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {

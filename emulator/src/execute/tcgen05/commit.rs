@@ -1,37 +1,10 @@
 //! `tcgen05.commit`: an arrival at mbarriers once all before it is done.
 
-use super::{agent, group, members};
-use crate::execute::{Flow, Step};
+use super::hazard::{agent, members};
+use crate::execute::step::{Flow, Step};
 use crate::fault::{Fault, FaultKind, Result};
+use crate::isa::tcgen05::commit::Op;
 use crate::machine::asynchronous::{Completion, Operation};
-use crate::program::{Address, Scope, Value};
-use crate::ptx::{Space, Statement};
-
-/// Lowered.
-#[derive(Clone, Debug)]
-pub struct Op {
-    group: u32,
-    barrier: Address,
-    /// Thread blocks of the cluster, by bit.
-    mask: Option<Value>,
-}
-
-/// Lowers.
-pub fn lower(statement: &Statement, scope: &Scope<'_>) -> Result<Op> {
-    let group = group(statement)?;
-    let space =
-        if statement.has("shared::cluster") { Space::SharedCluster } else { Space::Generic };
-    let operands = statement.operands.as_slice();
-    let (barrier, mask) = match (statement.has("multicast::cluster"), operands) {
-        (false, [barrier]) => (barrier, None),
-        (true, [barrier, mask]) => (barrier, Some(scope.value(mask, 16)?)),
-        _ => return Err(Fault::unsupported(statement.opcode())),
-    };
-    if !statement.has("mbarrier::arrive::one") {
-        return Err(Fault::unsupported(statement.opcode()));
-    }
-    Ok(Op { group, barrier: scope.address(barrier, space)?, mask })
-}
 
 /// Executes.
 pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {

@@ -1,47 +1,14 @@
 //! `tcgen05.cp`: from shared to tensor memory.
 
-use super::{agent, check_readers, group, members};
-use crate::execute::{Flow, Step};
+use super::hazard::{agent, check_readers, members};
+use crate::execute::step::{Flow, Step};
 use crate::fault::{Fault, FaultKind, Result};
+use crate::isa::tcgen05::copy::Op;
 use crate::machine::asynchronous::{Completion, Operation};
 use crate::machine::shared::Proxy;
 use crate::machine::tmem::split;
-use crate::program::{Address, Scope, Value};
-use crate::ptx::{Space, Statement};
 use crate::tensor::descriptor::{Descriptor, Generation};
 use crate::tensor::layout::CopyShape;
-
-/// Lowered.
-#[derive(Clone, Debug)]
-pub struct Op {
-    group: u32,
-    shape: CopyShape,
-    to: Address,
-    from: Value,
-}
-
-/// Lowers.
-pub fn lower(statement: &Statement, scope: &Scope<'_>) -> Result<Op> {
-    let shapes = [
-        (&["32x128b", "warpx4"][..], CopyShape::C32x128bWarpx4),
-        (&["64x128b", "warpx2::02_13"], CopyShape::C64x128bWarpx2A),
-        (&["64x128b", "warpx2::01_23"], CopyShape::C64x128bWarpx2B),
-        (&["128x128b"], CopyShape::C128x128b),
-        (&["128x256b"], CopyShape::C128x256b),
-        (&["4x256b"], CopyShape::C4x256b),
-    ];
-    let unpacks = statement.suffixes.iter().any(|word| word.starts_with("b8x16"));
-    let shape = shapes.iter().find(|(words, _)| words.iter().all(|word| statement.has(word)));
-    match (shape, statement.operands.as_slice()) {
-        (Some((_, shape)), [to, from]) if !unpacks => Ok(Op {
-            group: group(statement)?,
-            shape: *shape,
-            to: scope.address(to, Space::Generic)?,
-            from: scope.value(from, 64)?,
-        }),
-        _ => Err(Fault::unsupported(statement.opcode())),
-    }
-}
 
 /// Executes.
 pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {

@@ -1,8 +1,9 @@
 //! An MMA in execution: operands are read from shared and tensor memory when it completes.
 
-use super::{Collector, output_name};
-use crate::execute::tcgen05::check_readers;
+use crate::execute::panel::{Slice, read_k_major, read_mn_major};
+use crate::execute::tcgen05::hazard::check_readers;
 use crate::fault::{Fault, FaultKind, Result};
+use crate::isa::tcgen05::mma::Collector;
 use crate::machine::asynchronous::{Completion, Operation};
 use crate::machine::cta::Cta;
 use crate::machine::tmem::TensorMemory;
@@ -13,8 +14,7 @@ use crate::tensor::descriptor::Descriptor;
 use crate::tensor::instruction::{Instruction, Kind, ScaleSetup};
 use crate::tensor::layout::{self, RowOfD};
 use crate::tensor::numbers::{Format, ScaleFormat};
-use crate::tensor::panel::{Slice, read_k_major, read_mn_major};
-use crate::tensor::rounding::Mode;
+use crate::tensor::rounding::{Mode, Output};
 
 const WHAT: &str = "tcgen05.mma";
 
@@ -305,6 +305,15 @@ struct ScaleKey {
 impl ScaleKey {
     fn new(row: &RowOfD) -> Self {
         Self { cta: row.cta, partition: row.lane / 32, first: row.columns.0 }
+    }
+}
+
+/// What is known of D in words.
+fn output_name(output: Output) -> &'static str {
+    match output {
+        Output::F32 => "f32",
+        Output::F16 => "f16",
+        Output::S32 { .. } => "s32",
     }
 }
 

@@ -1,0 +1,99 @@
+//! Runs a launch: threads of the host take cluster after cluster of the grid.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::cluster::{Progress, Scheduler};
+use crate::counters::Counters;
+use crate::fault::{Fault, FaultKind, Result};
+use crate::machine::cluster::Cluster;
+use crate::machine::grid::Clusters;
+use crate::machine::{Launch, Machine};
+
+/// Warp instructions that a cluster executes before another one gets its turn. A cluster that waits for another by
+/// polling global memory never ends by itself.
+const TURN: u64 = 1 << 18;
+
+/// Runs all clusters. The first fault ends the launch.
+pub fn launch(machine: &Machine, launch: &Launch) -> Result<Counters> {
+    check(launch)?;
+    let slots = (machine.settings.sms / launch.cluster_size()).max(1);
+    let grid = Arc::new(Clusters::new(launch, slots));
+    let threads = (machine.settings.threads as u64).min(grid.total()).max(1);
+    let stop = AtomicBool::new(false);
+    let work = || work(machine, launch, &grid, &stop);
+    if threads == 1 {
+        return work();
+    }
+    let results: Vec<Result<Counters>> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        let lost = || Err(Fault::new(FaultKind::Launch, "a thread of the emulator ended early"));
+        workers.into_iter().map(|worker| worker.join().unwrap_or_else(|_| lost())).collect()
+    });
+    let mut sum = Counters::default();
+    for counters in results {
+        sum.add(&counters?);
+    }
+    Ok(sum)
+}
+
+fn check(launch: &Launch) -> Result<()> {
+    let bad = |message: String| Err(Fault::new(FaultKind::Launch, message));
+    let (grid, block, cluster) = (launch.grid, launch.block, launch.cluster);
+    if grid.contains(&0) || block.contains(&0) || cluster.contains(&0) {
+        return bad(format!("a grid of {grid:?}, blocks of {block:?}, clusters of {cluster:?}"));
+    }
+    if (0..3).any(|axis| grid[axis] % cluster[axis] != 0) {
+        return bad(format!("a grid of {grid:?} is not made of clusters of {cluster:?}"));
+    }
+    if launch.parameters.len() != launch.kernel.parameter_bytes as usize {
+        return bad(format!(
+            "{} bytes of parameters; {} takes {}",
+            launch.parameters.len(),
+            launch.kernel.name,
+            launch.kernel.parameter_bytes
+        ));
+    }
+    Ok(())
+}
+
+fn work(
+    machine: &Machine,
+    launch: &Launch,
+    grid: &Arc<Clusters>,
+    stop: &AtomicBool,
+) -> Result<Counters> {
+    let mut sum = Counters::default();
+    let mut resident: VecDeque<(u32, Cluster)> = VecDeque::new();
+    let mut admit = true;
+    while !stop.load(Ordering::Relaxed) {
+        if (admit || resident.is_empty())
+            && let Some(slot) = grid.slot()
+        {
+            match grid.take() {
+                Some(number) => {
+                    resident.push_front((slot, Cluster::new(machine, launch, grid, number, slot)));
+                }
+                None => grid.give_back(slot),
+            }
+        }
+        let Some((slot, mut cluster)) = resident.pop_front() else { break };
+        match Scheduler::new(machine, launch, &mut cluster).run(TURN) {
+            Ok(Progress::Finished) => {
+                grid.give_back(slot);
+                sum.add(&cluster.take_counters());
+                admit = resident.is_empty();
+            }
+            Ok(Progress::Turn) => {
+                resident.push_back((slot, cluster));
+                admit = true;
+            }
+            Err(fault) => {
+                stop.store(true, Ordering::Relaxed);
+                return Err(fault);
+            }
+        }
+    }
+    Ok(sum)
+}
