@@ -1,9 +1,12 @@
 //! Rust declarations of abi.h and of the few CUDA runtime calls that the device layer makes.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::catch_unwind;
 use std::path::Path;
 use std::process::Command;
 use std::{fs, io};
+
+use super::cuda::{Toolkit, Version};
+use super::vars::{self, Env};
 
 /// Both files, as they are named in OUT_DIR and in build/snapshot.
 pub const FILES: [&str; 2] = ["abi.rs", "cudart.rs"];
@@ -64,18 +67,49 @@ const MACROS: &[&str] = &[
     "cudaStream(Default|NonBlocking)",
 ];
 
+/// How the declarations came about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    Bindgen,
+    Snapshot,
+}
+
+impl Source {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bindgen => "bindgen",
+            Self::Snapshot => "snapshot",
+        }
+    }
+}
+
+/// With bindgen where there is a libclang, else those of `snapshot`. `fetched_libclang`: the folder of the one that
+/// third_party/fetch.sh got.
 pub fn generate(
+    env: &Env,
     cpp: &Path,
-    cuda_include: &Path,
+    toolkit: &Toolkit,
     fetched_libclang: Option<&Path>,
+    snapshot: &Path,
     out: &Path,
-) -> Result<(), String> {
-    let mut arguments = vec![format!("-I{}", cuda_include.display())];
+) -> Result<Source, String> {
+    let mut arguments = vec![format!("-I{}", toolkit.include.display())];
     if let Some(folder) = fetched_libclang {
         // SAFETY: the build script has one thread.
-        unsafe { std::env::set_var(crate::vars::LIBCLANG_PATH, folder) };
+        unsafe { std::env::set_var(vars::LIBCLANG_PATH, folder) };
         // It comes without clang's own stddef.h and the like.
         arguments.push(format!("-isystem{}", compiler_headers()?));
+    }
+    if !libclang_loads() {
+        if let Some(folder) = env.path(vars::LIBCLANG_PATH) {
+            return Err(format!(
+                "{} is {}, and there is no libclang that can be loaded. Unset, the declarations of build/snapshot do.",
+                vars::LIBCLANG_PATH,
+                folder.display()
+            ));
+        }
+        copy_snapshot(snapshot, Some(toolkit.version), out).map_err(|error| error.to_string())?;
+        return Ok(Source::Snapshot);
     }
     let abi = common(&arguments)
         .header(path(&cpp.join("include/nvfp4_dual_gemm/abi.h"))?)
@@ -85,17 +119,41 @@ pub fn generate(
     let cudart = FUNCTIONS
         .iter()
         .fold(common(&arguments), |builder, name| builder.allowlist_function(name))
-        .header(path(&cuda_include.join("cuda_runtime_api.h"))?);
+        .header(path(&toolkit.include.join("cuda_runtime_api.h"))?);
     let cudart = MACROS.iter().fold(cudart, |builder, name| builder.allowlist_var(name));
-    write(cudart, &out.join(FILES[1]))
+    write(cudart, &out.join(FILES[1]))?;
+    Ok(Source::Bindgen)
 }
 
-/// Under docs.rs: what `generate` made when the snapshot was taken.
-pub fn copy_snapshot(snapshot: &Path, out: &Path) -> io::Result<()> {
+/// What `generate` made when the snapshot was taken, with the version of the toolkit at hand if there is one.
+pub fn copy_snapshot(snapshot: &Path, version: Option<Version>, out: &Path) -> io::Result<()> {
     for name in FILES {
-        fs::copy(snapshot.join(name), out.join(name))?;
+        let text = fs::read_to_string(snapshot.join(name))?;
+        let text = version.map_or(text.clone(), |version| with_version(&text, version));
+        fs::write(out.join(name), text)?;
     }
     Ok(())
+}
+
+fn with_version(text: &str, version: Version) -> String {
+    const NAME: &str = "pub const CUDART_VERSION: u32 = ";
+    let lines = text.split_inclusive('\n').map(|line| {
+        if line.starts_with(NAME) {
+            format!("{NAME}{};\n", version.major * 1000 + version.minor * 10)
+        } else {
+            line.to_owned()
+        }
+    });
+    lines.collect()
+}
+
+/// Whether bindgen finds a libclang. It panics where it does not, with words for those who need one.
+fn libclang_loads() -> bool {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let loads = catch_unwind(bindgen::clang_version).is_ok();
+    std::panic::set_hook(hook);
+    loads
 }
 
 fn common(arguments: &[String]) -> bindgen::Builder {
@@ -110,11 +168,8 @@ fn common(arguments: &[String]) -> bindgen::Builder {
 }
 
 fn write(builder: bindgen::Builder, file: &Path) -> Result<(), String> {
-    // bindgen panics where it finds no libclang.
-    let generated = catch_unwind(AssertUnwindSafe(|| builder.generate())).map_err(|_| {
-        "Feature `cuda` needs libclang, for bindgen. third_party/fetch.sh gets one; or set LIBCLANG_PATH."
-    })?;
-    let bindings = generated.map_err(|error| format!("bindgen, {}: {error}", file.display()))?;
+    let bindings =
+        builder.generate().map_err(|error| format!("bindgen, {}: {error}", file.display()))?;
     bindings.write_to_file(file).map_err(|error| format!("{}: {error}", file.display()))
 }
 

@@ -3,11 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::lookup::{self, Missing, Place};
-use crate::vars::{self, Env};
+use super::lookup::{self, Missing, Place};
+use super::vars::{self, Env};
 
-/// The first release whose ptxas knows 256-bit global stores (PTX ISA 8.8), which the epilogue uses.
-pub const MINIMUM: Version = Version { major: 12, minor: 9 };
+/// The oldest release that the kernels are compiled with in CI (scripts/version_range.sh).
+pub const MINIMUM: Version = Version { major: 13, minor: 0 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version {
@@ -34,8 +34,8 @@ pub struct Toolkit {
     pub version: Version,
 }
 
-/// `root` is this repository; `system` is [`SYSTEM`], but for tests.
-pub fn find(env: &Env, root: &Path, system: &Path) -> Result<Toolkit, Missing> {
+/// `root` is this repository; `system` is [`SYSTEM`], but for tests; `arch` is that of the target, as cargo names it.
+pub fn find(env: &Env, root: &Path, system: &Path, arch: &str) -> Result<Toolkit, Missing> {
     let program = |name: &'static str| {
         let path = env.path(name).map(|path| {
             if path.components().count() == 1 {
@@ -50,10 +50,7 @@ pub fn find(env: &Env, root: &Path, system: &Path) -> Result<Toolkit, Missing> {
     let mut places = vec![program(vars::NVCC), program(vars::CUDACXX)];
     places.extend(vars::CUDA_ROOTS.map(|name| Place::new(name, env.path(name))));
     places.push(Place::new("nvcc on PATH", env.on_path("nvcc")));
-    places.push(Place::new(
-        "third_party/cuda of this repository",
-        folder(root.join("third_party/cuda")),
-    ));
+    places.push(lookup::fetched("cuda", env, root));
     places.push(Place::new(
         format!("{} of this machine", system.display()),
         folder(system.to_owned()),
@@ -62,41 +59,50 @@ pub fn find(env: &Env, root: &Path, system: &Path) -> Result<Toolkit, Missing> {
         format!("the CUDA toolkit, {MINIMUM} or later"),
         "set CUDA_HOME to the root of your own toolkit",
         places,
-        |place, path| if path.is_dir() { in_root(place, &path) } else { of_nvcc(place, &path) },
+        |place, path| {
+            if path.is_dir() { in_root(place, &path, arch) } else { of_nvcc(place, &path, arch) }
+        },
     )
 }
 
-fn in_root(place: &Place, root: &Path) -> Result<Toolkit, String> {
+fn in_root(place: &Place, root: &Path, arch: &str) -> Result<Toolkit, String> {
     let nvcc = root.join("bin/nvcc");
     if !nvcc.is_file() {
         return Err("has no bin/nvcc".to_owned());
     }
-    check(place, nvcc, root)
+    check(place, nvcc, root, arch)
 }
 
-fn of_nvcc(place: &Place, nvcc: &Path) -> Result<Toolkit, String> {
+fn of_nvcc(place: &Place, nvcc: &Path, arch: &str) -> Result<Toolkit, String> {
     // /usr/bin/nvcc may be a link into the toolkit.
     let real = fs::canonicalize(nvcc).map_err(|error| error.to_string())?;
     let root = real.parent().and_then(Path::parent).ok_or("has no folder above it")?;
-    check(place, nvcc.to_owned(), root)
+    check(place, nvcc.to_owned(), root, arch)
 }
 
-fn check(place: &Place, nvcc: PathBuf, root: &Path) -> Result<Toolkit, String> {
-    // The second is what conda and NVIDIA's cross packages have.
-    let targets = root.join("targets/x86_64-linux");
-    let first_with = |file: &str, folders: &[PathBuf]| {
-        folders.iter().find(|folder| folder.join(file).is_file()).cloned()
+fn check(place: &Place, nvcc: PathBuf, root: &Path, arch: &str) -> Result<Toolkit, String> {
+    // NVIDIA's packages for several targets, and conda, have folders by target: `sbsa` are ARM servers (GH200, GB200).
+    let targets: &[&str] = match arch {
+        "aarch64" => &["targets/sbsa-linux", "targets/aarch64-linux"],
+        _ => &["targets/x86_64-linux"],
     };
-    let include = first_with("cuda.h", &[root.join("include"), targets.join("include")])
-        .ok_or_else(|| format!("has nvcc, but no include/cuda.h in {}", root.display()))?;
-    let libs = [
-        root.join("lib64"),
-        root.join("lib"),
-        targets.join("lib"),
-        root.join("lib/x86_64-linux-gnu"),
-    ];
-    let lib = first_with("libcudart_static.a", &libs)
-        .ok_or_else(|| format!("has nvcc, but no libcudart_static.a in {}", root.display()))?;
+    let multiarch = format!("lib/{arch}-linux-gnu");
+    let below_targets =
+        |name: &str| targets.iter().map(|target| root.join(target).join(name)).collect();
+    let first_with = |file: &str, folders: Vec<PathBuf>| {
+        folders.iter().find(|folder| folder.join(file).is_file()).cloned().ok_or_else(|| {
+            let folders: Vec<_> = folders
+                .iter()
+                .filter_map(|folder| folder.strip_prefix(root).ok()?.to_str())
+                .collect();
+            format!("has nvcc, but no {file} in {} of {}", folders.join(", "), root.display())
+        })
+    };
+    let include =
+        first_with("cuda.h", [vec![root.join("include")], below_targets("include")].concat())?;
+    let own = ["lib64", "lib"].map(|name| root.join(name)).to_vec();
+    let libs = [own, below_targets("lib"), vec![root.join(multiarch)]].concat();
+    let lib = first_with("libcudart_static.a", libs)?;
     let version = version_of(&include.join("cuda.h"))?;
     if version < MINIMUM {
         return Err(format!("is CUDA {version}, older than {MINIMUM}"));

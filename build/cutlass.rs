@@ -3,11 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::lookup::{self, Missing, Place};
-use crate::vars::{self, Env};
+use super::lookup::{self, Missing, Place};
+use super::vars::{self, Env};
 
-/// What the kernels are written against.
+/// What the kernels are written against, and what everything is tested with.
 pub const MINIMUM: [u32; 3] = [4, 5, 0];
+/// The newest release that kernels are compiled with in CI (scripts/version_range.sh).
+pub const NEWEST_TESTED: [u32; 3] = [4, 8, 1];
 
 #[derive(Debug)]
 pub struct Cutlass {
@@ -16,10 +18,9 @@ pub struct Cutlass {
 }
 
 pub fn find(env: &Env, root: &Path) -> Result<Cutlass, Missing> {
-    let own = root.join("third_party/cutlass");
     let places = [
         Place::binding(vars::CUTLASS_DIR, env.path(vars::CUTLASS_DIR)),
-        Place::new("third_party/cutlass of this repository", own.is_dir().then_some(own)),
+        lookup::fetched("cutlass", env, root),
     ];
     lookup::first(
         format!("the headers of CUTLASS, {} or later", dotted(MINIMUM)),
@@ -27,6 +28,18 @@ pub fn find(env: &Env, root: &Path) -> Result<Cutlass, Missing> {
         places,
         |_, path| check(path),
     )
+}
+
+/// What to say of a release that is newer than any that was tried.
+pub fn untested(cutlass: &Cutlass) -> Option<String> {
+    (cutlass.version > NEWEST_TESTED).then(|| {
+        format!(
+            "CUTLASS {} in {} is newer than {}, the newest that the kernels were compiled with",
+            dotted(cutlass.version),
+            cutlass.root.display(),
+            dotted(NEWEST_TESTED)
+        )
+    })
 }
 
 pub fn dotted(version: [u32; 3]) -> String {
@@ -57,11 +70,9 @@ fn check(root: PathBuf) -> Result<Cutlass, String> {
     if version < MINIMUM {
         return Err(format!("is CUTLASS {}, older than {}", dotted(version), dotted(MINIMUM)));
     }
-    // Packages of the Python DSL carry a part of the tree; cute and the utilities are needed as well.
-    for folder in ["include/cute", "tools/util/include"] {
-        if !root.join(folder).is_dir() {
-            return Err(format!("has no {folder}"));
-        }
+    // Some packages carry a part of the headers.
+    if !root.join("include/cute").is_dir() {
+        return Err("has no include/cute".to_owned());
     }
     Ok(Cutlass { root, version })
 }

@@ -4,7 +4,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::{fs, io};
 
-use crate::cuda::Toolkit;
+use super::cuda::Toolkit;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cudart {

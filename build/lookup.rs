@@ -3,6 +3,8 @@
 use std::fmt::{self, Write};
 use std::path::{Path, PathBuf};
 
+use super::vars::{self, Env};
+
 /// A place that may have what is looked for.
 pub struct Place {
     /// The variable, or the place in words.
@@ -43,15 +45,52 @@ impl fmt::Display for Missing {
 }
 
 /// Everything that is missing in one text, with the one command that gets all of it.
-pub fn report(missing: &[Missing], root: &Path) -> String {
+pub fn report(missing: &[Missing], env: &Env, root: &Path) -> String {
     let mut text: String = missing.iter().map(|missing| format!("{missing}\n\n")).collect();
     let script = root.join("third_party/fetch.sh");
-    let _ = write!(
-        text,
-        "To fetch what is missing, leaving the system as it is, run:\n  {}",
-        script.display()
-    );
+    let script = script.display();
+    let _ = match env.path(vars::NVFP4_TOOLCHAIN_DIR) {
+        Some(folder) => write!(
+            text,
+            "To fetch what is missing into {}, run:\n  {script} --dest {}",
+            vars::NVFP4_TOOLCHAIN_DIR,
+            folder.display()
+        ),
+        None if belongs_to_cargo(root) => write!(
+            text,
+            "These sources are a copy that cargo keeps, into which nothing should be put. Set CUDA_HOME and CUTLASS_DIR \
+             to your own, or fetch what is missing into a folder of your choice and name it:\n  \
+             bash {script} --dest DIR\n  export {}=DIR",
+            vars::NVFP4_TOOLCHAIN_DIR
+        ),
+        None => {
+            write!(text, "To fetch what is missing, leaving the system as it is, run:\n  {script}")
+        }
+    };
     text
+}
+
+/// Whether these sources came from a registry, a vendored folder or a git dependency, by the files that cargo marks them
+/// with.
+fn belongs_to_cargo(root: &Path) -> bool {
+    [".cargo-ok", ".cargo-checksum.json", ".cargo_vcs_info.json"]
+        .iter()
+        .any(|name| root.join(name).exists())
+}
+
+/// Where `third_party/fetch.sh` puts `name`.
+pub fn fetched(name: &str, env: &Env, root: &Path) -> Place {
+    match env.path(vars::NVFP4_TOOLCHAIN_DIR) {
+        // Named by the user: what is wrong with it is said.
+        Some(folder) => {
+            Place::new(format!("{name} in {}", vars::NVFP4_TOOLCHAIN_DIR), Some(folder.join(name)))
+        }
+        None => {
+            let path = root.join("third_party").join(name);
+            let path = path.exists().then_some(path);
+            Place::new(format!("third_party/{name} of this repository"), path)
+        }
+    }
 }
 
 /// The first of `places` that `check` accepts. `own` says how to name one's own.

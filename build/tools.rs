@@ -3,20 +3,19 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::lookup::{self, Missing, Place};
-use crate::vars::{self, Env};
+use super::lookup::{self, Missing, Place};
+use super::vars::{self, Env};
 
 /// As in cpp/CMakeLists.txt.
 pub const CMAKE_MINIMUM: [u32; 2] = [3, 25];
 
 const OWN: &str = "install it, so that it is on PATH";
 
-/// A program on PATH, else that of third_party/tools.
+/// A program on PATH, else the fetched one.
 fn places(name: &str, env: &Env, root: &Path) -> [Place; 2] {
-    let fetched = root.join("third_party/tools/bin").join(name);
     [
         Place::new(format!("{name} on PATH"), env.on_path(name)),
-        Place::new("third_party/tools of this repository", fetched.is_file().then_some(fetched)),
+        lookup::fetched(&format!("tools/bin/{name}"), env, root),
     ]
 }
 
@@ -44,12 +43,14 @@ pub fn cmake(env: &Env, root: &Path) -> Result<PathBuf, Missing> {
 }
 
 pub fn ninja(env: &Env, root: &Path) -> Result<PathBuf, Missing> {
-    lookup::first("Ninja", OWN, places("ninja", env, root), |_, path| Ok(path))
+    lookup::first("Ninja", OWN, places("ninja", env, root), |_, path| {
+        if path.is_file() { Ok(path) } else { Err("No such file".to_owned()) }
+    })
 }
 
 /// Folder of the libclang that third_party/fetch.sh got; `None`: bindgen looks for the system's.
 pub fn fetched_libclang(env: &Env, root: &Path) -> Option<PathBuf> {
-    let folder = root.join("third_party/tools/lib");
+    let folder = lookup::fetched("tools/lib", env, root).path?;
     (env.get(vars::LIBCLANG_PATH).is_none() && folder.join("libclang.so").is_file())
         .then_some(folder)
 }

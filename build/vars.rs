@@ -1,4 +1,4 @@
-//! Every environment variable that the build reads; `README.md` explains them.
+//! Every environment variable that the build reads; `docs/building.md` explains them.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,6 +11,8 @@ pub const NVCC: &str = "NVCC";
 pub const CUDACXX: &str = "CUDACXX";
 /// Roots of CUDA toolkits, in the order of look-up.
 pub const CUDA_ROOTS: [&str; 3] = ["CUDA_HOME", "CUDA_PATH", "CUDA_TOOLKIT_PATH"];
+/// Where third_party/fetch.sh put its folders, if not beside itself.
+pub const NVFP4_TOOLCHAIN_DIR: &str = "NVFP4_TOOLCHAIN_DIR";
 /// A CUTLASS checkout.
 pub const CUTLASS_DIR: &str = "CUTLASS_DIR";
 /// Host compiler of nvcc.
@@ -36,10 +38,17 @@ const CMAKE_WATCHED: [&str; 12] = [
     "CMAKE_CXX_COMPILER_LAUNCHER",
     "CMAKE_CXX_FLAGS",
 ];
+/// Those of them that put a command in front of compilers.
+pub const CMAKE_LAUNCHERS: [&str; 2] =
+    ["CMAKE_CUDA_COMPILER_LAUNCHER", "CMAKE_CXX_COMPILER_LAUNCHER"];
+/// `off`: no compiler cache, though there is one on PATH.
+pub const NVFP4_COMPILER_CACHE: &str = "NVFP4_COMPILER_CACHE";
 /// Folder of libclang.so, for bindgen.
 pub const LIBCLANG_PATH: &str = "LIBCLANG_PATH";
 /// `static` (default) or `shared`.
 pub const NVFP4_CUDART: &str = "NVFP4_CUDART";
+/// Architectures whose kernels are compiled; all where unset.
+pub const NVFP4_CUDA_ARCHS: &str = "NVFP4_CUDA_ARCHS";
 /// Kernels compiled at a time.
 pub const NVFP4_CUDA_JOBS: &str = "NVFP4_CUDA_JOBS";
 /// Set by docs.rs, where there is no CUDA: nothing native is built.
@@ -66,8 +75,13 @@ impl Env {
 
     /// The value, `None` where unset or empty.
     pub fn get(&self, name: &str) -> Option<&OsStr> {
+        self.get_even_empty(name).filter(|value| !value.is_empty())
+    }
+
+    /// The value, `None` where unset.
+    pub fn get_even_empty(&self, name: &str) -> Option<&OsStr> {
         self.read.borrow_mut().insert(name.to_owned());
-        self.values.get(name).map(OsString::as_os_str).filter(|value| !value.is_empty())
+        self.values.get(name).map(OsString::as_os_str)
     }
 
     pub fn path(&self, name: &str) -> Option<PathBuf> {

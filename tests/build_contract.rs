@@ -4,25 +4,25 @@
 // What one binary uses of the build script's modules, the other may not.
 #![allow(dead_code)]
 
-#[path = "../build/cuda.rs"]
-mod cuda;
-#[path = "../build/cutlass.rs"]
-mod cutlass;
-#[path = "../build/link.rs"]
-mod link;
-#[path = "../build/lookup.rs"]
-mod lookup;
-#[path = "../build/tools.rs"]
-mod tools;
-#[path = "../build/vars.rs"]
-mod vars;
+#[path = "../build"]
+mod script {
+    pub mod archs;
+    pub mod cache;
+    pub mod cuda;
+    pub mod cutlass;
+    pub mod link;
+    pub mod lookup;
+    pub mod tools;
+    pub mod vars;
+}
 
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use vars::Env;
+use script::vars::Env;
+use script::{archs, cache, cuda, cutlass, link, lookup, tools};
 
 /// A folder with whatever toolkits and checkouts a case wants.
 struct Machine(tempfile::TempDir);
@@ -57,12 +57,16 @@ impl Machine {
         );
         self.file(&format!("{name}/include/cutlass/version.h"), &text);
         self.file(&format!("{name}/include/cute/tensor.hpp"), "");
-        self.file(&format!("{name}/tools/util/include/x.h"), "");
         self.path(name)
     }
 
     fn find_cuda(&self, env: &Env) -> Result<cuda::Toolkit, String> {
-        cuda::find(env, &self.path("repository"), &self.path("system")).map_err(|e| e.to_string())
+        self.find_cuda_for("x86_64", env)
+    }
+
+    fn find_cuda_for(&self, arch: &str, env: &Env) -> Result<cuda::Toolkit, String> {
+        cuda::find(env, &self.path("repository"), &self.path("system"), arch)
+            .map_err(|error| error.to_string())
     }
 
     fn find_cutlass(&self, env: &Env) -> Result<cutlass::Cutlass, String> {
@@ -118,7 +122,7 @@ fn cuda_is_looked_up_in_the_documented_order() {
 #[test]
 fn without_cuda_every_place_is_named_with_its_reason() {
     let machine = Machine::new();
-    let old = machine.toolkit("old", 12080);
+    let old = machine.toolkit("old", 12090);
     let empty = machine.path("empty");
     fs::create_dir(&empty).unwrap();
     let headless = machine.file("headless/bin/nvcc", "");
@@ -130,13 +134,13 @@ fn without_cuda_every_place_is_named_with_its_reason() {
         ]))
         .unwrap_err();
     for part in [
-        "CUDA toolkit, 12.9 or later".to_owned(),
+        "CUDA toolkit, 13.0 or later".to_owned(),
         "NVCC not set".to_owned(),
         "CUDACXX not set".to_owned(),
-        format!("{}: is CUDA 12.8, older than 12.9", old.display()),
+        format!("{}: is CUDA 12.9, older than 13.0", old.display()),
         format!("{}: has no bin/nvcc", empty.display()),
         "CUDA_TOOLKIT_PATH not set".to_owned(),
-        format!("{}: has nvcc, but no include/cuda.h", headless.display()),
+        format!("{}: has nvcc, but no cuda.h in include,", headless.display()),
         "third_party/cuda of this repository not there".to_owned(),
         format!("{} of this machine", machine.path("system").display()),
         "set CUDA_HOME".to_owned(),
@@ -172,18 +176,195 @@ fn an_nvcc_that_was_named_and_does_not_fit_is_an_error_and_not_skipped() {
 #[test]
 fn nvcc_may_be_a_bare_name_or_a_link_and_headers_may_be_below_targets() {
     let machine = Machine::new();
-    let toolkit = machine.toolkit("cuda", 12090);
+    let toolkit = machine.toolkit("cuda", 13000);
     let targets = toolkit.join("targets/x86_64-linux");
     fs::create_dir_all(&targets).unwrap();
     fs::rename(toolkit.join("include"), targets.join("include")).unwrap();
     fs::rename(toolkit.join("lib64"), targets.join("lib")).unwrap();
     let bin = machine.path("bin");
     fs::create_dir(&bin).unwrap();
-    std::os::unix::fs::symlink(toolkit.join("bin/nvcc"), bin.join("nvcc-12")).unwrap();
-    let found = machine.find_cuda(&env([("NVCC", Path::new("nvcc-12")), ("PATH", &bin)])).unwrap();
-    assert_eq!(found.nvcc, bin.join("nvcc-12"));
+    std::os::unix::fs::symlink(toolkit.join("bin/nvcc"), bin.join("nvcc-13")).unwrap();
+    let found = machine.find_cuda(&env([("NVCC", Path::new("nvcc-13")), ("PATH", &bin)])).unwrap();
+    assert_eq!(found.nvcc, bin.join("nvcc-13"));
     assert_eq!(found.include, fs::canonicalize(targets.join("include")).unwrap());
     assert_eq!(found.lib, fs::canonicalize(targets.join("lib")).unwrap());
+}
+
+/// A toolkit that has its headers and libraries in other folders than `include` and `lib64`.
+fn laid_out(machine: &Machine, name: &str, include: &str, lib: &str) -> PathBuf {
+    let toolkit = machine.toolkit(name, 13050);
+    for (from, to) in [("include", include), ("lib64", lib)] {
+        if from != to {
+            fs::create_dir_all(toolkit.join(to).parent().unwrap()).unwrap();
+            fs::rename(toolkit.join(from), toolkit.join(to)).unwrap();
+        }
+    }
+    toolkit
+}
+
+#[test]
+fn toolkits_of_arm_servers_of_conda_and_of_debian_are_found() {
+    let machine = Machine::new();
+    let (sbsa, arm) = ("targets/sbsa-linux", "targets/aarch64-linux");
+    for (number, (arch, include, lib)) in [
+        ("aarch64", "include".to_owned(), "lib64".to_owned()),
+        ("aarch64", "include".to_owned(), "lib".to_owned()),
+        ("aarch64", format!("{sbsa}/include"), format!("{sbsa}/lib")),
+        ("aarch64", format!("{arm}/include"), format!("{arm}/lib")),
+        ("aarch64", "include".to_owned(), "lib/aarch64-linux-gnu".to_owned()),
+        (
+            "x86_64",
+            "targets/x86_64-linux/include".to_owned(),
+            "targets/x86_64-linux/lib".to_owned(),
+        ),
+        ("x86_64", "include".to_owned(), "lib/x86_64-linux-gnu".to_owned()),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let toolkit = laid_out(&machine, &format!("cuda{number}"), &include, &lib);
+        let env = env([("CUDA_HOME", &toolkit)]);
+        let found = machine.find_cuda_for(arch, &env).unwrap();
+        assert_eq!(found.include, toolkit.join(&include), "{arch}");
+        assert_eq!(found.lib, toolkit.join(&lib), "{arch}");
+    }
+    // Both are there where NVIDIA's cross packages are installed: each build takes its own.
+    let both = laid_out(&machine, "both", &format!("{sbsa}/include"), &format!("{sbsa}/lib"));
+    let x86 = both.join("targets/x86_64-linux");
+    machine.file("both/targets/x86_64-linux/include/cuda.h", "#define CUDA_VERSION 13050\n");
+    machine.file("both/targets/x86_64-linux/lib/libcudart_static.a", "");
+    let env_of_both = env([("CUDA_HOME", &both)]);
+    assert_eq!(machine.find_cuda_for("x86_64", &env_of_both).unwrap().lib, x86.join("lib"));
+    let found = machine.find_cuda_for("aarch64", &env_of_both).unwrap();
+    assert_eq!(found.lib, both.join(sbsa).join("lib"));
+    // And one of another machine alone is refused, with the folders that were looked at.
+    fs::remove_dir_all(x86).unwrap();
+    let text = machine.find_cuda_for("x86_64", &env_of_both).unwrap_err();
+    assert!(text.contains("no cuda.h in include, targets/x86_64-linux/include of"), "{text}");
+}
+
+#[test]
+fn a_named_folder_of_fetched_tools_takes_the_place_of_third_party() {
+    let machine = Machine::new();
+    machine.toolkit("repository/third_party/cuda", 13050);
+    machine.cutlass("repository/third_party/cutlass", [4, 5, 0]);
+    machine.toolkit("elsewhere/cuda", 13010);
+    machine.cutlass("elsewhere/cutlass", [4, 6, 0]);
+    let ninja = machine.file("elsewhere/tools/bin/ninja", "");
+    machine.file("elsewhere/tools/lib/libclang.so", "");
+    let elsewhere = machine.path("elsewhere");
+    let named = env([("NVFP4_TOOLCHAIN_DIR", &elsewhere)]);
+    let repository = machine.path("repository");
+    assert_eq!(machine.find_cuda(&named).unwrap().version.to_string(), "13.1");
+    assert_eq!(machine.find_cutlass(&named).unwrap().version, [4, 6, 0]);
+    assert_eq!(tools::ninja(&named, &repository).unwrap(), ninja);
+    let libclang = tools::fetched_libclang(&named, &repository);
+    assert_eq!(libclang, Some(elsewhere.join("tools/lib")));
+    // What is not there is not looked for in third_party instead.
+    let empty = machine.path("empty");
+    let text = machine.find_cutlass(&env([("NVFP4_TOOLCHAIN_DIR", &empty)])).unwrap_err();
+    let reason = format!("{}: has no include/cutlass/version.h", empty.join("cutlass").display());
+    assert!(text.contains(&reason), "{text}");
+    assert!(!text.contains("third_party"), "{text}");
+}
+
+#[test]
+fn one_warning_for_a_cutlass_that_nobody_tried() {
+    let machine = Machine::new();
+    let warning = |version| {
+        let root = machine.cutlass(&format!("{version:?}"), version);
+        cutlass::untested(&machine.find_cutlass(&env([("CUTLASS_DIR", &root)])).unwrap())
+    };
+    assert_eq!(warning([4, 5, 0]), None);
+    assert_eq!(warning([4, 8, 1]), None);
+    let text = warning([4, 8, 2]).unwrap();
+    assert!(text.starts_with("CUTLASS 4.8.2 in ") && text.contains("newer than 4.8.1"), "{text}");
+    // CMake, which people use without cargo, knows the same releases.
+    let cmake = include_str!("../cpp/cmake/Cutlass.cmake");
+    for (name, version) in
+        [("minimum", cutlass::MINIMUM), ("newest_tested", cutlass::NEWEST_TESTED)]
+    {
+        let line = format!("set(nvfp4_cutlass_{name} {})", cutlass::dotted(version));
+        assert!(cmake.lines().any(|found| found == line), "{line}");
+    }
+    let line = format!("find_package(CUDAToolkit {} REQUIRED)", cuda::MINIMUM);
+    assert!(include_str!("../cpp/CMakeLists.txt").contains(&line), "{line}");
+}
+
+#[test]
+fn architectures_are_a_list_of_known_names() {
+    let parse = |text: &'static str| archs::parse(Some(text.as_ref()));
+    assert_eq!(archs::parse(None).unwrap(), ["90a", "100a"]);
+    assert_eq!(parse("90a").unwrap(), ["90a"]);
+    assert_eq!(parse("100f").unwrap(), ["100f"]);
+    assert_eq!(parse(" 100a, 90a ,90a").unwrap(), ["90a", "100a"]);
+    assert_eq!(archs::for_cmake(&parse("100f,90a").unwrap()), "90a;100f");
+    for (value, problem) in [
+        ("", "NVFP4_CUDA_ARCHS is set and empty."),
+        ("  ", "NVFP4_CUDA_ARCHS is set and empty."),
+        ("90a,", "is \"90a,\", with nothing on one side of a comma."),
+        ("90", "is \"90\", and there are no kernels for \"90\"."),
+        ("90a,sm_100a", "there are no kernels for \"sm_100a\"."),
+        ("90a;100a", "there are no kernels for \"90a;100a\"."),
+        ("120a", "there are no kernels for \"120a\"."),
+        ("100f,100a", "100a and 100f are the same kernels: name one of them"),
+    ] {
+        let text = parse(value).unwrap_err();
+        assert!(text.contains(problem), "{value}: {text}");
+        let names = ["90a (H100", "100a (B200", "100f (", "unset, it is 90a,100a"];
+        let known = names.iter().all(|name| text.contains(name));
+        assert!(known || value == "100f,100a", "{value}: {text}");
+    }
+}
+
+#[test]
+fn a_compiler_cache_on_path_is_used_unless_the_user_says_otherwise() {
+    let machine = Machine::new();
+    let ccache = machine.file("both/ccache", "");
+    machine.file("both/sccache", "");
+    let sccache = machine.file("other/sccache", "");
+    let (both, other) = (ccache.parent().unwrap(), sccache.parent().unwrap());
+    let (root, cmake) = (Path::new("/a/checkout"), Path::new("/usr/bin/cmake"));
+    let inside = root.join("target/debug/build/x/out");
+    let words = |env: &Env, out: &Path| {
+        let launcher = cache::launcher(env, root, out, cmake).unwrap();
+        let words = launcher.into_iter().flatten();
+        words.map(|word| word.display().to_string()).collect::<Vec<_>>()
+    };
+    let with_base = |base: &str| {
+        [
+            "/usr/bin/cmake",
+            "-E",
+            "env",
+            &format!("CCACHE_BASEDIR={base}"),
+            "CCACHE_NOHASHDIR=true",
+            "CCACHE_COMPILERCHECK=content",
+            &ccache.display().to_string(),
+        ]
+        .map(str::to_owned)
+    };
+    assert_eq!(words(&env([("PATH", both)]), &inside), with_base("/a/checkout"));
+    let outside = Path::new("/a/folder/of/targets");
+    assert_eq!(words(&env([("PATH", both)]), outside), with_base("/a"));
+    let own_base = env([("PATH", both), ("CCACHE_BASEDIR", Path::new("/mine"))]);
+    assert_eq!(words(&own_base, &inside), with_base("/mine"));
+    assert_eq!(words(&env([("PATH", other)]), &inside), [sccache.display().to_string()]);
+    let none: [String; 0] = [];
+    assert_eq!(words(&env([]), &inside), none);
+    for (name, value) in [
+        ("NVFP4_COMPILER_CACHE", "off"),
+        ("CMAKE_CUDA_COMPILER_LAUNCHER", "distcc"),
+        ("CMAKE_CXX_COMPILER_LAUNCHER", "distcc"),
+    ] {
+        assert_eq!(
+            words(&env([("PATH", both), (name, Path::new(value))]), &inside),
+            none,
+            "{name}"
+        );
+    }
+    let wrong = env([("NVFP4_COMPILER_CACHE", Path::new("on"))]);
+    let text = cache::launcher(&wrong, root, &inside, cmake).unwrap_err();
+    assert!(text.contains("NVFP4_COMPILER_CACHE is \"on\""), "{text}");
 }
 
 #[test]
@@ -221,13 +402,27 @@ fn everything_that_is_missing_is_reported_at_once_with_the_one_command() {
     let none = env([]);
     let repository = machine.path("repository");
     let missing = [
-        cuda::find(&none, &repository, &machine.path("system")).unwrap_err(),
+        cuda::find(&none, &repository, &machine.path("system"), "x86_64").unwrap_err(),
         cutlass::find(&none, &repository).unwrap_err(),
         tools::ninja(&none, &repository).unwrap_err(),
     ];
-    let text = lookup::report(&missing, &repository);
+    let text = lookup::report(&missing, &none, &repository);
     assert_eq!(text.matches("Feature `cuda` needs").count(), 3, "{text}");
     assert!(text.ends_with("repository/third_party/fetch.sh"), "{text}");
+    // Into a folder that has been named.
+    let named = env([("NVFP4_TOOLCHAIN_DIR", Path::new("/tools"))]);
+    let text = lookup::report(&missing, &named, &repository);
+    assert!(text.ends_with("repository/third_party/fetch.sh --dest /tools"), "{text}");
+    // And never into cargo's own folders.
+    for mark in [".cargo-ok", ".cargo-checksum.json", ".cargo_vcs_info.json"] {
+        let mark = machine.file(&format!("repository/{mark}"), "");
+        let text = lookup::report(&missing, &none, &repository);
+        for part in ["CUDA_HOME and CUTLASS_DIR", "fetch.sh --dest DIR", "NVFP4_TOOLCHAIN_DIR=DIR"]
+        {
+            assert!(text.contains(part), "{part} is missing in\n{text}");
+        }
+        fs::remove_file(mark).unwrap();
+    }
 }
 
 #[test]
