@@ -1,4 +1,4 @@
-//! Rust declarations of abi.h and of the few CUDA runtime calls that the device layer makes.
+//! Rust declarations of types.h and of the few CUDA runtime calls that the device layer makes.
 
 use std::panic::catch_unwind;
 use std::path::Path;
@@ -112,9 +112,9 @@ pub fn generate(
         return Ok(Source::Snapshot);
     }
     let abi = common(&arguments)
-        .header(path(&cpp.join("include/nvfp4_dual_gemm/abi.h"))?)
+        .header(path(&cpp.join("include/nvfp4_dual_gemm/types.h"))?)
         .allowlist_item("(nvfp4|NVFP4)_.*")
-        .blocklist_item("NVFP4_DUAL_GEMM_ABI_H");
+        .blocklist_item("NVFP4_DUAL_GEMM_TYPES_H");
     write(abi, &out.join(FILES[0]))?;
     let cudart = FUNCTIONS
         .iter()

@@ -15,7 +15,7 @@ use super::{archs, bindings, cache, cuda, cutlass, lookup, tools};
 /// Folders below cpp whose change means work. Not the tests: ctest builds them.
 const SOURCES: [&str; 6] = ["CMakeLists.txt", "cmake", "include", "kernels", "src", "bridge"];
 /// The cxx bridge, from the root.
-const BRIDGE: &str = "src/backend/cuda/bridge.rs";
+const BRIDGE: &str = "src/cuda/ffi/bridge.rs";
 /// Two, as each takes 4 GB to 5 GB of memory.
 const DEFAULT_JOBS: NonZeroU32 = NonZeroU32::new(2).unwrap();
 const SNAPSHOT: &str = "build/snapshot";

@@ -3,7 +3,7 @@
 //! `cargo run --release --features cuda --example 05_cuda_graph`
 
 use nvfp4_dual_gemm::cuda::{
-    Device, DeviceBuffer, DeviceMatrix, DualGemm, Graph, Options, Stream, WeightFormat, Weights,
+    Device, DeviceBuffer, DeviceMatrix, Graph, Io, Options, Plan, Stream, WeightFormat, Weights,
 };
 use nvfp4_dual_gemm::synth::{Data, Operands};
 use nvfp4_dual_gemm::{GemmShape, Result, f16, oracle};
@@ -25,7 +25,9 @@ fn main() -> Result<()> {
     let mut plans = Vec::new();
     for (layer, c) in layers.iter().zip(&c) {
         let weights = Weights::prepare(&layer.b1, &layer.b2, WeightFormat::Separate, &stream)?;
-        plans.push(DualGemm::prepare(&weights, &a, c, &Options::default())?);
+        let plan = Plan::new(&weights, &Options::default())?;
+        let workspace = DeviceBuffer::<u8>::alloc(plan.workspace_bytes(8)?, &device)?;
+        plans.push(plan.bind(&Io::new(&a, c).workspace(&workspace))?);
     }
 
     // Recorded, not run. The graph holds all that it uses.
@@ -43,7 +45,7 @@ fn main() -> Result<()> {
             let (codes, scales) = (activations.codes().to_vec(), activations.scales().to_vec());
             let global = layers[0].a.global_scale();
             let a = nvfp4_dual_gemm::Nvfp4Matrix::new(1, 8, 1024, codes, scales, global)?;
-            let gemm = nvfp4_dual_gemm::DualGemm::new(a.matrix(), &layer.b1, &layer.b2)?;
+            let gemm = nvfp4_dual_gemm::DualGemm::new(&a, &layer.b1, &layer.b2)?;
             assert!(oracle::compare(&c.to_vec(&stream)?, &oracle::exact(&gemm)?).passes());
         }
     }

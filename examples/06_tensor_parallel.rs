@@ -10,8 +10,8 @@ use std::sync::Arc;
 use cudarc::driver::CudaStream;
 use cudarc::nccl::{Comm, group_end, group_start, result::NcclError, sys::is_culib_present};
 use nvfp4_dual_gemm::cuda::{
-    Device, DeviceBuffer, DeviceMatrix, DualGemm, Options, Stream, WeightFormat, Weights,
-    cudarc_context,
+    BoundPlan, Device, DeviceBuffer, DeviceMatrix, Io, Options, Plan, Stream, WeightFormat,
+    Weights, cudarc_context,
 };
 use nvfp4_dual_gemm::synth::{Data, Operands};
 use nvfp4_dual_gemm::{GemmShape, Nvfp4Matrix, f16, oracle};
@@ -22,7 +22,7 @@ const PROBLEM: GemmShape = GemmShape { m: 32, n: 4096, k: 7168, batch: 1 };
 struct Rank {
     stream: Stream,
     theirs: Arc<CudaStream>,
-    plan: DualGemm,
+    plan: BoundPlan,
     /// Its columns of C, row-major.
     part: DeviceBuffer<f16>,
     /// All parts, one after the other.
@@ -39,7 +39,9 @@ impl Rank {
         let part = DeviceBuffer::alloc(m * b[0].rows(), device)?;
         let weights = Weights::prepare(&b[0], &b[1], WeightFormat::Separate, &stream)?;
         let a = DeviceMatrix::upload(a, &stream)?;
-        let plan = DualGemm::prepare(&weights, &a, &part, &Options::default())?;
+        let plan = Plan::new(&weights, &Options::default())?;
+        let workspace = DeviceBuffer::<u8>::alloc(plan.workspace_bytes(m)?, device)?;
+        let plan = plan.bind(&Io::new(&a, &part).workspace(&workspace))?;
         let parts = DeviceBuffer::alloc(m * n, device)?;
         Ok(Rank { stream, theirs, plan, part, parts, c: DeviceBuffer::alloc(m * n, device)? })
     }

@@ -149,6 +149,18 @@ impl Kernel {
         self.info.runs_on(device.compute_capability())
     }
 
+    /// Refuses a device that it does not run on.
+    pub(crate) fn require(self, device: &Device) -> Result<()> {
+        if self.runs_on(device) {
+            return Ok(());
+        }
+        Err(Error::CudaKernelArchitecture {
+            kernel: self.name().to_owned(),
+            built_for: self.info.compute_capability,
+            device: device.unsuitable(),
+        })
+    }
+
     /// Its name.
     pub fn name(self) -> &'static str {
         self.info.name

@@ -125,7 +125,10 @@ impl Plan {
     pub fn new(weights: &Weights, options: &Options) -> Result<Self> {
         options.glu.validate()?;
         let device = weights.device();
-        check_architecture(options.kernel, device)?;
+        match options.kernel {
+            Some(kernel) => kernel.require(device)?,
+            None => device.require_kernels()?,
+        }
         let shape = GemmShape { m: 1, n: weights.n(), k: weights.k(), batch: weights.batch() };
         let abi::nvfp4_shape { n, k, batch, .. } = kernel::sizes(shape)?;
         weights.check_sizes(n, k, batch)?;
@@ -336,17 +339,6 @@ impl BoundPlan {
     /// The device that it runs on.
     pub fn device(&self) -> &Device {
         &self.device
-    }
-}
-
-fn check_architecture(kernel: Option<Kernel>, device: &Device) -> Result<()> {
-    match kernel {
-        Some(kernel) if !kernel.runs_on(device) => Err(Error::CudaKernelArchitecture {
-            kernel: kernel.name().to_owned(),
-            built_for: kernel.info().compute_capability,
-            device: device.unsuitable(),
-        }),
-        _ => device.require_kernels(),
     }
 }
 

@@ -4,11 +4,12 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::cuda::{
-    Device, DeviceBuffer, DeviceMatrix, Io, Lane, LayerPlan, Options, Plan, Stream, WeightFormat,
-    Weights,
+    Device, DeviceBuffer, DeviceMatrix, Io, Kernel, Lane, LayerPlan, Options, Plan, Stream,
+    WeightFormat, Weights,
 };
 use crate::dtype::Element;
 use crate::error::{Operand, Result};
+use crate::glu::Glu;
 use crate::matrix::Nvfp4View;
 use crate::op::{DualGemm, InputScale, MlpWeights};
 
@@ -16,6 +17,8 @@ use crate::op::{DualGemm, InputScale, MlpWeights};
 #[derive(Clone)]
 pub(super) struct Cuda {
     device: Device,
+    /// In place of the one that the number of rows gets.
+    kernel: Option<Kernel>,
     lanes: Arc<Mutex<Vec<Lane>>>,
 }
 
@@ -41,7 +44,18 @@ impl Cuda {
         let (major, minor) = device.compute_capability();
         let (ordinal, name) = (device.ordinal(), device.name());
         let reason = format!("device {ordinal}, {name}, compute capability {major}.{minor}");
-        (Cuda { device, lanes: Arc::default() }, reason)
+        (Cuda { device, kernel: None, lanes: Arc::default() }, reason)
+    }
+
+    pub fn with_kernel(&self, kernel: Kernel) -> Result<Self> {
+        kernel.require(&self.device)?;
+        Ok(Cuda { kernel: Some(kernel), ..self.clone() })
+    }
+
+    /// How weights are to lie, and what a plan is told.
+    fn options(&self, glu: Glu) -> (WeightFormat, Options) {
+        let format = self.kernel.map_or(WeightFormat::Separate, |kernel| kernel.info().weights);
+        (format, Options::default().glu(glu).kernel(self.kernel).constant_weights(true))
     }
 
     pub fn device(&self) -> &Device {
@@ -65,11 +79,10 @@ impl Cuda {
         scale: InputScale,
         known_scale: Option<f32>,
     ) -> Result<LayerPlan> {
+        let (format, options) = self.options(weights.glu());
         let on_device = self.with_lane(|lane| {
-            let (gate_proj, up_proj) = (weights.gate_proj(), weights.up_proj());
-            Weights::prepare(gate_proj, up_proj, WeightFormat::Separate, lane.stream())
+            Weights::prepare(weights.gate_proj(), weights.up_proj(), format, lane.stream())
         })?;
-        let options = Options::default().glu(weights.glu()).constant_weights(true);
         let plan = Plan::new(&on_device, &options)?;
         Ok(LayerPlan::new(plan, weights.in_features(), scale, known_scale))
     }
@@ -89,9 +102,9 @@ impl Cuda {
     pub fn run_into<T: Element>(&self, gemm: &DualGemm<'_>, c: &mut [T]) -> Result<()> {
         self.with_lane(|lane| {
             let stream = lane.stream();
-            let format = WeightFormat::Separate;
+            let (format, options) = self.options(gemm.glu());
             let weights = Weights::prepare(gemm.b1(), gemm.b2(), format, stream)?;
-            let plan = Plan::new(&weights, &Options::default().glu(gemm.glu()))?;
+            let plan = Plan::new(&weights, &options)?;
             let shape = gemm.shape();
             let Some(row_scales) = gemm.row_scales() else {
                 return run_once(&plan, gemm.a(), stream, c);

@@ -171,6 +171,24 @@ impl Engine {
         Engine(Arc::new(Inner { kind, reason, pool: Some(pool), scratch }))
     }
 
+    /// The same device, where all runs get this kernel, whatever their size. Weights are packed as it wants them.
+    ///
+    /// # Errors
+    /// [`Error::BackendUnavailable`] for an engine that is no CUDA device, [`Error::CudaKernelArchitecture`] for a kernel
+    /// that does not run on the device.
+    #[cfg(feature = "cuda")]
+    pub fn with_kernel(&self, kernel: crate::cuda::Kernel) -> Result<Self> {
+        match &self.0.kind {
+            Kind::Cuda(cuda) => {
+                Ok(Self::new(Kind::Cuda(cuda.with_kernel(kernel)?), self.0.reason.clone()))
+            }
+            _ => {
+                let reason = format!("kernel {kernel} is for a CUDA device");
+                Err(Error::BackendUnavailable { backend: self.to_string(), reason })
+            }
+        }
+    }
+
     /// Which kind of engine; never [`Backend::Auto`].
     pub fn backend(&self) -> Backend {
         match &self.0.kind {

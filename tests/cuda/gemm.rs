@@ -1,12 +1,12 @@
 //! What the kernels compute, against the exact oracle.
 
 use nvfp4_dual_gemm::cuda::{
-    Device, DeviceBuffer, DeviceMatrix, DualGemm, Kernel, Options, Scheduler, Stream, WeightFormat,
-    Weights,
+    Device, DeviceBuffer, DeviceMatrix, Kernel, Options, Scheduler, Stream, WeightFormat, Weights,
 };
 use nvfp4_dual_gemm::synth::{CONTEST_BENCHMARKS, CONTEST_SEED, CONTEST_TESTS, Data, Operands};
 use nvfp4_dual_gemm::{Element, GemmShape, Glu, Nvfp4Matrix, bf16, f16, oracle};
 
+use crate::bound::{bound, bound_with};
 use crate::harness::{Arch, Needs, Test, device, tests};
 use crate::problem;
 
@@ -81,12 +81,13 @@ impl Case {
         let nan = T::from_f32(f32::NAN);
         let whole = DeviceBuffer::from_host(&vec![nan; len + 128], &stream).unwrap();
         let c = whole.slice(64, len).unwrap();
-        let options = Options { gate, kernel, ..Options::default() };
-        let plan = DualGemm::prepare(&weights, &a, &c, &options).unwrap();
+        let options = Options::default().glu(gate).kernel(kernel);
+        let plan = bound(&weights, &a, &c, &options).unwrap();
         // A as fp16, K in whole atoms of scale factors; none on a B200, nor where a block widens its tokens itself.
         let widened = 2 * shape.batch * shape.m * shape.k.next_multiple_of(64);
         let ahead = device.compute_capability() == (9, 0) && plan.kernel().tile.0 > 8;
-        assert_eq!(plan.workspace_size(), if ahead { widened } else { 0 });
+        let workspace = Plan::new(&weights, &options).unwrap().workspace_bytes(shape.m).unwrap();
+        assert_eq!(workspace, if ahead { widened } else { 0 });
         let name = plan.kernel().name;
         plan.launch(&stream).unwrap_or_else(|error| panic!("{name} {shape:?}: {error}"));
         let all = whole.to_vec(&stream).unwrap_or_else(|error| panic!("{name} {shape:?}: {error}"));
@@ -228,10 +229,10 @@ fn alphas_of_any_value_agree_with_the_oracle() {
     for format in formats(&device) {
         let weights = Weights::prepare(&operands.b1, &operands.b2, format, &stream).unwrap();
         let c = DeviceBuffer::<f16>::alloc(33 * 200, &device).unwrap();
-        let scalar = |value| Some(DeviceBuffer::from_host(&[value], &stream).unwrap().view());
-        let options =
-            Options { alpha1: scalar(alpha1), alpha2: scalar(alpha2), ..Options::default() };
-        let plan = DualGemm::prepare(&weights, &a, &c, &options).unwrap();
+        let scalar = |value| DeviceBuffer::from_host(&[value], &stream).unwrap().view();
+        let (factor1, factor2) = (scalar(alpha1), scalar(alpha2));
+        let factors = [Some(&factor1), Some(&factor2)];
+        let plan = bound_with(&weights, &a, &c, &Options::default(), factors).unwrap();
         plan.launch(&stream).unwrap();
         let comparison = oracle::compare(&c.to_vec(&stream).unwrap(), &exact);
         assert!(comparison.passes(), "{format}: {comparison:?}");
@@ -255,8 +256,8 @@ fn few_rows_of_any_k_agree_with_the_oracle() {
     let weights =
         Weights::prepare(&operands.b1, &operands.b2, WeightFormat::Separate, &stream).unwrap();
     let c = DeviceBuffer::<f16>::alloc(3 * 70, &device).unwrap();
-    let options = Options { kernel: Some(kernel), ..Options::default() };
-    let refused = DualGemm::prepare(&weights, &a, &c, &options).unwrap_err().to_string();
+    let options = Options::default().kernel(kernel);
+    let refused = bound(&weights, &a, &c, &options).unwrap_err().to_string();
     assert!(refused.contains("k = 32800: at most 32768 for tiles of 8 tokens"), "{refused}");
 }
 

@@ -5,12 +5,13 @@ use std::process::Command;
 use std::sync::Arc;
 
 use nvfp4_dual_gemm::cuda::{
-    Device, DeviceBuffer, DeviceMatrix, DeviceView, DualGemm, Event, Graph, Options, Stream,
+    BoundPlan, Device, DeviceBuffer, DeviceMatrix, DeviceView, Event, Graph, Options, Stream,
     WeightFormat, Weights,
 };
 use nvfp4_dual_gemm::synth::{Data, Operands};
 use nvfp4_dual_gemm::{Error, GemmShape, f16, oracle};
 
+use crate::bound::bound;
 use crate::harness::{Needs, Test, device, tests};
 use crate::problem;
 
@@ -20,7 +21,7 @@ pub fn all() -> Vec<Test> {
         a_sticky_error_stays_an_error];
     let in_flight = tests![Needs::Kernels;
         memory_is_freed_after_the_work_that_uses_it, lent_memory_goes_back_after_the_work_that_uses_it,
-        a_plan_is_rebound_under_its_launches];
+        plans_go_under_their_launches];
     let reason = "work runs at once on the emulator: nothing is ever in flight";
     all.extend(in_flight.into_iter().map(|test| test.on_gpu_only(reason)));
     let two = Test::new("plans_on_two_devices", Needs::Kernels, plans_on_two_devices);
@@ -48,8 +49,8 @@ impl Layer {
         }
     }
 
-    fn plan(&self) -> DualGemm {
-        DualGemm::prepare(&self.weights, &self.a, &self.c, &Options::default()).unwrap()
+    fn plan(&self) -> BoundPlan {
+        bound(&self.weights, &self.a, &self.c, &Options::default()).unwrap()
     }
 
     fn check(&self, stream: &Stream) {
@@ -138,7 +139,7 @@ impl Busy {
         let weights = Weights::prepare(b1, b2, WeightFormat::Separate, stream).unwrap();
         let a = DeviceMatrix::upload(&operands.a, stream).unwrap();
         let c = DeviceBuffer::<f16>::zeroed(problem.m * problem.n, stream).unwrap();
-        let plan = DualGemm::prepare(&weights, &a, &c, &Options::default()).unwrap();
+        let plan = bound(&weights, &a, &c, &Options::default()).unwrap();
         Busy { plan }
     }
 
@@ -235,8 +236,8 @@ fn lent_memory_goes_back_after_the_work_that_uses_it() {
     }
 }
 
-/// A launch that is queued has the operands that it had then, though the plan has let go of them.
-fn a_plan_is_rebound_under_its_launches() {
+/// A launch that is queued has the operands that it had then, though plan and operands are dropped.
+fn plans_go_under_their_launches() {
     let device = device();
     let stream = Stream::new(&device).unwrap();
     let busy = Busy::new(&stream);
@@ -244,17 +245,18 @@ fn a_plan_is_rebound_under_its_launches() {
     let end = Event::new(&device).unwrap();
     let layers: Vec<_> = (30..34).map(|seed| Layer::new(shape, seed, &stream)).collect();
     let mut plan = layers[0].plan();
+    plan.launch(&stream).unwrap();
     let mut results = Vec::new();
     for layer in layers {
         let Layer { a, weights, c, exact } = layer;
-        // Lets go of the operands of the launch before, which is in the queue still.
-        plan.rebind(&weights, &a, &c).unwrap();
+        // Lets go of plan and operands of the launch before, which is in the queue still.
+        plan = bound(&weights, &a, &c, &Options::default()).unwrap();
         busy.queue(&stream);
         plan.launch(&stream).unwrap();
         results.push((c, exact));
         end.record(&stream).unwrap();
         assert!(!end.is_done().unwrap(), "the queue is too short for this test");
-        // Kept by the plan until it is bound to others; from then on by cudaFree alone.
+        // Kept by the plan until it goes; from then on by cudaFree alone.
         drop((a, weights));
     }
     for (c, exact) in results {
@@ -286,7 +288,7 @@ fn a_sticky_error_stays_an_error() {
     let codes =
         unsafe { DeviceView::<u8>::from_raw(nowhere, length, &device, Arc::new(())) }.unwrap();
     let a = DeviceMatrix::from_parts(1, 4, 64, codes, layer.a.scales().clone(), 1.0).unwrap();
-    let plan = DualGemm::prepare(&layer.weights, &a, &layer.c, &Options::default()).unwrap();
+    let plan = bound(&layer.weights, &a, &layer.c, &Options::default()).unwrap();
     // An emulator may notice at the launch already.
     let first = plan.launch(&stream).and_then(|()| stream.synchronize()).unwrap_err();
     let words = first.to_string();
@@ -326,6 +328,6 @@ fn plans_on_two_devices() {
     };
     wrong(plan.launch(stream).unwrap_err());
     let options = Options::default();
-    wrong(DualGemm::prepare(&second.weights, &first.a, &second.c, &options).unwrap_err());
-    wrong(DualGemm::prepare(&second.weights, &second.a, &first.c, &options).unwrap_err());
+    wrong(bound(&second.weights, &first.a, &second.c, &options).unwrap_err());
+    wrong(bound(&second.weights, &second.a, &first.c, &options).unwrap_err());
 }

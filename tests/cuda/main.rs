@@ -3,6 +3,7 @@
 //! Without the harness of rustc, because a test that needs a device is started as a process of its own where that
 //! device is emulated, and because `ignored` and its reason depend on the machine.
 
+mod bound;
 #[cfg(feature = "cli")]
 mod command;
 mod examples;

@@ -1,12 +1,13 @@
 //! M = 0: activations of no tokens. Everything is checked as for others, and nothing is launched.
 
 use nvfp4_dual_gemm::cuda::{
-    self, DeviceBuffer, DeviceMatrix, DualGemm, Graph, Kernel, Options, Quantizer, Stream,
-    WeightFormat, Weights, swizzle_scales, unswizzle_scales,
+    self, DeviceBuffer, DeviceMatrix, Graph, Kernel, Options, Quantizer, Stream, WeightFormat,
+    Weights, swizzle_scales, unswizzle_scales,
 };
 use nvfp4_dual_gemm::synth::{Data, Operands};
 use nvfp4_dual_gemm::{Backend, Element, Engine, Error, Nvfp4Matrix, bf16, f16};
 
+use crate::bound::bound;
 use crate::harness::{Arch, Needs, Test, device, tests};
 use crate::problem;
 
@@ -33,13 +34,13 @@ fn a_plan_of_no_rows_does_nothing() {
         let around = DeviceBuffer::from_host(&[f16::ONE; 64], &stream).unwrap();
         let c = around.slice(32, 0).unwrap();
         let options = Options::default();
-        let mut plan = DualGemm::prepare(&weights, &a, &c, &options).unwrap();
-        assert_eq!((plan.shape().m, plan.workspace_size(), plan.grid()), (0, 0, [0; 3]));
+        let plan = bound(&weights, &a, &c, &options).unwrap();
+        assert_eq!(plan.launch_shape().grid, [0; 3]);
+        assert_eq!(Plan::new(&weights, &options).unwrap().workspace_bytes(0).unwrap(), 0);
         assert!(plan.kernel().name.parse::<Kernel>().unwrap().runs_on(&device));
         plan.launch(&stream).unwrap();
         // SAFETY: the stream lives.
         unsafe { plan.launch_unchecked(stream.as_ptr()) }.unwrap();
-        plan.rebind(&weights, &a, &DeviceBuffer::<f16>::alloc(0, &device).unwrap()).unwrap();
         // Alone in a graph, and among other work.
         Graph::capture(&stream, |stream| plan.launch(stream)).unwrap().launch(&stream).unwrap();
         let graph = Graph::capture(&stream, |stream| {
@@ -54,22 +55,22 @@ fn a_plan_of_no_rows_does_nothing() {
 
         // What is wrong is wrong for no rows, too.
         let one = around.slice(0, 1).unwrap();
-        let refused = DualGemm::prepare(&weights, &a, &one, &options).unwrap_err();
+        let refused = bound(&weights, &a, &one, &options).unwrap_err();
         assert!(matches!(refused, Error::Length { expected: 0, actual: 1, .. }), "{refused}");
         let foreign = Kernel::all().find(|kernel| !kernel.runs_on(&device));
-        let foreign = Options { kernel: foreign, ..Options::default() };
-        let refused = DualGemm::prepare(&weights, &a, &c, &foreign).unwrap_err();
+        let foreign = Options::default().kernel(foreign);
+        let refused = bound(&weights, &a, &c, &foreign).unwrap_err();
         assert!(matches!(refused, Error::CudaKernelArchitecture { .. }), "{refused}");
         let other =
             Kernel::all().find(|kernel| kernel.runs_on(&device) && kernel.info().weights != format);
         if let Some(kernel) = other {
-            let options = Options { kernel: Some(kernel), ..Options::default() };
-            let refused = DualGemm::prepare(&weights, &a, &c, &options).unwrap_err();
+            let options = Options::default().kernel(kernel);
+            let refused = bound(&weights, &a, &c, &options).unwrap_err();
             assert!(matches!(refused, Error::CudaRefused { .. }), "{refused}");
         }
         let some = Operands::generate(problem(3, 96, 80, 2), Data::Full, 1).unwrap();
         let some = DeviceMatrix::upload(&some.a, &stream).unwrap();
-        plan.rebind(&weights, &some, &c).unwrap_err();
+        bound(&weights, &some, &c, &options).unwrap_err();
     }
     let none = Nvfp4Matrix::quantize::<f32>(&[], 1, 0, 64).unwrap();
     for format in [WeightFormat::Separate, WeightFormat::Interleaved] {
@@ -86,12 +87,11 @@ fn host_operands_of_no_rows_give_no_c() {
         assert_eq!(Engine::of(Backend::Cuda).unwrap().run::<f32>(&gemm).unwrap(), [0f32; 0]);
         let kernels = Kernel::all().filter(|kernel| kernel.runs_on(&device()));
         for kernel in kernels {
-            cuda::run::<bf16>(&gemm, Some(kernel), &mut []).unwrap();
+            let engine = Engine::of(Backend::Cuda).unwrap().with_kernel(kernel).unwrap();
+            engine.run_into::<bf16>(&gemm, &mut []).unwrap();
         }
-        let on_device = cuda::OnDevice::<f16>::new(&gemm, &device(), None).unwrap();
-        on_device.run().unwrap();
-        on_device.download(&mut []).unwrap();
-        let long = gemm.run_into(Backend::Cuda, &mut [0f32]).unwrap_err();
+        let engine = Engine::cuda(device().ordinal()).unwrap();
+        let long = engine.run_into(&gemm, &mut [0f32]).unwrap_err();
         assert!(matches!(long, Error::Length { expected: 0, actual: 1, .. }), "{long}");
     }
 }

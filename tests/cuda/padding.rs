@@ -2,12 +2,13 @@
 //! an atom of 64 of K. Whatever is there, C is that of the operands.
 
 use nvfp4_dual_gemm::cuda::{
-    DeviceBuffer, DeviceMatrix, DualGemm, Kernel, Options, Stream, WeightFormat, Weights,
+    DeviceBuffer, DeviceMatrix, Kernel, Options, Stream, WeightFormat, Weights,
 };
 use nvfp4_dual_gemm::format::BLOCK;
 use nvfp4_dual_gemm::synth::{Data, Operands};
 use nvfp4_dual_gemm::{GemmShape, Nvfp4Matrix, f16, oracle};
 
+use crate::bound::bound;
 use crate::harness::{Arch, Needs, Test, device};
 use crate::problem;
 
@@ -67,8 +68,8 @@ fn check(kernel: Kernel, shape: GemmShape, along_rows: &[u8], along_k: &[u8]) {
     };
     let (a, weights) = (upload(&operands.a), weights.unwrap());
     let c = DeviceBuffer::<f16>::from_host(&vec![f16::NAN; batch * m * n], &stream).unwrap();
-    let options = Options { kernel: Some(kernel), ..Options::default() };
-    DualGemm::prepare(&weights, &a, &c, &options).unwrap().launch(&stream).unwrap();
+    let options = Options::default().kernel(kernel);
+    bound(&weights, &a, &c, &options).unwrap().launch(&stream).unwrap();
     let exact = oracle::exact::<f16>(&operands.gemm().unwrap()).unwrap();
     let comparison = oracle::compare(&c.to_vec(&stream).unwrap(), &exact);
     assert!(

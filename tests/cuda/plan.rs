@@ -1,19 +1,20 @@
 //! Plans and graphs: what they keep, what they refuse, what a launch reads.
 
 use nvfp4_dual_gemm::cuda::{
-    DeviceBuffer, DeviceMatrix, DualGemm, Event, Graph, Kernel, Options, Stream, WeightFormat,
-    Weights,
+    DeviceBuffer, DeviceMatrix, DeviceView, Event, Graph, Io, Kernel, Options, Plan, Stream,
+    WeightFormat, Weights,
 };
 use nvfp4_dual_gemm::synth::{Data, Operands};
-use nvfp4_dual_gemm::{Error, f16, oracle};
+use nvfp4_dual_gemm::{DualGemm, Element, Error, bf16, f16, oracle};
 
+use crate::bound::{bound, bound_with};
 use crate::gemm::Case;
 use crate::harness::{Needs, Test, device, tests};
 use crate::problem;
 
 pub fn all() -> Vec<Test> {
     tests![Needs::Kernels;
-        a_graph_keeps_what_it_captured, a_plan_takes_other_operands_of_its_size_only, alphas_may_be_on_the_device,
+        a_graph_keeps_what_it_captured, a_plan_takes_any_activations_that_fit_its_weights, factors_may_be_on_the_device,
         two_plans_run_side_by_side, what_a_device_cannot_do_is_said_with_names_and_numbers,
         many_threads_launch_on_one_stream]
 }
@@ -28,7 +29,7 @@ fn a_graph_keeps_what_it_captured() {
         let a = DeviceMatrix::upload(&operands.a, &stream).unwrap();
         let weights =
             Weights::prepare(&operands.b1, &operands.b2, WeightFormat::Separate, &stream).unwrap();
-        let plan = DualGemm::prepare(&weights, &a, &c, &Options::default()).unwrap();
+        let plan = bound(&weights, &a, &c, &Options::default()).unwrap();
         // The launch is on another stream, which joins by events.
         let (fork, join) = (Event::new(&device).unwrap(), Event::new(&device).unwrap());
         Graph::capture(&stream, |stream| {
@@ -51,35 +52,56 @@ fn a_graph_keeps_what_it_captured() {
     side.synchronize().unwrap();
 }
 
-fn a_plan_takes_other_operands_of_its_size_only() {
+/// One plan, many numbers of rows, types of C and activations, with one workspace.
+fn a_plan_takes_any_activations_that_fit_its_weights() {
+    fn check<T: Element>(plan: &Plan, workspace: &DeviceView<u8>, stream: &Stream, rows: usize) {
+        let operands = Operands::generate(problem(rows, 96, 64, 1), Data::Full, 7).unwrap();
+        let weights = Operands::generate(problem(1, 96, 64, 1), Data::Full, 1).unwrap();
+        let a = DeviceMatrix::upload(&operands.a, stream).unwrap();
+        let c = DeviceBuffer::<T>::zeroed(rows * 96, stream).unwrap();
+        plan.launch(&Io::new(&a, &c).workspace(workspace), stream).unwrap();
+        let gemm = DualGemm::new(&operands.a, &weights.b1, &weights.b2).unwrap();
+        let comparison =
+            oracle::compare(&c.to_vec(stream).unwrap(), &oracle::exact::<T>(&gemm).unwrap());
+        assert!(comparison.passes(), "{rows} rows: {comparison:?}");
+        let named = plan.kernel(rows).unwrap().name.parse::<Kernel>().unwrap();
+        assert!(named.runs_on(stream.device()), "{named}");
+    }
     let device = device();
     let stream = Stream::new(&device).unwrap();
-    let shape = problem(4, 96, 64, 1);
-    let one = |seed, shape| {
-        let operands = Operands::generate(shape, Data::Full, seed).unwrap();
-        let a = DeviceMatrix::upload(&operands.a, &stream).unwrap();
-        let format = WeightFormat::Separate;
-        let weights = Weights::prepare(&operands.b1, &operands.b2, format, &stream).unwrap();
-        (operands, a, weights)
-    };
-    let (_, a, weights) = one(1, shape);
-    let c = DeviceBuffer::<f16>::alloc(4 * 96, &device).unwrap();
-    let mut plan = DualGemm::prepare(&weights, &a, &c, &Options::default()).unwrap();
-    plan.launch(&stream).unwrap();
-    let (operands, a, weights) = one(2, shape);
-    plan.rebind(&weights, &a, &c).unwrap();
-    plan.launch(&stream).unwrap();
-    let exact = oracle::exact::<f16>(&operands.gemm().unwrap()).unwrap();
-    assert!(oracle::compare(&c.to_vec(&stream).unwrap(), &exact).passes());
+    let operands = Operands::generate(problem(1, 96, 64, 1), Data::Full, 1).unwrap();
+    let format = WeightFormat::Separate;
+    let weights = Weights::prepare(&operands.b1, &operands.b2, format, &stream).unwrap();
+    let plan = Plan::new(&weights, &Options::default()).unwrap();
+    let most = plan.workspace_bytes(300).unwrap();
+    let workspace = DeviceBuffer::<u8>::alloc(most, &device).unwrap();
+    for rows in [1, 300, 4, 8, 9, 17, 33, 65, 129, 0] {
+        assert!(plan.workspace_bytes(rows).unwrap() <= most);
+        check::<f16>(&plan, &workspace, &stream, rows);
+    }
+    check::<f32>(&plan, &workspace, &stream, 20);
+    check::<bf16>(&plan, &workspace, &stream, 70);
 
-    let wide = DeviceBuffer::<f32>::alloc(4 * 96, &device).unwrap();
-    let other_type = plan.rebind(&weights, &a, &wide).unwrap_err();
-    assert!(matches!(other_type, Error::CudaRefused { .. }), "{other_type}");
-    let (_, larger, _) = one(2, problem(5, 96, 64, 1));
-    assert!(matches!(plan.rebind(&weights, &larger, &c).unwrap_err(), Error::Length { .. }));
+    let matrix = |rows, k| {
+        let operands = Operands::generate(problem(rows, 96, k, 1), Data::Full, 1).unwrap();
+        DeviceMatrix::upload(&operands.a, &stream).unwrap()
+    };
+    let c = DeviceBuffer::<f16>::alloc(20 * 96, &device).unwrap();
+    let launch = |a: &DeviceMatrix| plan.launch(&Io::new(a, &c), &stream);
+    let other_k = launch(&matrix(20, 96)).unwrap_err();
+    assert!(matches!(other_k, Error::ShapeMismatch { .. }), "{other_k}");
+    let larger = launch(&matrix(21, 64)).unwrap_err();
+    assert!(matches!(larger, Error::Length { expected: 2016, actual: 1920, .. }), "{larger}");
+    match plan.workspace_bytes(20).unwrap() {
+        0 => launch(&matrix(20, 64)).unwrap(),
+        needed => {
+            let words = launch(&matrix(20, 64)).unwrap_err().to_string();
+            assert!(words.contains("workspace") && words.contains(&needed.to_string()), "{words}");
+        }
+    }
+
     let kernel = Kernel::all().find(|kernel| kernel.info().weights == WeightFormat::Interleaved);
-    let options = Options { kernel, ..Options::default() };
-    let format = DualGemm::prepare(&weights, &a, &c, &options).unwrap_err();
+    let format = Plan::new(&weights, &Options::default().kernel(kernel)).unwrap_err();
     // Where no kernel of the device takes interleaved weights, that one is of another architecture.
     let here = kernel.is_some_and(|kernel| kernel.runs_on(&device));
     let refused = matches!(format, Error::CudaRefused { .. });
@@ -96,7 +118,7 @@ fn what_a_device_cannot_do_is_said_with_names_and_numbers() {
     let weights =
         Weights::prepare(&operands.b1, &operands.b2, WeightFormat::Separate, &stream).unwrap();
     let c = DeviceBuffer::<f16>::alloc(4 * 96, &device).unwrap();
-    let refused = |options| DualGemm::prepare(&weights, &a, &c, &options).unwrap_err().to_string();
+    let refused = |options| bound(&weights, &a, &c, &options).unwrap_err().to_string();
     let dotted = |(major, minor): (u32, u32)| format!("{major}.{minor}");
     let foreign: Vec<Kernel> = Kernel::all().filter(|kernel| !kernel.runs_on(&device)).collect();
     assert!(!foreign.is_empty());
@@ -108,20 +130,20 @@ fn what_a_device_cannot_do_is_said_with_names_and_numbers() {
             device.name(),
             dotted(device.compute_capability())
         );
-        assert_eq!(refused(Options { kernel: Some(kernel), ..Options::default() }), expected);
+        assert_eq!(refused(Options::default().kernel(kernel)), expected);
     }
     let sms = device.sm_count();
     for count in [0, sms + 1, usize::MAX] {
-        let words = refused(Options { sm_count: Some(count), ..Options::default() });
+        let words = refused(Options::default().sm_count(count));
         let expected = format!("sm_count = {count} is not in 1..={sms}, the SMs of device 0");
         assert!(words.contains(&expected), "{words}");
     }
-    let options = Options { sm_count: Some(sms), ..Options::default() };
-    DualGemm::prepare(&weights, &a, &c, &options).unwrap();
+    let options = Options::default().sm_count(sms);
+    bound(&weights, &a, &c, &options).unwrap();
 }
 
 /// The scalars are read by each launch, not by `prepare`.
-fn alphas_may_be_on_the_device() {
+fn factors_may_be_on_the_device() {
     let device = device();
     let stream = Stream::new(&device).unwrap();
     let operands = Operands::generate(problem(4, 96, 64, 1), Data::Contest, 5).unwrap();
@@ -130,8 +152,8 @@ fn alphas_may_be_on_the_device() {
         Weights::prepare(&operands.b1, &operands.b2, WeightFormat::Separate, &stream).unwrap();
     let c = DeviceBuffer::<f32>::alloc(4 * 96, &device).unwrap();
     let scalar = DeviceBuffer::from_host(&[1.0f32], &stream).unwrap();
-    let options = Options { alpha2: Some(scalar.view()), ..Options::default() };
-    let plan = DualGemm::prepare(&weights, &a, &c, &options).unwrap();
+    let (options, factors) = (Options::default(), [None, Some(&*scalar)]);
+    let plan = bound_with(&weights, &a, &c, &options, factors).unwrap();
     plan.launch(&stream).unwrap();
     let plain = c.to_vec(&stream).unwrap();
     scalar.upload(&[4.0], &stream).unwrap();
@@ -166,7 +188,7 @@ fn many_threads_launch_on_one_stream() {
         for _ in 0..8 {
             scope.spawn(|| {
                 let c = DeviceBuffer::<f16>::alloc(5 * 96, &device).unwrap();
-                let plan = DualGemm::prepare(&weights, &a, &c, &Options::default()).unwrap();
+                let plan = bound(&weights, &a, &c, &Options::default()).unwrap();
                 for _ in 0..rounds {
                     c.fill_bytes(0xff, &stream).unwrap();
                     plan.launch(&stream).unwrap();

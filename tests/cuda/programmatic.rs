@@ -5,12 +5,13 @@
 //! the device's to choose: a wait that is only somewhat late need not show.
 
 use nvfp4_dual_gemm::cuda::{
-    Device, DeviceBuffer, DeviceMatrix, DeviceView, DualGemm, Options, Quantizer, Stream,
+    BoundPlan, Device, DeviceBuffer, DeviceMatrix, DeviceView, Options, Quantizer, Stream,
     WeightFormat, Weights,
 };
 use nvfp4_dual_gemm::synth::{Data, Operands};
 use nvfp4_dual_gemm::{Element, Glu, Nvfp4Matrix, bf16, f16, oracle};
 
+use crate::bound::{bound, bound_with};
 use crate::harness::{Arch, Needs, Test, device, tests};
 use crate::problem;
 
@@ -52,14 +53,14 @@ impl Before {
 }
 
 fn programmatic() -> Options {
-    Options { programmatic_launch: true, ..Options::default() }
+    Options::default().programmatic_launch(true)
 }
 
-fn prepare(operands: &Operands, c: &DeviceView<f32>, stream: &Stream) -> DualGemm {
+fn prepare(operands: &Operands, c: &DeviceView<f32>, stream: &Stream) -> BoundPlan {
     let a = DeviceMatrix::upload(&operands.a, stream).unwrap();
     let format = WeightFormat::Separate;
     let weights = Weights::prepare(&operands.b1, &operands.b2, format, stream).unwrap();
-    DualGemm::prepare(&weights, &a, c, &programmatic()).unwrap()
+    bound(&weights, &a, c, &programmatic()).unwrap()
 }
 
 /// The same matrix with another global scale.
@@ -102,14 +103,13 @@ fn a_launch_may_begin_under_the_one_that_writes_its_operands() {
         let a = DeviceMatrix::from_parts(1, m, K, between.bytes(), scales, global).unwrap();
         let format = WeightFormat::Separate;
         let weights = Weights::prepare(&operands.b1, &operands.b2, format, &stream).unwrap();
-        let options =
-            Options { alpha1: Some(alpha.clone()), alpha2: Some(alpha), ..programmatic() };
+        let factors = [Some(&alpha), Some(&alpha)];
+        let prepare = |c| bound_with(&weights, &a, c, &programmatic(), factors).unwrap();
         // One after the other without a copy between, which would be a wait.
         let results: Vec<_> = (0..rounds(&device))
             .map(|_| DeviceBuffer::<bf16>::zeroed(m * N, &stream).unwrap())
             .collect();
-        let after: Vec<_> =
-            results.iter().map(|c| DualGemm::prepare(&weights, &a, c, &options).unwrap()).collect();
+        let after: Vec<_> = results.iter().map(|c| prepare(c)).collect();
         stream.synchronize().unwrap();
         for (round, after) in after.iter().enumerate() {
             before[round % 2].plan.launch(&stream).unwrap();
@@ -145,10 +145,10 @@ fn a_launch_may_begin_under_the_quantizer() {
         });
         let inputs = host.each_ref().map(|host| DeviceBuffer::from_host(host, &stream).unwrap());
         let quantizer = Quantizer::dynamic(1, m, k, &stream).unwrap();
-        let alpha = quantizer.alpha();
-        let options = Options { alpha1: alpha.clone(), alpha2: alpha, ..programmatic() };
+        let alpha = quantizer.global_scale();
         let c = DeviceBuffer::<f16>::zeroed(m * N, &stream).unwrap();
-        let plan = DualGemm::prepare(&weights, quantizer.matrix(), &c, &options).unwrap();
+        let factors = [alpha.as_ref(); 2];
+        let plan = bound_with(&weights, quantizer.matrix(), &c, &programmatic(), factors).unwrap();
         let results: Vec<_> = (0..rounds(&device))
             .map(|_| DeviceBuffer::<f16>::zeroed(m * N, &stream).unwrap())
             .collect();
@@ -180,22 +180,20 @@ fn options_go_together() {
         let scalars = factors.map(|x| DeviceBuffer::from_host(&[x], &stream).unwrap().view());
         for case in 0..16 {
             let has = |bit: usize| case >> bit & 1 == 1;
-            let options = Options {
-                gate: if has(0) { Glu::GPT_OSS } else { Glu::Swiglu },
-                programmatic_launch: has(1),
-                alpha1: has(2).then(|| scalars[0].clone()),
-                alpha2: has(3).then(|| scalars[1].clone()),
-                sm_count: has(0).then(|| device.sm_count()),
-                ..Options::default()
-            };
+            let options = Options::default()
+                .glu(if has(0) { Glu::GPT_OSS } else { Glu::Swiglu })
+                .programmatic_launch(has(1))
+                .sm_count(has(0).then(|| device.sm_count()));
             let c = DeviceBuffer::<T>::zeroed(2 * 19 * 72, &stream).unwrap();
-            let plan = DualGemm::prepare(&weights, &a, &c, &options).unwrap();
+            let factor = |at: usize| has(2 + at).then_some(&scalars[at]);
+            let factors = [factor(0), factor(1)];
+            let plan = bound_with(&weights, &a, &c, &options, factors).unwrap();
             plan.launch(&stream).unwrap();
             plan.launch(&stream).unwrap();
             let b1 = scaled(&operands.b1, if has(2) { factors[0] } else { 1.0 });
             let b2 = scaled(&operands.b2, if has(3) { factors[1] } else { 1.0 });
             let gemm = nvfp4_dual_gemm::DualGemm::new(&operands.a, &b1, &b2).unwrap();
-            let gemm = gemm.with_glu(options.gate).unwrap();
+            let gemm = gemm.with_glu(options.glu).unwrap();
             check(&c.to_vec(&stream).unwrap(), &gemm, &format!("{} case {case:04b}", T::DTYPE));
         }
     }

@@ -2,14 +2,15 @@
 
 use nvfp4_dual_gemm::cuda::sys::cudart;
 use nvfp4_dual_gemm::cuda::{
-    DeviceBuffer, DeviceMatrix, DeviceView, DualGemm, Graph, Options, Quantizer, Stream,
-    WeightFormat, Weights, swizzle_scales, unswizzle_scales,
+    DeviceBuffer, DeviceMatrix, DeviceView, Graph, Options, Quantizer, Stream, WeightFormat,
+    Weights, swizzle_scales, unswizzle_scales,
 };
 use nvfp4_dual_gemm::format::scale_layout::ScaleLayout;
 use nvfp4_dual_gemm::format::{BLOCK, ue4m3};
 use nvfp4_dual_gemm::synth::{Data, Operands};
 use nvfp4_dual_gemm::{Element, Error, Nvfp4Matrix, bf16, f16, oracle};
 
+use crate::bound::bound_with;
 use crate::harness::{Needs, Test, device, tests};
 use crate::problem;
 use crate::streams::Theirs;
@@ -326,10 +327,10 @@ fn a_graph_quantises_and_multiplies() {
                 None => Quantizer::dynamic(1, m, k, &stream),
             }
             .unwrap();
-            let alpha = quantizer.alpha();
+            let alpha = quantizer.global_scale();
             assert_eq!(alpha.is_none(), known.is_some());
-            let options = Options { alpha1: alpha.clone(), alpha2: alpha, ..Options::default() };
-            let plan = DualGemm::prepare(&weights, quantizer.matrix(), &c, &options).unwrap();
+            let (options, factors) = (Options::default(), [alpha.as_ref(); 2]);
+            let plan = bound_with(&weights, quantizer.matrix(), &c, &options, factors).unwrap();
             // A look at what was found cannot be captured.
             let error = Graph::capture(&stream, |stream| quantizer.check(stream)).unwrap_err();
             assert!(matches!(error, Error::CudaCapture { .. }), "{error}");
@@ -377,9 +378,9 @@ fn a_graph_of_others_quantises_and_multiplies() {
         Quantizer::with_scale(1, m, k, 0.003, &stream).unwrap(),
     ] {
         let c = DeviceBuffer::<f16>::zeroed(m * n, &stream).unwrap();
-        let alpha = quantizer.alpha();
-        let options = Options { alpha1: alpha.clone(), alpha2: alpha, ..Options::default() };
-        let plan = DualGemm::prepare(&weights, quantizer.matrix(), &c, &options).unwrap();
+        let alpha = quantizer.global_scale();
+        let (options, factors) = (Options::default(), [alpha.as_ref(); 2]);
+        let plan = bound_with(&weights, quantizer.matrix(), &c, &options, factors).unwrap();
         let capture = Theirs::begin(&stream, cudart::cudaStreamCaptureModeThreadLocal);
         for refused in [quantizer.quantize(&values, &stream), plan.launch(&stream)] {
             let words = refused.unwrap_err().to_string();
@@ -396,7 +397,7 @@ fn a_graph_of_others_quantises_and_multiplies() {
             let fresh: Vec<bf16> = random.values::<bf16>(m * k);
             values.upload(&fresh, &stream).unwrap();
             graph.launch(&stream);
-            let a = match quantizer.alpha() {
+            let a = match quantizer.global_scale() {
                 Some(_) => Nvfp4Matrix::quantize(&fresh, 1, m, k),
                 None => Nvfp4Matrix::quantize_with_global(&fresh, 1, m, k, 0.003),
             }

@@ -2,12 +2,13 @@
 //! off. The emulator rounds as measured on an H100 (`EMULATOR_ROUNDING=mma-sim`).
 
 use nvfp4_dual_gemm::cuda::{
-    DeviceBuffer, DeviceMatrix, DualGemm, Kernel, Options, Stream, WeightFormat, Weights,
+    DeviceBuffer, DeviceMatrix, Kernel, Options, Stream, WeightFormat, Weights,
 };
 use nvfp4_dual_gemm::format::BLOCK;
 use nvfp4_dual_gemm::synth::{Data, Operands};
 use nvfp4_dual_gemm::{Nvfp4Matrix, oracle};
 
+use crate::bound::bound;
 use crate::harness::{Arch, Needs, Test, device};
 use crate::problem;
 
@@ -46,9 +47,13 @@ fn long_sums(kernel: Kernel, blocks: usize) {
     let weights =
         Weights::prepare(&operands.b1, &operands.b2, WeightFormat::Separate, &stream).unwrap();
     let c = DeviceBuffer::<f32>::from_host(&vec![f32::NAN; m * n], &stream).unwrap();
-    let options = Options { kernel: Some(kernel), ..Options::default() };
-    let plan = DualGemm::prepare(&weights, &a, &c, &options).unwrap();
-    assert_eq!(plan.cluster(), [blocks as u32, 1, 1], "K is shared by other than {blocks} blocks");
+    let options = Options::default().kernel(kernel);
+    let plan = bound(&weights, &a, &c, &options).unwrap();
+    assert_eq!(
+        plan.launch_shape().cluster,
+        [blocks as u32, 1, 1],
+        "K is shared by other than {blocks} blocks"
+    );
     plan.launch(&stream).unwrap();
     let actual = c.to_vec(&stream).unwrap();
 

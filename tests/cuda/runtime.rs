@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use nvfp4_dual_gemm::cuda::{
-    DeviceBuffer, DeviceMatrix, DeviceView, DualGemm, Event, Graph, Options, Stream, WeightFormat,
-    Weights,
+    DeviceBuffer, DeviceMatrix, DeviceView, Event, Graph, Options, Stream, WeightFormat, Weights,
 };
 use nvfp4_dual_gemm::synth::{Data, Operands};
 use nvfp4_dual_gemm::{Error, f16};
 
+use crate::bound::bound;
 use crate::harness::{Needs, Test, any_device, tests};
 use crate::problem;
 
@@ -70,7 +70,7 @@ fn another_architecture_is_an_error_with_names() {
     let c = DeviceBuffer::<f16>::alloc(2 * 96, &device).unwrap();
     for format in [WeightFormat::Separate, WeightFormat::Interleaved] {
         let weights = Weights::prepare(&operands.b1, &operands.b2, format, &stream).unwrap();
-        let error = DualGemm::prepare(&weights, &a, &c, &Options::default()).unwrap_err();
+        let error = bound(&weights, &a, &c, &Options::default()).unwrap_err();
         let Error::CudaArchitecture { devices, built_for, unreadable } = error else {
             panic!("{error}");
         };

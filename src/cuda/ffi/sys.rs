@@ -1,4 +1,4 @@
-//! What bindgen makes of `cpp/include/nvfp4_dual_gemm/abi.h` and of the CUDA runtime's header: constants, plain
+//! What bindgen makes of `cpp/include/nvfp4_dual_gemm/types.h` and of the CUDA runtime's header: constants, plain
 //! structs and raw calls, named as in C.
 //!
 //! The build script writes them for the toolkit at hand; docs.rs, which has none, shows `build/snapshot`.
