@@ -44,7 +44,7 @@ def cases(kernel):
     rows, columns = tile_m * cluster_m // kernel["sms"], tile_n * cluster_n
     one_cluster = ["--sms", cluster_m * cluster_n]
     yield "stages + 2 k-tiles", (rows, columns, (kernel["stages"] + 2) * TILE_K, 1), []
-    ragged = ["--output", "f32", "--gate", "swiglu", "--alpha-pointers"]
+    ragged = ["--type", "f32", "--glu", "clamped", "--factors"]
     # Work is CTAs by tiles by k-tiles, at some 5 seconds each: wide clusters get less of what narrow ones prove, too.
     batch = 2 if cluster_m * cluster_n < 4 else 1
     ragged_case = f"ragged, batch of {batch}", (rows - 57, columns - 13, TILE_K + 96, batch)
@@ -54,7 +54,7 @@ def cases(kernel):
         yield (*ragged_case, ragged + one_cluster)
         k_tiles = 2 if cluster_m * cluster_n == 1 else 1
         yield ("3 tiles per CTA", (rows, 3 * columns, k_tiles * TILE_K, 1),
-               ["--output", "bf16", "--gate", "gelu"] + one_cluster)
+               ["--type", "bf16", "--glu", "geglu"] + one_cluster)
 
 
 class Kept:

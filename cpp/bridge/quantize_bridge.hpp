@@ -11,6 +11,8 @@ namespace nvfp4::bridge {
 struct QuantizeWork;
 struct QuantizeFindings;
 
+using nvfp4::load_quantizer;
+
 std::size_t quantize_state_bytes() noexcept;
 std::size_t quantize_global_scale_offset() noexcept;
 

@@ -134,7 +134,7 @@ def objections(info, code):
     barriers = code.total("UTCBAR")
     expect(barriers == 2, f"{barriers} UTCBAR: one frees a stage, one hands over an accumulator")
     expect(code.total("LDTM") > 0, "no LDTM")
-    expect(code.total("MUFU", "EX2") > 0 and code.total("MUFU", "RCP") > 0, "the gate is not ex2 and rcp")
+    expect(code.total("MUFU", "EX2") > 0 and code.total("MUFU", "RCP") > 0, "the GLU is not ex2 and rcp")
     expect(code.total("MUFU", "TANH") == 0, "tanh.approx: too coarse for f16")
     expect(code.total("STG", "256") > 0, "no store of 32 bytes")
     expect(code.total("ACQBULK") > 0, "no griddepcontrol.wait: a programmatic launch would read too early")

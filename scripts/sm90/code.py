@@ -13,7 +13,7 @@ this page and the build differ. What was measured is in [hopper-tuning.md](hoppe
 
 A kernel's name is `sm90_<mainloop>_<tile M>x<tile N>_k<tile K>_s<slices>`; tile N counts columns of C, that is rows of
 each of B1 and B2, and slices are the warpgroups that share the K of the same columns. The cluster is chosen for each
-plan.
+launch.
 """
 
 RESOURCES = """
@@ -25,9 +25,10 @@ column is the kernel that widens A ahead of the GEMM: its registers; tiles of ei
 INSTRUCTIONS = """
 HGMMA is the matrix instruction, K = 16 each. The main loop is the shortest loop that has any: its instructions for each 64
 of K of a warpgroup, which are four HGMMA, and among them R2UR, a value moved to the registers that descriptors are
-taken from. UTMALDG loads by TMA. F2FP to E5M2 takes the bulk of a long sum. MEMBAR.GPU waits for all memory of the
-device. The last column: loads of global memory that some path from the beginning reaches without ACQBULK, which is
-`griddepcontrol.wait`, before it, of all loads. Such a load is ordered after the kernel before only by what it depends on.
+taken from. UTMALDG loads by TMA. F2FP to E5M2 promotes the leading bits of a long sum. MEMBAR.GPU waits for all memory
+of the device. The last column: loads of global memory that some path from the beginning reaches without ACQBULK, which
+is `griddepcontrol.wait`, before it, of all loads. Such a load is ordered after the kernel before only by what it depends
+on.
 """
 
 # Loads that are not behind a wait of their own thread.
@@ -108,7 +109,7 @@ def objections(info, code):
     loads, per_tile = code.total("UTMALDG", "3D"), 4
     expect(loads >= per_tile + (tile_k // 64 if tokens > 8 else 0), f"{loads} UTMALDG.3D")
     expect(code.total("F2FP", "E5M2") > 0, "long sums are left to the tensor cores, which truncate")
-    expect(code.total("MUFU", "EX2") > 0 and code.total("MUFU", "RCP") > 0, "the gate is not ex2 and rcp")
+    expect(code.total("MUFU", "EX2") > 0 and code.total("MUFU", "RCP") > 0, "the GLU is not ex2 and rcp")
     expect(code.total("MUFU", "TANH") == 0, "tanh.approx: too coarse for f16")
     expect(code.total("ACQBULK") > 0, "no griddepcontrol.wait: a programmatic launch would read too early")
     expect(code.total("PREEXIT") > 0, "no griddepcontrol.launch_dependents")

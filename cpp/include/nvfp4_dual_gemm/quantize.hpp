@@ -17,6 +17,10 @@
 
 namespace nvfp4 {
 
+// Loads the kernels of everything here into the current context. Otherwise each is loaded when it is first used, which
+// may have to wait for all streams, and is not allowed in a stream capture. Cheap where it was done before.
+void load_quantizer();
+
 // Types of unquantised values; the numbers are those of nvfp4_data_type.
 enum class ValueType : std::uint32_t { kF16 = 0, kBf16 = 1, kF32 = 2 };
 

@@ -44,6 +44,16 @@ inline unsigned grid_size(std::uint64_t thread_blocks, int rows, int k) {
   return static_cast<unsigned>(thread_blocks);
 }
 
+// Has the runtime load a kernel.
+template <class Parameters>
+void load(void (*kernel)(Parameters)) {
+  cudaFuncAttributes attributes{};
+  check_cuda(cudaFuncGetAttributes(&attributes, reinterpret_cast<void const*>(kernel)), "cudaFuncGetAttributes");
+}
+
+// Those of swizzle_scales() and unswizzle_scales().
+void load_layout_kernels();
+
 template <class Parameters>
 void launch(void (*kernel)(Parameters), char const* name, dim3 grid, unsigned threads, Parameters parameters,
             cudaStream_t stream) {

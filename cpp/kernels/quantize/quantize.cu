@@ -293,6 +293,14 @@ void launch_quantize(Quantization const& work, float global, cudaStream_t stream
 
 }  // namespace detail
 
+void load_quantizer() {
+  for (ValueType const type : {ValueType::kF16, ValueType::kBf16, ValueType::kF32}) {
+    detail::load(detail::of_type(type, [](auto value) { return &detail::quantize_kernel<decltype(value)>; }));
+    detail::load(detail::of_type(type, [](auto value) { return &detail::amax_kernel<decltype(value)>; }));
+  }
+  detail::load_layout_kernels();
+}
+
 std::optional<NonFinite> non_finite(std::uint64_t place) noexcept {
   if (place == 0) {
     return std::nullopt;

@@ -143,6 +143,13 @@ void launch_layout(void (*vector)(Scales<Row, Swizzled>), void (*bytes)(Scales<R
 
 }  // namespace
 
+void load_layout_kernels() {
+  load(&swizzle_kernel<true>);
+  load(&swizzle_kernel<false>);
+  load(&unswizzle_kernel<true>);
+  load(&unswizzle_kernel<false>);
+}
+
 }  // namespace detail
 
 void swizzle_scales(std::uint8_t const* row_major, std::uint8_t* swizzled, int rows, int k, int batch,

@@ -22,6 +22,7 @@ struct State {
   std::uint64_t maps_before = 0;  // that reset() has forgotten
   std::vector<Launch> launches;
   std::vector<FunctionAttribute> attributes;
+  std::vector<std::string> loaded;
   std::map<void const*, std::string> functions;
   std::map<std::string, int> failures;
   std::size_t parameter_bytes = 0, prologue_parameter_bytes = 0;
@@ -156,6 +157,7 @@ std::vector<std::string> const& calls() noexcept { return state().calls; }
 std::vector<TensorMap> const& tensor_maps() noexcept { return state().maps; }
 std::vector<Launch> const& launches() noexcept { return state().launches; }
 std::vector<FunctionAttribute> const& function_attributes() noexcept { return state().attributes; }
+std::vector<std::string> const& loaded_functions() noexcept { return state().loaded; }
 std::size_t& parameter_bytes() noexcept { return state().parameter_bytes; }
 std::size_t& prologue_parameter_bytes() noexcept { return state().prologue_parameter_bytes; }
 
@@ -166,6 +168,7 @@ void reset() noexcept {
   s.maps.clear();
   s.launches.clear();
   s.attributes.clear();
+  s.loaded.clear();
   s.last_error = cudaSuccess;
 }
 
@@ -221,7 +224,8 @@ cudaError_t __cudaLaunchKernel(cudaKernel_t, dim3, dim3, void**, std::size_t, cu
 unsigned __cudaPushCallConfiguration(dim3, dim3, std::size_t, CUstream_st*) { refuse("__cudaPushCallConfiguration"); }
 cudaError_t __cudaPopCallConfiguration(dim3*, dim3*, std::size_t*, void*) { refuse("__cudaPopCallConfiguration"); }
 
-// CUTLASS's templates refer to these; the library must not reach them.
+// CUTLASS's templates and the quantiser refer to these; nothing that is recorded must reach them.
+cudaError_t cudaLaunchKernel(void const*, dim3, dim3, void**, std::size_t, cudaStream_t) { refuse("cudaLaunchKernel"); }
 cudaError_t cudaMemsetAsync(void*, int, std::size_t, cudaStream_t) { refuse("cudaMemsetAsync"); }
 
 cudaError_t cudaGetDeviceCount(int* count) {
@@ -292,9 +296,13 @@ cudaError_t cudaFuncSetAttribute(void const* function, cudaFuncAttribute attribu
   return cudaSuccess;
 }
 
-cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, void const*) {
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, void const* function) {
   *attributes = cudaFuncAttributes{};
-  return note_cuda("cudaFuncGetAttributes");
+  cudaError_t const error = note_cuda("cudaFuncGetAttributes");
+  if (error == cudaSuccess) {
+    state().loaded.push_back(function_name(function));
+  }
+  return error;
 }
 
 cudaError_t cudaOccupancyMaxActiveClusters(int* clusters, void const*, cudaLaunchConfig_t const* config) {

@@ -74,6 +74,8 @@ std::vector<std::string> const& calls() noexcept;
 std::vector<TensorMap> const& tensor_maps() noexcept;
 std::vector<Launch> const& launches() noexcept;
 std::vector<FunctionAttribute> const& function_attributes() noexcept;
+// That cudaFuncGetAttributes was called for, which loads them.
+std::vector<std::string> const& loaded_functions() noexcept;
 
 // Forgets the calls and what they recorded, not the device.
 void reset() noexcept;

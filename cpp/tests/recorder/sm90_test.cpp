@@ -375,7 +375,12 @@ TEST_CASE("Hopper: prepare() sets the kernel's shared memory, launch() encodes t
     auto const plan = plan_for(row, {300, 1000, 992, 2});
     CHECK(recorder::launches().empty());
     // The kernel, and the one that widens A.
-    CHECK(counted_calls()["cudaFuncGetAttributes"] == (row.resident() ? 1 : 2));
+    auto const& loaded = recorder::loaded_functions();
+    REQUIRE(loaded.size() == (row.resident() ? 1 : 2));
+    CHECK(loaded.front() == std::string("nvfp4_") + info.name);
+    if (!row.resident()) {
+      CHECK(loaded.back().find("widen_tokens") != std::string::npos);
+    }
     bool large = false;
     for (recorder::FunctionAttribute const& set : recorder::function_attributes()) {
       bool const memory = set.attribute == cudaFuncAttributeMaxDynamicSharedMemorySize &&
