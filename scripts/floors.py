@@ -20,7 +20,11 @@ A use is a path: in `use` with all its branches, in code, in macros and in tests
 item is defined, however it is named: by `crate`, `super`, `self`, the name of the crate, a name or a module that was
 imported, a glob, or a re-export. A re-export by a module above the item (the root of the crate, say) is a door, through
 which only the item is used; one by any other module is a use of both. What a macro writes together out of pieces is
-not seen; comments, links in documentation and strings are no uses.
+not seen. Comments, links in documentation and strings are no uses, but for paths in strings of attributes, as serde has
+them. Not followed, and refused: `#[path]`, `include!` of a .rs file, `extern crate self`.
+
+A section is `[crate.NAME]` with `root`, the folder of its lib.rs from the root of the repository, `floors` and
+`edges`; its name in paths is NAME with underscores, or `library`. Binaries in src/bin are modules `bin::NAME`.
 """
 
 import argparse
@@ -50,6 +54,7 @@ TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 
+QUOTES = re.compile(r"""^[bcr]{0,2}#*["']|["']#*$""")
 DEFINITIONS = {"fn", "struct", "enum", "union", "trait", "type", "const", "static"}
 # More re-exports of re-exports than anybody writes.
 DEEPEST = 40
@@ -87,7 +92,7 @@ class Module:
 
 
 def tokens(text, file):
-    """Pairs of a token and its line; strings, comments and lifetimes are left out."""
+    """Pairs of a token and its line, without comments and lifetimes. A string has its text after one quote."""
     found, at, line = [], 0, 1
     while at < len(text):
         match = TOKEN.match(text, at)
@@ -108,7 +113,7 @@ def tokens(text, file):
                 raise Fault(f"{file}:{line}: a string without an end")
             end = close + 1 + len(match.group("hashes"))
         if kind in ("raw", "string", "char"):
-            found.append(('""', line))
+            found.append(('"' + QUOTES.sub("", text[at:end]), line))
         elif kind in ("word", "sign"):
             found.append((match.group().removeprefix("r#"), line))
         line += text.count("\n", at, end)
@@ -141,8 +146,11 @@ class Reader:
                     modules.pop()
                 depth -= 1
             elif token == "#" and following in ("[", "!"):
-                at = self.attribute(at, here)
-                continue
+                self.attribute(at, here)
+            elif token == "include" and re.match(r'".*\.rs$', self.tokens[at + 3][0]):
+                raise Fault(f"{here.file}:{line}: include!({self.tokens[at + 3][0]}\") is not followed")
+            elif token == "extern" and following == "crate" and self.tokens[at + 2][0] == "self":
+                raise Fault(f"{here.file}:{line}: another name of the crate is not followed")
             elif token == "mod" and is_word(following) and self.tokens[at + 2][0] in ("{", ";"):
                 if self.tokens[at + 2][0] == "{":
                     child = here.children.setdefault(following, below(here, following, here.file))
@@ -150,7 +158,7 @@ class Reader:
                     modules.append((depth, child))
                 at += 3
                 continue
-            elif token == "use" and following != "<" and before != "::":
+            elif token == "use" and self.is_use(at):
                 at = self.use(at + 1, here, self.is_public(at))
                 continue
             elif token == "macro_rules" and following == "!":
@@ -159,12 +167,12 @@ class Reader:
                 continue
             elif token in DEFINITIONS and is_item and is_word(following):
                 name = at + 1
-                while self.tokens[name][0] in ("mut", "fn", "unsafe", "extern", "async", '""'):
+                while re.match('(mut|fn|unsafe|extern|async)$|"', self.tokens[name][0]):
                     name += 1
                 here.items.add(self.tokens[name][0])
                 at = name + 1
                 continue
-            elif token == "impl" and is_item and before in ("", ";", "}", "{", "]", "unsafe"):
+            elif token == "impl" and before in ("", ";", "}", "{", "]", "unsafe"):
                 self.impl(at + 1, here)
             elif is_word(token) and before not in ("::", "."):
                 end = self.path(at, here, line)
@@ -176,18 +184,24 @@ class Reader:
             at += 1
 
     def attribute(self, at, here):
-        """Passes an attribute by; one that gives a module another file is refused."""
+        """Takes paths in strings of an attribute, as serde has them; one that gives a module another file is refused."""
         first, depth = at, 0
         while True:
             at += 1
-            token = self.tokens[at][0]
+            token, line = self.tokens[at]
             depth += (token == "[") - (token == "]")
+            if re.match(r'"\w+(::\w+)+$', token):
+                here.paths.append(Use(token[1:].split("::"), line))
             if token == "" or token == "]" and depth == 0:
                 break
         words = [token for token, _ in self.tokens[first : at + 1]]
         if "path" in words and words[words.index("path") + 1] == "=" and words[2] in ("path", "cfg_attr"):
             raise Fault(f"{here.file}:{self.tokens[first][1]}: #[path] is not followed")
-        return at + 1
+
+    def is_use(self, at):
+        """Whether a `use` brings names in; it also stands in `impl Trait + use<'a>` and in patterns of macros."""
+        first, second = self.tokens[at + 1][0], self.tokens[at + 2][0]
+        return first != "<" and (first != "$" or second == "crate")
 
     def is_public(self, at):
         before = [token for token, _ in self.tokens[max(0, at - 12) : at]]
@@ -345,7 +359,7 @@ class Crate:
                 self.faults.append(f"{self.show(file)}: it belongs to no module that is listed")
             Reader(module, file.read_text()).read()
         self.modules = list(every(self.root))
-        used = {self.of(module) for module in by_file.values()}
+        used = {self.of(module) for module in self.modules}
         for name in self.floor_of:
             if name not in used:
                 self.faults.append(f"{self.name}: there is no file of {name}, which is listed")
@@ -389,12 +403,11 @@ class Crate:
         end = None
         if first == "crate":
             end = (self.at(here.root), None)
-        elif first == "self":
-            end = (here, None)
-        elif first == "super":
-            end = (here.parent or here, None)
+        elif first in ("self", "super"):
+            rest = path[1:] if first == "self" else path
             while rest[:1] == ["super"]:
-                end, rest = (end[0].parent or end[0], None), rest[1:]
+                here, rest = here.parent or here, rest[1:]
+            end = (here, None)
         elif first in here.children:
             end = (here.children[first], None)
         else:
@@ -402,7 +415,7 @@ class Crate:
             if found is not None:
                 charged, end = found
                 return self.walk(end, rest, charged, depth)
-            if first in here.items:
+            if first in here.items or first.rstrip("!") + "!" in here.items:
                 end = (here, first)
             elif first == self.library and here.root != ():
                 end = (self.root, None)
@@ -410,13 +423,16 @@ class Crate:
 
     def imported(self, here, name, depth):
         """What a name is that a module imports: who is charged, and where it ends."""
+        charged, ends = set(), []
         for use in here.imports:
-            if not use.is_glob and use.name == name.rstrip("!"):
-                # `use a::a` names another crate's item or a child; itself it is not.
-                if use.path[0] == name and len(use.path) == 1:
-                    continue
-                charged, end = self.charges(here, use.path, depth + 1)
-                return (charged, end) if end else ({*charged}, (None, name))
+            # `use half;` names another crate: not itself.
+            if not use.is_glob and use.name == name.rstrip("!") and use.path != [name]:
+                # There are several where each has its own #[cfg].
+                more, end = self.charges(here, use.path, depth + 1)
+                charged |= more
+                ends.append(end or (None, name))
+        if ends:
+            return charged, next((end for end in ends if end[0] is not None), ends[0])
         for use in here.imports:
             if use.is_glob:
                 charged, end = self.charges(here, use.path, depth + 1)
@@ -472,7 +488,7 @@ class Crate:
         return charged, (module, item)
 
     def macros_of_root(self, name):
-        found = getattr(self, "macros", {}).get(name.rstrip("!") + "!", [])
+        found = self.macros.get(name.rstrip("!") + "!", [])
         return found[0] if len(found) == 1 and name.rstrip("!") not in self.root.children else None
 
     def collect(self):
@@ -484,7 +500,7 @@ class Crate:
                 charged, end = self.charges(module, use.path)
                 if use.is_glob and end and end[0] is not None and end[1] is None:
                     for other in end[0].imports:
-                        if other.is_public:
+                        if other.is_public or module.path[: len(end[0].path)] == end[0].path:
                             charged |= self.charges(end[0], other.path)[0]
                     if end[0] is self.root and self.root.items:
                         charged |= self.defined(self.root)
@@ -690,6 +706,13 @@ PLANTED = [
     ("the root's re-export", exports("pub use top::Roof;") | deep("use crate::Roof;"), UP),
     ("the root's glob", exports("pub use top::*;") | deep("use crate::Roof;"), UP),
     ("a glob of the root", exports("pub use top::Roof;") | deep("use crate::*;"), UP),
+    (
+        "the root's re-export of two",
+        exports("#[cfg(x)]\npub use base::g;\n#[cfg(not(x))]\npub use top::g;") | deep("use crate::g;"),
+        UP,
+    ),
+    ("the root's own import", exports("use top::f;") | deep("use super::super::*;\nfn g() { f() }"), UP),
+    ("super behind self", deep("use self::super::super::top::f;"), UP),
     ("an item of the root", exports("pub fn start() {}") | deep("use crate::start;"), "base -> crate"),
     ("a module's name", deep("use crate as house;\nfn g() { house::top::f() }"), UP),
     (
@@ -708,6 +731,21 @@ PLANTED = [
         {"top.rs": GOOD["top.rs"] + "impl<T: Into<u8>> Brick<T> { fn h() {} }"},
         "adds methods to Brick",
     ),
+    ("a path in a string of serde", deep('#[serde(with = "crate::top::wire")]\nstruct S;'), UP),
+    ("a path in an attribute", deep("#[arg(value_parser = crate::top::parse)]\nstruct S;"), UP),
+    ("an attribute of an import", deep("#[cfg(test)]\nuse crate::{\n    /* why */ top::f,\n};"), UP),
+    (
+        "another name of a macro",
+        {"top.rs": GOOD["top.rs"] + SLATE + "\npub(crate) use slate as tile;"} | deep("crate::top::tile!();"),
+        UP,
+    ),
+    (
+        "methods in a function",
+        {"top.rs": GOOD["top.rs"] + "fn h() { impl Brick { fn i() {} } }"},
+        "adds methods to Brick",
+    ),
+    ("the crate by another name", deep("extern crate self as house;"), "is not followed"),
+    ("text of another file", deep('include!("../top.rs");'), "is not followed"),
     ("no edge", {"other.rs": "use crate::base::Brick;"}, "no edge allows other -> base"),
     ("a file of nobody", {"stray.rs": ""}, "belongs to no module"),
     ("another file", {"base/deep.rs": '#[path = "../top.rs"]\nmod sky;'}, "#[path] is not followed"),

@@ -182,6 +182,7 @@ fn double(build: &Build<'_>) -> Result<Op> {
 mod tests {
     use super::*;
     use crate::float::round::Mode;
+    use crate::isa::scalar::single::saturate;
 
     const MODES: [Mode; 4] = [Mode::Nearest, Mode::Zero, Mode::Down, Mode::Up];
 
