@@ -281,9 +281,7 @@ fn one_warning_for_a_cutlass_that_nobody_tried() {
     assert!(text.starts_with("CUTLASS 4.8.2 in ") && text.contains("newer than 4.8.1"), "{text}");
     // CMake, which people use without cargo, knows the same releases.
     let cmake = include_str!("../cpp/cmake/Cutlass.cmake");
-    for (name, version) in
-        [("minimum", cutlass::MINIMUM), ("tested", cutlass::NEWEST_TESTED)]
-    {
+    for (name, version) in [("minimum", cutlass::MINIMUM), ("tested", cutlass::NEWEST_TESTED)] {
         let line = format!("set(nvfp4_cutlass_{name} {})", cutlass::dotted(version));
         assert!(cmake.lines().any(|found| found == line), "{line}");
     }

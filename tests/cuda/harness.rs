@@ -288,7 +288,9 @@ impl Machine {
         }
         if test.arch.is_some_and(|arch| !arch.is_built()) {
             let built = built_archs();
-            return Place::Nowhere(format!("this build has kernels of {built} alone (NVFP4_CUDA_ARCHS)"));
+            return Place::Nowhere(format!(
+                "this build has kernels of {built} alone (NVFP4_CUDA_ARCHS)"
+            ));
         }
         let needs = test.needs;
         let (supported, other) =
