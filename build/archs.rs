@@ -8,8 +8,8 @@ use super::vars::NVFP4_CUDA_ARCHS;
 pub const KNOWN: [(&str, &str); 3] = [
     ("90a", "H100, H200, GH200"),
     ("100a", "B200, GB200"),
-    // For every member of the family, where `a` code is for compute capability 10.0 alone.
-    ("100f", "the kernels of 100a as code for its family"),
+    // The same kernels for the whole family, where `a` code is for compute capability 10.0 alone.
+    ("100f", "B200, GB200 and later members of their family"),
 ];
 const DEFAULT: [&str; 2] = ["90a", "100a"];
 /// The same kernels twice: one of them would never run.

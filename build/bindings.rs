@@ -11,6 +11,9 @@ use super::vars::{self, Env};
 /// Both files, as they are named in OUT_DIR and in build/snapshot.
 pub const FILES: [&str; 2] = ["abi.rs", "cudart.rs"];
 
+/// The C declarations, below cpp.
+const HEADER: &str = "include/nvfp4_dual_gemm/types.h";
+
 /// Calls of the runtime; types and constants follow from them. None of them changed between CUDA 12 and 13.
 const FUNCTIONS: &[&str] = &[
     "cudaDeviceGetAttribute",
@@ -112,7 +115,7 @@ pub fn generate(
         return Ok(Source::Snapshot);
     }
     let abi = common(&arguments)
-        .header(path(&cpp.join("include/nvfp4_dual_gemm/types.h"))?)
+        .header(path(&cpp.join(HEADER))?)
         .allowlist_item("(nvfp4|NVFP4)_.*")
         .blocklist_item("NVFP4_DUAL_GEMM_TYPES_H");
     write(abi, &out.join(FILES[0]))?;

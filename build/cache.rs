@@ -1,8 +1,8 @@
 //! A compiler cache in front of nvcc and the C++ compiler. Cargo has a build folder for each set of features and each
 //! profile: without a cache, each of them compiles the kernels again.
 
-use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
 
 use super::vars::{self, Env};
 
@@ -19,7 +19,7 @@ pub fn launcher(
     root: &Path,
     out: &Path,
     cmake: &Path,
-) -> Result<Option<Vec<PathBuf>>, String> {
+) -> Result<Option<Vec<OsString>>, String> {
     match env.get(vars::NVFP4_COMPILER_CACHE).and_then(OsStr::to_str) {
         None => {}
         Some("off") => return Ok(None),
@@ -34,27 +34,32 @@ pub fn launcher(
         return Ok(None);
     }
     if let Some(ccache) = env.on_path("ccache") {
-        let mut words = vec![cmake.to_owned(), "-E".into(), "env".into()];
+        let mut words: Vec<OsString> = vec![cmake.into(), "-E".into(), "env".into()];
         // What the user has set stays; CMake sees it only when it is given here.
-        let base = env.path(CCACHE_BASEDIR).unwrap_or_else(|| common_ancestor(root, out));
-        words.push(setting(CCACHE_BASEDIR, base.as_os_str()));
+        let base = common_ancestor(root, out);
+        words.push(setting(CCACHE_BASEDIR, env.get(CCACHE_BASEDIR).unwrap_or(base.as_os_str())));
         for (name, value) in CCACHE {
             words.push(setting(name, env.get(name).unwrap_or(value.as_ref())));
         }
-        words.push(ccache);
+        words.push(ccache.into());
         return Ok(Some(words));
     }
-    Ok(env.on_path("sccache").map(|sccache| vec![sccache]))
+    Ok(env.on_path("sccache").map(|sccache| vec![sccache.into()]))
+}
+
+/// As CMake writes a list.
+pub fn as_list(words: &[OsString]) -> OsString {
+    words.join(OsStr::new(";"))
 }
 
 /// The checkout, where its target folder is inside it.
-fn common_ancestor(a: &Path, b: &Path) -> PathBuf {
+fn common_ancestor(a: &Path, b: &Path) -> std::path::PathBuf {
     a.components().zip(b.components()).take_while(|(a, b)| a == b).map(|(a, _)| a).collect()
 }
 
-fn setting(name: &str, value: &OsStr) -> PathBuf {
-    let mut text = std::ffi::OsString::from(name);
+fn setting(name: &str, value: &OsStr) -> OsString {
+    let mut text = OsString::from(name);
     text.push("=");
     text.push(value);
-    text.into()
+    text
 }

@@ -1,6 +1,6 @@
 //! The native part, from look-up to linking.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -60,9 +60,9 @@ pub fn build(env: &Env) -> Result<(), String> {
     if let Some(compiler) = env.get(vars::NVCC_CCBIN) {
         defines.add("CMAKE_CUDA_HOST_COMPILER", compiler);
     }
-    if let Some(launcher) = launcher {
+    if let Some(launcher) = &launcher {
         for name in vars::CMAKE_LAUNCHERS {
-            defines.add(name, launcher.join(OsStr::new(";")));
+            defines.add(name, cache::as_list(launcher));
         }
     }
     defines.add("CMAKE_CUDA_COMPILER", &toolkit.nvcc);

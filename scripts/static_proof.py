@@ -6,8 +6,9 @@ Usage: scripts/static_proof.py [--build FOLDER] [--only TEXT] [--jobs N] [--outp
 Reads the PTX of each kernel from the built library, takes the launch that the library's host code makes for a shape
 (record_launch: grid, parameter, tensor maps), and gives both to SentryWard (third_party/fetch.sh --proof). A kernel
 passes if the result is race_free without a warning. Then faults are put into one kernel, each of which must be found.
-Prints a table, writes the results as JSON, and exits with 1 if anything is not as it should be. A result is kept beside
-the output for the next run, which takes it where PTX and input are the same to the byte.
+Prints a table, writes the results as JSON, and exits with 1 if anything is not as it should be. Results are kept in the
+folder NVFP4_PROOF_CACHE (default: target/proofs), by a hash of the PTX, the input and the pinned verifier; the next run
+takes them where these are the same to the byte.
 
 What a proof covers: one problem shape each, operands that do not overlap. Not: fences between proxies, the size of
 shared memory, numbers. With the CLC scheduler each CTA gets one tile: the verifier lets every request for another fail.
@@ -20,9 +21,9 @@ import functools
 import hashlib
 import json
 import math
+import os
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
@@ -30,6 +31,8 @@ from native.build import ROOT, Build, Failure
 from sm100 import mutants, ptx, verifier
 
 VERIFIER = "SentryWard 0.1.1"
+# It and its solver, by their hashes.
+PINS = (ROOT / "third_party/requirements-proof.txt").read_text()
 TILE_K = 256
 # Of the case that faults are put into: small, with stages and accumulators used again.
 MUTATED = "sm100_stacked_1sm_128x128_c1x1_static"
@@ -58,20 +61,26 @@ def cases(kernel):
 
 
 class Kept:
-    """Results of earlier runs by what was proved."""
+    """Results of earlier runs by what was proved, a file each."""
 
-    def __init__(self, path):
-        self.path, self.lock = path, threading.Lock()
-        self.results = json.loads(path.read_text()) if path.exists() else {}
+    def __init__(self, folder):
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def path(self, key):
+        return self.folder / f"{key}.json"
 
     def get(self, key):
-        return self.results.get(key)
+        try:
+            return json.loads(self.path(key).read_text())
+        except FileNotFoundError:
+            return None
 
     def put(self, key, result):
-        with self.lock:
-            self.results[key] = result
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.write_text(json.dumps(self.results, indent=1) + "\n")
+        # Whole or not at all, whoever else writes there.
+        with tempfile.NamedTemporaryFile("w", dir=self.folder, suffix=".new", delete=False) as file:
+            file.write(json.dumps(result) + "\n")
+        os.replace(file.name, self.path(key))
 
 
 class Case:
@@ -101,7 +110,7 @@ class Case:
         return self.ctas * self.tiles_per_cta * self.k_tiles
 
     def prove(self, stem, kept):
-        key = hashlib.sha256(json.dumps([VERIFIER, self.text, self.config]).encode()).hexdigest()
+        key = hashlib.sha256(json.dumps([PINS, self.text, self.config]).encode()).hexdigest()
         outcome = kept.get(key)
         if outcome is None:
             started = time.monotonic()
@@ -157,7 +166,7 @@ def main():
     options = arguments.parse_args()
 
     build = Build(options.build)
-    kept = Kept(options.output.with_suffix(".kept.json"))
+    kept = Kept(Path(os.environ.get("NVFP4_PROOF_CACHE") or ROOT / "target/proofs"))
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(options.keep or scratch)
         folder.mkdir(parents=True, exist_ok=True)

@@ -281,9 +281,7 @@ fn one_warning_for_a_cutlass_that_nobody_tried() {
     assert!(text.starts_with("CUTLASS 4.8.2 in ") && text.contains("newer than 4.8.1"), "{text}");
     // CMake, which people use without cargo, knows the same releases.
     let cmake = include_str!("../cpp/cmake/Cutlass.cmake");
-    for (name, version) in
-        [("minimum", cutlass::MINIMUM), ("newest_tested", cutlass::NEWEST_TESTED)]
-    {
+    for (name, version) in [("minimum", cutlass::MINIMUM), ("tested", cutlass::NEWEST_TESTED)] {
         let line = format!("set(nvfp4_cutlass_{name} {})", cutlass::dotted(version));
         assert!(cmake.lines().any(|found| found == line), "{line}");
     }
@@ -511,17 +509,49 @@ mod script {
     }
 
     #[test]
+    fn a_wrong_value_stops_the_build_before_anything_is_looked_for() {
+        let machine = Machine::new();
+        for (name, value, problem) in [
+            ("NVFP4_CUDA_ARCHS", "90a,120a", "there are no kernels for \"120a\""),
+            ("NVFP4_CUDA_ARCHS", "", "NVFP4_CUDA_ARCHS is set and empty"),
+            ("NVFP4_CUDA_JOBS", "0", "NVFP4_CUDA_JOBS is \"0\""),
+            ("NVFP4_CUDA_JOBS", "all", "NVFP4_CUDA_JOBS is \"all\""),
+            ("NVFP4_CUDART", "none", "NVFP4_CUDART is \"none\""),
+        ] {
+            let Some(output) = run(&machine.path(""), &machine.path(""), &[(name, value)]) else {
+                return;
+            };
+            let text = String::from_utf8(output.stderr).unwrap();
+            assert!(!output.status.success(), "{name}={value}");
+            assert!(text.contains(problem) && !text.contains("panicked"), "{name}={value}: {text}");
+            assert!(!text.contains("the CUDA toolkit"), "{name}={value}: {text}");
+            let script = String::from_utf8(output.stdout).unwrap();
+            let watched = format!("cargo::rerun-if-env-changed={name}\n");
+            assert!(script.contains(&watched), "{name}: {script}");
+        }
+    }
+
+    /// Says why a comparison is left out; under scripts/test.sh it must not be.
+    fn skip(reason: &str) {
+        let all = std::env::var_os("NVFP4_TEST_ALL").is_some();
+        assert!(!all, "NVFP4_TEST_ALL is set, but {reason}");
+        eprintln!("skipped: {reason}");
+    }
+
+    #[test]
     fn the_snapshot_is_what_bindgen_makes() {
         let Some(version) = option_env!("NVFP4_CUDA_VERSION") else {
-            eprintln!("skipped: DOCS_RS was set when the build script ran");
-            return;
+            return skip("DOCS_RS was set when the build script ran");
         };
+        if option_env!("NVFP4_BINDINGS") != Some("bindgen") {
+            return skip("there was no libclang for bindgen when the build script ran");
+        }
         for (name, made) in [
             ("abi.rs", include_str!(concat!(env!("OUT_DIR"), "/abi.rs"))),
             ("cudart.rs", include_str!(concat!(env!("OUT_DIR"), "/cudart.rs"))),
         ] {
             if name == "cudart.rs" && version != "13.5" {
-                eprintln!("skipped: {name} was taken with CUDA 13.5, and this is {version}");
+                skip(&format!("{name} was taken with CUDA 13.5, and this is {version}"));
                 continue;
             }
             let snapshot = Path::new(ROOT).join("build/snapshot").join(name);

@@ -1,4 +1,4 @@
-"""Unpacks the wheels that fetch.sh downloads: unpack.py build|proof FOLDER_OF_WHEELS"""
+"""Unpacks the wheels that fetch.sh downloads: unpack.py build|proof|range FOLDER_OF_WHEELS DESTINATION"""
 
 import os
 import pathlib
@@ -23,6 +23,14 @@ BUILD = [
     ("libclang", "*.dist-info/LICENSE.TXT", "tools/licenses/libclang/LICENSE.TXT"),
 ]
 PROOF = [("sentryward", "", "proof/"), ("z3_solver", "", "proof/")]
+RANGE = [
+    *((f"nvidia_{name}", "nvidia/cu13/", "cuda-oldest/") for name in (
+        "cuda_nvcc", "nvvm", "cuda_crt", "cuda_runtime", "cuda_cccl")),
+    ("nvidia_cuda_nvcc", "*.dist-info/licenses/", "cuda-oldest/licenses/"),
+    *(("sgl_deep_gemm", f"deep_gemm/include/{name}/", f"cutlass-newest/include/{name}/") for name in ("cute", "cutlass")),
+    ("sgl_deep_gemm", "*.dist-info/licenses/LICENSE", "cutlass-newest/licenses/sgl-deep-gemm/LICENSE"),
+]
+RULES = {"build": BUILD, "proof": PROOF, "range": RANGE}
 
 
 def extract(wheel, prefix, target, root):
@@ -51,33 +59,44 @@ def extract(wheel, prefix, target, root):
         raise SystemExit(f"unpack.py: {wheel.name} has nothing in {prefix}")
 
 
-def finish_build(root):
+def finish_toolkit(cuda):
     # The wheel has the library under its soname only; the linker and CMake look for this name.
-    runtime, = (root / "cuda/lib").glob("libcudart.so.*")
-    (root / "cuda/lib/libcudart.so").symlink_to(runtime.name)
-    # The wheel lacks CUTLASS's LICENSE.txt; every header begins with the whole text.
-    header = (root / "cutlass/include/cutlass/version.h").read_text()
+    runtime, = (cuda / "lib").glob("libcudart.so.*")
+    (cuda / "lib/libcudart.so").symlink_to(runtime.name)
+
+
+def finish_cutlass(cutlass):
+    # The wheels lack CUTLASS's LICENSE.txt; every header begins with the whole text.
+    header = (cutlass / "include/cutlass/version.h").read_text()
     lines = header[:header.index("*/")].splitlines()
     text = "\n".join(line.strip().lstrip("*").strip() for line in lines[1:] if not line.startswith(" ***"))
-    (root / "cutlass/LICENSE.txt").write_text(text.strip() + "\n")
-    for program in (root / "tools/bin").iterdir():
-        program.chmod(0o755)
+    (cutlass / "LICENSE.txt").write_text(text.strip() + "\n")
+
+
+def finish(which, root):
+    if which == "build":
+        finish_toolkit(root / "cuda")
+        finish_cutlass(root / "cutlass")
+        for program in (root / "tools/bin").iterdir():
+            program.chmod(0o755)
+    elif which == "range":
+        finish_toolkit(root / "cuda-oldest")
+        # Where this nvcc tells the linker to look.
+        (root / "cuda-oldest/lib64").symlink_to("lib")
+        finish_cutlass(root / "cutlass-newest")
 
 
 def main():
-    which, wheels = sys.argv[1], pathlib.Path(sys.argv[2])
-    here = pathlib.Path(__file__).resolve().parent
-    rules = BUILD if which == "build" else PROOF
+    which, wheels, destination = sys.argv[1], pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3]).resolve()
     # Beside the final place, so that a broken run leaves nothing half done there.
-    fresh = here / f".unpacking-{which}"
+    fresh = destination / f".unpacking-{which}"
     shutil.rmtree(fresh, ignore_errors=True)
-    for name, prefix, target in rules:
+    for name, prefix, target in RULES[which]:
         wheel, = wheels.glob(f"{name}-*.whl")
         extract(wheel, prefix, target, fresh)
-    if which == "build":
-        finish_build(fresh)
+    finish(which, fresh)
     for folder in sorted(path.name for path in fresh.iterdir()):
-        old = here / folder
+        old = destination / folder
         if old.is_symlink():
             old.unlink()
         elif old.exists():

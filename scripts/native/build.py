@@ -8,6 +8,8 @@ import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+# Where third_party/fetch.sh puts its folders.
+FETCHED = Path(os.environ.get("NVFP4_TOOLCHAIN_DIR") or ROOT / "third_party")
 LIBRARY = "libnvfp4_dual_gemm.a"
 ENTRY = "nvfp4_"  # of a kernel's symbol in the table, for its name in PTX and machine code
 
@@ -24,15 +26,15 @@ def run(command, **more):
 
 
 def tool(name):
-    """A program of the CUDA toolkit: of CUDA_HOME, of third_party/cuda, or on PATH."""
+    """A program of the CUDA toolkit: of CUDA_HOME, as fetched, or on PATH."""
     folders = [Path(os.environ["CUDA_HOME"]) / "bin"] if "CUDA_HOME" in os.environ else []
-    folders.append(ROOT / "third_party/cuda/bin")
+    folders.append(FETCHED / "cuda/bin")
     for folder in folders:
         if (folder / name).exists():
             return folder / name
     found = shutil.which(name)
     if found is None:
-        raise Failure(f"{name} is not in CUDA_HOME, third_party/cuda (third_party/fetch.sh gets it) or PATH")
+        raise Failure(f"{name} is not in CUDA_HOME, {FETCHED}/cuda (third_party/fetch.sh gets it) or PATH")
     return Path(found)
 
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 from . import ptx
-from native.build import ROOT, Failure
+from native.build import FETCHED, Failure
 
 # CUtensorMapDataType, CUtensorMapSwizzle, CUtensorMapFloatOOBfill in SentryWard's words.
 DATA_TYPES = {0: "u8", 1: "u16", 13: "16u4_align8b"}
@@ -89,7 +89,7 @@ def verify(text, config, stem):
     source.write_text(text)
     description.write_text(json.dumps(config, indent=1))
     environment = dict(os.environ)
-    fetched = ROOT / "third_party/proof"
+    fetched = FETCHED / "proof"
     if fetched.exists():
         environment["PYTHONPATH"] = str(fetched)
     command = [sys.executable, "-m", "sentryward", str(source), "--input", str(description),

@@ -1,7 +1,8 @@
 //! Where a test runs. On the GPU, if there is one that kernels are built for; otherwise the same binary is started
 //! again for each test that needs a device, with the emulator in place of libcudart.so.
 //!
-//! `NVFP4_TEST_DEVICE=gpu` does without the emulator, `NVFP4_TEST_DEVICE=emulator` without the GPU.
+//! `NVFP4_TEST_DEVICE=gpu` does without the emulator, `NVFP4_TEST_DEVICE=emulator` without the GPU. Where `NVFP4_TEST_ALL` is
+//! set, as scripts/test.sh does, an emulator that is missing is an error instead of tests that are left out.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use nvfp4_dual_gemm::Error;
 use nvfp4_dual_gemm::cuda::{self, Device};
 
 const CHOICE: &str = "NVFP4_TEST_DEVICE";
+const ALL: &str = "NVFP4_TEST_ALL";
 /// Set in a process that was started for one test on the emulator: the name of the test.
 const CHILD: &str = "NVFP4_TEST_CHILD";
 /// What the emulator shows.
@@ -65,6 +67,18 @@ impl Arch {
             Arch::B200 => (10, 0),
         }
     }
+
+    /// Whether its kernels are in this build, which `NVFP4_CUDA_ARCHS` may have left out.
+    fn is_built(self) -> bool {
+        let (major, minor) = self.compute_capability();
+        let number = format!("{major}{minor}");
+        built_archs().split(',').any(|name| name.trim_end_matches(['a', 'f']) == number)
+    }
+}
+
+/// Names of the architectures whose kernels are in this build.
+fn built_archs() -> &'static str {
+    option_env!("NVFP4_CUDA_ARCHS_BUILT").unwrap_or_default()
 }
 
 /// A test by name.
@@ -243,6 +257,9 @@ impl Machine {
         if let (Err(reason), "emulator") = (&emulator, choice.as_str()) {
             panic!("{CHOICE} is emulator, but {reason}");
         }
+        if let (Err(reason), Some(_)) = (&emulator, std::env::var_os(ALL)) {
+            panic!("{ALL} is set, but {reason}");
+        }
         Machine { found, emulator, emulator_only: choice == "emulator" }
     }
 
@@ -268,6 +285,12 @@ impl Machine {
     fn place(&self, test: &Test) -> Place {
         if let Some(reason) = &test.not_here {
             return Place::Nowhere(reason.clone());
+        }
+        if test.arch.is_some_and(|arch| !arch.is_built()) {
+            let built = built_archs();
+            return Place::Nowhere(format!(
+                "this build has kernels of {built} alone (NVFP4_CUDA_ARCHS)"
+            ));
         }
         let needs = test.needs;
         let (supported, other) =
@@ -332,7 +355,9 @@ impl Machine {
         command.envs(&test.variables);
         if test.needs == Needs::OtherDevice {
             command.env("EMULATOR_DEVICE", "a100");
-        } else if let Some(arch) = test.arch {
+        } else if let Some(arch) =
+            test.arch.or_else(|| Arch::ALL.into_iter().rev().find(|arch| arch.is_built()))
+        {
             command.env("EMULATOR_DEVICE", arch.name());
         }
         let output = command.output()?;
@@ -347,7 +372,7 @@ impl Machine {
     }
 }
 
-/// A folder whose libcudart.so is the emulator, which cargo builds beside the tests.
+/// A folder whose libcudart.so is the emulator, which cargo builds beside the tests as a member of the workspace.
 fn emulator() -> Result<tempfile::TempDir, String> {
     match option_env!("NVFP4_CUDART_LINKED") {
         Some("shared") => {}
@@ -359,11 +384,16 @@ fn emulator() -> Result<tempfile::TempDir, String> {
         None => return Err("DOCS_RS was set when the build script ran".to_owned()),
     }
     let executable = std::env::current_exe().map_err(|error| error.to_string())?;
-    let library = executable.ancestors().skip(1).take(2).map(|folder| folder.join(LIBRARY));
-    let library: PathBuf = library
-        .clone()
-        .find(|path| path.is_file())
-        .ok_or_else(|| format!("there is no {LIBRARY} beside {}", executable.display()))?;
+    // target/<profile>/deps and target/<profile>.
+    let folders: Vec<&Path> = executable.ancestors().skip(1).take(2).collect();
+    let library = folders.iter().map(|folder| folder.join(LIBRARY)).find(|path| path.is_file());
+    let library = library.ok_or_else(|| {
+        let folders: Vec<_> = folders.iter().map(|folder| folder.display().to_string()).collect();
+        format!(
+            "there is no {LIBRARY} in {}: `cargo build -p emulator`, or `cargo test --workspace`, makes it",
+            folders.join(" or ")
+        )
+    })?;
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let major = cuda::TOOLKIT.and_then(|version| version.split('.').next()).unwrap_or_default();
     let name: &Path = &folder.path().join(format!("libcudart.so.{major}"));
