@@ -457,7 +457,7 @@ fn each_variable_that_is_read_is_known() {
 
 /// The build script itself, run as cargo runs it.
 #[cfg(feature = "cuda")]
-mod script {
+mod process {
     use super::{Machine, fs};
     use std::path::Path;
     use std::process::{Command, Output};

@@ -3,7 +3,7 @@
 use nvfp4_dual_gemm::format::{nibble, scale_layout::ScaleLayout};
 use nvfp4_dual_gemm::synth::{Data, Operands};
 use nvfp4_dual_gemm::{
-    Backend, CudaVersion, DualGemm, Engine, Error, GemmShape, Glu, Nvfp4Matrix, Nvfp4View, Operand,
+    CudaVersion, DualGemm, Engine, Error, GemmShape, Glu, Nvfp4Matrix, Nvfp4View, Operand,
     UnsuitableDevice, f16, oracle,
 };
 

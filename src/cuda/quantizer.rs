@@ -26,7 +26,7 @@ use crate::shape::MatrixShape;
 /// * [`Quantizer::with_scale`]: it is known, as the calibrated `input_scale` of a checkpoint is. One kernel that reads
 ///   the values once. Values beyond `2688·scale` saturate.
 /// * [`Quantizer::dynamic`]: it is `amax / 2688` of the values at hand, and stays on the device. The matrix says 1, and
-///   the product gets the true one through [`Options::alpha1`](crate::cuda::Options::alpha1) and `alpha2`; see there.
+///   the product gets the true one through [`Io::factors`](crate::cuda::Io::factors): [`Quantizer::global_scale`].
 /// * [`DeviceMatrix::quantize`]: the same, but the scale is read back once and put into the matrix. That waits for the
 ///   device.
 ///
@@ -125,10 +125,9 @@ impl Quantizer {
         self.k
     }
 
-    /// The global scale of the values quantised last, on the device, for both
-    /// [`Options::alpha1`](crate::cuda::Options::alpha1) and [`Options::alpha2`](crate::cuda::Options::alpha2); `None` where the
-    /// matrix has the scale itself.
-    pub fn alpha(&self) -> Option<DeviceView<f32>> {
+    /// The global scale of the values quantised last, on the device, for both [`Io::factors`](crate::cuda::Io::factors);
+    /// `None` where the matrix has the scale itself.
+    pub fn global_scale(&self) -> Option<DeviceView<f32>> {
         if !self.dynamic {
             return None;
         }

@@ -1,7 +1,8 @@
 //! What the kernels compute, against the exact oracle.
 
 use nvfp4_dual_gemm::cuda::{
-    Device, DeviceBuffer, DeviceMatrix, Kernel, Options, Scheduler, Stream, WeightFormat, Weights,
+    Device, DeviceBuffer, DeviceMatrix, Kernel, Options, Plan, Scheduler, Stream, WeightFormat,
+    Weights,
 };
 use nvfp4_dual_gemm::synth::{CONTEST_BENCHMARKS, CONTEST_SEED, CONTEST_TESTS, Data, Operands};
 use nvfp4_dual_gemm::{Element, GemmShape, Glu, Nvfp4Matrix, bf16, f16, oracle};

@@ -128,7 +128,7 @@ fn two_streams_at_once() {
 
 /// Work that a device is busy with for many milliseconds, on one stream.
 struct Busy {
-    plan: DualGemm,
+    plan: BoundPlan,
 }
 
 impl Busy {

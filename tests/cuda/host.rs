@@ -1,11 +1,11 @@
 //! What needs no device, and what is said where there is none.
 
 use nvfp4_dual_gemm::cuda::{
-    self, Device, DeviceBuffer, DeviceMatrix, DeviceView, Event, Graph, Kernel, Options, Stream,
-    WeightFormat, Weights, sys::abi,
+    self, BoundPlan, Device, DeviceBuffer, DeviceMatrix, DeviceView, Event, Graph, Kernel, Options,
+    Plan, Stream, WeightFormat, Weights,
 };
 use nvfp4_dual_gemm::synth::{Data, Operands};
-use nvfp4_dual_gemm::{Backend, Error, f16, oracle};
+use nvfp4_dual_gemm::{Backend, Engine, Error, Layer, f16, oracle};
 
 use crate::harness::{Needs, Test, tests};
 use crate::problem;

@@ -1,7 +1,7 @@
 //! M = 0: activations of no tokens. Everything is checked as for others, and nothing is launched.
 
 use nvfp4_dual_gemm::cuda::{
-    self, DeviceBuffer, DeviceMatrix, Graph, Kernel, Options, Quantizer, Stream, WeightFormat,
+    DeviceBuffer, DeviceMatrix, Graph, Kernel, Options, Plan, Quantizer, Stream, WeightFormat,
     Weights, swizzle_scales, unswizzle_scales,
 };
 use nvfp4_dual_gemm::synth::{Data, Operands};

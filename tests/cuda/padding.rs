@@ -65,6 +65,7 @@ fn check(kernel: Kernel, shape: GemmShape, along_rows: &[u8], along_k: &[u8]) {
         WeightFormat::Separate => {
             Weights::from_matrices(upload(&operands.b1), upload(&operands.b2))
         }
+        other => panic!("{other} weights"),
     };
     let (a, weights) = (upload(&operands.a), weights.unwrap());
     let c = DeviceBuffer::<f16>::from_host(&vec![f16::NAN; batch * m * n], &stream).unwrap();

@@ -28,7 +28,7 @@ pub fn all() -> Vec<Test> {
 /// A plan whose kernel runs long on few SMs, so that the next one finds room beside it: its C are the codes of the next
 /// one's A, of which any byte is two.
 struct Before {
-    plan: DualGemm,
+    plan: BoundPlan,
     /// What it writes, f32.
     c: Vec<f32>,
 }
@@ -186,8 +186,7 @@ fn options_go_together() {
                 .sm_count(has(0).then(|| device.sm_count()));
             let c = DeviceBuffer::<T>::zeroed(2 * 19 * 72, &stream).unwrap();
             let factor = |at: usize| has(2 + at).then_some(&scalars[at]);
-            let factors = [factor(0), factor(1)];
-            let plan = bound_with(&weights, &a, &c, &options, factors).unwrap();
+            let plan = bound_with(&weights, &a, &c, &options, [factor(0), factor(1)]).unwrap();
             plan.launch(&stream).unwrap();
             plan.launch(&stream).unwrap();
             let b1 = scaled(&operands.b1, if has(2) { factors[0] } else { 1.0 });
