@@ -19,7 +19,8 @@ Quantization quantization(QuantizeWork const& work) {
           work.batch,
           reinterpret_cast<std::uint8_t*>(work.codes),
           reinterpret_cast<std::uint8_t*>(work.scales),
-          reinterpret_cast<QuantizeState*>(work.state)};
+          reinterpret_cast<QuantizeState*>(work.state),
+          static_cast<std::int64_t>(work.row_stride)};
 }
 
 float value(NonFinite::Kind kind) {

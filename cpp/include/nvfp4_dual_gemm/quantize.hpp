@@ -35,7 +35,7 @@ struct QuantizeState {
   float global_scale;
 };
 
-// batch x rows x k values, row-major, and where their codes and scale factors go. All addresses but that of the state
+// batch x rows x k values, row by row, and where their codes and scale factors go. All addresses but that of the state
 // are multiples of 16.
 struct Quantization {
   void const* values;
@@ -46,6 +46,8 @@ struct Quantization {
   // scales_bytes(rows, k, batch), in the 128x4 layout; what pads rows and k becomes 0. Never NaN, whatever the values.
   std::uint8_t* scales;
   QuantizeState* state;
+  // From one row of the values to the next, in values: at least k, and a multiple of 16 bytes. 0: k.
+  std::int64_t row_stride = 0;
 };
 
 // Where a value was that cannot be quantised.

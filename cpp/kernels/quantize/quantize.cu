@@ -29,6 +29,7 @@ struct Work {
   std::uint8_t* scales;
   QuantizeState* state;
   float global;  // 0: of state->amax_bits
+  std::size_t row_words;  // from one row of the values to the next
   unsigned rows, blocks, code_blocks, atom_columns, row_tiles, column_tiles;
 };
 
@@ -87,11 +88,11 @@ __device__ __forceinline__ Block<Value::kWords> load(std::uint32_t const* block)
   return values;
 }
 
-// Writes the codes of block `index`, and returns its scale factor.
+// Writes the codes of block `index`, which is at `source`, and returns its scale factor.
 template <class Value>
 __device__ __forceinline__ std::uint32_t quantize_block(Work const& work, float global,
-                                                        Block<Value::kWords> const& values, std::size_t index,
-                                                        uint2* codes) {
+                                                        Block<Value::kWords> const& values,
+                                                        std::uint32_t const* source, std::size_t index, uint2* codes) {
   Block<Value::kWords> magnitudes;
   std::uint32_t largest = 0;
 #pragma unroll
@@ -100,7 +101,6 @@ __device__ __forceinline__ std::uint32_t quantize_block(Work const& work, float 
     largest = Value::larger(largest, magnitudes.words[i]);
   }
   std::uint32_t const amax_bits = Value::magnitude_bits(largest);
-  std::uint32_t const* const source = work.values + index * Value::kWords;
   if (amax_bits >= kInfinityBits) {
     report<Value>(source, index * NVFP4_SCALE_BLOCK, work.state);
   }
@@ -136,6 +136,7 @@ __global__ void __launch_bounds__(kWarps * 32) quantize_kernel(__grid_constant__
   unsigned const column = column_tile * kWarpBlocks + lane;
   std::size_t const batch_row = static_cast<std::size_t>(blockIdx.y) * work.rows + row;
   std::size_t const index = batch_row * work.blocks + column;
+  std::uint32_t const* const source = work.values + batch_row * work.row_words + std::size_t{column} * Value::kWords;
   uint2* const codes = work.codes + batch_row * work.code_blocks + column;
 
   // All loads first.
@@ -144,7 +145,7 @@ __global__ void __launch_bounds__(kWarps * 32) quantize_kernel(__grid_constant__
 #pragma unroll
   for (unsigned i = 0; i < kRows; ++i) {
     if (inside && row + i < work.rows) {
-      values[i] = load<Value>(work.values + (index + i * work.blocks) * Value::kWords);
+      values[i] = load<Value>(source + i * work.row_words);
     }
   }
 #pragma unroll
@@ -152,7 +153,8 @@ __global__ void __launch_bounds__(kWarps * 32) quantize_kernel(__grid_constant__
     std::uint32_t byte = 0;
     if (row + i < work.rows) {
       if (inside) {
-        byte = quantize_block<Value>(work, global, values[i], index + i * work.blocks, codes + i * work.code_blocks);
+        byte = quantize_block<Value>(work, global, values[i], source + i * work.row_words, index + i * work.blocks,
+                                     codes + i * work.code_blocks);
       } else if (column < work.code_blocks) {
         codes[i * work.code_blocks] = {0, 0};
       }
@@ -177,7 +179,13 @@ constexpr unsigned kThreads = 256;
 struct Amax {
   uint4 const* values;
   std::size_t vectors;
+  // Of one row, and from one row to the next; 0 where all values are contiguous.
+  std::size_t row_vectors, row_stride;
   QuantizeState* state;
+
+  __device__ std::size_t address(std::size_t at) const {
+    return row_vectors == 0 ? at : at / row_vectors * row_stride + at % row_vectors;
+  }
 };
 
 template <class Value>
@@ -189,7 +197,7 @@ __global__ void __launch_bounds__(kThreads) amax_kernel(__grid_constant__ Amax c
 #pragma unroll
   for (unsigned i = 0; i < kVectors; ++i) {
     std::size_t const at = first + i * kThreads;
-    quads[i] = at < work.vectors ? __ldg(work.values + at) : uint4{0, 0, 0, 0};
+    quads[i] = at < work.vectors ? __ldg(work.values + work.address(at)) : uint4{0, 0, 0, 0};
   }
   std::uint32_t largest = 0;
 #pragma unroll
@@ -215,7 +223,9 @@ __global__ void __launch_bounds__(kThreads) amax_kernel(__grid_constant__ Amax c
 struct Sizes {
   Tiling tiling;
   int padded_k;
-  std::size_t values_bytes;
+  std::size_t values_bytes;  // without what is between rows
+  std::size_t row_bytes;     // from one row to the next
+  std::size_t region_bytes;  // from the first value to the last
 };
 
 std::size_t element_bytes(ValueType type) { return type == ValueType::kF32 ? 4 : 2; }
@@ -228,19 +238,28 @@ Sizes sizes_of(Quantization const& work) {
   if (work.k > INT32_MAX - NVFP4_SCALE_BLOCK) {
     fail_argument("K = ", work.k, " is too large to be padded to a multiple of ", NVFP4_K_MULTIPLE);
   }
+  std::int64_t const stride = work.row_stride == 0 ? work.k : work.row_stride;
+  std::size_t const size = element_bytes(work.type);
+  if (stride < work.k || static_cast<std::size_t>(stride) * size % NVFP4_POINTER_ALIGNMENT != 0) {
+    fail_argument("values: row_stride = ", stride, " is less than K = ", work.k, " or no multiple of ",
+                  NVFP4_POINTER_ALIGNMENT, " bytes");
+  }
   __extension__ using Wide = unsigned __int128;
-  Wide const bytes = Wide{static_cast<unsigned>(work.rows)} * static_cast<unsigned>(work.k) *
-                     static_cast<unsigned>(work.batch) * element_bytes(work.type);
-  if (bytes > INT64_MAX) {
-    fail_argument("values: rows = ", work.rows, ", K = ", work.k, ", batch = ", work.batch, " take more than ",
-                  INT64_MAX, " bytes");
+  Wide const all_rows = Wide{static_cast<unsigned>(work.rows)} * static_cast<unsigned>(work.batch);
+  Wide const bytes = all_rows * static_cast<unsigned>(work.k) * size;
+  Wide const region =
+      all_rows == 0 ? 0 : ((all_rows - 1) * static_cast<std::size_t>(stride) + static_cast<unsigned>(work.k)) * size;
+  if (region > INT64_MAX) {
+    fail_argument("values: rows = ", work.rows, ", K = ", work.k, ", batch = ", work.batch, ", row_stride = ", stride,
+                  " take more than ", INT64_MAX, " bytes");
   }
   int const padded_k = ceil_div(work.k, NVFP4_K_MULTIPLE) * NVFP4_K_MULTIPLE;
-  return {tiles, padded_k, static_cast<std::size_t>(bytes)};
+  return {tiles, padded_k, static_cast<std::size_t>(bytes), static_cast<std::size_t>(stride) * size,
+          static_cast<std::size_t>(region)};
 }
 
 Region values_of(Quantization const& work, Sizes const& sizes) {
-  return {"values", work.values, sizes.values_bytes, NVFP4_POINTER_ALIGNMENT};
+  return {"values", work.values, sizes.region_bytes, NVFP4_POINTER_ALIGNMENT};
 }
 
 Region state_of(QuantizeState const* state) { return {"state", state, sizeof(QuantizeState), alignof(QuantizeState)}; }
@@ -282,8 +301,8 @@ void launch_quantize(Quantization const& work, float global, cudaStream_t stream
   // Without rows, one thread block leaves the global scale.
   unsigned const grid = std::max(1u, grid_size(std::uint64_t{column_tiles} * kRowSteps * row_tiles, work.rows, work.k));
   Work const parameters{static_cast<std::uint32_t const*>(work.values), reinterpret_cast<uint2*>(work.codes),
-                        work.scales, work.state, global, static_cast<unsigned>(work.rows), blocks, code_blocks,
-                        atom_columns, row_tiles, column_tiles};
+                        work.scales, work.state, global, sizes.row_bytes / sizeof(std::uint32_t),
+                        static_cast<unsigned>(work.rows), blocks, code_blocks, atom_columns, row_tiles, column_tiles};
   auto const kernel = of_type(work.type, [](auto value) { return &quantize_kernel<decltype(value)>; });
   launch(kernel, "cudaLaunchKernel(quantize)", dim3(grid, static_cast<unsigned>(work.batch)), kWarps * 32, parameters,
          stream);
@@ -325,7 +344,10 @@ void find_amax(Quantization const& work, cudaStream_t stream) {
   std::size_t const vectors = sizes.values_bytes / sizeof(uint4);
   std::size_t const per_block = std::size_t{detail::kThreads * detail::kVectors};
   unsigned const grid = detail::grid_size(detail::ceil_div(vectors, per_block), work.rows, work.k);
-  detail::Amax const parameters{static_cast<uint4 const*>(work.values), vectors, work.state};
+  std::size_t const of_row = static_cast<std::size_t>(work.k) * detail::element_bytes(work.type);
+  bool const contiguous = sizes.row_bytes == of_row;
+  detail::Amax const parameters{static_cast<uint4 const*>(work.values), vectors,
+                                contiguous ? 0 : of_row / sizeof(uint4), sizes.row_bytes / sizeof(uint4), work.state};
   detail::check_cuda(cudaMemsetAsync(&work.state->amax_bits, 0, sizeof(work.state->amax_bits), stream),
                      "cudaMemsetAsync(state->amax_bits)");
   if (grid == 0) {
