@@ -3,8 +3,6 @@
 //! Without the harness of rustc, because a test that needs a device is started as a process of its own where that
 //! device is emulated, and because `ignored` and its reason depend on the machine.
 
-#[cfg(feature = "cli")]
-mod command;
 mod examples;
 mod gemm;
 mod hardware;
@@ -33,8 +31,6 @@ fn main() {
     tests.extend(interop::all());
     tests.extend(runtime::all());
     tests.extend(streams::all());
-    #[cfg(feature = "cli")]
-    tests.extend(command::all());
     tests.extend(examples::all());
     tests.extend(plan::all());
     tests.extend(hardware::all());

@@ -1,0 +1,134 @@
+//! `nvfp4 bench` on a device.
+
+use anyhow::{Context, bail};
+
+use nvfp4_bench::device::{Bench, Report, Row, Settings};
+use nvfp4_bench::markdown;
+use nvfp4_dual_gemm::cuda::Kernel;
+use nvfp4_dual_gemm::{Element, Problem, checkpoint};
+use nvfp4_harness::notation::shape_text;
+use nvfp4_harness::units;
+
+use super::Args;
+use crate::files;
+use crate::ui::output::{Align, Output, Table};
+use crate::ui::progress::Progress;
+
+/// Measures `problems` on the first device that has kernels.
+pub fn run<T: Element>(
+    args: &Args,
+    kernel: Option<Kernel>,
+    problems: &[Problem],
+    out: &Output,
+) -> anyhow::Result<()> {
+    if args.plot.is_some() {
+        bail!(
+            "--plot draws times over a roofline, which is not measured for a device; --backend cpu has one"
+        );
+    }
+    if let Some(file) = &args.markdown {
+        files::ensure_writable(file, &[])?;
+    }
+    let progress = Progress::spinner("getting the device and the peers ready");
+    let settings = Settings {
+        common: args.settings(),
+        kernel,
+        programmatic: args.programmatic,
+        rounds: args.rounds,
+        script: args.peers.clone(),
+        peers: args.peer.clone(),
+    };
+    let mut bench = Bench::<T>::new(settings, problems)?;
+    drop(progress);
+    let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
+    let command_line: Vec<String> = std::iter::once("nvfp4".to_owned()).chain(words).collect();
+    let mut report = bench.report(command_line.join(" "));
+    print_head(out, &report, bench.copy_bytes())?;
+    let table = start_table(out, problems)?;
+    let progress = Progress::bar(problems.len(), "");
+    for problem in problems {
+        progress.message(shape_text(problem));
+        let row = bench.measure(*problem).with_context(|| shape_text(problem))?;
+        progress.suspend(|| print_row(out, &table, &row))?;
+        progress.step();
+        report.results.push(row);
+    }
+    drop(progress);
+    report.state_after = bench.state();
+    let page = markdown::page(&report);
+    if report.peers.is_some() {
+        out.line("")?;
+        out.line(&page)?;
+    }
+    if let Some(file) = &args.markdown {
+        checkpoint::write_file(file, &page)?;
+    }
+    out.json(true, &report)
+}
+
+fn print_head(out: &Output, report: &Report, copied: usize) -> anyhow::Result<()> {
+    let device = &report.device;
+    out.fields(&[
+        (
+            "device",
+            format!(
+                "{}, {}, L2 {}",
+                device.name,
+                units::count(device.sms, "SM"),
+                units::binary_bytes(device.l2_bytes)
+            ),
+        ),
+        (
+            "copy rate",
+            format!(
+                "{} read and written (best of 10 copies of {} within its memory)",
+                units::byte_rate(report.copy_gb_per_s * 1e9),
+                units::binary_bytes(copied)
+            ),
+        ),
+        ("times", report.method()),
+    ])?;
+    out.line("")
+}
+
+fn start_table(out: &Output, problems: &[Problem]) -> anyhow::Result<Table> {
+    let shape_width = problems.iter().map(|p| shape_text(p).len()).max().unwrap_or(0);
+    let kernel_width = Kernel::all().map(|kernel| kernel.name().len()).max().unwrap_or(0);
+    Table::start(
+        out,
+        &[
+            ("shape", shape_width, Align::Left),
+            ("median", 8, Align::Right),
+            ("least", 8, Align::Right),
+            ("compute", 13, Align::Right),
+            ("memory", 10, Align::Right),
+            ("of copy rate", 12, Align::Right),
+            ("replays", 7, Align::Right),
+            ("copies", 9, Align::Right),
+            ("grid", 9, Align::Left),
+            ("cluster", 7, Align::Left),
+            ("kernel", kernel_width, Align::Left),
+        ],
+    )
+}
+
+fn print_row(out: &Output, table: &Table, row: &Row) -> anyhow::Result<()> {
+    let [m, n, k, batch] = row.shape;
+    let times = |[x, y, z]: [u32; 3]| format!("{x}x{y}x{z}");
+    table.row(
+        out,
+        &[
+            shape_text(&Problem { m, n, k, batch }),
+            units::time(row.timing.median),
+            units::time(row.timing.min),
+            units::flop_rate(row.tflop_per_s * 1e12),
+            units::byte_rate(row.gb_per_s * 1e9),
+            format!("{:.1} %", 100.0 * row.share_of_copy_rate),
+            row.timing.runs.to_string(),
+            format!("{} {}", row.copies, if row.cold { "cold" } else { "warm" }),
+            times(row.grid),
+            times(row.cluster),
+            row.kernel.to_owned(),
+        ],
+    )
+}

@@ -1,0 +1,75 @@
+//! `nvfp4 generate`: made-up operands in a file.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use nvfp4_dual_gemm::Problem;
+use nvfp4_dual_gemm::checkpoint::tensors;
+use nvfp4_dual_gemm::synth::{CONTEST_SEED, Data, Operands};
+use nvfp4_harness::notation::{self, shape_text};
+use nvfp4_harness::{system, units};
+
+use crate::files;
+use crate::ui::output::{Output, Shown, Style};
+use crate::ui::progress::Progress;
+
+/// Write made-up operands to a safetensors file that `run --input` takes
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  nvfp4 generate --shape 256x4096x7168 -o operands.safetensors
+  nvfp4 run --input operands.safetensors -o c.safetensors")]
+pub struct Args {
+    /// Size of the problem
+    #[arg(long, value_name = "MxNxK[xL]", value_parser = notation::shape)]
+    shape: Problem,
+    /// contest: codes ±{0, .5, 1, 1.5}, scales in [0, 1); full: all codes and scale bytes
+    #[arg(long, value_name = "KIND", default_value = "contest")]
+    data: Data,
+    /// Same seed, same bytes, on every machine
+    #[arg(long, allow_negative_numbers = true, default_value_t = CONTEST_SEED)]
+    seed: u64,
+    /// File to write
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+}
+
+#[derive(Serialize)]
+struct Report {
+    shape: [usize; 4],
+    data: String,
+    seed: u64,
+    output: Shown,
+    file_bytes: u64,
+}
+
+pub fn run(args: &Args, out: &Output) -> anyhow::Result<()> {
+    let problem = args.shape;
+    system::ensure_fits(&problem, 0)?;
+    files::ensure_writable(&args.output, &[])?;
+    let progress = Progress::spinner("making operands");
+    let operands = Operands::generate(problem, args.data, args.seed)?;
+    progress.message(format!("writing {}", args.output.display()));
+    tensors::write_operands(&args.output, &operands)?;
+    drop(progress);
+    let file_bytes = files::file_size(&args.output)?;
+    out.line(format!(
+        "{}: a, b1 and b2 of {}, {} data, seed {}, {}",
+        out.paint(&args.output.display().to_string(), Style::Bold),
+        shape_text(&problem),
+        args.data,
+        args.seed,
+        units::bytes(file_bytes as f64)
+    ))?;
+    out.json(
+        true,
+        Report {
+            shape: [problem.m, problem.n, problem.k, problem.batch],
+            data: args.data.to_string(),
+            seed: args.seed,
+            output: Shown::from(args.output.as_path()),
+            file_bytes,
+        },
+    )
+}
