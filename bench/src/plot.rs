@@ -1,9 +1,12 @@
 //! The chart of `bench --plot`: for each shape and code path, its time over the roofline.
 
+use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use nvfp4_dual_gemm::checkpoint;
+use plotters::coord::combinators::LogCoord;
+use plotters::coord::ranged1d::Ranged;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
@@ -136,12 +139,10 @@ fn failed(error: impl std::fmt::Display) -> anyhow::Error {
     anyhow::anyhow!("{error}")
 }
 
-/// A logarithmic axis with ticks at 1, 2, 5, 10, …
+/// A logarithmic axis with ticks at 1, 2, 5, 10, …; those of plotters are at powers of ten alone.
 struct Axis {
-    low: f64,
-    high: f64,
-    left: i32,
-    right: i32,
+    coordinates: LogCoord<f64>,
+    pixels: (i32, i32),
     ticks: Vec<f64>,
 }
 
@@ -159,13 +160,12 @@ impl Axis {
         let low = steps.iter().rev().find(|&&tick| tick <= least).copied().unwrap_or(1.0);
         let high = steps.iter().find(|&&tick| tick >= most).copied().unwrap_or(10.0);
         let ticks = steps.into_iter().filter(|tick| (low..=high).contains(tick)).collect();
-        Axis { low, high, left, right, ticks }
+        Axis { coordinates: (low..high).log_scale().into(), pixels: (left, right), ticks }
     }
 
     fn x(&self, value: f64) -> i32 {
-        let value = value.clamp(self.low, self.high);
-        let share = (value / self.low).ln() / (self.high / self.low).ln();
-        self.left + (share * f64::from(self.right - self.left)).round() as i32
+        let Range { start, end } = self.coordinates.range();
+        self.coordinates.map(&value.clamp(start, end), self.pixels)
     }
 }
 

@@ -5,17 +5,13 @@ use std::path::Path;
 use nvfp4_dual_gemm::Backend;
 use nvfp4_harness::check::Check;
 
-use crate::ui::output::{Output, Shown};
+use crate::ui::output::{Shown, Style};
 
 /// The outcome of [`check`] as lines of a report.
-pub fn fields(
-    out: &Output,
-    check: Option<&Check>,
-    backend: Backend,
-) -> Vec<(&'static str, String)> {
+pub fn fields(check: Option<&Check>, backend: Backend) -> Vec<(&'static str, String)> {
     match check {
         Some(check) => {
-            let outcome = format!("{}, {}", out.verdict(check.pass), check.extent());
+            let outcome = format!("{}, {}", Style::verdict(check.pass), check.extent());
             let mut fields = vec![("check", outcome)];
             if check.elements > 0 {
                 fields.push(("", check.measures()));

@@ -3,6 +3,7 @@
 use std::fs;
 
 use anyhow::bail;
+use sysinfo::{CpuRefreshKind, RefreshKind, System};
 
 use nvfp4_dual_gemm::Problem;
 
@@ -11,19 +12,15 @@ use crate::units;
 
 /// Model name of the CPU.
 pub fn cpu_model() -> String {
-    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let name = cpuinfo(&info, "model name").or_else(|| cpuinfo(&info, "Model"));
-    name.map_or_else(|| std::env::consts::ARCH.to_owned(), str::to_owned)
+    let refresh = RefreshKind::nothing().with_cpu(CpuRefreshKind::nothing());
+    let system = System::new_with_specifics(refresh).ok();
+    let brand = system.and_then(|system| Some(system.cpus().first()?.brand().trim().to_owned()));
+    brand.filter(|brand| !brand.is_empty()).unwrap_or_else(|| std::env::consts::ARCH.to_owned())
 }
 
-/// Physical cores, where /proc/cpuinfo names them.
+/// Physical cores, where the system names them.
 pub fn physical_cores() -> Option<usize> {
-    let info = fs::read_to_string("/proc/cpuinfo").ok()?;
-    let cores: std::collections::BTreeSet<_> = info
-        .split("\n\n")
-        .filter_map(|cpu| Some((cpuinfo(cpu, "physical id")?, cpuinfo(cpu, "core id")?)))
-        .collect();
-    (!cores.is_empty()).then_some(cores.len())
+    System::physical_core_count().ok().filter(|&cores| cores > 0)
 }
 
 /// CPUs that this process may use.
@@ -31,21 +28,38 @@ pub fn logical_cpus() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Whether the kernel lists a CPU flag; None where there is no such list.
-pub fn cpu_flag(flag: &str) -> Option<bool> {
-    let info = fs::read_to_string("/proc/cpuinfo").ok()?;
-    Some(cpuinfo(&info, "flags")?.split_whitespace().any(|f| f == flag))
-}
-
-fn cpuinfo<'a>(text: &'a str, key: &str) -> Option<&'a str> {
-    text.lines().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        (name.trim() == key).then_some(value.trim())
-    })
+/// Whether the CPU has AMX, by the names of Linux. Whether a process may use it is another question.
+#[cfg(target_arch = "x86_64")]
+pub fn amx_features() -> Vec<(&'static str, bool)> {
+    let features = raw_cpuid::CpuId::new().get_extended_feature_info();
+    let has = |of: fn(&raw_cpuid::ExtendedFeatures) -> bool| features.as_ref().is_some_and(of);
+    vec![
+        ("amx_tile", has(|features| features.has_amx_tile())),
+        ("amx_bf16", has(|features| features.has_amx_bf16())),
+        ("amx_int8", has(|features| features.has_amx_int8())),
+    ]
 }
 
 /// Size in bytes of the unified cache of a level.
 pub fn cache_size(level: u32) -> Option<usize> {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(bytes) = cache_of_cpuid(level) {
+        return Some(bytes);
+    }
+    cache_of_sysfs(level)
+}
+
+#[cfg(target_arch = "x86_64")]
+fn cache_of_cpuid(level: u32) -> Option<usize> {
+    let caches = raw_cpuid::CpuId::new().get_cache_parameters()?;
+    let mut unified = caches.filter(|cache| cache.cache_type() == raw_cpuid::CacheType::Unified);
+    let cache = unified.find(|cache| u32::from(cache.level()) == level)?;
+    let line = cache.physical_line_partitions().checked_mul(cache.coherency_line_size())?;
+    line.checked_mul(cache.associativity())?.checked_mul(cache.sets())
+}
+
+/// Where there is no CPUID, Linux alone tells.
+fn cache_of_sysfs(level: u32) -> Option<usize> {
     (0..8).find_map(|index| {
         let read = |name: &str| {
             let path = format!("/sys/devices/system/cpu/cpu0/cache/index{index}/{name}");
@@ -62,23 +76,17 @@ pub fn cache_size(level: u32) -> Option<usize> {
     })
 }
 
-/// Memory: all of it, and what is available now, in bytes.
+/// Memory: all of it, and what is available now, in bytes; within the limits of a container, if it has some.
 pub fn memory() -> Option<(usize, usize)> {
-    let info = fs::read_to_string("/proc/meminfo").ok()?;
-    let read = |key| {
-        let kib: usize = cpuinfo(&info, key)?.strip_suffix("kB")?.trim().parse().ok()?;
-        kib.checked_mul(1 << 10)
-    };
-    let (mut total, mut available) = (read("MemTotal")?, read("MemAvailable")?);
-    // A container's own limit, if it has one (cgroup v2).
-    let cgroup = |name: &str| -> Option<usize> {
-        fs::read_to_string(format!("/sys/fs/cgroup/memory.{name}")).ok()?.trim().parse().ok()
-    };
-    if let (Some(limit), Some(used)) = (cgroup("max"), cgroup("current")) {
-        total = total.min(limit);
-        available = available.min(limit.saturating_sub(used));
+    let mut system = System::new().ok()?;
+    system.refresh_memory();
+    let (mut total, mut available) = (system.total_memory(), system.available_memory());
+    if let Some(limits) = system.cgroup_limits() {
+        total = total.min(limits.total_memory);
+        available = available.min(limits.free_memory);
     }
-    Some((total, available))
+    let bytes = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+    (total > 0).then(|| (bytes(total), bytes(available)))
 }
 
 /// The choice in brackets of the transparent-hugepage switch.

@@ -56,7 +56,7 @@ pub fn run(args: &Args, out: &Output) -> anyhow::Result<()> {
     let file_bytes = files::file_size(&args.output)?;
     out.line(format!(
         "{}: a, b1 and b2 of {}, {} data, seed {}, {}",
-        out.paint(&args.output.display().to_string(), Style::Bold),
+        Style::Bold.paint(&args.output.display().to_string()),
         shape_text(&problem),
         args.data,
         args.seed,

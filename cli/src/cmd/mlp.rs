@@ -248,7 +248,7 @@ fn print(
     let why = if assumed { " (no config.json found)" } else { "" };
     out.line(format!(
         "{}  {} ({}), {m}x{n}x{k}, gate {}{why}",
-        out.paint(&report.prefix, Style::Bold),
+        Style::Bold.paint(&report.prefix),
         report.checkpoint,
         report.convention,
         report.gate
@@ -271,7 +271,7 @@ fn print(
             ),
         ),
     ];
-    fields.extend(checked::fields(out, report.check.as_ref(), selection.backend));
+    fields.extend(checked::fields(report.check.as_ref(), selection.backend));
     if let Some(output) = &report.output {
         fields.push((
             "output",

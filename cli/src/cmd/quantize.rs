@@ -9,8 +9,9 @@ use nvfp4_dual_gemm::checkpoint::{Calibration, Convention, QuantizeOptions, quan
 use nvfp4_harness::units;
 
 use crate::files;
-use crate::ui::output::{Align, Output, Shown, Table};
+use crate::ui::output::{Output, Shown};
 use crate::ui::progress::Progress;
+use crate::ui::table::{Align, Table, row};
 
 /// Quantise the weights of a safetensors checkpoint to NVFP4
 ///
@@ -155,20 +156,20 @@ pub fn run(args: &Args, out: &Output) -> anyhow::Result<()> {
 }
 
 fn print(out: &Output, report: &Report) -> anyhow::Result<()> {
-    let shape = |w: &Weight| format!("[{}, {}]", w.shape[0], w.shape[1]);
-    let width = |of: &dyn Fn(&Weight) -> usize| report.quantized.iter().map(of).max().unwrap_or(0);
-    let columns = [
-        ("tensor", width(&|w| w.tensor.chars().count()), Align::Left),
-        ("shape", width(&|w| shape(w).len()), Align::Left),
-        ("global scale", 14, Align::Right),
-        ("input scale", 14, Align::Right),
-    ];
-    let table = Table::start(out, &columns)?;
-    for weight in &report.quantized {
-        let scale = format!("{:e}", weight.global_scale);
-        let input = weight.input_global_scale.map_or("none".to_owned(), |s| format!("{s:e}"));
-        table.row(out, &[weight.tensor.clone(), shape(weight), scale, input])?;
+    let mut table = Table::new(&[
+        ("tensor", Align::Left),
+        ("shape", Align::Left),
+        ("global scale", Align::Right),
+        ("input scale", Align::Right),
+    ]);
+    for Weight { tensor, shape: [rows, cols], global_scale, input_global_scale } in
+        &report.quantized
+    {
+        let input = input_global_scale.map_or("none".to_owned(), |scale| format!("{scale:e}"));
+        let global = format!("{global_scale:e}");
+        table.row(row![tensor, format!("[{rows}, {cols}]"), global, input]);
     }
+    table.print(out)?;
     out.line("")?;
     if let Some(first) = report.left_alone.first() {
         out.line(format!(

@@ -144,7 +144,7 @@ fn with_type<T: Element>(
     };
     out.line(format!(
         "{}  {}, gate {}, output {}",
-        out.paint(&shape_text(&problem), Style::Bold),
+        Style::Bold.paint(&shape_text(&problem)),
         source,
         gate_text(&args.gate),
         args.out_dtype
@@ -213,7 +213,7 @@ fn print(out: &Output, report: &Report, backend: Backend, dtype: DType) -> anyho
         fields.push(("compute", units::flop_rate(report.gflop_per_s * 1e9)));
         fields.push(("memory", memory));
     }
-    fields.extend(checked::fields(out, report.check.as_ref(), backend));
+    fields.extend(checked::fields(report.check.as_ref(), backend));
     if let Some(path) = &report.output {
         fields.push(("output", path.to_string()));
     }

@@ -13,8 +13,9 @@ use nvfp4_harness::notation::{self, IsaArg, gate_text, shape_text};
 use nvfp4_harness::{system, units};
 
 use crate::args::Suite;
-use crate::ui::output::{Align, Output, Table};
+use crate::ui::output::{Output, Style};
 use crate::ui::progress::Progress;
+use crate::ui::table::{Align, Cell, Stream, row};
 use crate::{args, select};
 
 /// Check each code path of this machine against the exact oracle
@@ -127,17 +128,17 @@ fn with_type<T: Element>(args: &Args, out: &Output) -> anyhow::Result<()> {
     let shape_width = problems.iter().map(|p| shape_text(p).len()).max().unwrap_or(0);
     let path_width = engines.chosen.iter().map(|e| e.to_string().len()).max().unwrap_or(0);
     let rows_width = problems.iter().map(|p| 2 * (p.m * p.batch).to_string().len() + 1);
-    let table = Table::start(
+    let table = Stream::start(
         out,
         &[
-            ("shape", shape_width, Align::Left),
-            ("path", path_width, Align::Left),
-            ("rows", rows_width.max().unwrap_or(0), Align::Right),
-            ("max ULP", 7, Align::Right),
-            ("> 1 ULP", 8, Align::Right),
-            ("outside", 7, Align::Right),
-            ("time", 8, Align::Right),
-            ("", 4, Align::Left),
+            ("shape", Align::Left, shape_width),
+            ("path", Align::Left, path_width),
+            ("rows", Align::Right, rows_width.max().unwrap_or(0)),
+            ("max ULP", Align::Right, 7),
+            ("> 1 ULP", Align::Right, 8),
+            ("outside", Align::Right, 7),
+            ("time", Align::Right, 8),
+            ("", Align::Left, 4),
         ],
     )?;
 
@@ -205,19 +206,19 @@ fn row<T: Element>(
     }
 }
 
-fn print_row(out: &Output, table: &Table, row: &Row) -> anyhow::Result<()> {
+fn print_row(out: &Output, table: &Stream, row: &Row) -> anyhow::Result<()> {
     let [m, n, k, batch] = row.shape;
     table.row(
         out,
-        &[
+        row![
             shape_text(&Problem { m, n, k, batch }),
-            row.path.clone(),
+            &row.path,
             format!("{}/{}", row.check.rows, row.check.rows_total),
             units::ulp(row.check.max_ulp),
             units::percent(row.check.share_beyond_one_ulp),
-            row.check.outside_tolerance.to_string(),
+            row.check.outside_tolerance,
             units::time(row.time_s),
-            out.verdict(row.check.pass),
+            Cell::verdict(row.check.pass),
         ],
     )
 }
@@ -227,7 +228,7 @@ fn print_summary(out: &Output, report: &Report) -> anyhow::Result<()> {
     let total = report.passed + report.failed;
     out.line(format!(
         "{}  {} of {total} passed; {} data, seed {}, gate {}, output {}, {}",
-        out.verdict(report.failed == 0),
+        Style::verdict(report.failed == 0),
         report.passed,
         report.data,
         report.seed,

@@ -10,8 +10,9 @@ use nvfp4_harness::notation::shape_text;
 use nvfp4_harness::units;
 
 use super::Args;
-use crate::ui::output::{Align, Output, Style, Table};
+use crate::ui::output::{Output, Style};
 use crate::ui::progress::Progress;
+use crate::ui::table::{Align, Cell, Stream, row};
 
 /// Measures `problems` on each of `engines`.
 pub fn run<T: Element>(
@@ -78,42 +79,43 @@ fn print_head(out: &Output, report: &Report, buffer: usize) -> anyhow::Result<()
     out.line("")
 }
 
-fn start_table(out: &Output, problems: &[Problem], engines: &[Engine]) -> anyhow::Result<Table> {
+fn start_table(out: &Output, problems: &[Problem], engines: &[Engine]) -> anyhow::Result<Stream> {
     let shape_width = problems.iter().map(|p| shape_text(p).len()).max().unwrap_or(0);
     let path_width = engines.iter().map(|e| e.to_string().len()).max().unwrap_or(0);
-    Table::start(
+    Stream::start(
         out,
         &[
-            ("shape", shape_width, Align::Left),
-            ("path", path_width, Align::Left),
-            ("runs", 4, Align::Right),
-            ("median", 8, Align::Right),
-            ("min", 8, Align::Right),
-            ("compute", 13, Align::Right),
-            ("memory", 10, Align::Right),
-            ("roofline", 8, Align::Right),
-            ("bound", 7, Align::Left),
-            ("of roofline", 11, Align::Right),
+            ("shape", Align::Left, shape_width),
+            ("path", Align::Left, path_width),
+            ("runs", Align::Right, 4),
+            ("median", Align::Right, 8),
+            ("min", Align::Right, 8),
+            ("compute", Align::Right, 13),
+            ("memory", Align::Right, 10),
+            ("roofline", Align::Right, 8),
+            ("bound", Align::Left, 7),
+            ("of roofline", Align::Right, 11),
         ],
     )
 }
 
-fn print_row(out: &Output, table: &Table, row: &Row) -> anyhow::Result<()> {
+fn print_row(out: &Output, table: &Stream, row: &Row) -> anyhow::Result<()> {
     let [m, n, k, batch] = row.shape;
-    let none = || out.paint("-", Style::Dim);
+    let or_none =
+        |text: Option<String>| text.map_or_else(|| Cell::styled("-", Style::Dim), Cell::from);
     table.row(
         out,
-        &[
+        row![
             shape_text(&Problem { m, n, k, batch }),
-            row.path.clone(),
-            row.timing.runs.to_string(),
+            &row.path,
+            row.timing.runs,
             units::time(row.timing.median),
             units::time(row.timing.min),
             units::flop_rate(row.gflop_per_s * 1e9),
             units::byte_rate(row.gb_per_s * 1e9),
-            row.roofline_s.map_or_else(none, units::time),
-            row.bound_by.map_or_else(none, str::to_owned),
-            row.time_over_roofline.map_or_else(none, |ratio| format!("{:.1} %", 100.0 / ratio)),
+            or_none(row.roofline_s.map(units::time)),
+            or_none(row.bound_by.map(str::to_owned)),
+            or_none(row.time_over_roofline.map(|ratio| format!("{:.1} %", 100.0 / ratio))),
         ],
     )
 }

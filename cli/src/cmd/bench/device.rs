@@ -11,8 +11,9 @@ use nvfp4_harness::units;
 
 use super::Args;
 use crate::files;
-use crate::ui::output::{Align, Output, Table};
+use crate::ui::output::Output;
 use crate::ui::progress::Progress;
+use crate::ui::table::{Align, Stream, row};
 
 /// Measures `problems` on the first device that has kernels.
 pub fn run<T: Element>(
@@ -91,44 +92,44 @@ fn print_head(out: &Output, report: &Report, copied: usize) -> anyhow::Result<()
     out.line("")
 }
 
-fn start_table(out: &Output, problems: &[Problem]) -> anyhow::Result<Table> {
+fn start_table(out: &Output, problems: &[Problem]) -> anyhow::Result<Stream> {
     let shape_width = problems.iter().map(|p| shape_text(p).len()).max().unwrap_or(0);
     let kernel_width = Kernel::all().map(|kernel| kernel.name().len()).max().unwrap_or(0);
-    Table::start(
+    Stream::start(
         out,
         &[
-            ("shape", shape_width, Align::Left),
-            ("median", 8, Align::Right),
-            ("least", 8, Align::Right),
-            ("compute", 13, Align::Right),
-            ("memory", 10, Align::Right),
-            ("of copy rate", 12, Align::Right),
-            ("replays", 7, Align::Right),
-            ("copies", 9, Align::Right),
-            ("grid", 9, Align::Left),
-            ("cluster", 7, Align::Left),
-            ("kernel", kernel_width, Align::Left),
+            ("shape", Align::Left, shape_width),
+            ("median", Align::Right, 8),
+            ("least", Align::Right, 8),
+            ("compute", Align::Right, 13),
+            ("memory", Align::Right, 10),
+            ("of copy rate", Align::Right, 12),
+            ("replays", Align::Right, 7),
+            ("copies", Align::Right, 9),
+            ("grid", Align::Left, 9),
+            ("cluster", Align::Left, 7),
+            ("kernel", Align::Left, kernel_width),
         ],
     )
 }
 
-fn print_row(out: &Output, table: &Table, row: &Row) -> anyhow::Result<()> {
+fn print_row(out: &Output, table: &Stream, row: &Row) -> anyhow::Result<()> {
     let [m, n, k, batch] = row.shape;
     let times = |[x, y, z]: [u32; 3]| format!("{x}x{y}x{z}");
     table.row(
         out,
-        &[
+        row![
             shape_text(&Problem { m, n, k, batch }),
             units::time(row.timing.median),
             units::time(row.timing.min),
             units::flop_rate(row.tflop_per_s * 1e12),
             units::byte_rate(row.gb_per_s * 1e9),
             format!("{:.1} %", 100.0 * row.share_of_copy_rate),
-            row.timing.runs.to_string(),
+            row.timing.runs,
             format!("{} {}", row.copies, if row.cold { "cold" } else { "warm" }),
             times(row.grid),
             times(row.cluster),
-            row.kernel.to_owned(),
+            row.kernel,
         ],
     )
 }

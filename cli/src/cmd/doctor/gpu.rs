@@ -6,7 +6,8 @@ use nvfp4_dual_gemm::Result;
 use nvfp4_dual_gemm::cuda::{self, Device, Kernel};
 use nvfp4_harness::units;
 
-use crate::ui::output::{Align, Output, Style, Table};
+use crate::ui::output::{Output, Style};
+use crate::ui::table::{Align, Table, row};
 
 #[derive(Serialize)]
 pub struct Report {
@@ -93,7 +94,7 @@ impl Report {
             (Some(ordinal), _) => format!("device {ordinal}"),
             (None, reason) => {
                 let reason = reason.as_deref().unwrap_or_default();
-                format!("{}: {reason}", out.paint("none", Style::Red))
+                format!("{}: {reason}", Style::Red.paint("none"))
             }
         };
         out.fields(&[("would use", would)])?;
@@ -102,42 +103,37 @@ impl Report {
     }
 
     fn print_kernels(&self, out: &Output) -> anyhow::Result<()> {
-        let width = self.kernels.iter().map(|kernel| kernel.name.len()).max().unwrap_or(0);
-        let columns = [
-            ("", 2, Align::Right),
-            ("kernel", width, Align::Left),
-            ("for", 4, Align::Right),
-            ("tile", 11, Align::Left),
-            ("cluster", 7, Align::Left),
-            ("stages", 6, Align::Right),
-            ("smem", 7, Align::Right),
-            ("tmem", 4, Align::Right),
-            ("weights", 0, Align::Left),
-        ];
-        let table = Table::start(out, &columns)?;
+        let mut table = Table::new(&[
+            ("", Align::Right),
+            ("kernel", Align::Left),
+            ("for", Align::Right),
+            ("tile", Align::Left),
+            ("cluster", Align::Left),
+            ("stages", Align::Right),
+            ("smem", Align::Right),
+            ("tmem", Align::Right),
+            ("weights", Align::Left),
+        ]);
         for kernel in &self.kernels {
             let ([m, n, k], [cluster_m, cluster_n]) = (kernel.tile, kernel.cluster);
-            table.row(
-                out,
-                &[
-                    kernel.id.to_string(),
-                    kernel.name.to_owned(),
-                    kernel.compute_capability.clone(),
-                    format!("{m}x{n}x{k}"),
-                    // Where each plan has its own.
-                    if cluster_m == 0 {
-                        "by plan".to_owned()
-                    } else {
-                        format!("{cluster_m}x{cluster_n}")
-                    },
-                    kernel.stages.to_string(),
-                    kernel.smem_bytes.to_string(),
-                    kernel.tmem_columns.to_string(),
-                    kernel.weights.clone(),
-                ],
-            )?;
+            table.row(row![
+                kernel.id,
+                kernel.name,
+                &kernel.compute_capability,
+                format!("{m}x{n}x{k}"),
+                // Where each plan has its own.
+                if cluster_m == 0 {
+                    "by plan".to_owned()
+                } else {
+                    format!("{cluster_m}x{cluster_n}")
+                },
+                kernel.stages,
+                kernel.smem_bytes,
+                kernel.tmem_columns,
+                &kernel.weights,
+            ]);
         }
-        Ok(())
+        table.print(out)
     }
 }
 

@@ -9,7 +9,8 @@ use nvfp4_dual_gemm::Backend;
 use nvfp4_dual_gemm::backend::cpu::{AMX_VARIABLE, ISA_VARIABLE, Isa};
 use nvfp4_harness::{system, units};
 
-use crate::ui::output::{Align, Output, Style, Table};
+use crate::ui::output::{Output, Style};
+use crate::ui::table::{Align, Cell, Table, row};
 use crate::{args, select};
 
 /// Show the CPU, the GPUs, the backends that are built in and usable, and what would run
@@ -142,12 +143,9 @@ fn features() -> Vec<Feature> {
         };
     }
     let mut features = detected!("avx2" "fma" "f16c" "avx512f" "avx512bw" "avx512vl" "avx512vbmi" "avx512vnni" "avx512bf16");
-    // Not detectable in stable Rust: what the kernel says, where it says anything.
-    for name in ["amx_tile", "amx_bf16", "amx_int8"] {
-        if let Some(present) = system::cpu_flag(name) {
-            features.push(Feature { name, present });
-        }
-    }
+    // Not detectable in stable Rust.
+    let amx = system::amx_features();
+    features.extend(amx.into_iter().map(|(name, present)| Feature { name, present }));
     features
 }
 
@@ -221,28 +219,25 @@ fn print(out: &Output, report: &Report) -> anyhow::Result<()> {
         report.cuda.print(out)?;
         out.line("")?;
     }
-    let width = report.environment.iter().map(|v| v.name.len()).max().unwrap_or(0);
-    let columns =
-        [("variable", width, Align::Left), ("value", 8, Align::Left), ("", 0, Align::Left)];
-    let table = Table::start(out, &columns)?;
+    let mut table =
+        Table::new(&[("variable", Align::Left), ("value", Align::Left), ("", Align::Left)]);
     for Variable { name, value, meaning } in &report.environment {
-        let value = value.clone().unwrap_or_else(|| out.paint("unset", Style::Dim));
-        table.row(out, &[(*name).to_owned(), value, (*meaning).to_owned()])?;
+        let value = value.as_ref().map_or_else(|| Cell::styled("unset", Style::Dim), Cell::from);
+        table.row(row![name, value, meaning]);
     }
+    table.print(out)?;
     if let Some(Auto { backend, reason }) = &report.auto {
         out.line("")?;
-        out.line(format!("auto would run {}: {reason}", out.paint(backend, Style::Bold)))?;
+        out.line(format!("auto would run {}: {reason}", Style::Bold.paint(backend)))?;
     }
     Ok(())
 }
 
 fn print_candidates(out: &Output, title: &str, candidates: &[Candidate]) -> anyhow::Result<()> {
-    let columns = [(title, 8, Align::Left), ("usable", 6, Align::Left), ("", 0, Align::Left)];
-    let table = Table::start(out, &columns)?;
+    let mut table = Table::new(&[(title, Align::Left), ("usable", Align::Left), ("", Align::Left)]);
     for Candidate { name, usable, note } in candidates {
-        let usable =
-            if *usable { out.paint("yes", Style::Green) } else { out.paint("no", Style::Red) };
-        table.row(out, &[name.clone(), usable, note.clone()])?;
+        let (word, style) = if *usable { ("yes", Style::Green) } else { ("no", Style::Red) };
+        table.row(row![name, Cell::styled(word, style), note]);
     }
-    Ok(())
+    table.print(out)
 }
