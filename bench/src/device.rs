@@ -1,7 +1,6 @@
 //! A device: times by its own clock, alone or in turns with peers.
 
 use std::marker::PhantomData;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
@@ -166,10 +165,8 @@ pub struct Settings {
     pub programmatic: bool,
     /// Rounds, in turns with the peers; `None`: 3 with peers, else 1.
     pub rounds: Option<usize>,
-    /// The script of the peers.
-    pub script: Option<PathBuf>,
-    /// Peers by name; all of them where empty.
-    pub peers: Vec<String>,
+    /// Peers to take turns with.
+    pub peers: Option<peers::Choice>,
 }
 
 /// The first device that has kernels, and the peers, ready to measure C in `T`.
@@ -192,12 +189,11 @@ impl<T: Element> Bench<T> {
     pub fn new(settings: Settings, problems: &[Problem]) -> anyhow::Result<Self> {
         let device = Device::first_supported()?;
         let l2 = device.l2_cache()?;
-        let peers = match &settings.script {
-            Some(script) => {
+        let peers = match &settings.peers {
+            Some(choice) => {
                 check_comparable::<T>(settings.common.gate, problems)?;
                 Some(Peers::start(peers::Settings {
-                    script: script.clone(),
-                    names: settings.peers.clone(),
+                    choice: choice.clone(),
                     ordinal: device.ordinal(),
                     nodes: NODES,
                     budget: BUDGET,

@@ -19,6 +19,9 @@ use tempfile::TempDir;
 
 use nvfp4_dual_gemm::DualGemm;
 
+/// cuBLAS, Humming, dequantising and Triton.
+pub const SCRIPT: &str = include_str!("../peers/gpu.py");
+
 /// Some peers compile their kernels when they first see a shape.
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -81,13 +84,20 @@ enum Failure {
     Ended(String),
 }
 
-/// How the script is to measure.
+/// What there is beside us.
 #[derive(Debug, Clone)]
-pub struct Settings {
-    /// What Python runs.
-    pub script: PathBuf,
+pub struct Choice {
+    /// What Python runs; `None`: [`SCRIPT`].
+    pub script: Option<PathBuf>,
     /// Peers by name; all of them where empty.
     pub names: Vec<String>,
+}
+
+/// How the peers are to measure.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Which.
+    pub choice: Choice,
     /// The device.
     pub ordinal: usize,
     /// Launches of a graph, at least.
@@ -101,10 +111,12 @@ pub struct Settings {
 /// The script, running.
 pub struct Peers {
     settings: Settings,
+    script: PathBuf,
     about: About,
     process: Option<Process>,
     /// Why a peer is not asked again.
     banned: BTreeMap<String, String>,
+    /// With the script, if it is ours.
     operands: TempDir,
     shape: [usize; 3],
     alphas: (f32, f32),
@@ -113,20 +125,29 @@ pub struct Peers {
 impl Peers {
     /// Starts the script and waits for its first line.
     pub fn start(settings: Settings) -> anyhow::Result<Self> {
-        if !settings.script.is_file() {
-            bail!("--peers: {}: no such file", settings.script.display());
-        }
-        let (process, about) = Process::start(&settings)?;
+        let operands = tempfile::tempdir()?;
+        let script = match &settings.choice.script {
+            Some(script) if script.is_file() => script.clone(),
+            Some(script) => bail!("--peers: {}: no such file", script.display()),
+            None => {
+                let script = operands.path().join("gpu.py");
+                fs::write(&script, SCRIPT).with_context(|| script.display().to_string())?;
+                script
+            }
+        };
+        let (process, about) = Process::start(&script, &settings)?;
         let known: Vec<&str> = about.peers.iter().map(|(name, _)| name.as_str()).collect();
-        if let Some(name) = settings.names.iter().find(|name| !known.contains(&name.as_str())) {
-            bail!("--peer {name}: {} has {}", settings.script.display(), known.join(", "));
+        let names = &settings.choice.names;
+        if let Some(name) = names.iter().find(|name| !known.contains(&name.as_str())) {
+            bail!("--peer {name}: {} has {}", script.display(), known.join(", "));
         }
         Ok(Peers {
             settings,
+            script,
             about,
             process: Some(process),
             banned: BTreeMap::new(),
-            operands: tempfile::tempdir()?,
+            operands,
             shape: [0; 3],
             alphas: (1.0, 1.0),
         })
@@ -147,8 +168,8 @@ impl Peers {
         self.shape = [problem.m, problem.n, problem.k];
         let global = gemm.a().global_scale();
         self.alphas = (global * gemm.b1().global_scale(), global * gemm.b2().global_scale());
-        let wanted =
-            |name: &String| self.settings.names.is_empty() || self.settings.names.contains(name);
+        let chosen = &self.settings.choice.names;
+        let wanted = |name: &String| chosen.is_empty() || chosen.contains(name);
         let names = self.about.peers.iter().map(|(name, _)| name).filter(|name| wanted(name));
         let contender =
             |peer: &String| Contender { peer: peer.clone(), variants: Ok(BTreeMap::new()) };
@@ -227,10 +248,10 @@ impl Peers {
         let reason = format!("on {m}x{n}x{k}: {ended}");
         self.banned.insert(contenders[at].peer.clone(), reason.clone());
         contenders[at].variants = Err(reason);
-        match Process::start(&self.settings) {
+        match Process::start(&self.script, &self.settings) {
             Ok((process, _)) => self.process = Some(process),
             Err(error) => {
-                let reason = format!("{}: {error:#}", self.settings.script.display());
+                let reason = format!("{}: {error:#}", self.script.display());
                 for (name, _) in &self.about.peers {
                     self.banned.entry(name.clone()).or_insert_with(|| reason.clone());
                 }
@@ -280,11 +301,11 @@ struct Process {
 }
 
 impl Process {
-    fn start(settings: &Settings) -> anyhow::Result<(Self, About)> {
+    fn start(script: &Path, settings: &Settings) -> anyhow::Result<(Self, About)> {
         let python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".to_owned());
         let mut command = Command::new(&python);
         command
-            .arg(&settings.script)
+            .arg(script)
             .arg("--serve")
             .args(["--device", &settings.ordinal.to_string()])
             .args(["--nodes", &settings.nodes.to_string()])
@@ -305,7 +326,7 @@ impl Process {
             }
         });
         let mut process = Process { child, questions, answers };
-        let about = process.answer().with_context(|| settings.script.display().to_string())?;
+        let about = process.answer().with_context(|| script.display().to_string())?;
         Ok((process, serde_json::from_str(&about)?))
     }
 

@@ -6,10 +6,11 @@ use serde::Serialize;
 
 use nvfp4_dual_gemm::Problem;
 use nvfp4_dual_gemm::checkpoint::tensors;
-use nvfp4_dual_gemm::synth::{CONTEST_SEED, Data, Operands};
+use nvfp4_dual_gemm::synth::Operands;
 use nvfp4_harness::notation::{self, shape_text};
 use nvfp4_harness::{system, units};
 
+use crate::args::DataArgs;
 use crate::files;
 use crate::ui::output::{Output, Shown, Style};
 use crate::ui::progress::Progress;
@@ -24,12 +25,8 @@ pub struct Args {
     /// Size of the problem
     #[arg(long, value_name = "MxNxK[xL]", value_parser = notation::shape)]
     shape: Problem,
-    /// contest: codes ±{0, .5, 1, 1.5}, scales in [0, 1); full: all codes and scale bytes
-    #[arg(long, value_name = "KIND", default_value = "contest")]
-    data: Data,
-    /// Same seed, same bytes, on every machine
-    #[arg(long, allow_negative_numbers = true, default_value_t = CONTEST_SEED)]
-    seed: u64,
+    #[command(flatten)]
+    data: DataArgs,
     /// File to write
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
@@ -46,10 +43,11 @@ struct Report {
 
 pub fn run(args: &Args, out: &Output) -> anyhow::Result<()> {
     let problem = args.shape;
+    let DataArgs { data, seed } = args.data;
     system::ensure_fits(&problem, 0)?;
     files::ensure_writable(&args.output, &[])?;
     let progress = Progress::spinner("making operands");
-    let operands = Operands::generate(problem, args.data, args.seed)?;
+    let operands = Operands::generate(problem, data, seed)?;
     progress.message(format!("writing {}", args.output.display()));
     tensors::write_operands(&args.output, &operands)?;
     drop(progress);
@@ -58,16 +56,16 @@ pub fn run(args: &Args, out: &Output) -> anyhow::Result<()> {
         "{}: a, b1 and b2 of {}, {} data, seed {}, {}",
         Style::Bold.paint(&args.output.display().to_string()),
         shape_text(&problem),
-        args.data,
-        args.seed,
+        data,
+        seed,
         units::bytes(file_bytes as f64)
     ))?;
     out.json(
         true,
         Report {
             shape: [problem.m, problem.n, problem.k, problem.batch],
-            data: args.data.to_string(),
-            seed: args.seed,
+            data: data.to_string(),
+            seed: seed,
             output: Shown::from(args.output.as_path()),
             file_bytes,
         },

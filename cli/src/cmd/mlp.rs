@@ -10,15 +10,16 @@ use nvfp4_dual_gemm::backend::Selection;
 use nvfp4_dual_gemm::checkpoint::tensors::{self, TensorFile};
 use nvfp4_dual_gemm::checkpoint::{Checkpoint, InputScale, LayerOptions};
 use nvfp4_dual_gemm::format::Saturation;
-use nvfp4_dual_gemm::{Backend, DType, DualGemm, Element, Error, Gate, bf16, f16};
-use nvfp4_harness::check::{self, Check, Rows};
-use nvfp4_harness::notation::{self, gate_text};
+use nvfp4_dual_gemm::{DType, DualGemm, Element, Error};
+use nvfp4_harness::check::{self, Check};
+use nvfp4_harness::notation::gate_text;
 use nvfp4_harness::{system, units};
 
+use crate::args::{BackendArgs, CheckArgs, ComputeArgs, with_dtype};
 use crate::ui::output::{Output, Shown, Style};
 use crate::ui::progress::Progress;
 use crate::warnings::{self, Clipped};
-use crate::{args, checked, files, select};
+use crate::{checked, files};
 
 /// Run gate and up projections of an NVFP4 layer of a checkpoint
 ///
@@ -34,6 +35,13 @@ Examples:
   nvfp4 mlp model/ --prefix model.layers.0.mlp --input x.safetensors -o y.safetensors
   nvfp4 mlp model/ --prefix model.layers.0.mlp --input x.safetensors -o y.safetensors --input-scale dynamic
   nvfp4 mlp model/ --list")]
+#[command(mut_arg("gate", |gate| {
+    gate.help("silu, gpt-oss, gelu-tanh or clamped:LIMIT,ALPHA,BETA [default: that of config.json, or silu]")
+}))]
+#[command(mut_arg("out_dtype", |dtype| dtype.help("Type of y: f16, bf16 or f32")))]
+#[command(mut_arg("check", |check| {
+    check.help("Rows of y to check against the exact oracle: auto (about a second's worth), all, or a number")
+}))]
 pub struct Args {
     /// Safetensors file, index or directory
     checkpoint: PathBuf,
@@ -47,17 +55,15 @@ pub struct Args {
     #[arg(short, long, value_name = "FILE", required_unless_present = "list")]
     output: Option<PathBuf>,
     /// List the prefixes of the checkpoint, and do nothing else
-    #[arg(long, conflicts_with_all = ["prefix", "input", "output", "backend", "kernel", "gate", "input_scale", "out_dtype", "check", "threads"])]
+    #[arg(long, conflicts_with_all = [
+        "prefix", "input", "output", "backend", "kernel", "gate", "input_scale", "ignore_key", "out_dtype", "check",
+        "threads",
+    ])]
     list: bool,
-    /// auto, cpu, exact or cuda
-    #[arg(long, default_value = "auto")]
-    backend: Backend,
-    /// Kernel of the cuda backend, by the name or the number that `nvfp4 doctor` shows [default: by the shape]
-    #[arg(long, value_name = "NAME")]
-    kernel: Option<String>,
-    /// silu, gpt-oss, gelu-tanh or clamped:LIMIT,ALPHA,BETA [default: that of config.json, or silu]
-    #[arg(long, value_parser = notation::gate)]
-    gate: Option<Gate>,
+    #[command(flatten)]
+    backend: BackendArgs,
+    #[command(flatten)]
+    compute: ComputeArgs,
     /// Global scale of x: calibrated (that of the checkpoint, if it has one), dynamic (amax(x)/2688), or a number, with
     /// which values up to 2688 times it can be represented
     #[arg(long, value_name = "SCALE", allow_hyphen_values = true, default_value_t = InputScale::Calibrated)]
@@ -65,15 +71,8 @@ pub struct Args {
     /// Key of config.json to read the layer without, although it may change the arithmetic; can be repeated
     #[arg(long, value_name = "KEY")]
     ignore_key: Vec<String>,
-    /// Type of y: f16, bf16 or f32
-    #[arg(long, value_name = "TYPE", default_value = "f16")]
-    out_dtype: DType,
-    /// Rows of y to check against the exact oracle: auto (about a second's worth), all, or a number
-    #[arg(long, value_name = "ROWS", allow_negative_numbers = true, default_value_t = Rows::Auto)]
-    check: Rows,
-    /// Threads to use [default: RAYON_NUM_THREADS, or else all CPUs]
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = args::threads)]
-    threads: Option<usize>,
+    #[command(flatten)]
+    check: CheckArgs,
 }
 
 #[derive(Serialize)]
@@ -115,12 +114,8 @@ pub fn run(args: &Args, out: &Output) -> anyhow::Result<()> {
     if args.list {
         return list(args, out);
     }
-    args::use_threads(args.threads)?;
-    match args.out_dtype {
-        DType::F16 => with_type::<f16>(args, out),
-        DType::Bf16 => with_type::<bf16>(args, out),
-        DType::F32 => with_type::<f32>(args, out),
-    }
+    args.compute.use_threads()?;
+    with_dtype!(args.compute.out_dtype, T => with_type::<T>(args, out))
 }
 
 fn list(args: &Args, out: &Output) -> anyhow::Result<()> {
@@ -144,13 +139,13 @@ fn with_type<T: Element>(args: &Args, out: &Output) -> anyhow::Result<()> {
     let prefix = args.prefix.as_ref().context("--prefix is missing")?;
     let input = args.input.as_ref().context("--input is missing")?;
     let output = args.output.as_ref().context("--output is missing")?;
-    let (selection, engine) = select::one(args.backend, args.kernel.as_deref())?;
+    let (selection, engine) = args.backend.one()?;
     files::ensure_writable(output, &[input.as_path(), &args.checkpoint])?;
     let progress = Progress::spinner(format!("reading {}", args.checkpoint.display()));
     let checkpoint = Checkpoint::open(&args.checkpoint)?;
     // The files of a directory or an index are known only now.
     files::ensure_outside(output, &checkpoint)?;
-    let mut options = args.gate.iter().fold(LayerOptions::new(), |o, &gate| o.gate(gate));
+    let mut options = args.compute.gate.iter().fold(LayerOptions::new(), |o, &gate| o.gate(gate));
     options = args.ignore_key.iter().fold(options, |options, key| options.ignore(key));
     let layer = checkpoint.layer_with(prefix, &options)?;
     let gate = layer.activation;
@@ -191,7 +186,7 @@ fn with_type<T: Element>(args: &Args, out: &Output) -> anyhow::Result<()> {
     let time_s = start.elapsed().as_secs_f64();
     prepared.fetch(&mut y)?;
     progress.message("checking against the oracle");
-    let check = check::check(&gemm, selection.backend, args.check, &y)?;
+    let check = check::check(&gemm, selection.backend, args.check.check, &y)?;
     let mut output_shape = leading.to_vec();
     output_shape.push(problem.n);
     let output = checked::keep(check.as_ref(), Some(output), |path| {
@@ -214,7 +209,7 @@ fn with_type<T: Element>(args: &Args, out: &Output) -> anyhow::Result<()> {
         convention: layer.convention.to_string(),
         shape: [problem.m, problem.n, problem.k, problem.batch],
         gate: gate_text(&gate),
-        out_dtype: args.out_dtype.to_string(),
+        out_dtype: args.compute.out_dtype.to_string(),
         alpha_gate: gemm.alpha1(),
         alpha_up: gemm.alpha2(),
         input_global_scale: a.global_scale(),
@@ -231,8 +226,8 @@ fn with_type<T: Element>(args: &Args, out: &Output) -> anyhow::Result<()> {
         output,
         output_shape,
     };
-    let assumed = args.gate.is_none() && report.config.is_none();
-    print(out, &report, &selection, args.out_dtype, assumed)?;
+    let assumed = args.compute.gate.is_none() && report.config.is_none();
+    print(out, &report, &selection, args.compute.out_dtype, assumed)?;
     out.json(report.check.as_ref().is_none_or(|check| check.pass), &report)?;
     report.check.as_ref().map_or(Ok(()), Check::require)
 }
@@ -282,4 +277,41 @@ fn print(
     let non_finite = warnings::of_non_finite(report.non_finite, m * n, "y", dtype);
     fields.extend(clipped.chain(non_finite).map(|warning| ("warning", warning)));
     out.fields(&fields)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::error::ErrorKind;
+    use clap::{CommandFactory, Parser};
+
+    #[derive(Debug, Parser)]
+    struct Mlp {
+        #[command(flatten)]
+        _args: Args,
+    }
+
+    #[test]
+    fn a_list_takes_no_other_option() {
+        let command = Mlp::command();
+        let others = command
+            .get_arguments()
+            .filter(|arg| !["checkpoint", "list", "help"].contains(&arg.get_id().as_str()));
+        let mut tried = 0;
+        for arg in others {
+            let option = format!("--{}", arg.get_long().unwrap());
+            let value = match arg.get_id().as_str() {
+                "backend" => "cpu",
+                "gate" => "silu",
+                "out_dtype" => "f32",
+                "input_scale" => "dynamic",
+                "check" | "threads" => "1",
+                _ => "x",
+            };
+            let error = Mlp::try_parse_from(["mlp", "model", "--list", &option, value]);
+            assert_eq!(error.unwrap_err().kind(), ErrorKind::ArgumentConflict, "{option}");
+            tried += 1;
+        }
+        assert!(tried >= 11, "{tried}");
+    }
 }

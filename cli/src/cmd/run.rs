@@ -8,17 +8,18 @@ use serde::Serialize;
 
 use nvfp4_dual_gemm::backend::Selection;
 use nvfp4_dual_gemm::checkpoint::tensors::{self, TensorFile};
-use nvfp4_dual_gemm::synth::{CONTEST_SEED, Data, Operands};
-use nvfp4_dual_gemm::{Backend, DType, DualGemm, Element, Gate, Operand, Problem, bf16, f16};
-use nvfp4_harness::check::{self, Check, Rows};
+use nvfp4_dual_gemm::synth::Operands;
+use nvfp4_dual_gemm::{Backend, DType, DualGemm, Element, Operand, Problem};
+use nvfp4_harness::check::{self, Check};
 use nvfp4_harness::engine::Engine;
 use nvfp4_harness::notation::{self, gate_text, shape_text};
 use nvfp4_harness::timer::{Repeat, Timing, measure};
 use nvfp4_harness::{system, units};
 
+use crate::args::{self, BackendArgs, CheckArgs, ComputeArgs, DataArgs, with_dtype};
 use crate::ui::output::{Output, Shown, Style};
 use crate::ui::progress::Progress;
-use crate::{args, checked, files, select, warnings};
+use crate::{checked, files, warnings};
 
 /// Compute C on made-up operands or on those of a file, time it and check it
 #[derive(Debug, clap::Args)]
@@ -36,39 +37,23 @@ pub struct Args {
     /// Make operands for a problem of this size
     #[arg(long, value_name = "MxNxK[xL]", value_parser = notation::shape)]
     shape: Option<Problem>,
-    /// contest: codes ±{0, .5, 1, 1.5}, scales in [0, 1); full: all codes and scale bytes
-    #[arg(long, value_name = "KIND", conflicts_with = "input", default_value = "contest")]
-    data: Data,
-    /// Same seed, same operands, on every machine
-    #[arg(long, allow_negative_numbers = true, conflicts_with = "input", default_value_t = CONTEST_SEED)]
-    seed: u64,
+    #[command(flatten)]
+    data: DataArgs,
     /// Take the operands of this safetensors file
-    #[arg(long, value_name = "FILE", requires = "output")]
+    #[arg(long, value_name = "FILE", requires = "output", conflicts_with_all = ["data", "seed"])]
     input: Option<PathBuf>,
     /// Write C to this safetensors file, as tensor `c`
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// auto, cpu, exact or cuda
-    #[arg(long, default_value = "auto")]
-    backend: Backend,
-    /// Kernel of the cuda backend, by the name or the number that `nvfp4 doctor` shows [default: by the shape]
-    #[arg(long, value_name = "NAME")]
-    kernel: Option<String>,
-    /// silu, gpt-oss, gelu-tanh or clamped:LIMIT,ALPHA,BETA
-    #[arg(long, default_value = "silu", value_parser = notation::gate)]
-    gate: Gate,
-    /// Type of C: f16, bf16 or f32
-    #[arg(long, value_name = "TYPE", default_value = "f16")]
-    out_dtype: DType,
+    #[command(flatten)]
+    backend: BackendArgs,
+    #[command(flatten)]
+    compute: ComputeArgs,
     /// Timed runs, after one that does not count [default: as many as fit a second]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = args::repeat)]
     repeat: Option<usize>,
-    /// Rows of C to check against the exact oracle: auto (about a second's worth), all, or a number
-    #[arg(long, value_name = "ROWS", allow_negative_numbers = true, default_value_t = Rows::Auto)]
-    check: Rows,
-    /// Threads to use [default: RAYON_NUM_THREADS, or else all CPUs]
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = args::threads)]
-    threads: Option<usize>,
+    #[command(flatten)]
+    check: CheckArgs,
 }
 
 #[derive(Serialize)]
@@ -97,21 +82,17 @@ struct Report {
 }
 
 pub fn run(args: &Args, out: &Output) -> anyhow::Result<()> {
-    args::use_threads(args.threads)?;
+    args.compute.use_threads()?;
     // Before any work: a backend that cannot run here, or a file that cannot be written, should not cost the user a generation.
-    let (selection, engine) = select::one(args.backend, args.kernel.as_deref())?;
+    let (selection, engine) = args.backend.one()?;
     if let Some(output) = &args.output {
         files::ensure_writable(output, args.input.as_deref().as_slice())?;
     }
     let operands = operands(args)?;
-    let gemm = operands.gemm()?.with_gate(args.gate)?;
+    let gemm = operands.gemm()?.with_gate(args.compute.gate())?;
     // Of operands in a file, it is C that may be far larger than they are.
-    system::ensure_fits(&gemm.problem(), args.out_dtype.size())?;
-    match args.out_dtype {
-        DType::F16 => with_type::<f16>(args, out, &selection, engine, &gemm),
-        DType::Bf16 => with_type::<bf16>(args, out, &selection, engine, &gemm),
-        DType::F32 => with_type::<f32>(args, out, &selection, engine, &gemm),
-    }
+    system::ensure_fits(&gemm.problem(), args.compute.out_dtype.size())?;
+    with_dtype!(args.compute.out_dtype, T => with_type::<T>(args, out, &selection, engine, &gemm))
 }
 
 fn operands(args: &Args) -> anyhow::Result<Operands> {
@@ -125,9 +106,9 @@ fn operands(args: &Args) -> anyhow::Result<Operands> {
         });
     }
     let problem = args.shape.context("neither --shape nor --input is given")?;
-    system::ensure_fits(&problem, args.out_dtype.size())?;
+    system::ensure_fits(&problem, args.compute.out_dtype.size())?;
     let _progress = Progress::spinner("making operands");
-    Ok(Operands::generate(problem, args.data, args.seed)?)
+    Ok(Operands::generate(problem, args.data.data, args.data.seed)?)
 }
 
 fn with_type<T: Element>(
@@ -140,14 +121,14 @@ fn with_type<T: Element>(
     let problem = gemm.problem();
     let source = match &args.input {
         Some(path) => path.display().to_string(),
-        None => format!("{} data, seed {}", args.data, args.seed),
+        None => format!("{} data, seed {}", args.data.data, args.data.seed),
     };
     out.line(format!(
         "{}  {}, gate {}, output {}",
         Style::Bold.paint(&shape_text(&problem)),
         source,
-        gate_text(&args.gate),
-        args.out_dtype
+        gate_text(&gemm.gate()),
+        args.compute.out_dtype
     ))?;
     out.fields(&[("backend", format!("{selection}: {}", selection.reason))])?;
 
@@ -158,7 +139,7 @@ fn with_type<T: Element>(
     let timing = measure(repeat, || (), || prepared.run(&mut c))?;
     prepared.fetch(&mut c)?;
     progress.message("checking against the oracle");
-    let check = check::check(gemm, selection.backend, args.check, &c)?;
+    let check = check::check(gemm, selection.backend, args.check.check, &c)?;
     let output = checked::keep(check.as_ref(), args.output.as_deref(), |path| {
         progress.message(format!("writing {}", path.display()));
         let Problem { m, n, batch, .. } = problem;
@@ -170,10 +151,10 @@ fn with_type<T: Element>(
     let bytes = if problem.m == 0 { 0.0 } else { problem.bytes(T::DTYPE.size()) };
     let report = Report {
         shape: [problem.m, problem.n, problem.k, problem.batch],
-        data: args.input.is_none().then(|| args.data.to_string()),
-        seed: args.input.is_none().then_some(args.seed),
-        gate: gate_text(&args.gate),
-        out_dtype: args.out_dtype.to_string(),
+        data: args.input.is_none().then(|| args.data.data.to_string()),
+        seed: args.input.is_none().then_some(args.data.seed),
+        gate: gate_text(&gemm.gate()),
+        out_dtype: args.compute.out_dtype.to_string(),
         backend: selection.backend.to_string(),
         isa: selection.isa.map(|isa| isa.to_string()),
         reason: selection.reason.clone(),
@@ -186,7 +167,7 @@ fn with_type<T: Element>(
         non_finite: warnings::non_finite(&c),
         output,
     };
-    print(out, &report, selection.backend, args.out_dtype)?;
+    print(out, &report, selection.backend, args.compute.out_dtype)?;
     out.json(report.check.as_ref().is_none_or(|check| check.pass), &report)?;
     report.check.as_ref().map_or(Ok(()), Check::require)
 }

@@ -5,18 +5,17 @@ use std::time::Instant;
 use anyhow::bail;
 use serde::Serialize;
 
-use nvfp4_dual_gemm::synth::{CONTEST_SEED, Data, Operands};
-use nvfp4_dual_gemm::{Backend, DType, Element, Gate, Problem, bf16, f16};
+use nvfp4_dual_gemm::synth::Operands;
+use nvfp4_dual_gemm::{Backend, Element, Problem};
 use nvfp4_harness::check::{Check, Exact, Rows};
 use nvfp4_harness::engine::Engine;
-use nvfp4_harness::notation::{self, IsaArg, gate_text, shape_text};
+use nvfp4_harness::notation::{gate_text, shape_text};
 use nvfp4_harness::{system, units};
 
-use crate::args::Suite;
+use crate::args::{CheckArgs, ComputeArgs, DataArgs, PathArgs, SizeArgs, Suite, with_dtype};
 use crate::ui::output::{Output, Style};
 use crate::ui::progress::Progress;
 use crate::ui::table::{Align, Cell, Stream, row};
-use crate::{args, select};
 
 /// Check each code path of this machine against the exact oracle
 ///
@@ -31,40 +30,23 @@ Examples:
   nvfp4 verify --suite contest                   the contest's ten test shapes
   nvfp4 verify --suite contest,hopper,quick --backend cuda --check all
   nvfp4 verify --shape 7x100x2880 --gate gpt-oss --isa avx2 --check all")]
+#[command(mut_arg("suite", |suite| suite.help("Lists of sizes to go through [default: quick, without --shape]")))]
+#[command(mut_arg("backend", |backend| backend.help("auto, cpu or cuda").default_value("cpu")))]
+#[command(mut_arg("isa", |isa| {
+    isa.help("Instruction sets of the cpu backend: amx, avx512, avx2, portable, all [default: all]")
+}))]
+#[command(mut_arg("data", |data| data.default_value("full")))]
 pub struct Args {
-    /// Size to check; may be given several times
-    #[arg(long, value_name = "MxNxK[xL]", value_parser = notation::shape)]
-    shape: Vec<Problem>,
-    /// Lists of sizes to check [default: quick, without --shape]
-    #[arg(long, value_delimiter = ',')]
-    suite: Vec<Suite>,
-    /// auto, cpu or cuda
-    #[arg(long, default_value = "cpu")]
-    backend: Backend,
-    /// Kernel of the cuda backend, by the name or the number that `nvfp4 doctor` shows [default: by the shape]
-    #[arg(long, value_name = "NAME")]
-    kernel: Option<String>,
-    /// Instruction sets of the cpu backend: amx, avx512, avx2, portable, all [default: all]
-    #[arg(long, value_delimiter = ',', value_parser = notation::isa)]
-    isa: Vec<IsaArg>,
-    /// contest: codes ±{0, .5, 1, 1.5}, scales in [0, 1); full: all codes and scale bytes
-    #[arg(long, value_name = "KIND", default_value = "full")]
-    data: Data,
-    /// Same seed, same operands, on every machine
-    #[arg(long, allow_negative_numbers = true, default_value_t = CONTEST_SEED)]
-    seed: u64,
-    /// silu, gpt-oss, gelu-tanh or clamped:LIMIT,ALPHA,BETA
-    #[arg(long, default_value = "silu", value_parser = notation::gate)]
-    gate: Gate,
-    /// Type of C: f16, bf16 or f32
-    #[arg(long, value_name = "TYPE", default_value = "f16")]
-    out_dtype: DType,
-    /// Rows of C to check of each shape: auto (about a second's worth), all, or a number
-    #[arg(long, value_name = "ROWS", allow_negative_numbers = true, default_value_t = Rows::Auto)]
-    check: Rows,
-    /// Threads to use [default: RAYON_NUM_THREADS, or else all CPUs]
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = args::threads)]
-    threads: Option<usize>,
+    #[command(flatten)]
+    sizes: SizeArgs,
+    #[command(flatten)]
+    paths: PathArgs,
+    #[command(flatten)]
+    data: DataArgs,
+    #[command(flatten)]
+    compute: ComputeArgs,
+    #[command(flatten)]
+    check: CheckArgs,
 }
 
 #[derive(Serialize)]
@@ -96,31 +78,21 @@ struct Row {
 }
 
 pub fn run(args: &Args, out: &Output) -> anyhow::Result<()> {
-    args::use_threads(args.threads)?;
-    if args.check == Rows::Some(0) {
+    args.compute.use_threads()?;
+    if args.check.check == Rows::Some(0) {
         bail!("--check 0 would check nothing");
     }
-    match args.out_dtype {
-        DType::F16 => with_type::<f16>(args, out),
-        DType::Bf16 => with_type::<bf16>(args, out),
-        DType::F32 => with_type::<f32>(args, out),
-    }
+    with_dtype!(args.compute.out_dtype, T => with_type::<T>(args, out))
 }
 
 fn with_type<T: Element>(args: &Args, out: &Output) -> anyhow::Result<()> {
-    let all = matches!(args.backend, Backend::Auto | Backend::Cpu)
-        && args.isa.is_empty()
-        && args.kernel.is_none();
-    let isas = if all { &[IsaArg::All][..] } else { &args.isa };
-    let engines = select::choose(args.backend, isas, args.kernel.as_deref())?;
+    let engines = args.paths.every_engine()?;
     if engines.chosen.contains(&Engine::Other(Backend::Exact)) {
         bail!("--backend exact is the oracle itself, which would be compared with itself");
     }
-    let mut problems = args.shape.clone();
-    problems.extend(args.suite.iter().flat_map(|suite| suite.problems()));
-    if problems.is_empty() {
-        problems = Suite::Quick.problems();
-    }
+    let problems = args.sizes.problems(Suite::Quick);
+    let DataArgs { data, seed } = args.data;
+    let gate = args.compute.gate();
     for problem in &problems {
         system::ensure_fits(problem, T::DTYPE.size())?;
     }
@@ -147,10 +119,10 @@ fn with_type<T: Element>(args: &Args, out: &Output) -> anyhow::Result<()> {
     let mut results = Vec::with_capacity(steps);
     for problem in &problems {
         progress.message(format!("{} operands", shape_text(problem)));
-        let operands = Operands::generate(*problem, args.data, args.seed)?;
-        let gemm = operands.gemm()?.with_gate(args.gate)?;
+        let operands = Operands::generate(*problem, data, seed)?;
+        let gemm = operands.gemm()?.with_gate(gate)?;
         progress.message(format!("{} oracle", shape_text(problem)));
-        let exact = Exact::<T>::new(&gemm, args.check)?;
+        let exact = Exact::<T>::new(&gemm, args.check.check)?;
         let mut c = vec![T::default(); problem.batch * problem.m * problem.n];
         for engine in &engines.chosen {
             progress.message(format!("{} {engine}", shape_text(problem)));
@@ -169,10 +141,10 @@ fn with_type<T: Element>(args: &Args, out: &Output) -> anyhow::Result<()> {
 
     let failed = results.iter().filter(|row| !row.check.pass).count();
     let report = Report {
-        data: args.data.to_string(),
-        seed: args.seed,
-        gate: gate_text(&args.gate),
-        out_dtype: args.out_dtype.to_string(),
+        data: data.to_string(),
+        seed,
+        gate: gate_text(&gate),
+        out_dtype: args.compute.out_dtype.to_string(),
         threads: rayon::current_num_threads(),
         passed: steps - failed,
         failed,

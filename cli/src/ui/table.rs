@@ -104,7 +104,12 @@ impl Stream {
 }
 
 fn titles(columns: &[Column]) -> Vec<Cell> {
-    columns.iter().map(|column| Cell::styled(&column.title, Style::Bold)).collect()
+    let title = |column: &Column| match column.title.as_str() {
+        // Codes around nothing would be no spaces at the end of a line.
+        "" => Cell::from(""),
+        title => Cell::styled(title, Style::Bold),
+    };
+    columns.iter().map(title).collect()
 }
 
 /// `wrap`: to the width of the terminal, if it is one.
@@ -157,19 +162,31 @@ fn cell(Cell { text, style }: Cell) -> comfy_table::Cell {
 mod tests {
     use super::*;
 
-    #[test]
-    fn colour_codes_take_no_room() {
-        let columns = [("a", Align::Right, 6), ("b", Align::Left, 0)];
-        let column = |&(title, align, width): &(&str, Align, usize)| Column {
+    fn columns<const N: usize>(columns: [(&str, Align, usize); N]) -> Vec<Column> {
+        let column = |(title, align, width): (&str, Align, usize)| Column {
             title: title.to_owned(),
             align,
             width,
         };
-        let columns: Vec<Column> = columns.iter().map(column).collect();
+        columns.into_iter().map(column).collect()
+    }
+
+    #[test]
+    fn colour_codes_take_no_room() {
+        let columns = columns([("a", Align::Right, 6), ("b", Align::Left, 0)]);
         let rows = [row!["1", "x"], vec![Cell::verdict(true), Cell::from("y")]];
         let text = render(&columns, rows, false).unwrap();
         assert!(text.contains("\x1b["), "{text:?}");
         let plain = anstream::adapter::strip_str(&text).to_string();
         assert_eq!(plain, "     1  x\n  PASS  y");
+    }
+
+    #[test]
+    fn lines_end_where_their_text_does() {
+        let columns = columns([("a", Align::Left, 4), ("", Align::Left, 0)]);
+        let rows = [titles(&columns), row!["1", "x"], row!["22222", ""]];
+        let text = render(&columns, rows, true).unwrap();
+        let plain = anstream::adapter::strip_str(&text).to_string();
+        assert_eq!(plain, "a\n1      x\n22222");
     }
 }

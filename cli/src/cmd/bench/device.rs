@@ -4,6 +4,7 @@ use anyhow::{Context, bail};
 
 use nvfp4_bench::device::{Bench, Report, Row, Settings};
 use nvfp4_bench::markdown;
+use nvfp4_bench::peers::Choice;
 use nvfp4_dual_gemm::cuda::Kernel;
 use nvfp4_dual_gemm::{Element, Problem, checkpoint};
 use nvfp4_harness::notation::shape_text;
@@ -27,17 +28,20 @@ pub fn run<T: Element>(
             "--plot draws times over a roofline, which is not measured for a device; --backend cpu has one"
         );
     }
-    if let Some(file) = &args.markdown {
+    if let Some(file) = &args.device.markdown {
         files::ensure_writable(file, &[])?;
     }
     let progress = Progress::spinner("getting the device and the peers ready");
     let settings = Settings {
         common: args.settings(),
         kernel,
-        programmatic: args.programmatic,
-        rounds: args.rounds,
-        script: args.peers.clone(),
-        peers: args.peer.clone(),
+        programmatic: args.device.programmatic,
+        rounds: args.device.rounds,
+        peers: args
+            .device
+            .peers
+            .as_ref()
+            .map(|script| Choice { script: script.clone(), names: args.device.peer.clone() }),
     };
     let mut bench = Bench::<T>::new(settings, problems)?;
     drop(progress);
@@ -61,7 +65,7 @@ pub fn run<T: Element>(
         out.line("")?;
         out.line(&page)?;
     }
-    if let Some(file) = &args.markdown {
+    if let Some(file) = &args.device.markdown {
         checkpoint::write_file(file, &page)?;
     }
     out.json(true, &report)
