@@ -117,6 +117,11 @@ pub fn build(env: &Env) -> Result<(), String> {
     }
     // For build scripts of dependents: DEP_NVFP4_DUAL_GEMM_INCLUDE.
     println!("cargo::metadata=include={}", cpp.join("include").display());
+    // The same of a shared runtime, for their binaries' rpath: …_CUDART, …_CUDART_DIR.
+    println!("cargo::metadata=cudart={}", cudart.name());
+    if cudart == Cudart::Shared {
+        println!("cargo::metadata=cudart_dir={}", toolkit.lib.display());
+    }
     Ok(())
 }
 

@@ -13,5 +13,5 @@ nvfp4() { cargo run --quiet --release --locked --features cuda --bin nvfp4 -- "$
 
 nvfp4 doctor
 nvfp4 verify --backend cuda --suite contest,hopper,quick --check all | tee "$out/verify.txt"
-nvfp4 bench --backend cuda --suite hopper --peers benches/peers/gpu.py --markdown "$out/bench.md" --json > "$out/bench.json"
+nvfp4 bench --backend cuda --suite hopper --peers bench/peers/gpu.py --markdown "$out/bench.md" --json > "$out/bench.json"
 cat "$out/bench.md"

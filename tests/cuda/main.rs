@@ -4,8 +4,6 @@
 //! device is emulated, and because `ignored` and its reason depend on the machine.
 
 mod bound;
-#[cfg(feature = "cli")]
-mod command;
 mod examples;
 mod gemm;
 mod hardware;
@@ -34,8 +32,6 @@ fn main() {
     tests.extend(interop::all());
     tests.extend(runtime::all());
     tests.extend(streams::all());
-    #[cfg(feature = "cli")]
-    tests.extend(command::all());
     tests.extend(examples::all());
     tests.extend(plan::all());
     tests.extend(hardware::all());

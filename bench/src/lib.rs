@@ -1,0 +1,34 @@
+//! Measures NVFP4 dual GEMMs: on the CPU over the roofline of this machine, on a GPU by its own clock and in turns with
+//! peers.
+
+#[cfg(feature = "cuda")]
+pub mod clocks;
+pub mod cpu;
+#[cfg(feature = "cuda")]
+pub mod device;
+#[cfg(feature = "cuda")]
+pub mod graph_timer;
+#[cfg(feature = "cuda")]
+pub mod markdown;
+#[cfg(feature = "cuda")]
+pub mod peers;
+pub mod plot;
+pub mod roofline;
+
+use nvfp4_dual_gemm::Glu;
+use nvfp4_dual_gemm::synth::Data;
+
+/// What is measured, and how often.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// What the operands look like.
+    pub data: Data,
+    /// Same seed, same operands.
+    pub seed: u64,
+    /// The gate.
+    pub gate: Glu,
+    /// Whether operands may stay in the caches between runs.
+    pub warm: bool,
+    /// Timed runs; `None`: as many as fit the time of a contender.
+    pub repeat: Option<usize>,
+}

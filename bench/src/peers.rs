@@ -1,0 +1,360 @@
+//! Peers of the device kernels: a Python script that takes turns with us, over the same operands.
+//!
+//! It is asked in JSON, a line each way. A peer that ends the script, or does not answer, is left out from there on; the
+//! script is started again for the others.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use nvfp4_dual_gemm::DualGemm;
+
+/// cuBLAS, Humming, dequantising and Triton.
+pub const SCRIPT: &str = include_str!("../peers/gpu.py");
+
+/// Some peers compile their kernels when they first see a shape.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// One way of a peer to compute C, and its times.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct Variant {
+    /// ‖error‖ over ‖C‖, of the rows that were compared.
+    pub relative_error: f64,
+    /// Copies of its weights that it goes through.
+    pub copies: usize,
+    /// Seconds of each call.
+    #[serde(skip)]
+    pub times: Vec<f64>,
+}
+
+/// A peer on one shape.
+#[derive(Debug, Clone)]
+pub struct Contender {
+    /// Its name.
+    pub peer: String,
+    /// By name, or why it is not there.
+    pub variants: Result<BTreeMap<String, Variant>, String>,
+}
+
+/// What the script says of itself.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+pub struct About {
+    /// Name and title of each.
+    pub peers: Vec<(String, String)>,
+    /// Of the packages that the peers are made of.
+    pub versions: BTreeMap<String, String>,
+    /// The relative error up to which a result counts as right.
+    pub tolerance: f64,
+    /// Rows of C that are compared.
+    pub rows: usize,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Request<'a> {
+    Take { shape: [usize; 3], folder: &'a Path, alpha1: f32, alpha2: f32 },
+    Prepare { prepare: &'a str },
+    Time { time: &'a str },
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Answer {
+    Taken(#[allow(dead_code)] Value),
+    Prepared(BTreeMap<String, Variant>),
+    TimesUs(BTreeMap<String, Vec<f64>>),
+    Failed(String),
+}
+
+/// Why there is no answer.
+enum Failure {
+    /// The script says so and goes on.
+    Said(String),
+    /// It ended, or hangs.
+    Ended(String),
+}
+
+/// What there is beside us.
+#[derive(Debug, Clone)]
+pub struct Choice {
+    /// What Python runs; `None`: [`SCRIPT`].
+    pub script: Option<PathBuf>,
+    /// Peers by name; all of them where empty.
+    pub names: Vec<String>,
+}
+
+/// How the peers are to measure.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Which.
+    pub choice: Choice,
+    /// The device.
+    pub ordinal: usize,
+    /// Launches of a graph, at least.
+    pub nodes: usize,
+    /// Of replays a round.
+    pub budget: Duration,
+    /// Whether weights may stay in L2.
+    pub warm: bool,
+}
+
+/// The script, running.
+pub struct Peers {
+    settings: Settings,
+    script: PathBuf,
+    about: About,
+    process: Option<Process>,
+    /// Why a peer is not asked again.
+    banned: BTreeMap<String, String>,
+    /// With the script, if it is ours.
+    operands: TempDir,
+    shape: [usize; 3],
+    alphas: (f32, f32),
+}
+
+impl Peers {
+    /// Starts the script and waits for its first line.
+    pub fn start(settings: Settings) -> anyhow::Result<Self> {
+        let operands = tempfile::tempdir()?;
+        let script = match &settings.choice.script {
+            Some(script) if script.is_file() => script.clone(),
+            Some(script) => bail!("--peers: {}: no such file", script.display()),
+            None => {
+                let script = operands.path().join("gpu.py");
+                fs::write(&script, SCRIPT).with_context(|| script.display().to_string())?;
+                script
+            }
+        };
+        let (process, about) = Process::start(&script, &settings)?;
+        let known: Vec<&str> = about.peers.iter().map(|(name, _)| name.as_str()).collect();
+        let names = &settings.choice.names;
+        if let Some(name) = names.iter().find(|name| !known.contains(&name.as_str())) {
+            bail!("--peer {name}: {} has {}", script.display(), known.join(", "));
+        }
+        Ok(Peers {
+            settings,
+            script,
+            about,
+            process: Some(process),
+            banned: BTreeMap::new(),
+            operands,
+            shape: [0; 3],
+            alphas: (1.0, 1.0),
+        })
+    }
+
+    /// What the script says of itself.
+    pub fn about(&self) -> &About {
+        &self.about
+    }
+
+    /// Hands over the operands of a shape, and has each peer check its result there.
+    pub fn prepare(&mut self, gemm: &DualGemm<'_>) -> anyhow::Result<Vec<Contender>> {
+        for (name, matrix) in [("a", gemm.a()), ("b1", gemm.b1()), ("b2", gemm.b2())] {
+            fs::write(self.operands.path().join(format!("{name}.codes")), matrix.codes())?;
+            fs::write(self.operands.path().join(format!("{name}.scales")), matrix.scales())?;
+        }
+        let problem = gemm.shape();
+        self.shape = [problem.m, problem.n, problem.k];
+        let global = gemm.a().global_scale();
+        self.alphas = (global * gemm.b1().global_scale(), global * gemm.b2().global_scale());
+        let chosen = &self.settings.choice.names;
+        let wanted = |name: &String| chosen.is_empty() || chosen.contains(name);
+        let names = self.about.peers.iter().map(|(name, _)| name).filter(|name| wanted(name));
+        let contender =
+            |peer: &String| Contender { peer: peer.clone(), variants: Ok(BTreeMap::new()) };
+        let mut contenders: Vec<Contender> = names.map(contender).collect();
+        let taken = self.take();
+        for at in 0..contenders.len() {
+            match &taken {
+                Ok(()) => self.prepare_one(&mut contenders, at),
+                Err(reason) => contenders[at].variants = Err(reason.clone()),
+            }
+        }
+        Ok(contenders)
+    }
+
+    /// One round of times of all of them.
+    pub fn round(&mut self, contenders: &mut [Contender]) {
+        for at in 0..contenders.len() {
+            if contenders[at].variants.is_err() {
+                continue;
+            }
+            let peer = contenders[at].peer.clone();
+            let times = match self.ask(&Request::Time { time: &peer }) {
+                Ok(Answer::TimesUs(times)) => times,
+                other => {
+                    self.leave_out(contenders, at, other);
+                    continue;
+                }
+            };
+            for (name, times) in times {
+                if let Some(variant) =
+                    contenders[at].variants.as_mut().ok().and_then(|all| all.get_mut(&name))
+                {
+                    variant.times.extend(times.iter().map(|us| us * 1e-6));
+                }
+            }
+        }
+    }
+
+    fn prepare_one(&mut self, contenders: &mut [Contender], at: usize) {
+        let peer = contenders[at].peer.clone();
+        if let Some(reason) = self.banned.get(&peer) {
+            contenders[at].variants = Err(reason.clone());
+            return;
+        }
+        match self.ask(&Request::Prepare { prepare: &peer }) {
+            Ok(Answer::Prepared(variants)) => {
+                // After a new start, times of before stay.
+                if let Ok(known) = &mut contenders[at].variants {
+                    for (name, variant) in variants {
+                        let times = known.remove(&name).map(|old| old.times).unwrap_or_default();
+                        known.insert(name, Variant { times, ..variant });
+                    }
+                }
+            }
+            other => self.leave_out(contenders, at, other),
+        }
+    }
+
+    /// Notes why a peer is out. Where it took the script with it, starts that again and prepares those before it.
+    fn leave_out(
+        &mut self,
+        contenders: &mut [Contender],
+        at: usize,
+        outcome: Result<Answer, Failure>,
+    ) {
+        let ended = match outcome {
+            Err(Failure::Ended(reason)) => reason,
+            Err(Failure::Said(reason)) => {
+                contenders[at].variants = Err(reason);
+                return;
+            }
+            Ok(_) => "an answer to another question".to_owned(),
+        };
+        self.process = None;
+        let [m, n, k] = self.shape;
+        let reason = format!("on {m}x{n}x{k}: {ended}");
+        self.banned.insert(contenders[at].peer.clone(), reason.clone());
+        contenders[at].variants = Err(reason);
+        match Process::start(&self.script, &self.settings) {
+            Ok((process, _)) => self.process = Some(process),
+            Err(error) => {
+                let reason = format!("{}: {error:#}", self.script.display());
+                for (name, _) in &self.about.peers {
+                    self.banned.entry(name.clone()).or_insert_with(|| reason.clone());
+                }
+            }
+        }
+        let taken = self.take();
+        let had_variants =
+            |contender: &Contender| contender.variants.as_ref().is_ok_and(|all| !all.is_empty());
+        for before in 0..contenders.len() {
+            match &taken {
+                Ok(()) if had_variants(&contenders[before]) => {
+                    self.prepare_one(contenders, before);
+                }
+                Ok(()) => {}
+                Err(reason) => contenders[before].variants = Err(reason.clone()),
+            }
+        }
+    }
+
+    fn take(&mut self) -> Result<(), String> {
+        let folder = self.operands.path().to_owned();
+        let (alpha1, alpha2) = self.alphas;
+        let request = Request::Take { shape: self.shape, folder: &folder, alpha1, alpha2 };
+        match self.ask(&request) {
+            Ok(_) => Ok(()),
+            Err(Failure::Said(reason) | Failure::Ended(reason)) => Err(reason),
+        }
+    }
+
+    fn ask(&mut self, request: &Request<'_>) -> Result<Answer, Failure> {
+        let Some(process) = &mut self.process else {
+            return Err(Failure::Said("the script is not running".to_owned()));
+        };
+        let answer = process.ask(request).map_err(|error| Failure::Ended(format!("{error:#}")))?;
+        match answer {
+            Answer::Failed(reason) => Err(Failure::Said(reason)),
+            answer => Ok(answer),
+        }
+    }
+}
+
+/// The process, and what it prints line by line.
+struct Process {
+    child: Child,
+    questions: ChildStdin,
+    answers: Receiver<String>,
+}
+
+impl Process {
+    fn start(script: &Path, settings: &Settings) -> anyhow::Result<(Self, About)> {
+        let python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".to_owned());
+        let mut command = Command::new(&python);
+        command
+            .arg(script)
+            .arg("--serve")
+            .args(["--device", &settings.ordinal.to_string()])
+            .args(["--nodes", &settings.nodes.to_string()])
+            .args(["--budget", &settings.budget.as_secs_f64().to_string()])
+            .args(settings.warm.then_some("--warm"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        let mut child = command.spawn().with_context(|| python.clone())?;
+        let (Some(questions), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
+            bail!("{python}: no pipe to it");
+        };
+        let (sender, answers) = mpsc::channel();
+        thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        let mut process = Process { child, questions, answers };
+        let about = process.answer().with_context(|| script.display().to_string())?;
+        Ok((process, serde_json::from_str(&about)?))
+    }
+
+    fn ask(&mut self, request: &Request<'_>) -> anyhow::Result<Answer> {
+        // A process that has ended shows when it does not answer.
+        let _ = writeln!(self.questions, "{}", serde_json::to_string(request)?);
+        let _ = self.questions.flush();
+        let line = self.answer()?;
+        serde_json::from_str(&line).map_err(|error| anyhow!("{error} in {line:?}"))
+    }
+
+    fn answer(&mut self) -> anyhow::Result<String> {
+        match self.answers.recv_timeout(PATIENCE) {
+            Ok(line) => Ok(line),
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                bail!("no answer within {} s", PATIENCE.as_secs())
+            }
+            // Its pipe is closed: it has ended, or is about to.
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                bail!("the script ended ({}); its stderr has more", self.child.wait()?)
+            }
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
