@@ -6,10 +6,10 @@ use anyhow::Context;
 use serde::Serialize;
 
 use nvfp4_dual_gemm::synth::Operands;
-use nvfp4_dual_gemm::{Element, GemmShape};
+use nvfp4_dual_gemm::{Element, Engine, GemmShape};
 use nvfp4_harness::check::{Exact, Rows};
-use nvfp4_harness::engine::Engine;
-use nvfp4_harness::notation::{gate_text, shape_text};
+use nvfp4_harness::notation::{glu_text, shape_text};
+use nvfp4_harness::prepared::Prepared;
 use nvfp4_harness::system;
 use nvfp4_harness::timer::{Repeat, Timing, measure};
 
@@ -28,7 +28,7 @@ pub struct Report {
     /// Seed of the operands.
     pub seed: u64,
     /// The gate.
-    pub gate: String,
+    pub glu: String,
     /// Type of C.
     pub out_dtype: String,
     /// Whether operands come from DRAM in each run.
@@ -90,7 +90,7 @@ impl Bench {
     pub fn new(settings: Settings, engines: &[Engine]) -> Self {
         let memory = Memory::allocate();
         let bandwidth = memory.bandwidth();
-        let peak = |engine: &Engine| (*engine, engine.isa().map(roofline::peak));
+        let peak = |engine: &Engine| (engine.clone(), engine.isa().map(roofline::peak));
         let engines = engines.iter().map(peak).collect();
         Bench { settings, engines, memory, bandwidth }
     }
@@ -105,13 +105,13 @@ impl Bench {
         let peak = |(engine, peak): &(Engine, Option<Peak>)| {
             Some(PathPeak { path: engine.to_string(), peak: peak.clone()? })
         };
-        let Settings { data, seed, gate, warm, .. } = self.settings;
+        let Settings { data, seed, glu, warm, .. } = self.settings;
         Report {
             cpu: system::cpu_model(),
             threads: rayon::current_num_threads(),
             data: data.to_string(),
             seed,
-            gate: gate_text(&gate),
+            glu: glu_text(&glu),
             out_dtype: T::DTYPE.to_string(),
             caches_emptied: !warm,
             dram_read_gb_per_s: self.bandwidth / 1e9,
@@ -131,10 +131,10 @@ impl Bench {
         doing: impl Fn(String),
         mut done: impl FnMut(Row) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
-        let Settings { data, seed, gate, warm, repeat } = self.settings;
+        let Settings { data, seed, glu, warm, repeat } = self.settings;
         doing(format!("{} operands", shape_text(problem)));
         let operands = Operands::generate(*problem, data, seed)?;
-        let gemm = operands.gemm()?.with_glu(gate)?;
+        let gemm = operands.gemm()?.with_glu(glu)?;
         let exact = Exact::<T>::new(&gemm, Rows::Some(2))?;
         let mut c = vec![T::default(); problem.batch * problem.m * problem.n];
         for (engine, peak) in &self.engines {
@@ -145,7 +145,7 @@ impl Bench {
                 }
             };
             let repeat = Repeat::from_arg(repeat, Duration::from_secs(1));
-            let prepared = engine.prepare(&gemm)?;
+            let prepared = Prepared::new(engine, &gemm)?;
             let timing = measure(repeat, empty_caches, || prepared.run(&mut c))?;
             prepared.fetch(&mut c)?;
             let check = exact.check(problem, &c);

@@ -8,9 +8,9 @@ use serde::Serialize;
 
 use nvfp4_dual_gemm::cuda::{self, Device, Kernel};
 use nvfp4_dual_gemm::synth::Operands;
-use nvfp4_dual_gemm::{DType, Element, Glu, GemmShape};
+use nvfp4_dual_gemm::{DType, Element, GemmShape, Glu};
 use nvfp4_harness::check::{Exact, Rows};
-use nvfp4_harness::notation::{gate_text, shape_text};
+use nvfp4_harness::notation::{glu_text, shape_text};
 use nvfp4_harness::timer::{Repeat, Timing};
 use nvfp4_harness::{system, units};
 
@@ -35,7 +35,7 @@ pub struct Report {
     /// Seed of the operands.
     pub seed: u64,
     /// The gate.
-    pub gate: String,
+    pub glu: String,
     /// Type of C.
     pub out_dtype: String,
     /// Whether weights come from DRAM, where there is room for their copies.
@@ -147,7 +147,7 @@ impl Report {
             if self.peers.is_some() { ", each contender in turn" } else { "" },
             self.data,
             self.seed,
-            self.gate,
+            self.glu,
             self.out_dtype,
             if self.programmatic_launch { "; programmatic launch" } else { "" }
         )
@@ -157,7 +157,9 @@ impl Report {
 /// How a device is measured.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Operands, gate and what the caches hold.
+    /// What is measured.
+    pub device: Device,
+    /// Operands, GLU and what the caches hold.
     pub common: crate::Settings,
     /// `None`: the one that the shape gets.
     pub kernel: Option<Kernel>,
@@ -169,7 +171,7 @@ pub struct Settings {
     pub peers: Option<peers::Choice>,
 }
 
-/// The first device that has kernels, and the peers, ready to measure C in `T`.
+/// The device and the peers, ready to measure C in `T`.
 pub struct Bench<T> {
     settings: Settings,
     device: Device,
@@ -185,13 +187,13 @@ impl<T: Element> Bench<T> {
     /// Opens the device, starts the peers and measures a copy.
     ///
     /// # Errors
-    /// Those of the device and of the script; a gate, a type of C or one of `problems` that the peers do not have.
+    /// Those of the device and of the script; a GLU, a type of C or one of `problems` that the peers do not have.
     pub fn new(settings: Settings, problems: &[GemmShape]) -> anyhow::Result<Self> {
-        let device = Device::first_supported()?;
+        let device = settings.device.clone();
         let l2 = device.l2_cache()?;
         let peers = match &settings.peers {
             Some(choice) => {
-                check_comparable::<T>(settings.common.gate, problems)?;
+                check_comparable::<T>(settings.common.glu, problems)?;
                 Some(Peers::start(peers::Settings {
                     choice: choice.clone(),
                     ordinal: device.ordinal(),
@@ -227,7 +229,7 @@ impl<T: Element> Bench<T> {
             state_after: None,
             data: common.data.to_string(),
             seed: common.seed,
-            gate: gate_text(&common.gate),
+            glu: glu_text(&common.glu),
             out_dtype: T::DTYPE.to_string(),
             l2_cold: !common.warm,
             programmatic_launch: self.settings.programmatic,
@@ -244,9 +246,9 @@ impl<T: Element> Bench<T> {
     /// Those of the device; C that differs from the oracle's, or between copies of the operands.
     pub fn measure(&mut self, problem: GemmShape) -> anyhow::Result<Row> {
         system::ensure_fits(&problem, T::DTYPE.size())?;
-        let crate::Settings { data, seed, gate, warm, repeat } = self.settings.common;
+        let crate::Settings { data, seed, glu, warm, repeat } = self.settings.common;
         let operands = Operands::generate(problem, data, seed)?;
-        let gemm = operands.gemm()?.with_glu(gate)?;
+        let gemm = operands.gemm()?.with_glu(glu)?;
         let weights = GemmShape { m: 0, ..problem }.bytes(0) as usize;
         let rotation = Rotation::new(self.l2, weights, warm);
         let Settings { kernel, programmatic, .. } = self.settings;
@@ -271,8 +273,8 @@ impl<T: Element> Bench<T> {
         Ok(Row {
             shape: [problem.m, problem.n, problem.k, problem.batch],
             kernel: plan.kernel().name,
-            grid: plan.grid(),
-            cluster: plan.cluster(),
+            grid: plan.launch_shape().grid,
+            cluster: plan.launch_shape().cluster,
             copies: rotation.copies,
             nodes: rotation.nodes,
             cold: rotation.cold,
@@ -286,8 +288,8 @@ impl<T: Element> Bench<T> {
 }
 
 /// Peers compute silu in fp16, one matrix at a time.
-fn check_comparable<T: Element>(gate: Glu, problems: &[GemmShape]) -> anyhow::Result<()> {
-    ensure!(gate == Glu::Swiglu, "--peers: the peers have no gate but silu");
+fn check_comparable<T: Element>(glu: Glu, problems: &[GemmShape]) -> anyhow::Result<()> {
+    ensure!(glu == Glu::Swiglu, "--peers: the peers have no GLU but swiglu");
     ensure!(T::DTYPE == DType::F16, "--peers: the peers have no output but f16");
     if let Some(problem) = problems.iter().find(|problem| problem.batch != 1) {
         bail!("--peers: the peers take no batch, as of {}", shape_text(problem));
@@ -367,7 +369,7 @@ pub(crate) mod tests {
             state_after: None,
             data: "contest".to_owned(),
             seed: 1,
-            gate: "silu".to_owned(),
+            glu: "swiglu".to_owned(),
             out_dtype: "f16".to_owned(),
             l2_cold: true,
             programmatic_launch: false,

@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::ensure;
 
 use nvfp4_dual_gemm::cuda::{
-    self, Device, DeviceBuffer, DeviceMatrix, Event, Graph, Kernel, Options, Stream, WeightFormat,
-    Weights,
+    BoundPlan, Device, DeviceBuffer, DeviceMatrix, Event, Graph, Io, Kernel, Options, Plan, Stream,
+    WeightFormat, Weights,
 };
 use nvfp4_dual_gemm::{DualGemm, Element};
 use nvfp4_harness::timer::Repeat;
@@ -42,7 +42,7 @@ impl Rotation {
 pub struct Replay<T> {
     stream: Stream,
     graph: Graph,
-    plans: Vec<cuda::DualGemm>,
+    plans: Vec<BoundPlan>,
     results: Vec<DeviceBuffer<T>>,
     nodes: usize,
 }
@@ -58,15 +58,20 @@ impl<T: Element> Replay<T> {
     ) -> nvfp4_dual_gemm::Result<Self> {
         let stream = Stream::new(device)?;
         let format = kernel.map_or(WeightFormat::Separate, |kernel| kernel.info().weights);
-        let options =
-            Options { gate: gemm.glu(), kernel, programmatic_launch, ..Options::default() };
+        let options = Options::default()
+            .glu(gemm.glu())
+            .kernel(kernel)
+            .programmatic_launch(programmatic_launch);
         let a = DeviceMatrix::upload(gemm.a(), &stream)?;
         let problem = gemm.shape();
         let (mut plans, mut results) = (Vec::new(), Vec::new());
         for _ in 0..rotation.copies {
             let weights = Weights::prepare(gemm.b1(), gemm.b2(), format, &stream)?;
             let c = DeviceBuffer::<T>::alloc(problem.batch * problem.m * problem.n, device)?;
-            let plan = cuda::DualGemm::prepare(&weights, &a, &c, &options)?;
+            let plan = Plan::new(&weights, &options)?;
+            let bytes = plan.workspace_bytes(problem.m)?;
+            let workspace = DeviceBuffer::<u8>::alloc(bytes, device)?;
+            let plan = plan.bind(&Io::new(&a, &c).workspace(&workspace))?;
             // Loads the module outside of the capture.
             plan.launch(&stream)?;
             plans.push(plan);
@@ -84,7 +89,7 @@ impl<T: Element> Replay<T> {
     }
 
     /// The plan of the first copy; the others are alike.
-    pub fn plan(&self) -> &cuda::DualGemm {
+    pub fn plan(&self) -> &BoundPlan {
         &self.plans[0]
     }
 

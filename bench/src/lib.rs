@@ -26,7 +26,7 @@ pub struct Settings {
     /// Same seed, same operands.
     pub seed: u64,
     /// The gate.
-    pub gate: Glu,
+    pub glu: Glu,
     /// Whether operands may stay in the caches between runs.
     pub warm: bool,
     /// Timed runs; `None`: as many as fit the time of a contender.

@@ -3,11 +3,9 @@
 use anyhow::bail;
 use clap::ValueEnum;
 
-use nvfp4_dual_gemm::backend::Selection;
 use nvfp4_dual_gemm::synth::{CONTEST_BENCHMARKS, CONTEST_SEED, CONTEST_TESTS, Data};
-use nvfp4_dual_gemm::{Backend, DType, Glu, GemmShape};
+use nvfp4_dual_gemm::{Backend, DType, Engine, GemmShape, Glu};
 use nvfp4_harness::check::Rows;
-use nvfp4_harness::engine::Engine;
 use nvfp4_harness::notation::{self, IsaArg};
 
 use crate::select::{self, Engines};
@@ -15,17 +13,17 @@ use crate::select::{self, Engines};
 /// What computes.
 #[derive(Debug, clap::Args)]
 pub struct BackendArgs {
-    /// auto, cpu, exact or cuda
+    /// auto, cpu, oracle or cuda
     #[arg(long, default_value = "auto")]
     backend: Backend,
-    /// Kernel of the cuda backend, by the name or the number that `nvfp4 doctor` shows [default: by the shape]
+    /// Kernel of the cuda backend, by the name that `nvfp4 doctor` shows [default: by the shape]
     #[arg(long, value_name = "NAME")]
     kernel: Option<String>,
 }
 
 impl BackendArgs {
     /// The one engine of `run` and `mlp`.
-    pub fn one(&self) -> anyhow::Result<(Selection, Engine)> {
+    pub fn one(&self) -> anyhow::Result<Engine> {
         select::one(self.backend, self.kernel.as_deref())
     }
 }
@@ -58,7 +56,7 @@ impl PathArgs {
     }
 }
 
-/// Made-up operands.
+/// Synthetic operands.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub struct DataArgs {
     /// contest: codes ±{0, .5, 1, 1.5}, scales in [0, 1); full: all codes and scale bytes
@@ -72,9 +70,9 @@ pub struct DataArgs {
 /// What is computed, and by how many threads.
 #[derive(Debug, clap::Args)]
 pub struct ComputeArgs {
-    /// silu, gpt-oss, gelu-tanh or clamped:LIMIT,ALPHA,BETA [default: silu]
-    #[arg(long, value_parser = notation::gate)]
-    pub gate: Option<Glu>,
+    /// swiglu, gpt-oss, geglu-tanh or clamped:LIMIT,SLOPE,OFFSET [default: swiglu]
+    #[arg(long, value_parser = notation::glu)]
+    pub glu: Option<Glu>,
     /// Type of C: f16, bf16 or f32
     #[arg(long, value_name = "TYPE", default_value = "f16")]
     pub out_dtype: DType,
@@ -85,8 +83,8 @@ pub struct ComputeArgs {
 
 impl ComputeArgs {
     /// That of a command that has no other default.
-    pub fn gate(&self) -> Glu {
-        self.gate.unwrap_or_default()
+    pub fn glu(&self) -> Glu {
+        self.glu.unwrap_or_default()
     }
 
     /// Takes the number of threads for all later work.
@@ -139,6 +137,7 @@ macro_rules! with_dtype {
                 type $T = f32;
                 $run
             }
+            other => anyhow::bail!("--out-dtype {other} is not known to this command"),
         }
     };
 }

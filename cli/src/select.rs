@@ -1,13 +1,12 @@
 //! What `--backend`, `--isa` and `--kernel` choose.
 
+#[cfg(feature = "cuda")]
+use anyhow::anyhow;
 use anyhow::bail;
 
-use nvfp4_dual_gemm::Backend;
-use nvfp4_dual_gemm::backend::Selection;
-use nvfp4_dual_gemm::Isa;
 #[cfg(feature = "cuda")]
 use nvfp4_dual_gemm::cuda::Kernel;
-use nvfp4_harness::engine::Engine;
+use nvfp4_dual_gemm::{Backend, Engine, Isa};
 use nvfp4_harness::notation::IsaArg;
 
 /// Code paths to go through, and those that were left out, each with a reason.
@@ -18,24 +17,22 @@ pub struct Engines {
 }
 
 /// What `--backend` and `--kernel` ask for.
-pub fn one(backend: Backend, kernel: Option<&str>) -> anyhow::Result<(Selection, Engine)> {
-    if kernel.is_some() && !matches!(backend, Backend::Auto | Backend::Cuda) {
+pub fn one(backend: Backend, kernel: Option<&str>) -> anyhow::Result<Engine> {
+    let Some(name) = kernel else { return Ok(Engine::of(backend)?) };
+    if !matches!(backend, Backend::Auto | Backend::Cuda) {
         bail!("--kernel picks a kernel of the cuda backend, but --backend is {backend}");
     }
-    let backend = if kernel.is_some() { Backend::Cuda } else { backend };
-    // A name that means nothing is an error also where there is no device.
     #[cfg(feature = "cuda")]
-    let kernel = kernel
-        .map(|name| name.parse::<Kernel>().map_err(|error| anyhow::anyhow!("--kernel: {error}")))
-        .transpose()?;
-    let selection = backend.resolve()?;
-    let engine = match (selection.backend, selection.isa) {
-        (_, Some(isa)) => Engine::Cpu(isa),
-        #[cfg(feature = "cuda")]
-        (Backend::Cuda, None) => Engine::Cuda(kernel),
-        (backend, None) => Engine::Other(backend),
-    };
-    Ok((selection, engine))
+    {
+        // A name that means nothing is an error also where there is no device.
+        let kernel = name.parse::<Kernel>().map_err(|error| anyhow!("--kernel: {error}"))?;
+        Ok(Engine::of(Backend::Cuda)?.with_kernel(kernel)?)
+    }
+    #[cfg(not(feature = "cuda"))]
+    {
+        let _ = name;
+        Ok(Engine::of(Backend::Cuda)?)
+    }
 }
 
 /// What `--backend`, `--isa` and `--kernel` ask for; without `--isa` the one that the backend would use itself.
@@ -48,32 +45,30 @@ pub fn choose(backend: Backend, isas: &[IsaArg], kernel: Option<&str>) -> anyhow
         bail!("--isa picks a path of the cpu backend, but --backend is {backend}");
     }
     if isas.is_empty() {
-        engines.chosen.push(one(backend, kernel)?.1);
+        engines.chosen.push(one(backend, kernel)?);
         return Ok(engines);
     }
     for arg in isas {
         match *arg {
             IsaArg::One(isa) => {
-                isa.check()?;
-                engines.chosen.push(Engine::Cpu(isa));
+                engines.chosen.push(Engine::cpu_with(isa)?);
             }
             IsaArg::All => {
                 for isa in Isa::ALL {
-                    match isa.check() {
-                        Ok(()) => engines.chosen.push(Engine::Cpu(isa)),
+                    match Engine::cpu_with(isa) {
+                        Ok(engine) => engines.chosen.push(engine),
                         Err(error) => engines.left_out.push((isa, unavailable(&error))),
                     }
                 }
             }
         }
     }
-    let mut distinct = Vec::new();
-    for engine in engines.chosen {
-        if !distinct.contains(&engine) {
-            distinct.push(engine);
-        }
-    }
-    engines.chosen = distinct;
+    let mut known = Vec::new();
+    engines.chosen.retain(|engine| {
+        let new = !known.contains(&engine.isa());
+        known.push(engine.isa());
+        new
+    });
     Ok(engines)
 }
 

@@ -16,7 +16,7 @@ pub fn non_finite<T: Element>(c: &[T]) -> usize {
 pub fn of_non_finite(count: usize, of: usize, name: &str, dtype: DType) -> Option<String> {
     let hint = match dtype {
         DType::F16 => "f16 ends at 65504; --out-dtype bf16 or f32 goes to 3.4e38",
-        DType::Bf16 | DType::F32 => "beyond 3.4e38",
+        _ => "beyond 3.4e38",
     };
     let are = if count == 1 { "is" } else { "are" };
     (count > 0).then(|| format!("{count} of {of} values of {name} {are} not finite ({hint})"))

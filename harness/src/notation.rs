@@ -1,8 +1,8 @@
-//! Sizes, gates and instruction sets as they are written on a command line.
+//! Sizes, GLUs and instruction sets as they are written on a command line.
 
 use nvfp4_dual_gemm::Isa;
 use nvfp4_dual_gemm::format::BLOCK;
-use nvfp4_dual_gemm::{Glu, GemmShape};
+use nvfp4_dual_gemm::{GemmShape, Glu};
 
 /// `MxNxK` or `MxNxKxL`.
 pub fn shape(text: &str) -> Result<GemmShape, String> {
@@ -40,37 +40,39 @@ pub fn shape_text(problem: &GemmShape) -> String {
     if batch == 1 { format!("{m}x{n}x{k}") } else { format!("{m}x{n}x{k}x{batch}") }
 }
 
-/// `silu`, `gpt-oss`, `clamped:LIMIT,ALPHA,BETA`, `gelu-tanh`.
-pub fn gate(text: &str) -> Result<Glu, String> {
-    let form = "expected silu, gpt-oss, gelu-tanh or clamped:LIMIT,ALPHA,BETA";
-    let gate = match text {
-        "silu" => Glu::Swiglu,
+/// `swiglu`, `gpt-oss`, `clamped:LIMIT,SLOPE,OFFSET`, `geglu-tanh`.
+pub fn glu(text: &str) -> Result<Glu, String> {
+    let form = "expected swiglu, gpt-oss, geglu-tanh or clamped:LIMIT,SLOPE,OFFSET";
+    let glu = match text {
+        "swiglu" => Glu::Swiglu,
         "gpt-oss" => Glu::GPT_OSS,
-        "gelu-tanh" => Glu::GegluTanh,
+        "geglu-tanh" => Glu::GegluTanh,
         _ => {
             let list = text.strip_prefix("clamped:").ok_or(form)?;
             let numbers: Vec<f32> = list
                 .split(',')
                 .map(|part| part.trim().parse().map_err(|_| format!("{part:?} is no number")))
                 .collect::<Result<_, _>>()?;
-            let [limit, alpha, beta] = numbers[..] else {
+            let [limit, slope, offset] = numbers[..] else {
                 return Err(format!("clamped takes 3 numbers, not {}", numbers.len()));
             };
-            Glu::ClampedSwiglu { limit, slope: alpha, offset: beta }
+            Glu::ClampedSwiglu { limit, slope, offset }
         }
     };
-    gate.validate().map_err(|error| error.to_string())?;
-    Ok(gate)
+    glu.validate().map_err(|error| error.to_string())?;
+    Ok(glu)
 }
 
 /// The same notation back.
-pub fn gate_text(gate: &Glu) -> String {
-    match *gate {
-        Glu::Swiglu => "silu".to_owned(),
-        Glu::GegluTanh => "gelu-tanh".to_owned(),
-        gate if gate == Glu::GPT_OSS => "gpt-oss".to_owned(),
-        Glu::ClampedSwiglu { limit, slope: alpha, offset: beta } => format!("clamped:{limit},{alpha},{beta}"),
-        _ => format!("{gate:?}"),
+pub fn glu_text(glu: &Glu) -> String {
+    match *glu {
+        Glu::Swiglu => "swiglu".to_owned(),
+        Glu::GegluTanh => "geglu-tanh".to_owned(),
+        glu if glu == Glu::GPT_OSS => "gpt-oss".to_owned(),
+        Glu::ClampedSwiglu { limit, slope, offset } => {
+            format!("clamped:{limit},{slope},{offset}")
+        }
+        _ => format!("{glu:?}"),
     }
 }
 
@@ -129,12 +131,12 @@ mod tests {
 
     #[test]
     fn gates_go_there_and_back() {
-        for text in ["silu", "gpt-oss", "gelu-tanh", "clamped:3,1.5,-0.5"] {
-            assert_eq!(gate_text(&gate(text).unwrap()), text);
+        for text in ["swiglu", "gpt-oss", "geglu-tanh", "clamped:3,1.5,-0.5"] {
+            assert_eq!(glu_text(&glu(text).unwrap()), text);
         }
-        assert_eq!(gate("clamped:7,1.702,1").unwrap(), Glu::GPT_OSS);
+        assert_eq!(glu("clamped:7,1.702,1").unwrap(), Glu::GPT_OSS);
         for text in ["", "relu", "clamped:", "clamped:1,2", "clamped:0,1,1", "clamped:1,nan,1"] {
-            assert!(gate(text).is_err(), "{text}");
+            assert!(glu(text).is_err(), "{text}");
         }
     }
 }

@@ -58,6 +58,10 @@ impl Cuda {
         (format, Options::default().glu(glu).kernel(self.kernel).constant_weights(true))
     }
 
+    pub fn kernel(&self) -> Option<Kernel> {
+        self.kernel
+    }
+
     pub fn device(&self) -> &Device {
         &self.device
     }

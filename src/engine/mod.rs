@@ -69,9 +69,14 @@ impl fmt::Debug for Engine {
 impl fmt::Display for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.isa() {
-            Some(isa) => write!(f, "{} ({isa})", self.backend()),
-            None => write!(f, "{}", self.backend()),
+            Some(isa) => return write!(f, "{} ({isa})", self.backend()),
+            None => write!(f, "{}", self.backend())?,
         }
+        #[cfg(feature = "cuda")]
+        if let Some(kernel) = self.kernel() {
+            write!(f, " ({kernel})")?;
+        }
+        Ok(())
     }
 }
 
@@ -210,6 +215,15 @@ impl Engine {
     /// Why it was chosen, in one sentence.
     pub fn reason(&self) -> &str {
         &self.0.reason
+    }
+
+    /// The kernel that all runs get ([`Engine::with_kernel`]).
+    #[cfg(feature = "cuda")]
+    pub fn kernel(&self) -> Option<crate::cuda::Kernel> {
+        match &self.0.kind {
+            Kind::Cuda(cuda) => cuda.kernel(),
+            _ => None,
+        }
     }
 
     /// The CUDA device that it runs on.

@@ -85,6 +85,19 @@ impl Saturation {
         Saturation { blocks, saturated, underflowed, lost, amax, largest }
     }
 
+    /// Of both together, each with its own global scale; `largest` is the larger.
+    pub fn and(&self, other: &Saturation) -> Self {
+        let amax = if self.amax.is_nan() { self.amax } else { other.amax.max(self.amax) };
+        Saturation {
+            blocks: self.blocks + other.blocks,
+            saturated: self.saturated + other.saturated,
+            underflowed: self.underflowed + other.underflowed,
+            lost: self.lost + other.lost,
+            amax: if other.amax.is_nan() { other.amax } else { amax },
+            largest: self.largest.max(other.largest),
+        }
+    }
+
     /// Share of the blocks that saturate, from 0 to 1; 0 where there are none.
     pub fn share(&self) -> f64 {
         self.saturated as f64 / self.blocks.max(1) as f64

@@ -6,13 +6,12 @@ use std::time::Instant;
 use anyhow::{Context, bail};
 use serde::Serialize;
 
-use nvfp4_dual_gemm::backend::Selection;
 use nvfp4_dual_gemm::checkpoint::tensors::{self, TensorFile};
-use nvfp4_dual_gemm::checkpoint::{Checkpoint, InputScale, LayerOptions};
+use nvfp4_dual_gemm::checkpoint::{Checkpoint, LayerOptions};
 use nvfp4_dual_gemm::format::Saturation;
-use nvfp4_dual_gemm::{DType, DualGemm, Element, Error};
+use nvfp4_dual_gemm::{Activations, DType, Element, Engine, Error, InputScale, Spec};
 use nvfp4_harness::check::{self, Check};
-use nvfp4_harness::notation::gate_text;
+use nvfp4_harness::notation::glu_text;
 use nvfp4_harness::{system, units};
 
 use crate::args::{BackendArgs, CheckArgs, ComputeArgs, with_dtype};
@@ -86,11 +85,12 @@ struct Report {
     convention: String,
     /// M, N, K, batch.
     shape: [usize; 4],
-    gate: String,
+    glu: String,
     out_dtype: String,
     alpha_gate: f64,
     alpha_up: f64,
-    input_global_scale: f32,
+    /// `None`: each row has its own.
+    input_global_scale: Option<f32>,
     /// calibrated, dynamic or given: where it comes from.
     input_scale: &'static str,
     input_scale_calibrated: bool,
@@ -139,16 +139,15 @@ fn with_type<T: Element>(args: &Args, out: &Output) -> anyhow::Result<()> {
     let prefix = args.prefix.as_ref().context("--prefix is missing")?;
     let input = args.input.as_ref().context("--input is missing")?;
     let output = args.output.as_ref().context("--output is missing")?;
-    let (selection, engine) = args.backend.one()?;
+    let engine = args.backend.one()?;
     files::ensure_writable(output, &[input.as_path(), &args.checkpoint])?;
     let progress = Progress::spinner(format!("reading {}", args.checkpoint.display()));
     let checkpoint = Checkpoint::open(&args.checkpoint)?;
     // The files of a directory or an index are known only now.
     files::ensure_outside(output, &checkpoint)?;
-    let mut options = args.compute.gate.iter().fold(LayerOptions::new(), |o, &gate| o.glu(gate));
+    let mut options = args.compute.glu.iter().fold(LayerOptions::new(), |o, &glu| o.glu(glu));
     options = args.ignore_key.iter().fold(options, |options, key| options.ignore(key));
     let layer = checkpoint.layer_with(prefix, &options)?;
-    let gate = layer.glu;
 
     let file = TensorFile::open(input)?;
     let (shape, x) = file.values::<f32>("x")?;
@@ -175,18 +174,18 @@ fn with_type<T: Element>(args: &Args, out: &Output) -> anyhow::Result<()> {
                 }
             },
         )?;
-    let gemm = DualGemm::new(&a, layer.gate_proj, layer.up_proj)?.with_glu(gate)?;
+    let weights = layer.weights()?;
+    let gemm = weights.gemm(&a)?;
     let problem = gemm.shape();
     system::ensure_fits(&problem, T::DTYPE.size())?;
-    progress.message(format!("running on {selection}"));
-    let mut y = vec![T::default(); problem.batch * problem.m * problem.n];
-    let prepared = engine.prepare(&gemm)?;
+    progress.message(format!("running on {engine}"));
+    let mut y = vec![T::default(); problem.m * problem.n];
+    let ready = engine.load(&layer, &Spec::default().input_scale(args.input_scale))?;
     let start = Instant::now();
-    prepared.run(&mut y)?;
+    ready.run(&x, problem.m, &mut y)?;
     let time_s = start.elapsed().as_secs_f64();
-    prepared.fetch(&mut y)?;
     progress.message("checking against the oracle");
-    let check = check::check(&gemm, selection.backend, args.check.check, &y)?;
+    let check = check::check(&gemm, engine.backend(), args.check.check, &y)?;
     let mut output_shape = leading.to_vec();
     output_shape.push(problem.n);
     let output = checked::keep(check.as_ref(), Some(output), |path| {
@@ -197,9 +196,9 @@ fn with_type<T: Element>(args: &Args, out: &Output) -> anyhow::Result<()> {
     let input_scale = match args.input_scale {
         InputScale::Calibrated if layer.input_global_scale()?.is_some() => "calibrated",
         InputScale::Calibrated | InputScale::Dynamic => "dynamic",
+        InputScale::PerRow => "per row",
         _ => "given",
     };
-    let Selection { backend, isa, reason } = &selection;
     let config = files::checkpoint_directory(&args.checkpoint).join("config.json");
     let report = Report {
         checkpoint: Shown::from(args.checkpoint.as_path()),
@@ -208,55 +207,70 @@ fn with_type<T: Element>(args: &Args, out: &Output) -> anyhow::Result<()> {
         prefix: prefix.clone(),
         convention: layer.convention.to_string(),
         shape: [problem.m, problem.n, problem.k, problem.batch],
-        gate: gate_text(&gate),
+        glu: glu_text(&layer.glu),
         out_dtype: args.compute.out_dtype.to_string(),
         alpha_gate: gemm.alpha1(),
         alpha_up: gemm.alpha2(),
-        input_global_scale: a.global_scale(),
+        input_global_scale: a.row_scales().is_none().then(|| a.matrix().global_scale()),
         input_scale,
         input_scale_calibrated: input_scale == "calibrated",
-        backend: backend.to_string(),
-        isa: isa.map(|isa| isa.to_string()),
-        reason: reason.clone(),
+        backend: engine.backend().to_string(),
+        isa: engine.isa().map(|isa| isa.to_string()),
+        reason: engine.reason().to_owned(),
         threads: rayon::current_num_threads(),
         time_s,
         check,
         non_finite: warnings::non_finite(&y),
-        saturation: Clipped::from(Saturation::of(&x, a.global_scale())),
+        saturation: saturation(&x, &a, k).into(),
         output,
         output_shape,
     };
-    let assumed = args.compute.gate.is_none() && report.config.is_none();
-    print(out, &report, &selection, args.compute.out_dtype, assumed)?;
+    let assumed = args.compute.glu.is_none() && report.config.is_none();
+    print(out, &report, &engine, args.compute.out_dtype, assumed)?;
     out.json(report.check.as_ref().is_none_or(|check| check.pass), &report)?;
     report.check.as_ref().map_or(Ok(()), Check::require)
+}
+
+/// Of all of x, or of its rows, each with its own scale.
+fn saturation(x: &[f32], a: &Activations, k: usize) -> Saturation {
+    let Some(scales) = a.row_scales() else {
+        return Saturation::of(x, a.matrix().global_scale());
+    };
+    let of_row = |(row, &scale): (&[f32], &f32)| Saturation::of(row, scale);
+    let rows = x.chunks_exact(k).zip(scales).map(of_row);
+    rows.fold(Saturation::of::<f32>(&[], 0.0), |all, row| all.and(&row))
 }
 
 fn print(
     out: &Output,
     report: &Report,
-    selection: &Selection,
+    engine: &Engine,
     dtype: DType,
     assumed: bool,
 ) -> anyhow::Result<()> {
     let [m, n, k, _] = report.shape;
     let why = if assumed { " (no config.json found)" } else { "" };
     out.line(format!(
-        "{}  {} ({}), {m}x{n}x{k}, gate {}{why}",
+        "{}  {} ({}), {m}x{n}x{k}, glu {}{why}",
         Style::Bold.paint(&report.prefix),
         report.checkpoint,
         report.convention,
-        report.gate
+        report.glu
     ))?;
     let origin = match report.input_scale {
         "calibrated" => "of the checkpoint",
         "dynamic" => "from amax of x",
+        "per row" => "from amax of each row of x",
         _ => "as given",
     };
+    let scale = match report.input_global_scale {
+        Some(scale) => format!("{scale:e} {origin}"),
+        None => origin.to_owned(),
+    };
     let mut fields = vec![
-        ("input scale", format!("{:e} {origin}", report.input_global_scale)),
+        ("input scale", scale),
         ("alphas", format!("gate {:.6e}, up {:.6e}", report.alpha_gate, report.alpha_up)),
-        ("backend", format!("{selection}: {}", report.reason)),
+        ("backend", format!("{engine}: {}", report.reason)),
         (
             "time",
             format!(
@@ -266,7 +280,7 @@ fn print(
             ),
         ),
     ];
-    fields.extend(checked::fields(report.check.as_ref(), selection.backend));
+    fields.extend(checked::fields(report.check.as_ref(), engine.backend()));
     if let Some(output) = &report.output {
         fields.push((
             "output",
@@ -302,7 +316,7 @@ mod tests {
             let option = format!("--{}", arg.get_long().unwrap());
             let value = match arg.get_id().as_str() {
                 "backend" => "cpu",
-                "gate" => "silu",
+                "gate" => "swiglu",
                 "out_dtype" => "f32",
                 "input_scale" => "dynamic",
                 "check" | "threads" => "1",

@@ -6,13 +6,12 @@ use std::time::Duration;
 use anyhow::Context;
 use serde::Serialize;
 
-use nvfp4_dual_gemm::backend::Selection;
 use nvfp4_dual_gemm::checkpoint::tensors::{self, TensorFile};
 use nvfp4_dual_gemm::synth::Operands;
-use nvfp4_dual_gemm::{Backend, DType, DualGemm, Element, Operand, GemmShape};
+use nvfp4_dual_gemm::{Backend, DType, DualGemm, Element, Engine, GemmShape, Operand};
 use nvfp4_harness::check::{self, Check};
-use nvfp4_harness::engine::Engine;
-use nvfp4_harness::notation::{self, gate_text, shape_text};
+use nvfp4_harness::notation::{self, glu_text, shape_text};
+use nvfp4_harness::prepared::Prepared;
 use nvfp4_harness::timer::{Repeat, Timing, measure};
 use nvfp4_harness::{system, units};
 
@@ -30,7 +29,7 @@ fly. The result is tensor `c` [(L,)M,N].
 
 Examples:
   nvfp4 run --shape 256x4096x7168
-  nvfp4 run --shape 16x2880x2880 --gate gpt-oss --data full --check all
+  nvfp4 run --shape 16x2880x2880 --glu gpt-oss --data full --check all
   nvfp4 run --input operands.safetensors -o c.safetensors --out-dtype bf16")]
 #[command(group = clap::ArgGroup::new("source").required(true).args(["shape", "input"]))]
 pub struct Args {
@@ -63,7 +62,7 @@ struct Report {
     data: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     seed: Option<u64>,
-    gate: String,
+    glu: String,
     out_dtype: String,
     backend: String,
     isa: Option<String>,
@@ -84,7 +83,7 @@ struct Report {
 pub fn run(args: &Args, out: &Output) -> anyhow::Result<()> {
     args.compute.use_threads()?;
     // Before any work: a backend that cannot run here, or a file that cannot be written, should not cost the user a generation.
-    let (selection, engine) = args.backend.one()?;
+    let engine = args.backend.one()?;
     if let Some(output) = &args.output {
         files::ensure_writable(output, args.input.as_deref().as_slice())?;
     }
@@ -92,7 +91,7 @@ pub fn run(args: &Args, out: &Output) -> anyhow::Result<()> {
     let gemm = operands.gemm()?.with_glu(args.compute.glu())?;
     // Of operands in a file, it is C that may be far larger than they are.
     system::ensure_fits(&gemm.shape(), args.compute.out_dtype.size())?;
-    with_dtype!(args.compute.out_dtype, T => with_type::<T>(args, out, &selection, engine, &gemm))
+    with_dtype!(args.compute.out_dtype, T => with_type::<T>(args, out, &engine, &gemm))
 }
 
 fn operands(args: &Args) -> anyhow::Result<Operands> {
@@ -114,8 +113,7 @@ fn operands(args: &Args) -> anyhow::Result<Operands> {
 fn with_type<T: Element>(
     args: &Args,
     out: &Output,
-    selection: &Selection,
-    engine: Engine,
+    engine: &Engine,
     gemm: &DualGemm<'_>,
 ) -> anyhow::Result<()> {
     let problem = gemm.shape();
@@ -124,22 +122,22 @@ fn with_type<T: Element>(
         None => format!("{} data, seed {}", args.data.data, args.data.seed),
     };
     out.line(format!(
-        "{}  {}, gate {}, output {}",
+        "{}  {}, glu {}, output {}",
         Style::Bold.paint(&shape_text(&problem)),
         source,
-        gate_text(&gemm.glu()),
+        glu_text(&gemm.glu()),
         args.compute.out_dtype
     ))?;
-    out.fields(&[("backend", format!("{selection}: {}", selection.reason))])?;
+    out.fields(&[("backend", format!("{engine}: {}", engine.reason()))])?;
 
     let mut c = vec![T::default(); problem.batch * problem.m * problem.n];
     let repeat = Repeat::from_arg(args.repeat, Duration::from_secs(1));
-    let progress = Progress::spinner(format!("running on {selection}"));
-    let prepared = engine.prepare(gemm)?;
+    let progress = Progress::spinner(format!("running on {engine}"));
+    let prepared = Prepared::new(engine, gemm)?;
     let timing = measure(repeat, || (), || prepared.run(&mut c))?;
     prepared.fetch(&mut c)?;
     progress.message("checking against the oracle");
-    let check = check::check(gemm, selection.backend, args.check.check, &c)?;
+    let check = check::check(gemm, engine.backend(), args.check.check, &c)?;
     let output = checked::keep(check.as_ref(), args.output.as_deref(), |path| {
         progress.message(format!("writing {}", path.display()));
         let GemmShape { m, n, batch, .. } = problem;
@@ -153,11 +151,11 @@ fn with_type<T: Element>(
         shape: [problem.m, problem.n, problem.k, problem.batch],
         data: args.input.is_none().then(|| args.data.data.to_string()),
         seed: args.input.is_none().then_some(args.data.seed),
-        gate: gate_text(&gemm.glu()),
+        glu: glu_text(&gemm.glu()),
         out_dtype: args.compute.out_dtype.to_string(),
-        backend: selection.backend.to_string(),
-        isa: selection.isa.map(|isa| isa.to_string()),
-        reason: selection.reason.clone(),
+        backend: engine.backend().to_string(),
+        isa: engine.isa().map(|isa| isa.to_string()),
+        reason: engine.reason().to_owned(),
         threads: rayon::current_num_threads(),
         gflop_per_s: problem.flops() / timing.median / 1e9,
         gb_per_s: bytes / timing.median / 1e9,
@@ -167,7 +165,7 @@ fn with_type<T: Element>(
         non_finite: warnings::non_finite(&c),
         output,
     };
-    print(out, &report, selection.backend, args.compute.out_dtype)?;
+    print(out, &report, engine.backend(), args.compute.out_dtype)?;
     out.json(report.check.as_ref().is_none_or(|check| check.pass), &report)?;
     report.check.as_ref().map_or(Ok(()), Check::require)
 }

@@ -6,10 +6,10 @@ use anyhow::bail;
 use serde::Serialize;
 
 use nvfp4_dual_gemm::synth::Operands;
-use nvfp4_dual_gemm::{Backend, Element, GemmShape};
+use nvfp4_dual_gemm::{Backend, Element, Engine, GemmShape};
 use nvfp4_harness::check::{Check, Exact, Rows};
-use nvfp4_harness::engine::Engine;
-use nvfp4_harness::notation::{gate_text, shape_text};
+use nvfp4_harness::notation::{glu_text, shape_text};
+use nvfp4_harness::prepared::Prepared;
 use nvfp4_harness::{system, units};
 
 use crate::args::{CheckArgs, ComputeArgs, DataArgs, PathArgs, SizeArgs, Suite, with_dtype};
@@ -29,7 +29,7 @@ Examples:
   nvfp4 verify                                   odd shapes, every instruction set: seconds
   nvfp4 verify --suite contest                   the contest's ten test shapes
   nvfp4 verify --suite contest,hopper,quick --backend cuda --check all
-  nvfp4 verify --shape 7x100x2880 --gate gpt-oss --isa avx2 --check all")]
+  nvfp4 verify --shape 7x100x2880 --glu gpt-oss --isa avx2 --check all")]
 #[command(mut_arg("suite", |suite| suite.help("Lists of sizes to go through [default: quick, without --shape]")))]
 #[command(mut_arg("backend", |backend| backend.help("auto, cpu or cuda").default_value("cpu")))]
 #[command(mut_arg("isa", |isa| {
@@ -53,7 +53,7 @@ pub struct Args {
 struct Report {
     data: String,
     seed: u64,
-    gate: String,
+    glu: String,
     out_dtype: String,
     threads: usize,
     passed: usize,
@@ -87,12 +87,12 @@ pub fn run(args: &Args, out: &Output) -> anyhow::Result<()> {
 
 fn with_type<T: Element>(args: &Args, out: &Output) -> anyhow::Result<()> {
     let engines = args.paths.every_engine()?;
-    if engines.chosen.contains(&Engine::Other(Backend::Oracle)) {
-        bail!("--backend exact is the oracle itself, which would be compared with itself");
+    if engines.chosen.iter().any(|engine| engine.backend() == Backend::Oracle) {
+        bail!("--backend oracle is the oracle itself, which would be compared with itself");
     }
     let problems = args.sizes.problems(Suite::Quick);
     let DataArgs { data, seed } = args.data;
-    let gate = args.compute.glu();
+    let glu = args.compute.glu();
     for problem in &problems {
         system::ensure_fits(problem, T::DTYPE.size())?;
     }
@@ -120,7 +120,7 @@ fn with_type<T: Element>(args: &Args, out: &Output) -> anyhow::Result<()> {
     for problem in &problems {
         progress.message(format!("{} operands", shape_text(problem)));
         let operands = Operands::generate(*problem, data, seed)?;
-        let gemm = operands.gemm()?.with_glu(gate)?;
+        let gemm = operands.gemm()?.with_glu(glu)?;
         progress.message(format!("{} oracle", shape_text(problem)));
         let exact = Exact::<T>::new(&gemm, args.check.check)?;
         let mut c = vec![T::default(); problem.batch * problem.m * problem.n];
@@ -128,10 +128,10 @@ fn with_type<T: Element>(args: &Args, out: &Output) -> anyhow::Result<()> {
             progress.message(format!("{} {engine}", shape_text(problem)));
             c.fill(T::from_f32(f32::NAN)); // an element that is left out must not pass
             let start = Instant::now();
-            let prepared = engine.prepare(&gemm)?;
+            let prepared = Prepared::new(engine, &gemm)?;
             prepared.run(&mut c)?;
             prepared.fetch(&mut c)?;
-            let row = row(problem, *engine, start.elapsed().as_secs_f64(), &exact, &c);
+            let row = row(problem, engine, start.elapsed().as_secs_f64(), &exact, &c);
             progress.suspend(|| print_row(out, &table, &row))?;
             progress.step();
             results.push(row);
@@ -143,7 +143,7 @@ fn with_type<T: Element>(args: &Args, out: &Output) -> anyhow::Result<()> {
     let report = Report {
         data: data.to_string(),
         seed,
-        gate: gate_text(&gate),
+        glu: glu_text(&glu),
         out_dtype: args.compute.out_dtype.to_string(),
         threads: rayon::current_num_threads(),
         passed: steps - failed,
@@ -165,7 +165,7 @@ fn with_type<T: Element>(args: &Args, out: &Output) -> anyhow::Result<()> {
 
 fn row<T: Element>(
     problem: &GemmShape,
-    engine: Engine,
+    engine: &Engine,
     time_s: f64,
     exact: &Exact<T>,
     c: &[T],
@@ -199,12 +199,12 @@ fn print_summary(out: &Output, report: &Report) -> anyhow::Result<()> {
     out.line("")?;
     let total = report.passed + report.failed;
     out.line(format!(
-        "{}  {} of {total} passed; {} data, seed {}, gate {}, output {}, {}",
+        "{}  {} of {total} passed; {} data, seed {}, glu {}, output {}, {}",
         Style::verdict(report.failed == 0),
         report.passed,
         report.data,
         report.seed,
-        report.gate,
+        report.glu,
         report.out_dtype,
         units::count(report.threads, "thread"),
     ))?;

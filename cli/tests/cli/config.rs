@@ -40,7 +40,7 @@ fn mlp(dir: &Path, config: &str, more: &[&str]) -> Result<Value, String> {
     std::fs::write(dir.join("model/config.json"), config).unwrap();
     let args =
         ["mlp", "model", "--prefix", PREFIX, "--input", "x.safetensors", "-o", "y.safetensors"];
-    let output = nvfp4(dir, &[&args[..], &["--backend", "exact", "--json"], more].concat());
+    let output = nvfp4(dir, &[&args[..], &["--backend", "oracle", "--json"], more].concat());
     let (stdout, stderr) =
         (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
     if output.status.success() { Ok(parse(&stdout)) } else { Err(stderr + &stdout) }
@@ -50,22 +50,22 @@ fn mlp(dir: &Path, config: &str, more: &[&str]) -> Result<Value, String> {
 fn refusals_name_the_options_that_answer_them() {
     let dir = layer();
     let dir = dir.path();
-    let config = r#"{"hidden_act": "silu", "swiglu_limit": 10.0}"#;
+    let config = r#"{"hidden_act": "swiglu", "swiglu_limit": 10.0}"#;
     let text = mlp(dir, config, &[]).unwrap_err();
-    assert!(text.contains("swiglu_limit is 10") && text.contains("--gate"), "{text}");
-    let report = mlp(dir, config, &["--gate", "clamped:10,1,0"]).unwrap();
-    assert_eq!(report["gate"], "clamped:10,1,0");
+    assert!(text.contains("swiglu_limit is 10") && text.contains("--glu"), "{text}");
+    let report = mlp(dir, config, &["--glu", "clamped:10,1,0"]).unwrap();
+    assert_eq!(report["glu"], "clamped:10,1,0");
 
     let config = r#"{"model_type": "gemma3_text"}"#;
-    assert_eq!(mlp(dir, config, &[]).unwrap()["gate"], "gelu-tanh");
+    assert_eq!(mlp(dir, config, &[]).unwrap()["glu"], "geglu-tanh");
     let config = r#"{"model_type": "gpt_oss"}"#;
-    assert_eq!(mlp(dir, config, &[]).unwrap()["gate"], "gpt-oss");
+    assert_eq!(mlp(dir, config, &[]).unwrap()["glu"], "gpt-oss");
 
-    let config = r#"{"hidden_act": "silu", "up_multiplier": 2.0, "use_hadamard": true}"#;
-    let text = mlp(dir, config, &["--gate", "silu", "--ignore-key", "use_hadamard"]).unwrap_err();
+    let config = r#"{"hidden_act": "swiglu", "up_multiplier": 2.0, "use_hadamard": true}"#;
+    let text = mlp(dir, config, &["--glu", "swiglu", "--ignore-key", "use_hadamard"]).unwrap_err();
     assert!(text.contains("--ignore-key up_multiplier"), "{text}");
     let both = ["--ignore-key", "use_hadamard", "--ignore-key", "up_multiplier"];
-    assert_eq!(mlp(dir, config, &both).unwrap()["gate"], "silu");
+    assert_eq!(mlp(dir, config, &both).unwrap()["glu"], "swiglu");
 
     let config = r#"{"model_type": "falcon_h1", "mlp_multipliers": [0.5, 0.25]}"#;
     let alpha = mlp(dir, config, &[]).unwrap()["alpha_gate"].as_f64().unwrap();

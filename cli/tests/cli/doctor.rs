@@ -10,7 +10,7 @@ fn doctor_names_every_backend_and_path() {
         let list = value[key].as_array().unwrap().iter();
         list.map(|item| item["name"].as_str().unwrap().to_owned()).collect()
     };
-    assert_eq!(names("backends"), ["cpu", "exact", "cuda"]);
+    assert_eq!(names("backends"), ["cpu", "oracle", "cuda"]);
     assert_eq!(names("cpu_paths"), ["amx", "avx512", "avx2", "portable"]);
     for path in value["cpu_paths"].as_array().unwrap() {
         let note = path["note"].as_str().unwrap();

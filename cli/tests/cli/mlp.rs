@@ -72,10 +72,10 @@ fn what_was_read_is_told() {
     let value = json(dir.path(), MLP);
     assert_eq!(value["files"], serde_json::json!(["model.safetensors"]));
     assert!(value["config"].is_null(), "{value}");
-    assert!(ok(dir.path(), MLP).contains("gate silu (no config.json found)"));
-    let chosen = ok(dir.path(), &[MLP, &["--gate", "silu"]].concat());
+    assert!(ok(dir.path(), MLP).contains("glu swiglu (no config.json found)"));
+    let chosen = ok(dir.path(), &[MLP, &["--glu", "swiglu"]].concat());
     assert!(!chosen.contains("no config.json"), "{chosen}");
-    std::fs::write(dir.path().join("config.json"), r#"{"hidden_act": "silu"}"#).unwrap();
+    std::fs::write(dir.path().join("config.json"), r#"{"hidden_act": "swiglu"}"#).unwrap();
     assert_eq!(json(dir.path(), MLP)["config"], "./config.json");
     assert!(!ok(dir.path(), MLP).contains("no config.json"));
 }
@@ -90,7 +90,7 @@ fn the_input_scale_is_a_choice() {
     let y_of = |a: &Nvfp4Matrix| -> Vec<f32> {
         let checkpoint = Checkpoint::open(&model).unwrap();
         let layer = checkpoint.layer("mlp").unwrap();
-        oracle::exact(&DualGemm::new(a, layer.gate_proj, layer.up_proj).unwrap()).unwrap()
+        oracle::exact(&DualGemm::new(a, &layer.gate_proj, &layer.up_proj).unwrap()).unwrap()
     };
     fn with(scale: &str) -> Vec<&str> {
         [MLP, &["--out-dtype", "f32", "--input-scale", scale]].concat()

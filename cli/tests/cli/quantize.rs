@@ -38,9 +38,16 @@ fn quantize_in_both_conventions_then_mlp() {
         let checkpoint = Checkpoint::open(path(&out)).unwrap();
         let layer = checkpoint.layer("model.layers.3.mlp").unwrap();
         let fused = Nvfp4Matrix::quantize(&weight, 1, 2 * n, k).unwrap();
-        assert_eq!([layer.gate_proj.codes(), layer.up_proj.codes()].concat(), fused.codes(), "{convention}");
+        assert_eq!(
+            [layer.gate_proj.codes(), layer.up_proj.codes()].concat(),
+            fused.codes(),
+            "{convention}"
+        );
         let a = Nvfp4Matrix::quantize(&x, 1, m, k).unwrap();
-        close(&y, &oracle::exact(&DualGemm::new(&a, layer.gate_proj, layer.up_proj).unwrap()).unwrap());
+        close(
+            &y,
+            &oracle::exact(&DualGemm::new(&a, &layer.gate_proj, &layer.up_proj).unwrap()).unwrap(),
+        );
     }
 }
 

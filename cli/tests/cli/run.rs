@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use nvfp4_dual_gemm::checkpoint::tensors::TensorFile;
 use nvfp4_dual_gemm::synth::{Data, Operands};
-use nvfp4_dual_gemm::{Glu, GemmShape, bf16, f16, oracle};
+use nvfp4_dual_gemm::{GemmShape, Glu, bf16, f16, oracle};
 
 use crate::support::{close, json, ok, parse};
 
@@ -20,9 +20,9 @@ fn run_on_made_up_operands() {
     assert!(!text.contains('\x1b'), "colours without a terminal: {text}");
 
     let args = ["run", "--shape", "5x24x64", "--data", "full", "--seed", "9", "--check", "3"];
-    let value = json(dir.path(), &[&args[..], &["--gate", "gpt-oss", "--repeat", "1"]].concat());
+    let value = json(dir.path(), &[&args[..], &["--glu", "gpt-oss", "--repeat", "1"]].concat());
     assert_eq!(value["shape"], serde_json::json!([5, 24, 64, 1]));
-    assert_eq!(value["gate"], "gpt-oss");
+    assert_eq!(value["glu"], "gpt-oss");
     assert_eq!(value["check"]["rows"], 3);
     assert_eq!(value["check"]["elements"], 72);
     assert_eq!(value["check"]["allowed_beyond_one_ulp"], 1);
@@ -47,14 +47,13 @@ fn generate_then_run_gives_what_the_oracle_gives() {
     assert_eq!(shape, [2, 7, 40]);
     close(&c, &oracle::exact(&operands.gemm().unwrap()).unwrap());
 
-    ok(dir.path(), &[&run[..], &["--out-dtype", "bf16", "--gate", "clamped:2,1.5,0.5"]].concat());
+    ok(dir.path(), &[&run[..], &["--out-dtype", "bf16", "--glu", "clamped:2,1.5,0.5"]].concat());
     let gate = Glu::ClampedSwiglu { limit: 2.0, slope: 1.5, offset: 0.5 };
-    let exact =
-        oracle::exact::<bf16>(&operands.gemm().unwrap().with_glu(gate).unwrap()).unwrap();
+    let exact = oracle::exact::<bf16>(&operands.gemm().unwrap().with_glu(gate).unwrap()).unwrap();
     close(&read().values::<bf16>("c").unwrap().1, &exact);
 
     // The oracle as a backend writes the oracle's very bits.
-    ok(dir.path(), &[&run[..], &["--out-dtype", "f32", "--backend", "exact"]].concat());
+    ok(dir.path(), &[&run[..], &["--out-dtype", "f32", "--backend", "oracle"]].concat());
     let exact = oracle::exact::<f32>(&operands.gemm().unwrap()).unwrap();
     assert_eq!(read().values::<f32>("c").unwrap().1, exact);
 }
@@ -80,7 +79,7 @@ fn names_that_are_no_utf8_do_not_spoil_the_json() {
 #[test]
 fn the_oracle_is_not_said_to_have_passed() {
     let dir = tempfile::tempdir().unwrap();
-    let run = ["run", "--shape", "2x16x32", "--backend", "exact", "--repeat", "1"];
+    let run = ["run", "--shape", "2x16x32", "--backend", "oracle", "--repeat", "1"];
     assert_eq!(json(dir.path(), &run)["check"], Value::Null);
     let text = ok(dir.path(), &run);
     assert!(!text.contains("PASS") && text.contains("none: the oracle"), "{text}");

@@ -6,7 +6,7 @@ use crate::support::{json, ok};
 fn verify_passes_on_every_path() {
     let dir = tempfile::tempdir().unwrap();
     let shapes = ["--shape", "9x35x80", "--shape", "2x16x32x3"];
-    let args = [&["verify", "--gate", "gelu-tanh"], &shapes[..]].concat();
+    let args = [&["verify", "--glu", "geglu-tanh"], &shapes[..]].concat();
     let value = json(dir.path(), &args);
     let results = value["results"].as_array().unwrap();
     assert_eq!(value["failed"], 0);

@@ -4,8 +4,7 @@ use std::path::Path;
 
 use nvfp4_bench::cpu::{Bench, PathPeak, Report, Row};
 use nvfp4_bench::plot::{self, Point};
-use nvfp4_dual_gemm::{Element, GemmShape};
-use nvfp4_harness::engine::Engine;
+use nvfp4_dual_gemm::{Element, Engine, GemmShape};
 use nvfp4_harness::notation::shape_text;
 use nvfp4_harness::units;
 
@@ -71,8 +70,8 @@ fn print_head(out: &Output, report: &Report, buffer: usize) -> anyhow::Result<()
     fields.push((
         "operands",
         format!(
-            "{} data, seed {}, gate {}, output {}",
-            report.data, report.seed, report.gate, report.out_dtype
+            "{} data, seed {}, glu {}, output {}",
+            report.data, report.seed, report.glu, report.out_dtype
         ),
     ));
     out.fields(&fields)?;

@@ -5,7 +5,7 @@ use anyhow::{Context, bail};
 use nvfp4_bench::device::{Bench, Report, Row, Settings};
 use nvfp4_bench::markdown;
 use nvfp4_bench::peers::Choice;
-use nvfp4_dual_gemm::cuda::Kernel;
+use nvfp4_dual_gemm::cuda::{Device, Kernel};
 use nvfp4_dual_gemm::{Element, GemmShape, checkpoint};
 use nvfp4_harness::notation::shape_text;
 use nvfp4_harness::units;
@@ -16,9 +16,10 @@ use crate::ui::output::Output;
 use crate::ui::progress::Progress;
 use crate::ui::table::{Align, Stream, row};
 
-/// Measures `problems` on the first device that has kernels.
+/// Measures `problems` on a device.
 pub fn run<T: Element>(
     args: &Args,
+    device: &Device,
     kernel: Option<Kernel>,
     problems: &[GemmShape],
     out: &Output,
@@ -33,6 +34,7 @@ pub fn run<T: Element>(
     }
     let progress = Progress::spinner("getting the device and the peers ready");
     let settings = Settings {
+        device: device.clone(),
         common: args.settings(),
         kernel,
         programmatic: args.device.programmatic,

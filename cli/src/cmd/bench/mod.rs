@@ -10,8 +10,6 @@ use anyhow::bail;
 
 use nvfp4_bench::{Settings, plot};
 use nvfp4_dual_gemm::Element;
-#[cfg(feature = "cuda")]
-use nvfp4_harness::engine::Engine;
 use nvfp4_harness::notation::shape_text;
 use nvfp4_harness::system;
 
@@ -85,8 +83,8 @@ struct DeviceArgs {
 impl Args {
     fn settings(&self) -> Settings {
         let DataArgs { data, seed } = self.data;
-        let (gate, warm, repeat) = (self.compute.glu(), self.warm, self.repeat);
-        Settings { data, seed, gate, warm, repeat }
+        let (glu, warm, repeat) = (self.compute.glu(), self.warm, self.repeat);
+        Settings { data, seed, glu, warm, repeat }
     }
 }
 
@@ -102,7 +100,7 @@ pub fn run(args: &Args, out: &Output) -> anyhow::Result<()> {
 fn with_type<T: Element>(args: &Args, out: &Output) -> anyhow::Result<()> {
     let engines = args.paths.engines()?;
     for engine in &engines.chosen {
-        engine.require_a_clock()?;
+        nvfp4_harness::prepared::require_a_clock(engine)?;
     }
     let problems = args.sizes.problems(Suite::Benchmark);
     for problem in &problems {
@@ -112,8 +110,10 @@ fn with_type<T: Element>(args: &Args, out: &Output) -> anyhow::Result<()> {
         system::ensure_fits(problem, T::DTYPE.size())?;
     }
     #[cfg(feature = "cuda")]
-    if let [Engine::Cuda(kernel)] = engines.chosen[..] {
-        return device::run::<T>(args, kernel, &problems, out);
+    if let [engine] = &engines.chosen[..]
+        && let Some(device) = engine.device()
+    {
+        return device::run::<T>(args, device, engine.kernel(), &problems, out);
     }
     let DeviceArgs { peers, rounds, programmatic, markdown, .. } = &args.device;
     let of_a_device = [

@@ -38,7 +38,6 @@ struct Gpu {
 
 #[derive(Serialize)]
 struct Row {
-    id: usize,
     name: &'static str,
     compute_capability: String,
     tile: [i32; 3],
@@ -104,7 +103,6 @@ impl Report {
 
     fn print_kernels(&self, out: &Output) -> anyhow::Result<()> {
         let mut table = Table::new(&[
-            ("", Align::Right),
             ("kernel", Align::Left),
             ("for", Align::Right),
             ("tile", Align::Left),
@@ -117,7 +115,6 @@ impl Report {
         for kernel in &self.kernels {
             let ([m, n, k], [cluster_m, cluster_n]) = (kernel.tile, kernel.cluster);
             table.row(row![
-                kernel.id,
                 kernel.name,
                 &kernel.compute_capability,
                 format!("{m}x{n}x{k}"),
@@ -155,7 +152,6 @@ impl Row {
     fn new(kernel: Kernel) -> Self {
         let info = kernel.info();
         Row {
-            id: kernel.id(),
             name: info.name,
             compute_capability: units::dotted(info.compute_capability),
             tile: info.tile.into(),

@@ -5,8 +5,7 @@ mod gpu;
 
 use serde::Serialize;
 
-use nvfp4_dual_gemm::Backend;
-use nvfp4_dual_gemm::cpu::{AMX_VARIABLE, ISA_VARIABLE, Isa};
+use nvfp4_dual_gemm::{AMX_VARIABLE, Backend, Engine, ISA_VARIABLE, Isa};
 use nvfp4_harness::{system, units};
 
 use crate::ui::output::{Output, Style};
@@ -83,7 +82,7 @@ struct Variable {
 
 pub fn run(_args: &Args, out: &Output) -> anyhow::Result<()> {
     args::use_threads(None)?;
-    let auto = Backend::Auto.resolve();
+    let auto = Engine::auto();
     let memory = system::memory();
     let report = Report {
         os: std::env::consts::OS,
@@ -106,10 +105,10 @@ pub fn run(_args: &Args, out: &Output) -> anyhow::Result<()> {
         cpu_paths: Isa::ALL.map(cpu_path).into(),
         #[cfg(feature = "cuda")]
         cuda: gpu::Report::new(),
-        auto: auto.as_ref().ok().map(|selection| Auto {
-            backend: selection.to_string(),
-            reason: selection.reason.clone(),
-        }),
+        auto: auto
+            .as_ref()
+            .ok()
+            .map(|engine| Auto { backend: engine.to_string(), reason: engine.reason().to_owned() }),
         environment: environment(),
     };
     print(out, &report)?;
@@ -119,9 +118,9 @@ pub fn run(_args: &Args, out: &Output) -> anyhow::Result<()> {
 }
 
 fn backend(backend: Backend) -> Candidate {
-    let (usable, note) = match (backend, backend.resolve()) {
+    let (usable, note) = match (backend, Engine::of(backend)) {
         (Backend::Oracle, Ok(_)) => (true, "the oracle: integers, one rounding, slow".to_owned()),
-        (_, Ok(selection)) => (true, selection.reason),
+        (_, Ok(engine)) => (true, engine.reason().to_owned()),
         (_, Err(error)) => (false, select::unavailable(&error)),
     };
     Candidate { name: backend.to_string(), usable, note }
