@@ -184,7 +184,7 @@ class Reader:
             at += 1
 
     def attribute(self, at, here):
-        """Takes paths in strings of an attribute, as serde has them; one that gives a module another file is refused."""
+        """Takes the paths in strings of an attribute, as serde has them; `path` itself is refused."""
         first, depth = at, 0
         while True:
             at += 1
@@ -397,10 +397,12 @@ class Crate:
 
     def charges(self, here, path, depth=0):
         """The listed modules that a path uses, and the module and item where it ends; no end in another crate."""
-        first, rest = path[0], path[1:]
-        if depth > DEEPEST or first == "::":
+        if depth > DEEPEST:
             return set(), None
-        end = None
+        first, rest, end = path[0], path[1:], None
+        if first == "::":
+            # Of our crates only the library can be named so, by a binary.
+            return self.walk((self.root, None), rest[1:], set(), depth) if rest[:1] == [self.library] else (set(), None)
         if first == "crate":
             end = (self.at(here.root), None)
         elif first in ("self", "super"):
@@ -746,6 +748,7 @@ PLANTED = [
     ),
     ("the crate by another name", deep("extern crate self as house;"), "is not followed"),
     ("text of another file", deep('include!("../top.rs");'), "is not followed"),
+    ("a binary", {"bin/tool.rs": "use ::sample::{mid as _, top};"}, "no edge allows bin -> mid"),
     ("no edge", {"other.rs": "use crate::base::Brick;"}, "no edge allows other -> base"),
     ("a file of nobody", {"stray.rs": ""}, "belongs to no module"),
     ("another file", {"base/deep.rs": '#[path = "../top.rs"]\nmod sky;'}, "#[path] is not followed"),
