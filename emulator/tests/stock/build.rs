@@ -74,8 +74,6 @@ fn build(
         "-DNDEBUG",
         "--expt-relaxed-constexpr",
         "-diag-suppress=20012",
-        "-cudart",
-        "shared",
         "-gencode",
         if source.hopper {
             "arch=compute_90a,code=compute_90a"
@@ -91,10 +89,6 @@ fn build(
     for include in ["include", "tools/util/include"] {
         arguments.extend(["-I".into(), cutlass.join(include).into()]);
     }
-    // Some packages of the toolkit have no `lib64`, which is where nvcc looks.
-    if let Some(toolkit) = nvcc.parent().and_then(Path::parent) {
-        arguments.extend(["-L".into(), toolkit.join("lib").into()]);
-    }
     arguments.push(file.clone().into());
 
     let text = |path: &Path| {
@@ -108,14 +102,17 @@ fn build(
     if program.exists() && std::fs::read_to_string(&stamp_file).is_ok_and(|old| old == stamp) {
         return Ok(());
     }
+    let object = folder.join(format!("{}.o", source.name));
+    run(compiler(nvcc).arg("-c").args(&arguments).arg("-o").arg(&object), source)?;
     // The new name comes last, so that a build that was cut off leaves no program with a stamp.
     let fresh = folder.join(format!("{}.fresh", source.name));
-    let output = Command::new(nvcc).args(&arguments).arg("-o").arg(&fresh).output();
-    let output = output.map_err(|error| format!("{}: {error}", nvcc.display()))?;
-    if !output.status.success() {
-        let words = String::from_utf8_lossy(&output.stderr);
-        return Err(format!("{} of {}: {}\n{words}", nvcc.display(), source.name, output.status));
+    let mut link = Command::new(nvcc);
+    link.args(["-cudart", "shared"]);
+    // Some packages of the toolkit have no `lib64`, which is where nvcc looks.
+    if let Some(toolkit) = nvcc.parent().and_then(Path::parent) {
+        link.arg("-L").arg(toolkit.join("lib"));
     }
+    run(link.arg(&object).arg("-o").arg(&fresh), source)?;
     let moved = std::fs::remove_file(&stamp_file).or_else(|error| match error.kind() {
         std::io::ErrorKind::NotFound => Ok(()),
         _ => Err(error),
@@ -124,4 +121,23 @@ fn build(
         .and_then(|()| std::fs::rename(&fresh, &program))
         .and_then(|()| std::fs::write(&stamp_file, stamp))
         .map_err(|error| format!("{}: {error}", program.display()))
+}
+
+/// nvcc, behind ccache where there is one, with settings of the library's own build (build/cache.rs).
+fn compiler(nvcc: &Path) -> Command {
+    if Command::new("ccache").arg("--version").output().is_err() {
+        return Command::new(nvcc);
+    }
+    let mut command = Command::new("ccache");
+    command.arg(nvcc).env("CCACHE_NOHASHDIR", "true").env("CCACHE_COMPILERCHECK", "content");
+    command
+}
+
+fn run(command: &mut Command, source: Source) -> Result<(), String> {
+    let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
+    if !output.status.success() {
+        let words = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("nvcc of {}: {}\n{words}", source.name, output.status));
+    }
+    Ok(())
 }
