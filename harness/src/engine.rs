@@ -55,6 +55,11 @@ impl Engine {
         Ok(())
     }
 
+    /// Whether it is what others are compared with.
+    pub fn is_oracle(self) -> bool {
+        self == Engine::Other(Backend::Exact)
+    }
+
     /// The instruction set, if it runs on the CPU's.
     pub fn isa(self) -> Option<Isa> {
         match self {

@@ -6,7 +6,7 @@ use anyhow::bail;
 use serde::Serialize;
 
 use nvfp4_dual_gemm::synth::Operands;
-use nvfp4_dual_gemm::{Backend, Element, Problem};
+use nvfp4_dual_gemm::{Element, Problem};
 use nvfp4_harness::check::{Check, Exact, Rows};
 use nvfp4_harness::engine::Engine;
 use nvfp4_harness::notation::{gate_text, shape_text};
@@ -87,7 +87,7 @@ pub fn run(args: &Args, out: &Output) -> anyhow::Result<()> {
 
 fn with_type<T: Element>(args: &Args, out: &Output) -> anyhow::Result<()> {
     let engines = args.paths.every_engine()?;
-    if engines.chosen.contains(&Engine::Other(Backend::Exact)) {
+    if engines.chosen.iter().any(|engine| engine.is_oracle()) {
         bail!("--backend exact is the oracle itself, which would be compared with itself");
     }
     let problems = args.sizes.problems(Suite::Quick);

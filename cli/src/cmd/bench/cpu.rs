@@ -10,6 +10,7 @@ use nvfp4_harness::notation::shape_text;
 use nvfp4_harness::units;
 
 use super::Args;
+use crate::checked;
 use crate::ui::output::{Output, Style};
 use crate::ui::progress::Progress;
 use crate::ui::table::{Align, Cell, Stream, row};
@@ -25,7 +26,7 @@ pub fn run<T: Element>(
     let bench = Bench::new(args.settings(), engines);
     drop(progress);
     let mut report = bench.report::<T>();
-    print_head(out, &report, bench.buffer_bytes())?;
+    print_head(out, &report, engines, bench.buffer_bytes())?;
     let table = start_table(out, problems, engines)?;
 
     let progress = Progress::bar(problems.len() * engines.len(), "");
@@ -49,7 +50,12 @@ pub fn run<T: Element>(
     out.json(true, &report)
 }
 
-fn print_head(out: &Output, report: &Report, buffer: usize) -> anyhow::Result<()> {
+fn print_head(
+    out: &Output,
+    report: &Report,
+    engines: &[Engine],
+    buffer: usize,
+) -> anyhow::Result<()> {
     let mut fields = vec![
         ("cpu", format!("{}, {}", report.cpu, units::count(report.threads, "thread"))),
         (
@@ -75,6 +81,9 @@ fn print_head(out: &Output, report: &Report, buffer: usize) -> anyhow::Result<()
             report.data, report.seed, report.gate, report.out_dtype
         ),
     ));
+    if engines.iter().any(|engine| engine.is_oracle()) {
+        fields.push(("check", checked::OF_THE_ORACLE.to_owned()));
+    }
     out.fields(&fields)?;
     out.line("")
 }
