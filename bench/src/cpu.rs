@@ -6,7 +6,7 @@ use anyhow::Context;
 use serde::Serialize;
 
 use nvfp4_dual_gemm::synth::Operands;
-use nvfp4_dual_gemm::{Element, Engine, GemmShape};
+use nvfp4_dual_gemm::{Backend, Element, Engine, GemmShape};
 use nvfp4_harness::check::{Exact, Rows};
 use nvfp4_harness::notation::{glu_text, shape_text};
 use nvfp4_harness::prepared::Prepared;
@@ -121,7 +121,7 @@ impl Bench {
         }
     }
 
-    /// Measures one size on each engine, and checks two rows of each C; `doing` hears of each step, `done` of each result.
+    /// Measures one size on each engine, and checks two rows of each C, but of the oracle's; `doing` hears of each step, `done` of each result.
     ///
     /// # Errors
     /// Those of the engines and of `done`; C that differs from the oracle's.
@@ -148,8 +148,10 @@ impl Bench {
             let prepared = Prepared::new(engine, &gemm)?;
             let timing = measure(repeat, empty_caches, || prepared.run(&mut c))?;
             prepared.fetch(&mut c)?;
-            let check = exact.check(problem, &c);
-            check.require().with_context(|| format!("{} on {engine}", shape_text(problem)))?;
+            if engine.backend() != Backend::Oracle {
+                let check = exact.check(problem, &c);
+                check.require().with_context(|| format!("{} on {engine}", shape_text(problem)))?;
+            }
             let floor = peak.as_ref().map(|peak| {
                 let flop_per_s = peak.gflop_per_s * 1e9;
                 roofline::floor(problem, T::DTYPE.size(), self.bandwidth, flop_per_s)

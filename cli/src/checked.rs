@@ -7,7 +7,10 @@ use nvfp4_harness::check::Check;
 
 use crate::ui::output::{Shown, Style};
 
-/// The outcome of [`check`] as lines of a report.
+/// What is said instead of a check of the oracle.
+pub const OF_THE_ORACLE: &str = "none: the oracle is what others are compared with";
+
+/// The outcome of a check as lines of a report.
 pub fn fields(check: Option<&Check>, backend: Backend) -> Vec<(&'static str, String)> {
     match check {
         Some(check) => {
@@ -19,7 +22,7 @@ pub fn fields(check: Option<&Check>, backend: Backend) -> Vec<(&'static str, Str
             fields
         }
         None if backend == Backend::Oracle => {
-            vec![("check", "none: the oracle is what others are compared with".to_owned())]
+            vec![("check", OF_THE_ORACLE.to_owned())]
         }
         None => vec![("check", "none".to_owned())],
     }

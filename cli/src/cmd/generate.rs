@@ -65,7 +65,7 @@ pub fn run(args: &Args, out: &Output) -> anyhow::Result<()> {
         Report {
             shape: [problem.m, problem.n, problem.k, problem.batch],
             data: data.to_string(),
-            seed: seed,
+            seed,
             output: Shown::from(args.output.as_path()),
             file_bytes,
         },

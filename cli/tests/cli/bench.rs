@@ -1,6 +1,6 @@
 //! `nvfp4 bench`.
 
-use crate::support::json;
+use crate::support::{json, ok};
 
 #[test]
 fn bench_draws_a_plot() {
@@ -34,4 +34,12 @@ fn bench_draws_a_plot() {
     assert!(svg.starts_with("<svg ") && svg.trim_end().ends_with("</svg>"));
     assert_eq!(svg.matches("<text").count(), svg.matches("</text>").count());
     assert!(svg.contains("4x64x128"));
+}
+
+#[test]
+fn the_oracle_is_not_said_to_be_checked() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = ["bench", "--backend", "exact", "--shape", "2x16x32", "--warm", "--repeat", "1"];
+    let text = ok(dir.path(), &bench);
+    assert!(text.contains("none: the oracle is what others are compared with"), "{text}");
 }

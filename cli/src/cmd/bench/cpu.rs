@@ -4,11 +4,12 @@ use std::path::Path;
 
 use nvfp4_bench::cpu::{Bench, PathPeak, Report, Row};
 use nvfp4_bench::plot::{self, Point};
-use nvfp4_dual_gemm::{Element, Engine, GemmShape};
+use nvfp4_dual_gemm::{Backend, Element, Engine, GemmShape};
 use nvfp4_harness::notation::shape_text;
 use nvfp4_harness::units;
 
 use super::Args;
+use crate::checked;
 use crate::ui::output::{Output, Style};
 use crate::ui::progress::Progress;
 use crate::ui::table::{Align, Cell, Stream, row};
@@ -24,7 +25,7 @@ pub fn run<T: Element>(
     let bench = Bench::new(args.settings(), engines);
     drop(progress);
     let mut report = bench.report::<T>();
-    print_head(out, &report, bench.buffer_bytes())?;
+    print_head(out, &report, engines, bench.buffer_bytes())?;
     let table = start_table(out, problems, engines)?;
 
     let progress = Progress::bar(problems.len() * engines.len(), "");
@@ -48,7 +49,12 @@ pub fn run<T: Element>(
     out.json(true, &report)
 }
 
-fn print_head(out: &Output, report: &Report, buffer: usize) -> anyhow::Result<()> {
+fn print_head(
+    out: &Output,
+    report: &Report,
+    engines: &[Engine],
+    buffer: usize,
+) -> anyhow::Result<()> {
     let mut fields = vec![
         ("cpu", format!("{}, {}", report.cpu, units::count(report.threads, "thread"))),
         (
@@ -74,6 +80,9 @@ fn print_head(out: &Output, report: &Report, buffer: usize) -> anyhow::Result<()
             report.data, report.seed, report.glu, report.out_dtype
         ),
     ));
+    if engines.iter().any(|engine| engine.backend() == Backend::Oracle) {
+        fields.push(("check", checked::OF_THE_ORACLE.to_owned()));
+    }
     out.fields(&fields)?;
     out.line("")
 }
