@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use crate::error::{Operand, Result};
 use crate::format::{BLOCK, ue4m3};
-use crate::matrix::Nvfp4Matrix;
+use crate::matrix::{Nvfp4Matrix, Nvfp4View};
 use crate::memory;
 use crate::op::DualGemm;
 use crate::shape::GemmShape;
@@ -114,6 +114,11 @@ impl Operands {
             b1: make(Operand::B1, n, stream(seed, 2), 6.0 / root_k)?,
             b2: make(Operand::B2, n, stream(seed, 3), 4.0 / root_k)?,
         })
+    }
+
+    /// With the names that tensors of a file have (`checkpoint::tensors`).
+    pub fn named(&self) -> [(&'static str, Nvfp4View<'_>); 3] {
+        [("a", self.a.view()), ("b1", self.b1.view()), ("b2", self.b2.view())]
     }
 
     /// The validated problem over these operands.

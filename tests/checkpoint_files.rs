@@ -477,7 +477,7 @@ fn operands_whose_file_changes() {
     let path = dir.path().join("in.safetensors");
     let problem = GemmShape { m: 3, n: 5, k: 48, batch: 1 };
     let operands = Operands::generate(problem, Data::Full, 7).unwrap();
-    tensors::write_operands(&path, &operands).unwrap();
+    tensors::write_matrices(&path, &operands.named()).unwrap();
     let file = TensorFile::open(&path).unwrap();
     let packed = file.packed("b1", Operand::B1).unwrap();
     assert_eq!(packed, operands.b1);

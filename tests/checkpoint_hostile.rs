@@ -231,7 +231,7 @@ proptest! {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f");
         let operands = Operands::generate(GemmShape { m: 2, n: 3, k: 16, batch: 1 }, Data::Full, 1).unwrap();
-        nvfp4_dual_gemm::checkpoint::tensors::write_operands(&path, &operands).unwrap();
+        nvfp4_dual_gemm::checkpoint::tensors::write_matrices(&path, &operands.named()).unwrap();
         let mut bytes = std::fs::read(&path).unwrap();
         for (at, value) in changes {
             let at = at.index(bytes.len());

@@ -30,7 +30,7 @@ fn operands_come_back_and_the_safetensors_crate_reads_them() {
     for batch in [1, 3] {
         let problem = GemmShape { m: 5, n: 7, k: 48, batch };
         let operands = Operands::generate(problem, Data::Full, 9).unwrap();
-        tensors::write_operands(&path, &operands).unwrap();
+        tensors::write_matrices(&path, &operands.named()).unwrap();
         let file = TensorFile::open(&path).unwrap();
         assert_eq!(file.operand("a", Operand::A).unwrap(), operands.a);
         assert_eq!(file.operand("b1", Operand::B1).unwrap(), operands.b1);

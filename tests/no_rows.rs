@@ -126,7 +126,7 @@ mod files {
         let path = dir.path().join("in.safetensors");
         for problem in PROBLEMS {
             let operands = Operands::generate(problem, Data::Full, 1).unwrap();
-            tensors::write_operands(&path, &operands).unwrap();
+            tensors::write_matrices(&path, &operands.named()).unwrap();
             let file = TensorFile::open(&path).unwrap();
             assert_eq!(file.operand("a", Operand::A).unwrap(), operands.a);
             assert_eq!(file.packed("a", Operand::A).unwrap(), operands.a);

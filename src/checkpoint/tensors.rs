@@ -22,7 +22,6 @@ use crate::dtype::{DType, Element};
 use crate::error::{Error, Operand, Result};
 use crate::format::BLOCK;
 use crate::matrix::{Nvfp4Matrix, Nvfp4View};
-use crate::synth::Operands;
 use crate::{bf16, f16};
 
 /// A safetensors file of operands.
@@ -36,7 +35,7 @@ use crate::{bf16, f16};
 /// # let path = dir.path().join("in.safetensors");
 /// let problem = GemmShape { m: 2, n: 3, k: 32, batch: 1 };
 /// let operands = Operands::generate(problem, Data::Full, 1)?;
-/// tensors::write_operands(&path, &operands)?;
+/// tensors::write_matrices(&path, &operands.named())?;
 /// let a = TensorFile::open(&path)?.operand("a", Operand::A)?;
 /// assert_eq!(a, operands.a);
 /// # Ok(())
@@ -173,15 +172,6 @@ fn place(error: Error, tensor: &Tensor<'_>, operand: Operand) -> Error {
         Error::Checkpoint(_) | Error::Io { .. } => error,
         _ => tensor.fault(error.with_operand(operand)),
     }
-}
-
-/// Writes `a`, `b1` and `b2` as packed triples.
-///
-/// # Errors
-/// [`Error::Io`].
-pub fn write_operands(path: impl AsRef<Path>, operands: &Operands) -> Result<()> {
-    let Operands { a, b1, b2 } = operands;
-    write_matrices(path, &[("a", a.view()), ("b1", b1.view()), ("b2", b2.view())])
 }
 
 /// Writes matrices as packed triples. The leading dimension L is left out where it is 1.

@@ -9,7 +9,6 @@ use std::sync::LazyLock;
 use crate::cuda::ffi::bridge::ffi;
 use crate::cuda::ffi::sys::abi;
 use crate::cuda::rt::device::Device;
-use crate::cuda::weights::WeightFormat;
 use crate::error::{Error, Operand, Result, UnsuitableDevice};
 use crate::shape::GemmShape;
 
@@ -36,6 +35,44 @@ impl Hash for Kernel {
 /// What the host code says of the kernels that were compiled. One that means nothing to this crate is no kernel.
 static TABLE: LazyLock<Vec<Result<KernelInfo>>> =
     LazyLock::new(|| ffi::kernels().iter().map(KernelInfo::of).collect());
+
+/// How weights lie on the device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum WeightFormat {
+    /// B1 and B2 as they are.
+    #[default]
+    Separate,
+    /// 96 rows of B1, then 96 of B2, and so on: for the kernels whose tile is 96 columns wide.
+    Interleaved,
+}
+
+impl WeightFormat {
+    pub(in crate::cuda) fn to_abi(self) -> abi::nvfp4_weight_format {
+        match self {
+            WeightFormat::Separate => abi::NVFP4_WEIGHTS_SEPARATE,
+            WeightFormat::Interleaved => abi::NVFP4_WEIGHTS_INTERLEAVED,
+        }
+    }
+
+    /// `None` for a number that is none of them.
+    pub(in crate::cuda) fn from_abi(format: abi::nvfp4_weight_format) -> Option<Self> {
+        match format {
+            abi::NVFP4_WEIGHTS_SEPARATE => Some(WeightFormat::Separate),
+            abi::NVFP4_WEIGHTS_INTERLEAVED => Some(WeightFormat::Interleaved),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for WeightFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            WeightFormat::Separate => "separate",
+            WeightFormat::Interleaved => "interleaved",
+        })
+    }
+}
 
 /// How a kernel forms both products.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -33,7 +33,7 @@ pub use ffi::sys;
 #[cfg(feature = "cudarc")]
 pub use interop::{CudarcElement, CudarcView, cudarc_context};
 pub use io::{Destination, Io, RawIo};
-pub use kernel::{Kernel, KernelInfo, Mainloop, Scheduler};
+pub use kernel::{Kernel, KernelInfo, Mainloop, Scheduler, WeightFormat};
 pub(crate) use layer_plan::Lane;
 pub use layer_plan::{LayerPlan, RawValues};
 pub use matrix::DeviceMatrix;
@@ -45,7 +45,7 @@ pub use rt::graph::Graph;
 pub use rt::memory::{DeviceBuffer, DeviceElement, DeviceView, Owner};
 pub use rt::stream::Stream;
 pub use swizzle::{swizzle_scales, unswizzle_scales};
-pub use weights::{WeightFormat, Weights};
+pub use weights::Weights;
 
 /// The CUDA toolkit that the kernels were compiled with; `None` in documentation builds.
 pub const TOOLKIT: Option<&str> = option_env!("NVFP4_CUDA_VERSION");

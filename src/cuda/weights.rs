@@ -1,54 +1,14 @@
 //! The weights of gate_proj and up_proj on a device, prepared once.
 
-use std::fmt;
-
 use crate::cuda::ffi::bridge::{self, ffi};
 use crate::cuda::ffi::sys::abi;
-use crate::cuda::kernel;
+use crate::cuda::kernel::{self, WeightFormat};
 use crate::cuda::matrix::{DeviceMatrix, HostParts};
 use crate::cuda::rt::device::Device;
 use crate::cuda::rt::memory::{DeviceBuffer, DeviceView};
 use crate::cuda::rt::stream::Stream;
 use crate::error::{Error, Operand, Result};
 use crate::matrix::Nvfp4View;
-
-/// How weights lie on the device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-#[non_exhaustive]
-pub enum WeightFormat {
-    /// B1 and B2 as they are.
-    #[default]
-    Separate,
-    /// 96 rows of B1, then 96 of B2, and so on: for the kernels whose tile is 96 columns wide.
-    Interleaved,
-}
-
-impl WeightFormat {
-    pub(in crate::cuda) fn to_abi(self) -> abi::nvfp4_weight_format {
-        match self {
-            WeightFormat::Separate => abi::NVFP4_WEIGHTS_SEPARATE,
-            WeightFormat::Interleaved => abi::NVFP4_WEIGHTS_INTERLEAVED,
-        }
-    }
-
-    /// `None` for a number that is none of them.
-    pub(in crate::cuda) fn from_abi(format: abi::nvfp4_weight_format) -> Option<Self> {
-        match format {
-            abi::NVFP4_WEIGHTS_SEPARATE => Some(WeightFormat::Separate),
-            abi::NVFP4_WEIGHTS_INTERLEAVED => Some(WeightFormat::Interleaved),
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for WeightFormat {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            WeightFormat::Separate => "separate",
-            WeightFormat::Interleaved => "interleaved",
-        })
-    }
-}
 
 /// The weights B1 of gate_proj and B2 of up_proj on a device. They know how they were packed: a kernel that wants another format
 /// refuses them. A clone shares the memory.

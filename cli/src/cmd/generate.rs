@@ -49,7 +49,7 @@ pub fn run(args: &Args, out: &Output) -> anyhow::Result<()> {
     let progress = Progress::spinner("making operands");
     let operands = Operands::generate(problem, data, seed)?;
     progress.message(format!("writing {}", args.output.display()));
-    tensors::write_operands(&args.output, &operands)?;
+    tensors::write_matrices(&args.output, &operands.named())?;
     drop(progress);
     let file_bytes = files::file_size(&args.output)?;
     out.line(format!(

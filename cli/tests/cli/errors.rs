@@ -145,7 +145,8 @@ fn wrong_invocations_get_one_sentence_and_no_panic() {
     tensors::write_output(dir.path().join("x.safetensors"), "x", &[1, 16], &[1f32; 16]).unwrap();
     let input = dir.path().join("in.safetensors");
     let problem = GemmShape { m: 1, n: 1, k: 16, batch: 1 };
-    tensors::write_operands(&input, &Operands::generate(problem, Data::Full, 1).unwrap()).unwrap();
+    tensors::write_matrices(&input, &Operands::generate(problem, Data::Full, 1).unwrap().named())
+        .unwrap();
     let operands = std::fs::read(&input).unwrap();
     std::fs::create_dir(dir.path().join("model")).unwrap();
     std::fs::copy(&input, dir.path().join("model/m.safetensors")).unwrap();

@@ -33,7 +33,7 @@ fn values_that_are_not_finite_are_counted() {
         Nvfp4Matrix::quantize(&vec![value; rows * 32], 1, rows, 32).unwrap()
     };
     let operands = Operands { a: matrix(1000.0, 2), b1: matrix(1.0, 3), b2: matrix(1.0, 3) };
-    tensors::write_operands(dir.path().join("in.safetensors"), &operands).unwrap();
+    tensors::write_matrices(dir.path().join("in.safetensors"), &operands.named()).unwrap();
     let run = ["run", "--input", "in.safetensors", "-o", "c.safetensors", "--backend", "cpu"];
     let run = [&run[..], &["--repeat", "1"]].concat();
     assert_eq!(json(dir.path(), &run)["non_finite"], 6);
