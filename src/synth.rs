@@ -14,6 +14,7 @@ use crate::shape::MatrixShape;
 
 /// What the operands look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
 pub enum Data {
     /// Like the generator of GPU MODE's `nvfp4_dual_gemm` contest: codes masked to ±{0, .5, 1, 1.5},
     /// scales uniform in \[0, 1) and then rounded to UE4M3, global scales 1.

@@ -90,6 +90,7 @@ fn names_of_samples() {
                 let stored = match convention {
                     Convention::ModelOpt => amax / 2688.0,
                     Convention::CompressedTensors => 2688.0f32 / amax,
+                    _ => unreachable!(),
                 };
                 assert_eq!(found[*module], stored, "{module} of {weights:?} with {samples:?}");
             }

@@ -72,6 +72,7 @@ fn same_bytes_as_the_libraries() {
         let multiplier = match convention {
             Convention::ModelOpt => 4.0f32 / 2688.0,
             Convention::CompressedTensors => 1.0 / 672.0,
+            _ => unreachable!(),
         };
         assert_eq!(a.input_global_scale().unwrap(), Some(multiplier));
         // The number itself, not another one with the same reciprocal.
@@ -146,6 +147,7 @@ fn configurations_say_what_was_done() {
                 assert_eq!(own["quantization"]["quant_algo"], weight_only);
             }
             Convention::CompressedTensors => group["input_activations"] = serde_json::Value::Null,
+            _ => unreachable!(),
         }
         assert_eq!(group_of_ours, &group);
         let checkpoint = Checkpoint::open(&output).unwrap();

@@ -80,6 +80,8 @@ pub struct Settings {
     pub trace: u8,
     /// EMULATOR_REPORT: file for the report of each kernel at exit, `-` for stderr.
     pub report: Option<String>,
+    /// EMULATOR_CALLS: file to which the name of each call of the runtime is added, one a line.
+    pub calls: Option<String>,
     /// EMULATOR_PTX: file with PTX that is loaded instead of that of the fat binary with the same kernels.
     pub ptx: Option<String>,
 }
@@ -104,6 +106,7 @@ impl Settings {
             steps: 1 << 36,
             trace: 0,
             report: None,
+            calls: None,
             ptx: None,
         }
     }
@@ -130,6 +133,7 @@ impl Settings {
         set(&mut settings.steps, number(&get, "EMULATOR_STEPS", 1, u64::MAX)?);
         set(&mut settings.trace, number(&get, "EMULATOR_TRACE", 0, 3)?.map(|level| level as u8));
         settings.report = get("EMULATOR_REPORT");
+        settings.calls = get("EMULATOR_CALLS");
         settings.ptx = get("EMULATOR_PTX");
         Ok(settings)
     }

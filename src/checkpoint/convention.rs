@@ -15,6 +15,7 @@ use std::str::FromStr;
 /// This library computes with multipliers: a divisor d becomes `1/d`, rounded to f32.
 /// Sources: ModelOpt `nvfp4_tensor.py`, compressed-tensors `compressors/nvfp4` and `generate_gparam`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
 pub enum Convention {
     /// NVIDIA ModelOpt, `quant_algo` NVFP4 in `hf_quant_config.json`.
     #[default]

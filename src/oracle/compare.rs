@@ -17,6 +17,7 @@ pub fn ulp_distance<T: Element>(x: T, y: T) -> u64 {
 
 /// What counts as equal: `|x − exact| ≤ atol + rtol·|exact|`.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct Tolerance {
     /// Relative part.
     pub rtol: f64,
@@ -41,6 +42,7 @@ impl Tolerance {
 
 /// The outcome of [`compare`].
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct Comparison {
     /// Values compared.
     pub count: usize,

@@ -18,6 +18,7 @@ pub const AMX_VARIABLE: &str = "NVFP4_CPU_AMX";
 
 /// An instruction set that kernels are written for, the fastest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Isa {
     /// AMX tiles in bf16, with AVX-512 around them; below 17 rows of A, where tiles are too empty, the
     /// kernels of [`Isa::Avx512`].

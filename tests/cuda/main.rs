@@ -11,6 +11,7 @@ mod harness;
 mod host;
 #[cfg(feature = "cudarc")]
 mod interop;
+mod layer;
 mod no_rows;
 mod padding;
 mod plan;
@@ -41,5 +42,6 @@ fn main() {
     tests.extend(padding::all());
     tests.extend(programmatic::all());
     tests.extend(no_rows::all());
+    tests.extend(layer::all());
     harness::main(tests);
 }

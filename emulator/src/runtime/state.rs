@@ -1,6 +1,8 @@
 //! The runtime: the machine, what the program made on it, and what went wrong.
 
 use std::cell::{Cell, RefCell};
+use std::fs::File;
+use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, OnceLock};
 use std::thread::ThreadId;
@@ -30,6 +32,8 @@ pub struct Runtime {
     pub memory: Mutex<Table>,
     /// Streams, events, captures, graphs.
     pub streams: Mutex<Streams>,
+    /// Where the names of calls go.
+    calls: Option<Mutex<File>>,
     /// Held while work runs: one piece at a time.
     running: Mutex<()>,
     /// After a kernel failed, what every call gives until cudaDeviceReset.
@@ -81,7 +85,11 @@ pub fn enter(name: &str, body: impl FnOnce(&'static Runtime) -> Outcome) -> Code
 /// A call that works also after a kernel failed.
 pub fn enter_always(name: &str, body: impl FnOnce(&'static Runtime) -> Outcome) -> Code {
     // Nothing here panics on purpose; should it, the C program must not see it.
-    let outcome = catch_unwind(AssertUnwindSafe(|| runtime().and_then(body)));
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        let runtime = runtime()?;
+        runtime.note(name);
+        body(runtime)
+    }));
     conclude(name, outcome.unwrap_or_else(|_| Err(Code::UNKNOWN.because("a panic inside"))))
 }
 
@@ -128,13 +136,27 @@ fn thread() -> ThreadId {
 
 impl Runtime {
     fn new(settings: Settings) -> Self {
+        let calls = settings.calls.as_ref().and_then(|path| {
+            let file = File::options().create(true).append(true).open(path);
+            file.map(Mutex::new).inspect_err(|error| say(format_args!("{path}: {error}"))).ok()
+        });
         Self {
+            calls,
             device: Device::new(&settings),
             machine: Machine { settings, memory: GlobalMemory::default() },
             memory: Mutex::default(),
             streams: Mutex::default(),
             running: Mutex::default(),
             failure: Mutex::default(),
+        }
+    }
+
+    /// Adds the name of a call to the file that is asked for.
+    pub fn note(&self, name: &str) {
+        if let Some(calls) = &self.calls
+            && let Err(error) = writeln!(lock(calls), "{name}")
+        {
+            say(error);
         }
     }
 

@@ -8,6 +8,7 @@ use crate::fault::Fault;
 use crate::runtime::code::Code;
 use crate::runtime::pointer::{In, Out, Text};
 use crate::runtime::refusal::{Outcome, say};
+use crate::runtime::state;
 use crate::tma::map::{self, Tiled};
 
 /// CUDA_ERROR_INVALID_VALUE
@@ -52,6 +53,9 @@ extern "C" fn encode_tiled(
         };
         tensor_map.set(encoded.encode().map_err(invalid)?)
     };
+    if let Ok(runtime) = state::runtime() {
+        runtime.note("cuTensorMapEncodeTiled");
+    }
     match catch_unwind(AssertUnwindSafe(encode)) {
         Ok(Ok(())) => 0,
         Ok(Err(refusal)) => {
