@@ -27,7 +27,7 @@ pub mod synth;
 pub use checkpoint::{Checkpoint, MlpLayer};
 pub use dtype::{DType, Element, Values, ValuesMut};
 pub use engine::{Backend, Engine, Layer, Precision, Spec};
-pub use error::{Buffer, CudaVersion, Error, Operand, Result, UnsuitableDevice};
+pub use error::{Buffer, CudaError, CudaVersion, Error, Operand, Result, UnsuitableDevice};
 pub use glu::Glu;
 pub use half::{bf16, f16};
 pub use matrix::{Nvfp4Matrix, Nvfp4View};

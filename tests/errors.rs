@@ -3,8 +3,8 @@
 use nvfp4_dual_gemm::format::{nibble, scale_layout::ScaleLayout};
 use nvfp4_dual_gemm::synth::{Data, Operands};
 use nvfp4_dual_gemm::{
-    CudaVersion, DualGemm, Engine, Error, GemmShape, Glu, Nvfp4Matrix, Nvfp4View, Operand,
-    UnsuitableDevice, f16, oracle,
+    CudaError, CudaVersion, DualGemm, Engine, Error, GemmShape, Glu, Nvfp4Matrix, Nvfp4View,
+    Operand, UnsuitableDevice, f16, oracle,
 };
 
 /// Name of the variant of an error: the start of its `Debug` text.
@@ -112,44 +112,53 @@ fn h100() -> UnsuitableDevice {
 fn cuda_errors() -> Vec<Error> {
     let version = CudaVersion::from_number;
     vec![
-        Error::CudaNoDriver { runtime: version(13050) },
-        Error::CudaDriverTooOld { driver: version(12080), runtime: version(13050) },
-        Error::CudaNoDevice,
-        Error::CudaNoSuchDevice { ordinal: 3, count: 2 },
-        Error::CudaArchitecture {
+        Error::Cuda(CudaError::NoDriver { runtime: version(13050) }),
+        Error::Cuda(CudaError::DriverTooOld { driver: version(12080), runtime: version(13050) }),
+        Error::Cuda(CudaError::NoDevice),
+        Error::Cuda(CudaError::NoSuchDevice { ordinal: 3, count: 2 }),
+        Error::Cuda(CudaError::Architecture {
             devices: vec![h100()],
             built_for: vec![(10, 0)],
             unreadable: vec![],
-        },
-        Error::CudaArchitecture {
+        }),
+        Error::Cuda(CudaError::Architecture {
             devices: vec![h100(), UnsuitableDevice { device: 2, ..h100() }],
             built_for: vec![(8, 0), (10, 0)],
             unreadable: vec![(1, "it fell off the bus".to_owned())],
-        },
-        Error::CudaKernelArchitecture {
+        }),
+        Error::Cuda(CudaError::KernelArchitecture {
             kernel: "sm100_x".to_owned(),
             built_for: (10, 0),
             device: h100(),
-        },
-        Error::CudaOutOfMemory { device: 1, bytes: 1 << 40, free: 1 << 30, total: 1 << 37 },
-        Error::CudaCall {
+        }),
+        Error::Cuda(CudaError::OutOfMemory {
+            device: 1,
+            bytes: 1 << 40,
+            free: 1 << 30,
+            total: 1 << 37,
+        }),
+        Error::Cuda(CudaError::Call {
             call: "cudaMemcpyAsync".to_owned(),
             name: "cudaErrorIllegalAddress".to_owned(),
             code: 700,
             text: "an illegal memory access was encountered".to_owned(),
-        },
-        Error::CudaWrongDevice { what: "c", expected: 0, actual: 1 },
-        Error::CudaCapture { reason: "the stream is being captured already".to_owned() },
-        Error::CudaLength { what: "source", expected: 4, actual: 5 },
-        Error::CudaRange { what: "columns", from: 3, len: 2, of: 4 },
-        Error::CudaRows { rows: 3, elements: 8 },
-        Error::CudaElement { expected: 4, actual: 8 },
-        Error::CudaAllocation { elements: usize::MAX, size: 4 },
-        Error::CudaOverlap { to: 0x1000, from: 0x1008, bytes: 16 },
-        Error::CudaSize { operand: Operand::Matrix, dimension: "N", value: 1 << 31 }
+        }),
+        Error::Cuda(CudaError::WrongDevice { what: "c", expected: 0, actual: 1 }),
+        Error::Cuda(CudaError::Capture {
+            reason: "the stream is being captured already".to_owned(),
+        }),
+        Error::Cuda(CudaError::Length { what: "source", expected: 4, actual: 5 }),
+        Error::Cuda(CudaError::Range { what: "columns", from: 3, len: 2, of: 4 }),
+        Error::Cuda(CudaError::Rows { rows: 3, elements: 8 }),
+        Error::Cuda(CudaError::Element { expected: 4, actual: 8 }),
+        Error::Cuda(CudaError::Allocation { elements: usize::MAX, size: 4 }),
+        Error::Cuda(CudaError::Overlap { to: 0x1000, from: 0x1008, bytes: 16 }),
+        Error::Cuda(CudaError::Size { operand: Operand::Matrix, dimension: "N", value: 1 << 31 })
             .with_operand(Operand::B1),
-        Error::CudaAddress { address: 0x1001, alignment: 16 },
-        Error::CudaRefused { reason: "K = 33 is not a positive multiple of 32".to_owned() },
+        Error::Cuda(CudaError::Address { address: 0x1001, alignment: 16 }),
+        Error::Cuda(CudaError::Refused {
+            reason: "K = 33 is not a positive multiple of 32".to_owned(),
+        }),
     ]
 }
 

@@ -23,16 +23,18 @@ use crate::cuda::rt::lent;
 use crate::cuda::rt::memory::{DeviceElement, DeviceView};
 use crate::cuda::rt::stream::Stream;
 use crate::dtype::Element;
-use crate::error::{Error, Result};
+use crate::error::{CudaError, Error, Result};
 
 /// Opens a device for cudarc; `CudaContext::new` panics where there is no driver.
 ///
 /// # Errors
-/// Those of [`Device::open`], and [`Error::CudaCall`].
+/// Those of [`Device::open`], and [`CudaError::Call`].
 pub fn cudarc_context(ordinal: usize) -> Result<Arc<CudaContext>> {
     Device::open(ordinal)?;
     if !driver_is_there() {
-        return Err(Error::CudaNoDriver { runtime: crate::cuda::ffi::call::runtime_version() });
+        return Err(Error::Cuda(CudaError::NoDriver {
+            runtime: crate::cuda::ffi::call::runtime_version(),
+        }));
     }
     CudaContext::new(ordinal).map_err(|error| failed("CudaContext::new", &error))
 }
@@ -105,12 +107,12 @@ impl<T: DeviceElement> DeviceView<T> {
     /// What [`Stream::from_raw`] asks of captures of the slice's stream.
     ///
     /// # Errors
-    /// [`Error::CudaElement`] for elements of another size; [`Error::CudaCapture`] while the slice's stream is being
-    /// captured; [`Error::CudaCall`]; those of [`Stream::from_cudarc`] for the slice's stream.
+    /// [`CudaError::Element`] for elements of another size; [`CudaError::Capture`] while the slice's stream is being
+    /// captured; [`CudaError::Call`]; those of [`Stream::from_cudarc`] for the slice's stream.
     pub unsafe fn from_cudarc<S: CudarcElement>(slice: &Arc<CudaSlice<S>>) -> Result<Self> {
         if size_of::<S>() != size_of::<T>() {
             let (expected, actual) = (size_of::<T>(), size_of::<S>());
-            return Err(Error::CudaElement { expected, actual });
+            return Err(Error::Cuda(CudaError::Element { expected, actual }));
         }
         // SAFETY: as the caller promises.
         let (stream, home) = (slice.stream(), unsafe { Stream::from_cudarc(slice.stream()) }?);
@@ -148,10 +150,10 @@ impl LayerPlan {
     /// written to before all have.
     ///
     /// # Errors
-    /// [`Error::Length`] of x (operand a) and y (operand c), [`Error::CudaLength`] of the scratch memory,
-    /// [`Error::CudaAddress`] unless x begins at a multiple of 16 bytes and the scratch memory at one of 256,
-    /// [`Error::CudaWrongDevice`], [`Error::CudaRefused`] for a context that is not the device's primary one,
-    /// [`Error::CudaCall`].
+    /// [`Error::Length`] of x (operand a) and y (operand c), [`CudaError::Length`] of the scratch memory,
+    /// [`CudaError::Address`] unless x begins at a multiple of 16 bytes and the scratch memory at one of 256,
+    /// [`CudaError::WrongDevice`], [`CudaError::Refused`] for a context that is not the device's primary one,
+    /// [`CudaError::Call`].
     pub unsafe fn launch_with<X: Element, Y: Element>(
         &self,
         x: &impl DevicePtr<X>,
@@ -170,7 +172,7 @@ impl LayerPlan {
             require_primary(context)?;
             let (expected, actual) = (self.device().ordinal(), context.ordinal());
             if actual != expected {
-                return Err(Error::CudaWrongDevice { what, expected, actual });
+                return Err(Error::Cuda(CudaError::WrongDevice { what, expected, actual }));
             }
         }
         let scratch_bytes = scratch.len();
@@ -209,8 +211,8 @@ impl<T: DeviceElement> DeviceView<T> {
     /// [`Stream::from_raw`] asks.
     ///
     /// # Errors
-    /// [`Error::CudaWrongDevice`]; [`Error::CudaRefused`] for a context that is not the device's primary one; those of
-    /// [`Device::open`]; for memory that is lent itself, those of [`Stream::from_cudarc`], and [`Error::CudaCapture`]
+    /// [`CudaError::WrongDevice`]; [`CudaError::Refused`] for a context that is not the device's primary one; those of
+    /// [`Device::open`]; for memory that is lent itself, those of [`Stream::from_cudarc`], and [`CudaError::Capture`]
     /// while `stream` is being captured.
     pub unsafe fn to_cudarc(&self, stream: &Arc<CudaStream>) -> Result<CudarcView<T>> {
         self.device().require("memory", &device_of(stream.context())?)?;
@@ -254,7 +256,7 @@ impl Stream {
     /// What [`Stream::from_raw`] asks of captures: cudarc's are safe calls from any thread.
     ///
     /// # Errors
-    /// [`Error::CudaRefused`] for a context that is not the device's primary one, and for `per_thread_stream()`, which
+    /// [`CudaError::Refused`] for a context that is not the device's primary one, and for `per_thread_stream()`, which
     /// is another stream on each thread; those of [`Device::open`].
     pub unsafe fn from_cudarc(stream: &Arc<CudaStream>) -> Result<Self> {
         let device = device_of(stream.context())?;
@@ -274,15 +276,15 @@ fn require_primary(context: &Arc<CudaContext>) -> Result<()> {
         return Ok(());
     }
     let reason = "the cudarc context is not the device's primary one".to_owned();
-    Err(Error::CudaRefused { reason })
+    Err(Error::Cuda(CudaError::Refused { reason }))
 }
 
 fn failed(call: &str, error: &::cudarc::driver::DriverError) -> Error {
     let words = |text: Option<String>| text.unwrap_or_else(|| "unknown".to_owned());
-    Error::CudaCall {
+    Error::Cuda(CudaError::Call {
         call: call.to_owned(),
         name: words(error.error_name().ok().map(|name| name.to_string_lossy().into_owned())),
         code: error.0 as u32,
         text: words(error.error_string().ok().map(|text| text.to_string_lossy().into_owned())),
-    }
+    })
 }

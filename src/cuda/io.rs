@@ -10,7 +10,7 @@ use crate::cuda::rt::device::Device;
 use crate::cuda::rt::memory::{DeviceView, Owner};
 use crate::cuda::weights::Weights;
 use crate::dtype::{DType, Element};
-use crate::error::{Buffer, Error, Operand, Result};
+use crate::error::{Buffer, CudaError, Error, Operand, Result};
 
 /// As the host code has it.
 pub(in crate::cuda) type Addresses = abi::nvfp4_io;
@@ -84,7 +84,11 @@ impl<'a> Io<'a> {
         for view in self.factors.into_iter().flatten() {
             view.device().require("factor", device)?;
             if view.is_empty() {
-                return Err(Error::CudaLength { what: "factor", expected: 1, actual: 0 });
+                return Err(Error::Cuda(CudaError::Length {
+                    what: "factor",
+                    expected: 1,
+                    actual: 0,
+                }));
             }
         }
         if (a.batch(), a.k()) != (weights.batch(), weights.k()) {
@@ -119,7 +123,7 @@ impl<'a> Io<'a> {
     pub(in crate::cuda) fn require_workspace(&self, expected: usize) -> Result<()> {
         let actual = self.workspace.map_or(0, |view| view.len());
         if actual < expected {
-            return Err(Error::CudaLength { what: "workspace", expected, actual });
+            return Err(Error::Cuda(CudaError::Length { what: "workspace", expected, actual }));
         }
         Ok(())
     }
@@ -207,7 +211,7 @@ fn check_a(a: &DeviceMatrix) -> Result<()> {
     let scales = ("a.scales", a.scales(), ffi::scales_bytes(m, k, batch));
     for (what, view, expected) in [codes, scales] {
         if view.len() != expected {
-            return Err(Error::CudaLength { what, expected, actual: view.len() });
+            return Err(Error::Cuda(CudaError::Length { what, expected, actual: view.len() }));
         }
     }
     Ok(())

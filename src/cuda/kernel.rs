@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use crate::cuda::ffi::bridge::ffi;
 use crate::cuda::ffi::sys::abi;
 use crate::cuda::rt::device::Device;
-use crate::error::{Error, Operand, Result, UnsuitableDevice};
+use crate::error::{CudaError, Error, Operand, Result, UnsuitableDevice};
 use crate::shape::GemmShape;
 
 /// One of the kernels that were compiled, known by its name.
@@ -151,8 +151,10 @@ impl Kernel {
     /// That of a plan.
     pub(in crate::cuda) fn of_row(row: &abi::nvfp4_kernel_info) -> Result<Kernel> {
         let info = KernelInfo::of(row)?;
-        Kernel::all().find(|kernel| *kernel.info == info).ok_or_else(|| Error::CudaRefused {
-            reason: format!("kernel {} of the plan is none of this build's", info.name),
+        Kernel::all().find(|kernel| *kernel.info == info).ok_or_else(|| {
+            Error::Cuda(CudaError::Refused {
+                reason: format!("kernel {} of the plan is none of this build's", info.name),
+            })
         })
     }
 
@@ -160,7 +162,7 @@ impl Kernel {
     /// minor, with `sm_count` SMs.
     ///
     /// # Errors
-    /// [`Error::CudaSize`] for sizes that a kernel cannot have, [`Error::CudaRefused`] where no kernel of that compute
+    /// [`CudaError::Size`] for sizes that a kernel cannot have, [`CudaError::Refused`] where no kernel of that compute
     /// capability takes such weights.
     pub fn select(
         shape: GemmShape,
@@ -174,11 +176,11 @@ impl Kernel {
         let name = ffi::select_kernel(&sizes(shape)?, weights.to_abi(), capability, sm_count);
         // SAFETY: null, or a name of the host code's, which live as long as the program.
         let name = (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) }.to_string_lossy());
-        name.and_then(|name| Kernel::by_name(&name)).ok_or_else(|| Error::CudaRefused {
+        name.and_then(|name| Kernel::by_name(&name)).ok_or_else(|| Error::Cuda(CudaError::Refused {
             reason: format!(
                 "no kernel of compute capability {major}.{minor} takes {weights} weights, for {shape:?}"
             ),
-        })
+        }))
     }
 
     /// Whether it runs on `device`.
@@ -191,11 +193,11 @@ impl Kernel {
         if self.runs_on(device) {
             return Ok(());
         }
-        Err(Error::CudaKernelArchitecture {
+        Err(Error::Cuda(CudaError::KernelArchitecture {
             kernel: self.name().to_owned(),
             built_for: self.info.compute_capability,
             device: device.unsuitable(),
-        })
+        }))
     }
 
     /// Its name.
@@ -229,7 +231,7 @@ impl Device {
     /// The first device that a kernel of this build runs on, whatever is wrong with others.
     ///
     /// # Errors
-    /// Those of [`Device::count`]; where there is none, [`Error::CudaArchitecture`] with all devices, or the error of
+    /// Those of [`Device::count`]; where there is none, [`CudaError::Architecture`] with all devices, or the error of
     /// the first one when none tells what it is.
     pub fn first_supported() -> Result<Self> {
         first_supported((0..Self::count()?).map(|ordinal| (ordinal, Self::open(ordinal))))
@@ -261,7 +263,10 @@ fn first_supported(opened: impl Iterator<Item = (usize, Result<Device>)>) -> Res
         }
     }
     if devices.is_empty() {
-        return Err(failed.into_iter().next().map_or(Error::CudaNoDevice, |(_, error)| error));
+        return Err(failed
+            .into_iter()
+            .next()
+            .map_or(Error::Cuda(CudaError::NoDevice), |(_, error)| error));
     }
     let unreadable =
         failed.into_iter().map(|(ordinal, error)| (ordinal, error.to_string())).collect();
@@ -280,8 +285,10 @@ impl KernelInfo {
     fn of(raw: &abi::nvfp4_kernel_info) -> Result<Self> {
         // SAFETY: the table of kernels holds C strings that live as long as the program.
         let name: &'static CStr = unsafe { CStr::from_ptr(raw.name) };
-        let unknown = |what: &str, number: u32| Error::CudaRefused {
-            reason: format!("kernel {}: {what} {number} is unknown", name.to_string_lossy()),
+        let unknown = |what: &str, number: u32| {
+            Error::Cuda(CudaError::Refused {
+                reason: format!("kernel {}: {what} {number} is unknown", name.to_string_lossy()),
+            })
         };
         let capability = u32::try_from(raw.compute_capability)
             .ok()
@@ -377,10 +384,10 @@ pub(in crate::cuda) fn size(
     dimension: &'static str,
     value: usize,
 ) -> Result<i32> {
-    i32::try_from(value).map_err(|_| Error::CudaSize { operand, dimension, value })
+    i32::try_from(value).map_err(|_| Error::Cuda(CudaError::Size { operand, dimension, value }))
 }
 
-/// [`Error::CudaArchitecture`] about devices that no kernel runs on.
+/// [`CudaError::Architecture`] about devices that no kernel runs on.
 pub(in crate::cuda) fn wrong_architecture(
     devices: Vec<UnsuitableDevice>,
     unreadable: Vec<(usize, String)>,
@@ -389,7 +396,7 @@ pub(in crate::cuda) fn wrong_architecture(
         Kernel::all().map(|kernel| kernel.info.compute_capability).collect();
     built_for.sort_unstable();
     built_for.dedup();
-    Error::CudaArchitecture { devices, built_for, unreadable }
+    Error::Cuda(CudaError::Architecture { devices, built_for, unreadable })
 }
 
 #[cfg(test)]
@@ -423,7 +430,12 @@ mod tests {
     }
 
     fn broken(ordinal: usize) -> (usize, Result<Device>) {
-        (ordinal, Err(Error::CudaRefused { reason: format!("device {ordinal} fell off the bus") }))
+        (
+            ordinal,
+            Err(Error::Cuda(CudaError::Refused {
+                reason: format!("device {ordinal} fell off the bus"),
+            })),
+        )
     }
 
     #[test]
@@ -444,6 +456,6 @@ mod tests {
         let error = first_supported([broken(0), broken(1)].into_iter()).unwrap_err().to_string();
         assert!(error.contains("device 0 fell off the bus"), "{error}");
         let none = first_supported(std::iter::empty()).unwrap_err();
-        assert!(matches!(none, Error::CudaNoDevice), "{none}");
+        assert!(matches!(none, Error::Cuda(CudaError::NoDevice)), "{none}");
     }
 }

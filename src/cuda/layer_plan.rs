@@ -13,7 +13,7 @@ use crate::cuda::rt::device::{Current, Device};
 use crate::cuda::rt::memory::{DeviceBuffer, DeviceView, Owner};
 use crate::cuda::rt::stream::Stream;
 use crate::dtype::{DType, Element};
-use crate::error::{Buffer, Error, Operand, Result};
+use crate::error::{Buffer, CudaError, Error, Operand, Result};
 use crate::format::scale_layout::ScaleLayout;
 use crate::op::InputScale;
 use crate::shape::MatrixShape;
@@ -127,9 +127,9 @@ impl LayerPlan {
     /// noted in the scratch memory: [`LayerPlan::check`].
     ///
     /// # Errors
-    /// [`Error::Length`] of x (operand a) and y (operand c), [`Error::CudaLength`] of the scratch memory,
-    /// [`Error::CudaAddress`] unless x begins at a multiple of 16 bytes and the scratch memory at one of 256,
-    /// [`Error::CudaWrongDevice`], [`Error::CudaCapture`] when somebody else captures the stream, [`Error::CudaCall`].
+    /// [`Error::Length`] of x (operand a) and y (operand c), [`CudaError::Length`] of the scratch memory,
+    /// [`CudaError::Address`] unless x begins at a multiple of 16 bytes and the scratch memory at one of 256,
+    /// [`CudaError::WrongDevice`], [`CudaError::Capture`] when somebody else captures the stream, [`CudaError::Call`].
     pub fn launch<X: Element, Y: Element>(
         &self,
         x: &DeviceView<X>,
@@ -187,8 +187,8 @@ impl LayerPlan {
     /// Waits for the stream, and tells whether any x since the last check had a NaN or an infinity.
     ///
     /// # Errors
-    /// [`Error::NonFinite`] with the first place of the launch that met it, of `rows` rows, once; [`Error::CudaLength`];
-    /// [`Error::CudaCapture`] inside of a capture; [`Error::CudaCall`], also for earlier work that failed.
+    /// [`Error::NonFinite`] with the first place of the launch that met it, of `rows` rows, once; [`CudaError::Length`];
+    /// [`CudaError::Capture`] inside of a capture; [`CudaError::Call`], also for earlier work that failed.
     pub fn check(&self, scratch: &DeviceView<u8>, rows: usize, stream: &Stream) -> Result<()> {
         let state = scratch.slice(0, quantizer::state_bytes())?;
         let found = quantizer::findings(&state.to_vec(stream)?, rows, self.k);
@@ -220,14 +220,14 @@ impl LayerPlan {
         }
         let (expected, actual) = (parts.end, values.scratch_bytes);
         if actual < expected {
-            return Err(Error::CudaLength { what: "scratch", expected, actual });
+            return Err(Error::Cuda(CudaError::Length { what: "scratch", expected, actual }));
         }
         let sixteen = abi::NVFP4_POINTER_ALIGNMENT as usize;
         for (address, alignment) in
             [(values.x as usize, sixteen), (values.scratch as usize, ALIGNMENT)]
         {
             if !address.is_multiple_of(alignment) {
-                return Err(Error::CudaAddress { address, alignment });
+                return Err(Error::Cuda(CudaError::Address { address, alignment }));
             }
         }
         let (stride, size) = (values.x_row_stride, values.x_type.size());
@@ -236,7 +236,7 @@ impl LayerPlan {
                 "x: a row stride of {stride} {} is less than K = {} or no multiple of {sixteen} bytes",
                 values.x_type, self.k
             );
-            return Err(Error::CudaRefused { reason });
+            return Err(Error::Cuda(CudaError::Refused { reason }));
         }
         Ok(parts)
     }

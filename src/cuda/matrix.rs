@@ -4,7 +4,7 @@ use crate::cuda::ffi::sys::abi;
 use crate::cuda::rt::device::Device;
 use crate::cuda::rt::memory::{DeviceBuffer, DeviceView};
 use crate::cuda::rt::stream::Stream;
-use crate::error::{Buffer, Error, Operand, Result};
+use crate::error::{Buffer, CudaError, Error, Operand, Result};
 use crate::format::scale_layout::ScaleLayout;
 use crate::matrix::Nvfp4View;
 use crate::shape::MatrixShape;
@@ -29,7 +29,7 @@ impl DeviceMatrix {
     /// which add nothing to any product.
     ///
     /// # Errors
-    /// [`Error::CudaOutOfMemory`], [`Error::SizeOverflow`], [`Error::CudaCall`].
+    /// [`CudaError::OutOfMemory`], [`Error::SizeOverflow`], [`CudaError::Call`].
     pub fn upload<'a>(matrix: impl Into<Nvfp4View<'a>>, stream: &Stream) -> Result<Self> {
         let matrix = matrix.into();
         let HostParts { codes, scales, k } = HostParts::of(&matrix)?;
@@ -49,7 +49,7 @@ impl DeviceMatrix {
     ///
     /// # Errors
     /// Those of [`Nvfp4View::new`] but for the scale bytes, which are not read; [`Error::KNotMultiple`] unless k is
-    /// a multiple of 32; [`Error::CudaWrongDevice`]; [`Error::CudaAddress`] for an address that is no multiple of 16.
+    /// a multiple of 32; [`CudaError::WrongDevice`]; [`CudaError::Address`] for an address that is no multiple of 16.
     pub fn from_parts(
         batch: usize,
         rows: usize,
@@ -77,7 +77,7 @@ impl DeviceMatrix {
             let (address, alignment) =
                 (view.as_ptr() as usize, abi::NVFP4_POINTER_ALIGNMENT as usize);
             if !address.is_multiple_of(alignment) {
-                return Err(Error::CudaAddress { address, alignment });
+                return Err(Error::Cuda(CudaError::Address { address, alignment }));
             }
         }
         Ok(DeviceMatrix { codes, scales, batch, rows, k, global_scale })

@@ -13,7 +13,7 @@ use crate::cuda::rt::device::{Current, Device};
 use crate::cuda::rt::memory::Owner;
 use crate::cuda::rt::stream::Stream;
 use crate::cuda::weights::Weights;
-use crate::error::{Error, Operand, Result};
+use crate::error::{CudaError, Error, Operand, Result};
 use crate::glu::Glu;
 use crate::shape::GemmShape;
 
@@ -119,8 +119,8 @@ impl Plan {
     /// no device memory.
     ///
     /// # Errors
-    /// [`Error::GluParameter`], [`Error::CudaSize`], [`Error::CudaArchitecture`] when no kernel runs on the device of
-    /// the weights, [`Error::CudaKernelArchitecture`] when that of the options does not, [`Error::CudaRefused`] for
+    /// [`Error::GluParameter`], [`CudaError::Size`], [`CudaError::Architecture`] when no kernel runs on the device of
+    /// the weights, [`CudaError::KernelArchitecture`] when that of the options does not, [`CudaError::Refused`] for
     /// SMs that the device does not have and for what a kernel cannot do, such as weights in another format.
     pub fn new(weights: &Weights, options: &Options) -> Result<Self> {
         options.glu.validate()?;
@@ -133,7 +133,8 @@ impl Plan {
         let abi::nvfp4_shape { n, k, batch, .. } = kernel::sizes(shape)?;
         weights.check_sizes(n, k, batch)?;
         let name = options.kernel.map(|kernel| CString::new(kernel.name())).transpose();
-        let name = name.map_err(|error| Error::CudaRefused { reason: error.to_string() })?;
+        let name =
+            name.map_err(|error| Error::Cuda(CudaError::Refused { reason: error.to_string() }))?;
         let spec = abi::nvfp4_spec {
             size: size_of::<abi::nvfp4_spec>() as u32,
             n,
@@ -160,10 +161,10 @@ impl Plan {
     /// Launches that share C or a workspace must follow each other, on one stream or ordered by events.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`], [`Error::Length`] of C, [`Error::Alpha`], [`Error::CudaSize`],
-    /// [`Error::CudaWrongDevice`] for operands or a stream of another device, [`Error::CudaLength`] for a workspace
-    /// that is missing or too small, [`Error::CudaCapture`] when somebody else captures the stream,
-    /// [`Error::CudaRefused`] for what a kernel cannot do, [`Error::CudaCall`].
+    /// [`Error::ShapeMismatch`], [`Error::Length`] of C, [`Error::Alpha`], [`CudaError::Size`],
+    /// [`CudaError::WrongDevice`] for operands or a stream of another device, [`CudaError::Length`] for a workspace
+    /// that is missing or too small, [`CudaError::Capture`] when somebody else captures the stream,
+    /// [`CudaError::Refused`] for what a kernel cannot do, [`CudaError::Call`].
     pub fn launch(&self, io: &Io<'_>, stream: &Stream) -> Result<()> {
         let addresses = self.addresses(io)?;
         self.device().require("plan", stream.device())?;
@@ -212,7 +213,7 @@ impl Plan {
     /// of more than 8 rows, 0 for others. It holds nothing between launches: one may serve all plans of a stream.
     ///
     /// # Errors
-    /// [`Error::CudaSize`], [`Error::CudaRefused`] for rows that no launch can have.
+    /// [`CudaError::Size`], [`CudaError::Refused`] for rows that no launch can have.
     pub fn workspace_bytes(&self, rows: usize) -> Result<usize> {
         bridge::check(self.plan.workspace_size(kernel::size(Operand::A, "M", rows)?))
     }
@@ -301,8 +302,8 @@ impl BoundPlan {
     /// [`Plan::launch`] with nothing left to encode.
     ///
     /// # Errors
-    /// [`Error::CudaWrongDevice`] for a stream of another device, [`Error::CudaCapture`] when somebody else captures
-    /// the stream, [`Error::CudaCall`].
+    /// [`CudaError::WrongDevice`] for a stream of another device, [`CudaError::Capture`] when somebody else captures
+    /// the stream, [`CudaError::Call`].
     pub fn launch(&self, stream: &Stream) -> Result<()> {
         self.device.require("plan", stream.device())?;
         stream.enqueue(&self.owners, |raw| {
@@ -319,7 +320,7 @@ impl BoundPlan {
     /// outlive the launch.
     ///
     /// # Errors
-    /// [`Error::CudaCall`].
+    /// [`CudaError::Call`].
     pub unsafe fn launch_unchecked(&self, stream: *mut c_void) -> Result<()> {
         // SAFETY: the caller's.
         bridge::check(unsafe { self.bound.launch(stream.cast()) })
@@ -350,7 +351,7 @@ fn sm_count(asked: Option<usize>, device: &Device) -> Result<i32> {
         let ordinal = device.ordinal();
         let reason =
             format!("sm_count = {count} is not in 1..={there}, the SMs of device {ordinal}");
-        Error::CudaRefused { reason }
+        Error::Cuda(CudaError::Refused { reason })
     })
 }
 

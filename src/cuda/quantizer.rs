@@ -63,8 +63,8 @@ impl Quantizer {
     /// stream's device.
     ///
     /// # Errors
-    /// The shape errors of [`crate::Nvfp4View::new`], [`Error::GlobalScale`], [`Error::CudaSize`] for sizes beyond
-    /// an i32, [`Error::CudaOutOfMemory`], [`Error::CudaCall`].
+    /// The shape errors of [`crate::Nvfp4View::new`], [`Error::GlobalScale`], [`CudaError::Size`](crate::CudaError::Size) for sizes beyond
+    /// an i32, [`CudaError::OutOfMemory`](crate::CudaError::OutOfMemory), [`CudaError::Call`](crate::CudaError::Call).
     pub fn with_scale(
         batch: usize,
         rows: usize,
@@ -141,9 +141,9 @@ impl Quantizer {
     /// Queues quantising `values` \[batch, rows, k\] into the matrix; nothing where there are no rows. May be captured.
     ///
     /// # Errors
-    /// [`Error::Length`]; [`Error::CudaWrongDevice`]; [`Error::CudaAddress`] for values that begin at no multiple of
-    /// 16 bytes; [`Error::CudaRefused`] for values that overlap the matrix, or more of them than one launch can do;
-    /// [`Error::CudaCapture`] when somebody else captures the stream; [`Error::CudaCall`].
+    /// [`Error::Length`]; [`CudaError::WrongDevice`](crate::CudaError::WrongDevice); [`CudaError::Address`](crate::CudaError::Address) for values that begin at no multiple of
+    /// 16 bytes; [`CudaError::Refused`](crate::CudaError::Refused) for values that overlap the matrix, or more of them than one launch can do;
+    /// [`CudaError::Capture`](crate::CudaError::Capture) when somebody else captures the stream; [`CudaError::Call`](crate::CudaError::Call).
     pub fn quantize<T: Element>(&self, values: &DeviceView<T>, stream: &Stream) -> Result<()> {
         let work = self.work(values)?;
         self.matrix.device().require("matrix", stream.device())?;
@@ -164,7 +164,7 @@ impl Quantizer {
     /// must outlive every replay of the graph. Memory of [`DeviceView::from_stream_ordered`] must outlive the work.
     ///
     /// # Errors
-    /// Those of [`Quantizer::quantize`], but for [`Error::CudaCapture`].
+    /// Those of [`Quantizer::quantize`], but for [`CudaError::Capture`](crate::CudaError::Capture).
     pub unsafe fn quantize_unchecked<T: Element>(
         &self,
         values: &DeviceView<T>,
@@ -201,8 +201,8 @@ impl Quantizer {
     /// Waits for the stream, and tells whether any value since the last check was NaN or infinite.
     ///
     /// # Errors
-    /// [`Error::NonFinite`] with the first place, once; [`Error::CudaCapture`] inside of a capture;
-    /// [`Error::CudaCall`], also for earlier work that failed.
+    /// [`Error::NonFinite`] with the first place, once; [`CudaError::Capture`](crate::CudaError::Capture) inside of a capture;
+    /// [`CudaError::Call`](crate::CudaError::Call), also for earlier work that failed.
     pub fn check(&self, stream: &Stream) -> Result<()> {
         self.findings(stream).map(|_| ())
     }
@@ -296,7 +296,7 @@ impl DeviceMatrix {
     ///
     /// # Errors
     /// Those of [`Nvfp4Matrix::quantize`](crate::Nvfp4Matrix::quantize), of [`Quantizer::dynamic`] and of
-    /// [`Quantizer::quantize`]; [`Error::CudaCapture`] inside of a capture.
+    /// [`Quantizer::quantize`]; [`CudaError::Capture`](crate::CudaError::Capture) inside of a capture.
     pub fn quantize<T: Element>(
         values: &DeviceView<T>,
         batch: usize,

@@ -5,7 +5,7 @@ use crate::cuda::ffi::sys::abi::nvfp4_shape;
 use crate::cuda::kernel;
 use crate::cuda::rt::memory::{DeviceElement, DeviceView};
 use crate::cuda::rt::stream::Stream;
-use crate::error::{Buffer, Error, Operand, Result};
+use crate::error::{Buffer, CudaError, Error, Operand, Result};
 use crate::format::scale_layout::ScaleLayout;
 
 /// Queues bringing row-major scale factors \[batch, rows, k/16\] into the 128x4 layout
@@ -13,10 +13,10 @@ use crate::format::scale_layout::ScaleLayout;
 /// be captured.
 ///
 /// # Errors
-/// The shape errors of [`ScaleLayout::new`]; [`Error::CudaSize`]; [`Error::Length`] for either buffer;
-/// [`Error::CudaWrongDevice`];
-/// [`Error::CudaAddress`] when `swizzled` begins at no multiple of 16; [`Error::CudaRefused`] for buffers that overlap;
-/// [`Error::CudaCall`].
+/// The shape errors of [`ScaleLayout::new`]; [`CudaError::Size`]; [`Error::Length`] for either buffer;
+/// [`CudaError::WrongDevice`];
+/// [`CudaError::Address`] when `swizzled` begins at no multiple of 16; [`CudaError::Refused`] for buffers that overlap;
+/// [`CudaError::Call`].
 pub fn swizzle_scales(
     row_major: &DeviceView<u8>,
     batch: usize,
@@ -92,6 +92,6 @@ pub(in crate::cuda) fn check_alignment<T: DeviceElement>(view: &DeviceView<T>) -
     if address.is_multiple_of(alignment) {
         Ok(())
     } else {
-        Err(Error::CudaAddress { address, alignment })
+        Err(Error::Cuda(CudaError::Address { address, alignment }))
     }
 }

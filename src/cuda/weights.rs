@@ -7,7 +7,7 @@ use crate::cuda::matrix::{DeviceMatrix, HostParts};
 use crate::cuda::rt::device::Device;
 use crate::cuda::rt::memory::{DeviceBuffer, DeviceView};
 use crate::cuda::rt::stream::Stream;
-use crate::error::{Error, Operand, Result};
+use crate::error::{CudaError, Error, Operand, Result};
 use crate::matrix::Nvfp4View;
 
 /// The weights B1 of gate_proj and B2 of up_proj on a device. They know how they were packed: a kernel that wants another format
@@ -28,8 +28,8 @@ impl Weights {
     /// Packs both matrices on the host and copies them to the stream's device.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] when they differ in shape, [`Error::ZeroDimension`] without rows, [`Error::CudaSize`],
-    /// [`Error::CudaOutOfMemory`], [`Error::CudaCall`].
+    /// [`Error::ShapeMismatch`] when they differ in shape, [`Error::ZeroDimension`] without rows, [`CudaError::Size`],
+    /// [`CudaError::OutOfMemory`], [`CudaError::Call`].
     pub fn prepare<'a>(
         b1: impl Into<Nvfp4View<'a>>,
         b2: impl Into<Nvfp4View<'a>>,
@@ -52,7 +52,7 @@ impl Weights {
     /// Takes matrices that are on the device already, as [`WeightFormat::Separate`].
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`], [`Error::ZeroDimension`] without rows, [`Error::CudaWrongDevice`].
+    /// [`Error::ShapeMismatch`], [`Error::ZeroDimension`] without rows, [`CudaError::WrongDevice`].
     pub fn from_matrices(b1: DeviceMatrix, b2: DeviceMatrix) -> Result<Self> {
         check_shapes((b1.batch(), b1.rows(), b1.k()), (b2.batch(), b2.rows(), b2.k()))?;
         b2.device().require("b2", b1.device())?;
@@ -160,7 +160,11 @@ impl Weights {
                 [(of_codes, &views.0, codes), (of_scales, &views.1, scales)]
             {
                 if view.len() != expected {
-                    return Err(Error::CudaLength { what, expected, actual: view.len() });
+                    return Err(Error::Cuda(CudaError::Length {
+                        what,
+                        expected,
+                        actual: view.len(),
+                    }));
                 }
             }
         }

@@ -130,7 +130,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::BackendUnavailable`] in a build without feature `cuda`. Else that of the driver or the device, such as
-    /// [`Error::CudaNoDriver`], [`Error::CudaNoSuchDevice`], and [`Error::CudaArchitecture`] for a device that no
+    /// [`CudaError::NoDriver`](crate::CudaError::NoDriver), [`CudaError::NoSuchDevice`](crate::CudaError::NoSuchDevice), and [`CudaError::Architecture`](crate::CudaError::Architecture) for a device that no
     /// kernel of this build is for.
     #[cfg_attr(not(feature = "cuda"), allow(unused_variables))]
     pub fn cuda(ordinal: usize) -> Result<Self> {
@@ -179,7 +179,7 @@ impl Engine {
     /// The same device, where all runs get this kernel, whatever their size. Weights are packed as it wants them.
     ///
     /// # Errors
-    /// [`Error::BackendUnavailable`] for an engine that is no CUDA device, [`Error::CudaKernelArchitecture`] for a kernel
+    /// [`Error::BackendUnavailable`] for an engine that is no CUDA device, [`CudaError::KernelArchitecture`](crate::CudaError::KernelArchitecture) for a kernel
     /// that does not run on the device.
     #[cfg(feature = "cuda")]
     pub fn with_kernel(&self, kernel: crate::cuda::Kernel) -> Result<Self> {

@@ -9,7 +9,7 @@ use nvfp4_dual_gemm::cuda::{
     WeightFormat, Weights,
 };
 use nvfp4_dual_gemm::synth::{Data, Operands};
-use nvfp4_dual_gemm::{Error, GemmShape, f16, oracle};
+use nvfp4_dual_gemm::{CudaError, Error, GemmShape, f16, oracle};
 
 use crate::bound::bound;
 use crate::harness::{Needs, Test, device, tests};
@@ -292,14 +292,14 @@ fn a_sticky_error_stays_an_error() {
     // An emulator may notice at the launch already.
     let first = plan.launch(&stream).and_then(|()| stream.synchronize()).unwrap_err();
     let words = first.to_string();
-    assert!(matches!(first, Error::CudaCall { .. }), "{words}");
+    assert!(matches!(first, Error::Cuda(CudaError::Call { .. })), "{words}");
     for error in [
         stream.synchronize().unwrap_err(),
         plan.launch(&stream).and_then(|()| stream.synchronize()).unwrap_err(),
         layer.c.to_vec(&stream).unwrap_err(),
         DeviceBuffer::<u8>::alloc(16, &device).unwrap_err(),
     ] {
-        assert!(matches!(error, Error::CudaCall { .. }), "{error}");
+        assert!(matches!(error, Error::Cuda(CudaError::Call { .. })), "{error}");
     }
     // Buffers, plan and stream are dropped now, without a panic.
 }
@@ -324,7 +324,7 @@ fn plans_on_two_devices() {
     }
     let ((stream, first, _), (_, second, plan)) = (&made[0], &made[1]);
     let wrong = |error: Error| {
-        assert!(matches!(error, Error::CudaWrongDevice { .. }), "{error}");
+        assert!(matches!(error, Error::Cuda(CudaError::WrongDevice { .. })), "{error}");
     };
     wrong(plan.launch(stream).unwrap_err());
     let options = Options::default();

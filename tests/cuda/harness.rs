@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
-use nvfp4_dual_gemm::Error;
 use nvfp4_dual_gemm::cuda::{self, Device};
+use nvfp4_dual_gemm::{CudaError, Error};
 
 const CHOICE: &str = "NVFP4_TEST_DEVICE";
 const ALL: &str = "NVFP4_TEST_ALL";
@@ -245,7 +245,9 @@ impl Machine {
     fn look() -> Self {
         let found = match Device::first_supported() {
             Ok(device) => Found::Supported(device.name().to_owned(), device.compute_capability()),
-            Err(Error::CudaArchitecture { devices, .. }) => Found::Other(devices[0].name.clone()),
+            Err(Error::Cuda(CudaError::Architecture { devices, .. })) => {
+                Found::Other(devices[0].name.clone())
+            }
             Err(error) => Found::Nothing(error.to_string()),
         };
         let choice = std::env::var(CHOICE).unwrap_or_default();

@@ -5,7 +5,7 @@ use nvfp4_dual_gemm::cuda::{
     Plan, Stream, WeightFormat, Weights,
 };
 use nvfp4_dual_gemm::synth::{Data, Operands};
-use nvfp4_dual_gemm::{Backend, Engine, Error, Layer, f16, oracle};
+use nvfp4_dual_gemm::{Backend, CudaError, Engine, Error, Layer, f16, oracle};
 
 use crate::harness::{Needs, Test, tests};
 use crate::problem;
@@ -21,10 +21,10 @@ pub fn all() -> Vec<Test> {
 fn is_no_device(error: &Error) -> bool {
     matches!(
         error,
-        Error::CudaNoDriver { .. }
-            | Error::CudaDriverTooOld { .. }
-            | Error::CudaNoDevice
-            | Error::CudaArchitecture { .. }
+        Error::Cuda(CudaError::NoDriver { .. })
+            | Error::Cuda(CudaError::DriverTooOld { .. })
+            | Error::Cuda(CudaError::NoDevice)
+            | Error::Cuda(CudaError::Architecture { .. })
     )
 }
 
@@ -49,7 +49,7 @@ fn everything_can_be_shared_between_threads() {
 fn without_a_device_there_is_an_error_and_no_panic() {
     let why = Device::first_supported().unwrap_err();
     assert!(is_no_device(&why), "{why}");
-    if !matches!(why, Error::CudaArchitecture { .. }) {
+    if !matches!(why, Error::Cuda(CudaError::Architecture { .. })) {
         for error in [
             Device::count().unwrap_err(),
             Device::open(0).unwrap_err(),
@@ -60,7 +60,7 @@ fn without_a_device_there_is_an_error_and_no_panic() {
         }
     }
     assert_eq!(Engine::of(Backend::Cuda).unwrap_err().to_string(), why.to_string());
-    if !matches!(why, Error::CudaArchitecture { .. }) {
+    if !matches!(why, Error::Cuda(CudaError::Architecture { .. })) {
         assert_eq!(Engine::cuda(0).unwrap_err().to_string(), why.to_string());
     }
     let auto = Engine::auto().unwrap();
@@ -80,7 +80,7 @@ fn versions_are_those_of_the_build() {
     let toolkit = cuda::TOOLKIT.unwrap();
     assert_eq!(cuda::runtime_version().to_string(), toolkit);
     assert!(cuda::CUTLASS.unwrap().split('.').count() == 3);
-    if let Err(Error::CudaNoDriver { runtime }) = Device::count() {
+    if let Err(Error::Cuda(CudaError::NoDriver { runtime })) = Device::count() {
         assert_eq!(runtime.to_string(), toolkit);
         assert_eq!(cuda::driver_version(), None);
     }
@@ -165,6 +165,9 @@ fn a_kernel_is_selected_without_a_device() {
     assert!(interleaved.contains("9.0 takes interleaved"), "{interleaved}");
     for capability in [(0, 0), (8, 0), (8, 10), (10, 3), (12, 0), (u32::MAX, 9), (9, u32::MAX)] {
         let error = Kernel::select(problem(1, 96, 64, 1), WeightFormat::Separate, capability, 132);
-        assert!(matches!(error.unwrap_err(), Error::CudaRefused { .. }), "{capability:?}");
+        assert!(
+            matches!(error.unwrap_err(), Error::Cuda(CudaError::Refused { .. })),
+            "{capability:?}"
+        );
     }
 }

@@ -6,7 +6,7 @@ use cudarc::driver::{CudaSlice, CudaStream};
 use nvfp4_dual_gemm::cuda::{
     self, CudarcElement, Device, DeviceBuffer, DeviceElement, DeviceView, Event, Stream,
 };
-use nvfp4_dual_gemm::{Error, Result};
+use nvfp4_dual_gemm::{CudaError, Error, Result};
 
 use crate::harness::{Needs, Test, tests};
 
@@ -42,7 +42,7 @@ fn cudarc_does_not_panic_where_only_the_driver_is_missing() {
     // SAFETY: looks for the library.
     if !unsafe { cudarc::driver::sys::is_culib_present() } {
         let error = cuda::cudarc_context(0).unwrap_err();
-        assert!(matches!(error, Error::CudaNoDriver { .. }), "{error}");
+        assert!(matches!(error, Error::Cuda(CudaError::NoDriver { .. })), "{error}");
     }
 }
 
@@ -77,7 +77,7 @@ fn slices_and_streams_of_cudarc_are_operands() {
     let refused = buffer.fill_bytes(1, &stream).unwrap_err();
     let flags = sys::CUgraphInstantiate_flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH;
     let _ = theirs.end_capture(flags);
-    assert!(matches!(refused, Error::CudaCapture { .. }), "{refused}");
+    assert!(matches!(refused, Error::Cuda(CudaError::Capture { .. })), "{refused}");
     buffer.fill_bytes(1, &stream).unwrap();
     assert_eq!(buffer.to_vec(&stream).unwrap(), [1; 16]);
     // The default stream, too, may be borrowed.
@@ -119,7 +119,7 @@ fn slices_of_cudarc_go_back_beside_a_capture() {
     home.begin_capture(GLOBAL).unwrap();
     let refused = view_of::<u8, _>(&slice).unwrap_err();
     home.end_capture(FLAGS).unwrap();
-    assert!(matches!(refused, Error::CudaCapture { .. }), "{refused}");
+    assert!(matches!(refused, Error::Cuda(CudaError::Capture { .. })), "{refused}");
 }
 
 /// Neither when a view is made nor when it goes; the streams of the device wait for one another.

@@ -6,8 +6,8 @@ use std::ffi::c_void;
 use nvfp4_dual_gemm::cuda::{Device, DeviceBuffer, Graph, Kernel, RawValues, Stream};
 use nvfp4_dual_gemm::synth::{Data, Operands};
 use nvfp4_dual_gemm::{
-    DType, DualGemm, Element, Engine, Error, Glu, InputScale, Layer, MlpWeights, Nvfp4Matrix,
-    Operand, Spec, bf16, f16, oracle,
+    CudaError, DType, DualGemm, Element, Engine, Error, Glu, InputScale, Layer, MlpWeights,
+    Nvfp4Matrix, Operand, Spec, bf16, f16, oracle,
 };
 
 use crate::harness::{Needs, Test, device, tests};
@@ -99,7 +99,7 @@ fn an_engine_may_be_told_its_kernel() {
     for kernel in Kernel::all() {
         let told = engine().with_kernel(kernel);
         if !kernel.runs_on(&device) {
-            assert!(matches!(told.unwrap_err(), Error::CudaKernelArchitecture { .. }));
+            assert!(matches!(told.unwrap_err(), Error::Cuda(CudaError::KernelArchitecture { .. })));
             continue;
         }
         let told = told.unwrap();
@@ -157,7 +157,7 @@ fn values_may_be_on_the_device() {
     let shifted = values.slice(1, K).unwrap();
     let y = results[0].slice(0, N).unwrap();
     let error = on_device[0].launch(&shifted, 1, &y, &scratch, &stream).unwrap_err();
-    assert!(matches!(error, Error::CudaAddress { alignment: 16, .. }), "{error}");
+    assert!(matches!(error, Error::Cuda(CudaError::Address { alignment: 16, .. })), "{error}");
 }
 
 /// As a slice of a framework's wider tensor; what is between the rows is NaN.

@@ -5,7 +5,7 @@ use nvfp4_dual_gemm::cuda::{
     Weights, swizzle_scales, unswizzle_scales,
 };
 use nvfp4_dual_gemm::synth::{Data, Operands};
-use nvfp4_dual_gemm::{Backend, Element, Engine, Error, Nvfp4Matrix, bf16, f16};
+use nvfp4_dual_gemm::{Backend, CudaError, Element, Engine, Error, Nvfp4Matrix, bf16, f16};
 
 use crate::bound::bound;
 use crate::harness::{Arch, Needs, Test, device, tests};
@@ -60,13 +60,13 @@ fn a_plan_of_no_rows_does_nothing() {
         let foreign = Kernel::all().find(|kernel| !kernel.runs_on(&device));
         let foreign = Options::default().kernel(foreign);
         let refused = bound(&weights, &a, &c, &foreign).unwrap_err();
-        assert!(matches!(refused, Error::CudaKernelArchitecture { .. }), "{refused}");
+        assert!(matches!(refused, Error::Cuda(CudaError::KernelArchitecture { .. })), "{refused}");
         let other =
             Kernel::all().find(|kernel| kernel.runs_on(&device) && kernel.info().weights != format);
         if let Some(kernel) = other {
             let options = Options::default().kernel(kernel);
             let refused = bound(&weights, &a, &c, &options).unwrap_err();
-            assert!(matches!(refused, Error::CudaRefused { .. }), "{refused}");
+            assert!(matches!(refused, Error::Cuda(CudaError::Refused { .. })), "{refused}");
         }
         let some = Operands::generate(problem(3, 96, 80, 2), Data::Full, 1).unwrap();
         let some = DeviceMatrix::upload(&some.a, &stream).unwrap();

@@ -5,7 +5,7 @@ use nvfp4_dual_gemm::cuda::{
     WeightFormat, Weights,
 };
 use nvfp4_dual_gemm::synth::{Data, Operands};
-use nvfp4_dual_gemm::{DualGemm, Element, Error, bf16, f16, oracle};
+use nvfp4_dual_gemm::{CudaError, DualGemm, Element, Error, bf16, f16, oracle};
 
 use crate::bound::{bound, bound_with};
 use crate::gemm::Case;
@@ -104,8 +104,8 @@ fn a_plan_takes_any_activations_that_fit_its_weights() {
     let format = Plan::new(&weights, &Options::default().kernel(kernel)).unwrap_err();
     // Where no kernel of the device takes interleaved weights, that one is of another architecture.
     let here = kernel.is_some_and(|kernel| kernel.runs_on(&device));
-    let refused = matches!(format, Error::CudaRefused { .. });
-    let foreign = matches!(format, Error::CudaKernelArchitecture { .. });
+    let refused = matches!(format, Error::Cuda(CudaError::Refused { .. }));
+    let foreign = matches!(format, Error::Cuda(CudaError::KernelArchitecture { .. }));
     assert!(refused || (!here && foreign), "{format}");
 }
 

@@ -8,7 +8,7 @@ use nvfp4_dual_gemm::cuda::{
 use nvfp4_dual_gemm::format::scale_layout::ScaleLayout;
 use nvfp4_dual_gemm::format::{BLOCK, ue4m3};
 use nvfp4_dual_gemm::synth::{Data, Operands};
-use nvfp4_dual_gemm::{Element, Error, Nvfp4Matrix, bf16, f16, oracle};
+use nvfp4_dual_gemm::{CudaError, Element, Error, Nvfp4Matrix, bf16, f16, oracle};
 
 use crate::bound::bound_with;
 use crate::harness::{Needs, Test, device, tests};
@@ -333,7 +333,7 @@ fn a_graph_quantises_and_multiplies() {
             let plan = bound_with(&weights, quantizer.matrix(), &c, &options, factors).unwrap();
             // A look at what was found cannot be captured.
             let error = Graph::capture(&stream, |stream| quantizer.check(stream)).unwrap_err();
-            assert!(matches!(error, Error::CudaCapture { .. }), "{error}");
+            assert!(matches!(error, Error::Cuda(CudaError::Capture { .. })), "{error}");
             Graph::capture(&stream, |stream| {
                 quantizer.quantize(&values, stream)?;
                 plan.launch(stream)
@@ -467,7 +467,7 @@ fn what_does_not_fit_is_refused() {
     let quantizer = Quantizer::with_scale(1, 3, 64, 1.0, &stream).unwrap();
     let odd = buffer.slice(1, 3 * 64).unwrap();
     let error = quantizer.quantize(&odd, &stream).unwrap_err();
-    assert!(matches!(error, Error::CudaAddress { alignment: 16, .. }), "{error}");
+    assert!(matches!(error, Error::Cuda(CudaError::Address { alignment: 16, .. })), "{error}");
     let error = quantizer.quantize(&buffer, &stream).unwrap_err();
     assert!(matches!(error, Error::Length { .. }), "{error}");
     for k in [32, 80, 96] {

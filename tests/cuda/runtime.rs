@@ -6,7 +6,7 @@ use nvfp4_dual_gemm::cuda::{
     DeviceBuffer, DeviceMatrix, DeviceView, Event, Graph, Options, Stream, WeightFormat, Weights,
 };
 use nvfp4_dual_gemm::synth::{Data, Operands};
-use nvfp4_dual_gemm::{Error, f16};
+use nvfp4_dual_gemm::{CudaError, Error, f16};
 
 use crate::bound::bound;
 use crate::harness::{Needs, Test, any_device, tests};
@@ -48,7 +48,7 @@ fn a_graph_holds_memory() {
     }
     // CUDA takes no executable graph in a capture; the refusal leaves the stream usable.
     let error = Graph::capture(&stream, |stream| graph.launch(stream)).unwrap_err();
-    assert!(matches!(error, Error::CudaCapture { .. }), "{error}");
+    assert!(matches!(error, Error::Cuda(CudaError::Capture { .. })), "{error}");
     out.fill_bytes(0, &stream).unwrap();
     graph.launch(&stream).unwrap();
     drop(graph); // in flight
@@ -71,7 +71,7 @@ fn another_architecture_is_an_error_with_names() {
     for format in [WeightFormat::Separate, WeightFormat::Interleaved] {
         let weights = Weights::prepare(&operands.b1, &operands.b2, format, &stream).unwrap();
         let error = bound(&weights, &a, &c, &Options::default()).unwrap_err();
-        let Error::CudaArchitecture { devices, built_for, unreadable } = error else {
+        let Error::Cuda(CudaError::Architecture { devices, built_for, unreadable }) = error else {
             panic!("{error}");
         };
         assert_eq!((devices.len(), unreadable.len()), (1, 0));
@@ -85,7 +85,7 @@ fn a_capture_ends_however_it_ends() {
     let device = any_device();
     let stream = Stream::new(&device).unwrap();
     let buffer = DeviceBuffer::<u8>::zeroed(16, &stream).unwrap();
-    let capture = |error: Error| matches!(error, Error::CudaCapture { .. });
+    let capture = |error: Error| matches!(error, Error::Cuda(CudaError::Capture { .. }));
     assert!(capture(Graph::capture(&stream, |stream| stream.synchronize()).unwrap_err()));
     assert!(capture(Graph::capture(&stream, |s| buffer.upload(&[1; 16], s)).unwrap_err()));
     let nested = Graph::capture(&stream, |s| Graph::capture(s, |_| Ok(())).map(drop));
@@ -109,7 +109,7 @@ fn too_much_memory_is_an_error_with_numbers() {
     let device = any_device();
     let asked = 4 * device.memory();
     let error = DeviceBuffer::<u8>::alloc(asked, &device).unwrap_err();
-    let Error::CudaOutOfMemory { bytes, total, .. } = error else { panic!("{error}") };
+    let Error::Cuda(CudaError::OutOfMemory { bytes, total, .. }) = error else { panic!("{error}") };
     assert!(bytes == asked && total > 0 && total <= device.memory());
     let error = DeviceBuffer::<f32>::alloc(usize::MAX, &device).unwrap_err().to_string();
     assert_eq!(
@@ -117,7 +117,7 @@ fn too_much_memory_is_an_error_with_numbers() {
         "cannot allocate 18446744073709551615 elements of 4 bytes: more than 9223372036854775807 bytes"
     );
     let error = DeviceBuffer::<u8>::alloc(usize::MAX / 2 + 1, &device).unwrap_err();
-    assert!(matches!(error, Error::CudaAllocation { size: 1, .. }), "{error}");
+    assert!(matches!(error, Error::Cuda(CudaError::Allocation { size: 1, .. })), "{error}");
     let stream = Stream::new(&device).unwrap();
     assert_eq!(
         DeviceBuffer::from_host(&[1u8, 2], &stream).unwrap().to_vec(&stream).unwrap(),
@@ -142,7 +142,7 @@ fn a_raw_view_holds_its_owner() {
     // SAFETY: refused before it is used.
     let null =
         unsafe { DeviceView::<f32>::from_raw(std::ptr::null_mut(), 1, &device, Arc::new(())) };
-    assert!(matches!(null, Err(Error::CudaAddress { address: 0, alignment: 4 })));
+    assert!(matches!(null, Err(Error::Cuda(CudaError::Address { address: 0, alignment: 4 }))));
 }
 
 fn events_order_and_measure() {

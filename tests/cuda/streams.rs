@@ -4,9 +4,9 @@ use std::ffi::c_void;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Weak, mpsc};
 
-use nvfp4_dual_gemm::Error;
 use nvfp4_dual_gemm::cuda::sys::cudart;
 use nvfp4_dual_gemm::cuda::{DeviceBuffer, DeviceView, Event, Graph, Quantizer, Stream};
+use nvfp4_dual_gemm::{CudaError, Error};
 
 use crate::harness::{Needs, Test, any_device, tests};
 
@@ -97,7 +97,7 @@ fn borrowed(stream: &Stream) -> Stream {
 #[track_caller]
 fn is_capture<T>(result: Result<T, Error>) -> String {
     match result {
-        Err(error @ Error::CudaCapture { .. }) => error.to_string(),
+        Err(error @ Error::Cuda(CudaError::Capture { .. })) => error.to_string(),
         Err(error) => panic!("{error}"),
         Ok(_) => panic!("it was not refused"),
     }
@@ -238,7 +238,7 @@ fn a_capture_that_others_end_takes_nothing_more() {
         assert!(words.contains("was ended, but not by"), "{words}");
         Ok(())
     });
-    assert!(matches!(capture.unwrap_err(), Error::CudaCall { .. }));
+    assert!(matches!(capture.unwrap_err(), Error::Cuda(CudaError::Call { .. })));
     buffer.fill_bytes(2, &stream).unwrap();
     assert_eq!(buffer.to_vec(&stream).unwrap(), [2; 16]);
 }
@@ -353,7 +353,10 @@ fn a_copy_within_one_buffer_is_refused() {
     let part = |from, len| buffer.slice(from, len).unwrap();
     for (to, from) in [(0, 0), (0, 7), (7, 0), (1, 0), (12, 8)] {
         let error = part(to, 8).copy_from(&part(from, 8), &stream).unwrap_err();
-        assert!(matches!(error, Error::CudaOverlap { bytes: 8, .. }), "{to} {from}: {error}");
+        assert!(
+            matches!(error, Error::Cuda(CudaError::Overlap { bytes: 8, .. })),
+            "{to} {from}: {error}"
+        );
     }
     part(0, 8).copy_from(&part(8, 8), &stream).unwrap();
     part(16, 8).copy_from(&part(8, 8), &stream).unwrap();
@@ -362,7 +365,10 @@ fn a_copy_within_one_buffer_is_refused() {
         let copied = part(0, 24).copy_columns_from(&part(from, 3), 3, 2, &stream);
         if [2, 10, 18].iter().any(|at| (from..from + 3).contains(at)) {
             let error = copied.unwrap_err();
-            assert!(matches!(error, Error::CudaOverlap { bytes: 3, .. }), "{from}: {error}");
+            assert!(
+                matches!(error, Error::Cuda(CudaError::Overlap { bytes: 3, .. })),
+                "{from}: {error}"
+            );
         } else {
             copied.unwrap();
         }
@@ -382,9 +388,9 @@ fn no_elements_are_no_work() {
     assert_eq!(none.slice(0, 0).unwrap().bytes().len(), 0);
     assert_eq!(DeviceBuffer::<u8>::from_host(&[], &stream).unwrap().len(), 0);
     assert_eq!(DeviceBuffer::<u8>::zeroed(0, &stream).unwrap().len(), 0);
-    assert!(matches!(none.slice(0, 1), Err(Error::CudaRange { len: 1, of: 0, .. })));
+    assert!(matches!(none.slice(0, 1), Err(Error::Cuda(CudaError::Range { len: 1, of: 0, .. }))));
     let rows = none.copy_columns_from(&none.view(), 2, 1, &stream).unwrap_err();
-    assert!(matches!(rows, Error::CudaRange { from: 1, len: 0, of: 0, .. }), "{rows}");
+    assert!(matches!(rows, Error::Cuda(CudaError::Range { from: 1, len: 0, of: 0, .. })), "{rows}");
     // Null is an address where there is nothing.
     // SAFETY: there are no elements.
     let view = unsafe {
@@ -472,7 +478,7 @@ fn begin_a_capture_under<M>(
             start.wait();
             spin((turns - turn) * TURNS / turns);
             if let Err(error) = call(&memory, &stream) {
-                assert!(matches!(error, Error::CudaCapture { .. }), "{error}");
+                assert!(matches!(error, Error::Cuda(CudaError::Capture { .. })), "{error}");
             }
             drop(memory);
             finish.wait();

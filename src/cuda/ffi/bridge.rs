@@ -2,7 +2,7 @@
 
 use crate::cuda::ffi::call;
 use crate::cuda::ffi::sys::{abi, cudart};
-use crate::error::{Error, Result};
+use crate::error::{CudaError, Error, Result};
 
 #[cxx::bridge(namespace = "nvfp4::bridge")]
 #[allow(clippy::too_many_arguments)]
@@ -201,7 +201,7 @@ pub(in crate::cuda) fn check<T>(result: Result<T, cxx::Exception>) -> Result<T> 
 
 fn from_words(what: &str) -> Error {
     let Some(Parts { status, cuda_error, words }) = parts(what) else {
-        return Error::CudaRefused { reason: what.to_owned() };
+        return Error::Cuda(CudaError::Refused { reason: what.to_owned() });
     };
     if cuda_error != cudart::cudaSuccess {
         // Words of such a failure are "call: NAME: text"; the call alone is what is not known here already.
@@ -213,8 +213,8 @@ fn from_words(what: &str) -> Error {
         | abi::NVFP4_STATUS_ARCHITECTURE
         | abi::NVFP4_STATUS_NO_DEVICE
         | abi::NVFP4_STATUS_CUDA
-        | abi::NVFP4_STATUS_CUTLASS => Error::CudaRefused { reason: words.to_owned() },
-        unknown => Error::CudaRefused { reason: format!("status {unknown}: {words}") },
+        | abi::NVFP4_STATUS_CUTLASS => Error::Cuda(CudaError::Refused { reason: words.to_owned() }),
+        unknown => Error::Cuda(CudaError::Refused { reason: format!("status {unknown}: {words}") }),
     }
 }
 
@@ -244,7 +244,7 @@ mod tests {
         assert!(text("\x1f77 0\x1fnew").contains("status 77: new"));
         assert!(text("\x1f3 100\x1fcudaGetDeviceCount: x").starts_with("CudaNoDevice"));
         assert!(text("std::bad_alloc").contains("bad_alloc"));
-        let Error::CudaCall { call, name, code, .. } =
+        let Error::Cuda(CudaError::Call { call, name, code, .. }) =
             from_words("\x1f4 1\x1fcudaFuncSetAttribute(x): cudaErrorInvalidValue: y")
         else {
             panic!("no CudaCall");

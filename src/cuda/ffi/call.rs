@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 
 use crate::cuda::ffi::sys::cudart;
-use crate::error::{CudaVersion, Error, Result};
+use crate::error::{CudaError, CudaVersion, Error, Result};
 
 /// `call` names what returned `code`.
 pub(in crate::cuda) fn check(call: &str, code: cudart::cudaError_t) -> Result<()> {
@@ -23,20 +23,20 @@ pub(in crate::cuda) fn forget_last_error() {
 /// The error for a `code` that is not cudaSuccess.
 pub(in crate::cuda) fn failed(call: &str, code: cudart::cudaError_t) -> Error {
     match code {
-        cudart::cudaErrorNoDevice => Error::CudaNoDevice,
+        cudart::cudaErrorNoDevice => Error::Cuda(CudaError::NoDevice),
         // Also what the runtime says where there is no driver at all.
         cudart::cudaErrorInsufficientDriver | cudart::cudaErrorStubLibrary => {
             match (driver_version(), runtime_version()) {
-                (None, runtime) => Error::CudaNoDriver { runtime },
-                (Some(driver), runtime) => Error::CudaDriverTooOld { driver, runtime },
+                (None, runtime) => Error::Cuda(CudaError::NoDriver { runtime }),
+                (Some(driver), runtime) => Error::Cuda(CudaError::DriverTooOld { driver, runtime }),
             }
         }
-        _ => Error::CudaCall {
+        _ => Error::Cuda(CudaError::Call {
             call: call.to_owned(),
             name: text(cudart::cudaGetErrorName, code),
             code,
             text: text(cudart::cudaGetErrorString, code),
-        },
+        }),
     }
 }
 

@@ -8,7 +8,7 @@ use crate::cuda::ffi::bridge;
 use crate::cuda::ffi::call::{check, forget_last_error};
 use crate::cuda::ffi::sys::cudart;
 use crate::cuda::rt::capture::lock;
-use crate::error::{Error, Result, UnsuitableDevice};
+use crate::error::{CudaError, Error, Result, UnsuitableDevice};
 
 /// A CUDA device, by its ordinal. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -40,13 +40,13 @@ impl Device {
     /// Number of devices, at least one.
     ///
     /// # Errors
-    /// [`Error::CudaNoDriver`], [`Error::CudaDriverTooOld`], [`Error::CudaNoDevice`], [`Error::CudaCall`].
+    /// [`CudaError::NoDriver`], [`CudaError::DriverTooOld`], [`CudaError::NoDevice`], [`CudaError::Call`].
     pub fn count() -> Result<usize> {
         let mut count = 0;
         // SAFETY: writes one int.
         check("cudaGetDeviceCount", unsafe { cudart::cudaGetDeviceCount(&mut count) })?;
         match usize::try_from(count) {
-            Ok(0) | Err(_) => Err(Error::CudaNoDevice),
+            Ok(0) | Err(_) => Err(Error::Cuda(CudaError::NoDevice)),
             Ok(count) => Ok(count),
         }
     }
@@ -54,10 +54,10 @@ impl Device {
     /// Opens device `ordinal`, whatever its architecture; see [`Device::supports_kernels`].
     ///
     /// # Errors
-    /// Those of [`Device::count`], and [`Error::CudaNoSuchDevice`].
+    /// Those of [`Device::count`], and [`CudaError::NoSuchDevice`].
     pub fn open(ordinal: usize) -> Result<Self> {
         let count = Self::count()?;
-        let missing = Error::CudaNoSuchDevice { ordinal, count };
+        let missing = Error::Cuda(CudaError::NoSuchDevice { ordinal, count });
         let Some(number) = i32::try_from(ordinal).ok().filter(|_| ordinal < count) else {
             return Err(missing);
         };
@@ -121,7 +121,7 @@ impl Device {
     /// Free and total memory in bytes, now.
     ///
     /// # Errors
-    /// [`Error::CudaCall`].
+    /// [`CudaError::Call`].
     pub fn memory_now(&self) -> Result<(usize, usize)> {
         let _current = Current::enter(self)?;
         let (mut free, mut total) = (0, 0);
@@ -133,7 +133,7 @@ impl Device {
     /// Bytes of the L2 cache.
     ///
     /// # Errors
-    /// [`Error::CudaCall`].
+    /// [`CudaError::Call`].
     pub fn l2_cache(&self) -> Result<usize> {
         let mut bytes = 0;
         // SAFETY: writes one int; a wrong number of a device is an error.
@@ -146,7 +146,7 @@ impl Device {
     /// Waits for all work on the device.
     ///
     /// # Errors
-    /// [`Error::CudaCall`], also for earlier work that failed.
+    /// [`CudaError::Call`], also for earlier work that failed.
     pub fn synchronize(&self) -> Result<()> {
         let _current = Current::enter(self)?;
         // SAFETY: takes no argument.
@@ -170,12 +170,16 @@ impl Device {
         }
     }
 
-    /// [`Error::CudaWrongDevice`] unless `self` is `expected`.
+    /// [`CudaError::WrongDevice`] unless `self` is `expected`.
     pub(in crate::cuda) fn require(&self, what: &'static str, expected: &Device) -> Result<()> {
         if self == expected {
             return Ok(());
         }
-        Err(Error::CudaWrongDevice { what, expected: expected.ordinal(), actual: self.ordinal() })
+        Err(Error::Cuda(CudaError::WrongDevice {
+            what,
+            expected: expected.ordinal(),
+            actual: self.ordinal(),
+        }))
     }
 }
 

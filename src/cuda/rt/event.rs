@@ -28,7 +28,7 @@ impl Event {
     /// An event that is recorded nowhere yet, able to measure time.
     ///
     /// # Errors
-    /// [`Error::CudaCall`](crate::Error::CudaCall).
+    /// [`CudaError::Call`](crate::CudaError::Call).
     pub fn new(device: &Device) -> Result<Self> {
         Self::with_flags(device, cudart::cudaEventDefault)
     }
@@ -51,7 +51,7 @@ impl Event {
     /// Marks this point of `stream`, in place of where it was recorded before.
     ///
     /// # Errors
-    /// [`Error::CudaWrongDevice`](crate::Error::CudaWrongDevice), [`Error::CudaCall`](crate::Error::CudaCall).
+    /// [`CudaError::WrongDevice`](crate::CudaError::WrongDevice), [`CudaError::Call`](crate::CudaError::Call).
     pub fn record(&self, stream: &Stream) -> Result<()> {
         self.device.require("event", stream.device())?;
         let _current = Current::enter(&self.device)?;
@@ -67,7 +67,7 @@ impl Event {
     /// Waits until the stream has come to the event.
     ///
     /// # Errors
-    /// [`Error::CudaCall`](crate::Error::CudaCall), also for earlier work that failed.
+    /// [`CudaError::Call`](crate::CudaError::Call), also for earlier work that failed.
     pub fn synchronize(&self) -> Result<()> {
         let _current = Current::enter(&self.device)?;
         // SAFETY: the handle lives.
@@ -93,7 +93,7 @@ impl Event {
     /// Milliseconds from `self` to `end`, by the device's clock. Both must be done.
     ///
     /// # Errors
-    /// [`Error::CudaWrongDevice`](crate::Error::CudaWrongDevice), [`Error::CudaCall`](crate::Error::CudaCall).
+    /// [`CudaError::WrongDevice`](crate::CudaError::WrongDevice), [`CudaError::Call`](crate::CudaError::Call).
     pub fn elapsed_ms(&self, end: &Event) -> Result<f32> {
         end.device.require("event", &self.device)?;
         let _current = Current::enter(&self.device)?;

@@ -9,7 +9,7 @@ use crate::cuda::rt::capture::{CaptureLog, lock};
 use crate::cuda::rt::device::{Current, Device};
 use crate::cuda::rt::memory::Owner;
 use crate::cuda::rt::stream::Stream;
-use crate::error::{Error, Result};
+use crate::error::{CudaError, Error, Result};
 
 /// Work that was recorded by [`Graph::capture`]. It holds everything that the work uses: operands, weights and
 /// results may be dropped before the graph.
@@ -34,7 +34,7 @@ impl Graph {
     /// allocated.
     ///
     /// # Errors
-    /// That of `work`; [`Error::CudaCapture`] when the stream is in a capture already; [`Error::CudaCall`]. However
+    /// That of `work`; [`CudaError::Capture`] when the stream is in a capture already; [`CudaError::Call`]. However
     /// it ends, also by a panic of `work`, the stream is out of the capture afterwards.
     pub fn capture(stream: &Stream, work: impl FnOnce(&Stream) -> Result<()>) -> Result<Self> {
         let recording = Recording::begin(stream)?;
@@ -59,8 +59,8 @@ impl Graph {
     /// Queues the whole graph.
     ///
     /// # Errors
-    /// [`Error::CudaWrongDevice`]; [`Error::CudaCapture`] inside of a capture, where CUDA takes no executable graph;
-    /// [`Error::CudaCall`].
+    /// [`CudaError::WrongDevice`]; [`CudaError::Capture`] inside of a capture, where CUDA takes no executable graph;
+    /// [`CudaError::Call`].
     pub fn launch(&self, stream: &Stream) -> Result<()> {
         self.device.require("graph", stream.device())?;
         let executable = lock(&self.executable);
@@ -113,7 +113,7 @@ impl<'a> Recording<'a> {
         let mut slot = lock(stream.capture_slot());
         if stream.joined(&mut slot, &[])?.is_some() {
             let reason = "the stream is being captured already".to_owned();
-            return Err(Error::CudaCapture { reason });
+            return Err(Error::Cuda(CudaError::Capture { reason }));
         }
         // Thread-local: what other threads allocate or wait for meanwhile does not spoil the capture; but a wait for
         // the whole device does (cudaDeviceSynchronize), in whatever thread.

@@ -24,7 +24,7 @@ use crate::cuda::rt::device::{Current, Device};
 use crate::cuda::rt::lent::Lent;
 use crate::cuda::rt::stream::Stream;
 use crate::dtype::Element;
-use crate::error::{Error, Operand, Result};
+use crate::error::{CudaError, Error, Operand, Result};
 use crate::memory::filled;
 
 mod sealed {
@@ -57,7 +57,12 @@ impl Allocation {
         if code == cudart::cudaErrorMemoryAllocation {
             forget_last_error();
             let (free, total) = device.memory_now()?;
-            return Err(Error::CudaOutOfMemory { device: device.ordinal(), bytes, free, total });
+            return Err(Error::Cuda(CudaError::OutOfMemory {
+                device: device.ordinal(),
+                bytes,
+                free,
+                total,
+            }));
         }
         check("cudaMalloc", code)?;
         Ok(Allocation { address: address as usize, device: device.clone() })
@@ -107,7 +112,7 @@ impl<T: DeviceElement> DeviceView<T> {
     /// that uses them (as cudaFree does).
     ///
     /// # Errors
-    /// [`Error::CudaAddress`] when the address is not aligned to an element, or null where there are elements.
+    /// [`CudaError::Address`] when the address is not aligned to an element, or null where there are elements.
     pub unsafe fn from_raw(
         address: *mut c_void,
         len: usize,
@@ -117,7 +122,7 @@ impl<T: DeviceElement> DeviceView<T> {
         let address = address as usize;
         let alignment = size_of::<T>();
         if (address == 0 && len > 0) || !address.is_multiple_of(alignment) {
-            return Err(Error::CudaAddress { address, alignment });
+            return Err(Error::Cuda(CudaError::Address { address, alignment }));
         }
         Ok(DeviceView { address, len, device: device.clone(), owner, element: PhantomData })
     }
@@ -137,8 +142,8 @@ impl<T: DeviceElement> DeviceView<T> {
     /// [`BoundPlan::launch_unchecked`](crate::cuda::BoundPlan::launch_unchecked)) must be ordered by the caller.
     ///
     /// # Errors
-    /// Those of [`DeviceView::from_raw`]; [`Error::CudaCapture`] while `stream` is being captured;
-    /// [`Error::CudaCall`].
+    /// Those of [`DeviceView::from_raw`]; [`CudaError::Capture`] while `stream` is being captured;
+    /// [`CudaError::Call`].
     pub unsafe fn from_stream_ordered(
         address: *mut c_void,
         len: usize,
@@ -184,10 +189,15 @@ impl<T: DeviceElement> DeviceView<T> {
     /// Elements `from..from + len`.
     ///
     /// # Errors
-    /// [`Error::CudaRange`] when they are not all inside.
+    /// [`CudaError::Range`] when they are not all inside.
     pub fn slice(&self, from: usize, len: usize) -> Result<Self> {
         if from.checked_add(len).is_none_or(|end| end > self.len) {
-            return Err(Error::CudaRange { what: "elements", from, len, of: self.len });
+            return Err(Error::Cuda(CudaError::Range {
+                what: "elements",
+                from,
+                len,
+                of: self.len,
+            }));
         }
         Ok(DeviceView { address: self.address + from * size_of::<T>(), len, ..self.clone() })
     }
@@ -195,8 +205,8 @@ impl<T: DeviceElement> DeviceView<T> {
     /// Copies `host` to the device and waits for it.
     ///
     /// # Errors
-    /// [`Error::CudaLength`], [`Error::CudaWrongDevice`], [`Error::CudaCapture`] inside of a capture (the graph
-    /// would read host memory at each replay), [`Error::CudaCall`].
+    /// [`CudaError::Length`], [`CudaError::WrongDevice`], [`CudaError::Capture`] inside of a capture (the graph
+    /// would read host memory at each replay), [`CudaError::Call`].
     pub fn upload(&self, host: &[T], stream: &Stream) -> Result<()> {
         self.check_copy("host memory", host.len(), stream)?;
         if self.is_empty() {
@@ -255,8 +265,8 @@ impl<T: DeviceElement> DeviceView<T> {
     /// Queues a copy of all elements from `source`, which is as long. May be captured.
     ///
     /// # Errors
-    /// [`Error::CudaLength`]; [`Error::CudaOverlap`]: what CUDA copies within one piece of memory is not defined;
-    /// [`Error::CudaWrongDevice`]; [`Error::CudaCall`].
+    /// [`CudaError::Length`]; [`CudaError::Overlap`]: what CUDA copies within one piece of memory is not defined;
+    /// [`CudaError::WrongDevice`]; [`CudaError::Call`].
     pub fn copy_from(&self, source: &DeviceView<T>, stream: &Stream) -> Result<()> {
         self.check_copy("source", source.len, stream)?;
         source.device.require("source", stream.device())?;
@@ -282,8 +292,8 @@ impl<T: DeviceElement> DeviceView<T> {
     /// has as many rows. So the parts of a C whose columns several devices computed come together. May be captured.
     ///
     /// # Errors
-    /// [`Error::CudaRows`] when elements do not make `rows` rows, [`Error::CudaRange`] when the columns are not all
-    /// inside, [`Error::CudaOverlap`], [`Error::CudaWrongDevice`], [`Error::CudaCall`].
+    /// [`CudaError::Rows`] when elements do not make `rows` rows, [`CudaError::Range`] when the columns are not all
+    /// inside, [`CudaError::Overlap`], [`CudaError::WrongDevice`], [`CudaError::Call`].
     pub fn copy_columns_from(
         &self,
         source: &DeviceView<T>,
@@ -295,7 +305,12 @@ impl<T: DeviceElement> DeviceView<T> {
         source.device.require("source", stream.device())?;
         let (columns, width) = (self.columns(rows)?, source.columns(rows)?);
         if first.checked_add(width).is_none_or(|end| end > columns) {
-            return Err(Error::CudaRange { what: "columns", from: first, len: width, of: columns });
+            return Err(Error::Cuda(CudaError::Range {
+                what: "columns",
+                from: first,
+                len: width,
+                of: columns,
+            }));
         }
         if source.is_empty() {
             return Ok(());
@@ -325,7 +340,7 @@ impl<T: DeviceElement> DeviceView<T> {
         match self.len.checked_div(rows) {
             Some(columns) if columns * rows == self.len => Ok(columns),
             None if self.is_empty() => Ok(0),
-            _ => Err(Error::CudaRows { rows, elements: self.len }),
+            _ => Err(Error::Cuda(CudaError::Rows { rows, elements: self.len })),
         }
     }
 
@@ -345,7 +360,11 @@ impl<T: DeviceElement> DeviceView<T> {
         // The first row that does not end before the source begins.
         let candidate = (from + 1).saturating_sub(to + bytes).div_ceil(row);
         if candidate < rows && to + candidate * row < end {
-            return Err(Error::CudaOverlap { to: self.address, from, bytes: end - from });
+            return Err(Error::Cuda(CudaError::Overlap {
+                to: self.address,
+                from,
+                bytes: end - from,
+            }));
         }
         Ok(())
     }
@@ -353,7 +372,7 @@ impl<T: DeviceElement> DeviceView<T> {
     /// Queues setting every byte to `byte`. May be captured.
     ///
     /// # Errors
-    /// [`Error::CudaWrongDevice`], [`Error::CudaCall`].
+    /// [`CudaError::WrongDevice`], [`CudaError::Call`].
     pub fn fill_bytes(&self, byte: u8, stream: &Stream) -> Result<()> {
         self.device.require("memory", stream.device())?;
         if self.is_empty() {
@@ -375,7 +394,7 @@ impl<T: DeviceElement> DeviceView<T> {
     fn check_copy(&self, what: &'static str, actual: usize, stream: &Stream) -> Result<()> {
         self.device.require("memory", stream.device())?;
         if actual != self.len {
-            return Err(Error::CudaLength { what, expected: self.len, actual });
+            return Err(Error::Cuda(CudaError::Length { what, expected: self.len, actual }));
         }
         Ok(())
     }
@@ -389,12 +408,12 @@ impl<T: DeviceElement> DeviceBuffer<T> {
     /// `len` elements of whatever the memory held before. None take no memory.
     ///
     /// # Errors
-    /// [`Error::CudaOutOfMemory`], [`Error::CudaAllocation`] for more than can be addressed, [`Error::CudaCall`], also
+    /// [`CudaError::OutOfMemory`], [`CudaError::Allocation`] for more than can be addressed, [`CudaError::Call`], also
     /// for an allocation inside of a capture.
     pub fn alloc(len: usize, device: &Device) -> Result<Self> {
         let size = size_of::<T>();
         let bytes = len.checked_mul(size).filter(|&bytes| isize::try_from(bytes).is_ok());
-        let bytes = bytes.ok_or(Error::CudaAllocation { elements: len, size })?;
+        let bytes = bytes.ok_or(Error::Cuda(CudaError::Allocation { elements: len, size }))?;
         let (address, owner): (usize, Owner) = if bytes == 0 {
             (0, Arc::new(()))
         } else {

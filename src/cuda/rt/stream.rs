@@ -11,7 +11,7 @@ use crate::cuda::rt::device::{Current, Device};
 use crate::cuda::rt::event::Event;
 use crate::cuda::rt::lent;
 use crate::cuda::rt::memory::Owner;
-use crate::error::{Error, Result};
+use crate::error::{CudaError, Error, Result};
 
 /// cudaStreamPerThread
 const PER_THREAD: usize = 2;
@@ -56,7 +56,7 @@ impl Stream {
     /// A stream that does not synchronise with the default stream.
     ///
     /// # Errors
-    /// [`Error::CudaCall`].
+    /// [`CudaError::Call`].
     pub fn new(device: &Device) -> Result<Self> {
         Self::with_priority(device, 0)
     }
@@ -65,7 +65,7 @@ impl Stream {
     /// into the range.
     ///
     /// # Errors
-    /// [`Error::CudaCall`].
+    /// [`CudaError::Call`].
     pub fn with_priority(device: &Device, priority: i32) -> Result<Self> {
         let _current = Current::enter(device)?;
         let mut handle = std::ptr::null_mut();
@@ -85,7 +85,7 @@ impl Stream {
     /// The number of the greatest priority: 0 where the device has none.
     ///
     /// # Errors
-    /// [`Error::CudaCall`].
+    /// [`CudaError::Call`].
     pub fn greatest_priority(device: &Device) -> Result<i32> {
         let _current = Current::enter(device)?;
         let (mut least, mut greatest) = (0, 0);
@@ -107,14 +107,14 @@ impl Stream {
     /// that work, but not its memory. (Where they only begin one during a call, the call notices.)
     ///
     /// # Errors
-    /// [`Error::CudaRefused`] for handle 2, `cudaStreamPerThread`: it means another stream on each thread, while a
+    /// [`CudaError::Refused`] for handle 2, `cudaStreamPerThread`: it means another stream on each thread, while a
     /// [`Stream`] is one queue, whatever thread uses it.
     pub unsafe fn from_raw(handle: *mut c_void, device: &Device, owner: Owner) -> Result<Self> {
         let handle = handle as usize;
         if handle == PER_THREAD {
             let reason = "stream: handle 2 (cudaStreamPerThread) is another stream on each thread; \
                           a stream of its own, or the default stream, can be borrowed";
-            return Err(Error::CudaRefused { reason: reason.to_owned() });
+            return Err(Error::Cuda(CudaError::Refused { reason: reason.to_owned() }));
         }
         let slot = slot_of(device.ordinal(), handle);
         Ok(Stream(Arc::new(Inner { handle, device: device.clone(), slot, foreign: Some(owner) })))
@@ -147,7 +147,7 @@ impl Stream {
     /// Waits until all that is queued has run.
     ///
     /// # Errors
-    /// [`Error::CudaCapture`] inside of a capture; [`Error::CudaCall`], also for earlier work that failed.
+    /// [`CudaError::Capture`] inside of a capture; [`CudaError::Call`], also for earlier work that failed.
     pub fn synchronize(&self) -> Result<()> {
         self.run_to_end("waiting for a stream", |_| Ok(()))
     }
@@ -156,7 +156,7 @@ impl Stream {
     /// the capture.
     ///
     /// # Errors
-    /// [`Error::CudaCapture`] when somebody else captures the stream; [`Error::CudaCall`].
+    /// [`CudaError::Capture`] when somebody else captures the stream; [`CudaError::Call`].
     pub fn wait(&self, event: &Event) -> Result<()> {
         let _current = Current::enter(self.device())?;
         let mut capture = lock(&self.0.slot);
@@ -179,7 +179,7 @@ impl Stream {
     /// Queues `work`, which uses what `owners` own, and notes these where the stream is being captured.
     ///
     /// # Errors
-    /// [`Error::CudaCapture`] when somebody else captures the stream: their graph would not keep our memory.
+    /// [`CudaError::Capture`] when somebody else captures the stream: their graph would not keep our memory.
     pub(in crate::cuda) fn enqueue(
         &self,
         owners: &[Owner],
@@ -192,7 +192,7 @@ impl Stream {
             Some(log) => log.while_open(|| work(self.raw())).unwrap_or_else(|| {
                 let reason =
                     "the capture of the stream ended while work was queued on it".to_owned();
-                Err(Error::CudaCapture { reason })
+                Err(Error::Cuda(CudaError::Capture { reason }))
             }),
             None => self.queue(owners, work),
         }
@@ -208,7 +208,9 @@ impl Stream {
         let _current = Current::enter(self.device())?;
         let mut capture = lock(&self.0.slot);
         if self.joined(&mut capture, &[])?.is_some() {
-            return Err(Error::CudaCapture { reason: format!("{what} cannot be captured") });
+            return Err(Error::Cuda(CudaError::Capture {
+                reason: format!("{what} cannot be captured"),
+            }));
         }
         self.queue(owners, work)
     }
@@ -234,7 +236,7 @@ impl Stream {
         outcome?;
         let reason = "somebody else began to capture the stream while work was queued on it; their graph has the work, \
                       so what it uses is never freed";
-        Err(Error::CudaCapture { reason: reason.to_owned() })
+        Err(Error::Cuda(CudaError::Capture { reason: reason.to_owned() }))
     }
 
     /// Records `event` here, outside of captures.
@@ -298,7 +300,7 @@ impl Stream {
     /// The capture of this crate that the stream is in now; `owners` are noted in it.
     ///
     /// # Errors
-    /// [`Error::CudaCapture`] when it is in another.
+    /// [`CudaError::Capture`] when it is in another.
     pub(in crate::cuda) fn joined(
         &self,
         capture: &mut Option<Arc<CaptureLog>>,
@@ -309,7 +311,7 @@ impl Stream {
             if captured != Captured::Yes {
                 // Work would run now, and not be known to run.
                 let reason = "the capture of the stream was ended, but not by Graph::capture, which began it";
-                return Err(Error::CudaCapture { reason: reason.to_owned() });
+                return Err(Error::Cuda(CudaError::Capture { reason: reason.to_owned() }));
             }
             if log.note(owners) {
                 return Ok(Some(log.clone()));
@@ -326,7 +328,7 @@ impl Stream {
                 "the stream is the legacy default one, and another that it orders itself with is being captured"
             }
         };
-        Err(Error::CudaCapture { reason: reason.to_owned() })
+        Err(Error::Cuda(CudaError::Capture { reason: reason.to_owned() }))
     }
 
     fn captured(&self) -> Result<Captured> {
