@@ -205,6 +205,7 @@ fn pairs_share_the_larger_scale() {
         let multiplier = |amax: &f32| match convention {
             Convention::ModelOpt => amax / 2688.0,
             Convention::CompressedTensors => 1.0 / (2688.0 / amax),
+            _ => unreachable!(),
         };
         let expected: Vec<f32> = amaxes.iter().map(multiplier).collect();
         assert_eq!(of(&report, |q| q.global_scale), expected);
@@ -459,6 +460,7 @@ fn parts_that_are_left_alone() {
             Convention::CompressedTensors => {
                 &["re:(.*[.])?visual[.].*", "re:(.*[.])?mtp[.].*", "re:l[.]2[.]mlp[.]experts[.].*"]
             }
+            _ => unreachable!(),
         };
         for pattern in patterns {
             assert!(ignore.contains(pattern), "{pattern} is not in {ignore:?}");

@@ -3,6 +3,8 @@
 //! Without the harness of rustc, because a test that needs a device is started as a process of its own where that
 //! device is emulated, and because `ignored` and its reason depend on the machine.
 
+#[cfg(feature = "cudarc")]
+mod borrowed;
 mod bound;
 mod examples;
 mod gemm;
@@ -30,7 +32,7 @@ fn problem(m: usize, n: usize, k: usize, batch: usize) -> GemmShape {
 fn main() {
     let mut tests = host::all();
     #[cfg(feature = "cudarc")]
-    tests.extend(interop::all());
+    tests.extend(interop::all().into_iter().chain(borrowed::all()));
     tests.extend(runtime::all());
     tests.extend(streams::all());
     tests.extend(examples::all());
