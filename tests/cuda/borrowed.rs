@@ -6,8 +6,8 @@ use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
 use cudarc::driver::{CudaSlice, CudaStream};
 use nvfp4_dual_gemm::synth::{Data, Operands};
 use nvfp4_dual_gemm::{
-    CudaError, DualGemm, Engine, Error, InputScale, Layer, MlpWeights, Nvfp4Matrix, Spec, bf16,
-    cuda, oracle,
+    CudaError, DualGemm, Engine, Error, InputScale, Layer, MlpWeights, Nvfp4Matrix, Spec, cuda,
+    oracle,
 };
 
 use crate::harness::{Needs, Test, tests};
@@ -25,12 +25,12 @@ pub fn all() -> Vec<Test> {
 
 /// As `candle_core::CudaStorage`.
 struct Storage {
-    slice: CudaSlice<bf16>,
+    slice: CudaSlice<f32>,
     stream: Arc<CudaStream>,
 }
 
-fn values(seed: usize, rows: usize) -> Vec<bf16> {
-    (0..rows * K).map(|i| bf16::from_f32(((i * 7919 + seed) as f32 * 0.013).sin() * 4.0)).collect()
+fn values(seed: usize, rows: usize) -> Vec<f32> {
+    (0..rows * K).map(|i| ((i * 7919 + seed) as f32 * 0.013).sin() * 4.0).collect()
 }
 
 fn weights() -> MlpWeights {
@@ -43,22 +43,22 @@ fn layer() -> Layer {
     Engine::cuda(0).unwrap().load(weights(), &spec).unwrap()
 }
 
-fn check(y: &[bf16], x: &[bf16], what: &str) {
+fn check(y: &[f32], x: &[f32], what: &str) {
     let weights = weights();
     let a = Nvfp4Matrix::quantize_with_global(x, 1, x.len() / K, K, SCALE).unwrap();
     let gemm = DualGemm::new(&a, weights.gate_proj(), weights.up_proj()).unwrap();
-    let comparison = oracle::compare(y, &oracle::exact::<bf16>(&gemm).unwrap());
+    let comparison = oracle::compare(y, &oracle::exact::<f32>(&gemm).unwrap());
     assert!(comparison.passes(), "{what}: {comparison:?}");
 }
 
 /// What an op of a framework does: y is allocated by each call, x may be a part of a wider tensor.
-fn forward(layer: &Layer, x: &RwLock<Storage>, from: usize, rows: usize) -> CudaSlice<bf16> {
+fn forward(layer: &Layer, x: &RwLock<Storage>, from: usize, rows: usize) -> CudaSlice<f32> {
     let storage = x.read().unwrap();
     let stream = &storage.stream;
     let layer = layer.on_device().unwrap();
     let mut scratch = stream.alloc_zeros::<u8>(layer.scratch_bytes(rows).unwrap()).unwrap();
     // SAFETY: the layer writes all of it.
-    let mut y = unsafe { stream.alloc::<bf16>(rows * N) }.unwrap();
+    let mut y = unsafe { stream.alloc::<f32>(rows * N) }.unwrap();
     let view = storage.slice.slice(from * K..(from + rows) * K);
     // SAFETY: nothing is captured, and nobody else uses the slices.
     unsafe { layer.launch_with(&view, rows, &mut y, &mut scratch, stream) }.unwrap();
@@ -94,10 +94,10 @@ fn layers_go_into_graphs_that_others_capture() {
     let stream = context.new_stream().unwrap();
     let on_device = layer.on_device().unwrap();
     let mut x = stream.clone_htod(&values(1, 6)).unwrap();
-    let mut y = stream.alloc_zeros::<bf16>(6 * N).unwrap();
+    let mut y = stream.alloc_zeros::<f32>(6 * N).unwrap();
     let mut scratch = stream.alloc_zeros::<u8>(on_device.scratch_bytes(6).unwrap()).unwrap();
     // SAFETY: what is used outlives the replays.
-    let mut launch = |x: &CudaSlice<bf16>, y: &mut CudaSlice<bf16>| unsafe {
+    let mut launch = |x: &CudaSlice<f32>, y: &mut CudaSlice<f32>| unsafe {
         on_device.launch_with(x, 6, y, &mut scratch, &stream)
     };
     launch(&x, &mut y).unwrap();
@@ -119,7 +119,7 @@ fn borrowed_slices_that_do_not_fit_are_refused() {
     let (context, layer) = (cuda::cudarc_context(0).unwrap(), layer());
     let (stream, on_device) = (context.new_stream().unwrap(), layer.on_device().unwrap());
     let x = stream.clone_htod(&values(1, 2)).unwrap();
-    let mut y = stream.alloc_zeros::<bf16>(2 * N).unwrap();
+    let mut y = stream.alloc_zeros::<f32>(2 * N).unwrap();
     let bytes = on_device.scratch_bytes(2).unwrap();
     let mut scratch = stream.alloc_zeros::<u8>(bytes).unwrap();
     // SAFETY: refused before anything is queued.
