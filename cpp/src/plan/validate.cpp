@@ -147,7 +147,8 @@ struct Regions {
   std::size_t count = 0;
 
   void add(Region const& region) { list[count++] = region; }
-  std::span<Region const> all() const { return {list, count}; }
+  std::span<Region const> all() const& { return {list, count}; }
+  std::span<Region const> all() const&& = delete;  // of what is gone
 };
 
 Regions regions_of(Spec const& spec, Weights const& weights) {
@@ -171,7 +172,8 @@ Regions inputs(Spec const& spec, Weights const& weights, Io const& io) {
   Regions regions;
   regions.add({"a.codes", io.a_codes, codes_bytes(io.rows, spec.k, spec.batch), NVFP4_POINTER_ALIGNMENT});
   regions.add({"a.scales", io.a_scales, scales_bytes(io.rows, spec.k, spec.batch), NVFP4_POINTER_ALIGNMENT});
-  for (Region const& region : regions_of(spec, weights).all()) {
+  Regions const of_weights = regions_of(spec, weights);
+  for (Region const& region : of_weights.all()) {
     regions.add(region);
   }
   if (io.factor1 != nullptr) {
@@ -218,7 +220,8 @@ namespace detail {
 
 void validate_weights(Spec const& spec, Weights const& weights) {
   require_size("weights", "nvfp4_weights", weights.size, sizeof(Weights));
-  for (Region const& region : regions_of(spec, weights).all()) {
+  Regions const regions = regions_of(spec, weights);
+  for (Region const& region : regions.all()) {
     require_region(region);
   }
   auto const require_null = [](char const* name, void const* address) {
@@ -240,7 +243,8 @@ void validate_io(Spec const& spec, Weights const& weights, Io const& io) {
   Region const c = region_of_c(spec, io);
   // The epilogue writes element by element where C or its rows are not aligned for more.
   require_region(c);
-  for (Region const& input : inputs(spec, weights, io).all()) {
+  Regions const read = inputs(spec, weights, io);
+  for (Region const& input : read.all()) {
     require_region(input);
     require_apart(c, input);
   }
@@ -261,7 +265,8 @@ void validate_workspace(Spec const& spec, Weights const& weights, Io const& io, 
   Region const workspace{"workspace", io.workspace, bytes, NVFP4_WORKSPACE_ALIGNMENT};
   require_region(workspace);
   require_apart(workspace, region_of_c(spec, io));
-  for (Region const& input : inputs(spec, weights, io).all()) {
+  Regions const read = inputs(spec, weights, io);
+  for (Region const& input : read.all()) {
     require_apart(workspace, input);
   }
 }
