@@ -5,7 +5,7 @@
 //! set, as scripts/test.sh does, an emulator that is missing is an error instead of tests that are left out.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 
