@@ -457,8 +457,8 @@ fn each_variable_that_is_read_is_known() {
 
 /// The build script itself, run as cargo runs it.
 #[cfg(feature = "cuda")]
-mod process {
-    use super::{Machine, fs};
+mod run_by_cargo {
+    use super::{Machine, PermissionsExt, fs};
     use std::path::Path;
     use std::process::{Command, Output};
 
@@ -529,6 +529,46 @@ mod process {
             let watched = format!("cargo::rerun-if-env-changed={name}\n");
             assert!(script.contains(&watched), "{name}: {script}");
         }
+    }
+
+    #[test]
+    fn without_libclang_the_snapshot_is_taken_with_the_version_of_the_toolkit() {
+        let machine = Machine::new();
+        machine.toolkit("fetched/cuda", 13010);
+        machine.cutlass("fetched/cutlass", [4, 5, 0]);
+        machine.file("fetched/tools/bin/ninja", "");
+        let cmake = machine.file(
+            "fetched/tools/bin/cmake",
+            "#!/bin/sh\ntest \"$1\" = --version && echo cmake version 4.0.0\n",
+        );
+        fs::set_permissions(&cmake, fs::Permissions::from_mode(0o755)).unwrap();
+        let out = machine.path("out");
+        fs::create_dir(&out).unwrap();
+        let fetched = machine.path("fetched");
+        let fetched = ("NVFP4_TOOLCHAIN_DIR", fetched.to_str().unwrap());
+        let arch = ("CARGO_CFG_TARGET_ARCH", "x86_64");
+        // The declarations come first. Then it fails: there is neither a C++ compiler here nor a CMake that builds.
+        let Some(output) = run(Path::new(ROOT), &out, &[fetched, arch]) else { return };
+        let text = String::from_utf8(output.stderr).unwrap();
+        if text.contains("bindgen, ") {
+            eprintln!("skipped: this machine has a libclang of its own");
+            return;
+        }
+        let snapshot = |name: &str| {
+            fs::read_to_string(Path::new(ROOT).join("build/snapshot").join(name)).unwrap()
+        };
+        let made =
+            |name: &str| fs::read_to_string(out.join(name)).unwrap_or_else(|_| panic!("{text}"));
+        assert_eq!(made("abi.rs"), snapshot("abi.rs"));
+        let (taken, here) = ("CUDART_VERSION: u32 = 13050;", "CUDART_VERSION: u32 = 13010;");
+        assert!(snapshot("cudart.rs").contains(taken));
+        assert_eq!(made("cudart.rs"), snapshot("cudart.rs").replace(taken, here));
+        // One that the user named has to be there.
+        let named = ("LIBCLANG_PATH", "/nowhere");
+        let Some(output) = run(Path::new(ROOT), &out, &[fetched, arch, named]) else { return };
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success());
+        assert!(text.contains("LIBCLANG_PATH is /nowhere, and there is no libclang"), "{text}");
     }
 
     /// Says why a comparison is left out; under scripts/test.sh it must not be.
