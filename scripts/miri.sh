@@ -7,4 +7,4 @@ if ! cargo +nightly miri --version >/dev/null 2>&1; then
     echo "miri.sh: skipped, the nightly toolchain has no miri component (rustup +nightly component add miri)"
     exit 0
 fi
-MIRIFLAGS="-Zmiri-disable-isolation" cargo +nightly miri test --no-default-features --lib -- format:: element:: gate:: reference::
+MIRIFLAGS="-Zmiri-disable-isolation" cargo +nightly miri test --package nvfp4-dual-gemm --no-default-features --lib -- format:: element:: gate:: reference::
