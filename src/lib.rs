@@ -1,6 +1,6 @@
 #![cfg_attr(feature = "checkpoint", doc = include_str!("../README.md"))]
 // The examples of that page need the feature.
-#![cfg_attr(not(feature = "checkpoint"), doc = "The gate and up projections of a gated MLP in NVFP4.")]
+#![cfg_attr(not(feature = "checkpoint"), doc = "Both input projections of a gated MLP in NVFP4.")]
 //!
 //! # Where things are
 //! [`Nvfp4Matrix`] holds one operand, [`MlpWeights`] both weights, [`Engine`] says where to compute, and a [`Layer`] holds
