@@ -25,7 +25,7 @@ impl fmt::Debug for Event {
 }
 
 impl Event {
-    /// An event that is recorded nowhere yet, able to measure time.
+    /// An event that has not been recorded yet, and that can measure time.
     ///
     /// # Errors
     /// [`Error::CudaCall`](crate::Error::CudaCall).
@@ -48,7 +48,7 @@ impl Event {
         Ok(Event { handle: handle as usize, device: device.clone(), capture: Mutex::new(None) })
     }
 
-    /// Marks this point of `stream`, in place of where it was recorded before.
+    /// Marks this point of `stream`, in place of the point that it marked before.
     ///
     /// # Errors
     /// [`Error::CudaWrongDevice`](crate::Error::CudaWrongDevice), [`Error::CudaCall`](crate::Error::CudaCall).
