@@ -8,6 +8,9 @@
 //! its exact result, and [`mod@format`] has the quantizer and the layouts. What is computed on activations is chosen by
 //! [`Glu`] and [`InputScale`] in a [`Spec`].
 //!
+//! Work on the CPU runs in rayon's current pool ([`Engine::with_pool`]), on the instruction set that [`ISA_VARIABLE`] and
+//! [`AMX_VARIABLE`] allow.
+//!
 //! | feature | adds |
 //! |---|---|
 //! | `checkpoint` (default) | the module `checkpoint`: layers of safetensors checkpoints, and writing them |
@@ -47,6 +50,6 @@ pub use shape::GemmShape;
 pub use simd::{AMX_VARIABLE, ISA_VARIABLE, Isa};
 
 /// The examples of the guide, compiled.
-#[cfg(all(doctest, feature = "cudarc"))]
+#[cfg(all(doctest, feature = "checkpoint", feature = "cudarc"))]
 #[doc = include_str!("../docs/gpu.md")]
 pub struct GpuGuide;
