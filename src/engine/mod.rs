@@ -241,8 +241,7 @@ impl Engine {
     ///
     /// # Errors
     /// Those of [`MlpWeights::input_scale`] where the calibrated scale is asked for; [`Error::GluParameter`],
-    /// [`Error::GlobalScale`], [`Error::Alpha`]; on a device those of [`crate::cuda::Plan::new`] and
-    /// [`crate::cuda::Weights::prepare`].
+    /// [`Error::GlobalScale`], [`Error::Alpha`]; on a device those of `cuda::Plan::new` and `cuda::Weights::prepare`.
     pub fn load<W: TryInto<MlpWeights>>(&self, weights: W, spec: &Spec) -> Result<Layer>
     where
         Error: From<W::Error>,
