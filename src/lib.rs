@@ -18,6 +18,9 @@
 //! | `cudarc` | memory and streams of the crate cudarc as operands, on top of `cuda` |
 //! | `nccl` | cudarc's NCCL, for the example of tensor parallelism |
 
+// docs.rs marks what is part of a feature.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod dtype;
 mod engine;
 mod error;
