@@ -15,14 +15,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         (Some(path), Some(prefix)) => (PathBuf::from(path), prefix),
         (Some(path), None) => return Err(format!("{path}: and which PREFIX of it?").into()),
         (None, _) => {
-            // 1. A layer of floats, as training leaves it, quantised to ModelOpt's files. Its inputs are
+            // 1. A layer of floats, as training leaves it, quantized to ModelOpt's files. Its inputs are
             // known to be no larger than 1; `Calibration::read` finds that out from samples.
             let (floats, nvfp4) = (dir.path().join("floats.safetensors"), dir.path().join("nvfp4"));
             write_floats(&floats)?;
             let inputs = Calibration::new([("model.layers.0.mlp", 1.0)])?;
             let options = QuantizeOptions::default().with_calibration(inputs);
             let report = checkpoint::quantize_file(&floats, &nvfp4, &options, &mut |_| ())?;
-            println!("quantised {} of {} bytes", report.bytes_out, report.bytes_in);
+            println!("quantized {} of {} bytes", report.bytes_out, report.bytes_in);
             (nvfp4, "model.layers.0.mlp".to_owned())
         }
     };

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Both tables of the README for a Hopper GPU: every element against the oracle, and times beside the peers.
+# The tables of docs/measurements.md for a Hopper GPU: every element against the oracle, and times beside the peers.
 #
 #   scripts/hopper.sh [FOLDER]      writes verify.txt, bench.md and bench.json there; default: target/hopper
 #

@@ -5,7 +5,7 @@ use half::{bf16, f16};
 use std::fmt;
 use std::str::FromStr;
 
-/// Type of unquantised values: of the input of the quantiser and of C.
+/// Type of values that are not quantized: of the input of the quantizer, and of C.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum DType {
@@ -58,7 +58,7 @@ mod sealed {
     impl Sealed for half::bf16 {}
 }
 
-/// A float type that can be quantised and that C can have: [`f32`], [`struct@f16`] or [`bf16`].
+/// A float type that can be quantized and that C can have: [`f32`], [`struct@f16`] or [`bf16`].
 pub trait Element:
     Copy + Default + Send + Sync + fmt::Debug + PartialEq + sealed::Sealed + 'static
 {
@@ -84,7 +84,7 @@ pub trait Element:
         }
     }
 
-    /// Position of the value on the line of all values of this type: neighbours differ by one, both
+    /// Position of the value on the line of all values of this type: neighbors differ by one, both
     /// zeros are 0, infinity follows the largest finite value.
     fn ordinal(self) -> i64;
 }
@@ -169,7 +169,7 @@ fn signed_magnitude(negative: bool, magnitude: u32) -> i64 {
     if negative { -i64::from(magnitude) } else { i64::from(magnitude) }
 }
 
-/// f64 to f32, inexact results to the neighbour with an odd last bit.
+/// f64 to f32, inexact results to the neighbor with an odd last bit.
 ///
 /// Rounding that result to a format with at least two bits fewer gives what one direct rounding
 /// would give (Boldo and Melquiond, "Emulation of FMA and correctly rounded sums", 2008);

@@ -1,8 +1,25 @@
-//! The two GEMMs and the GLU of a SwiGLU MLP in NVFP4:
-//! `C = silu(alpha1·A·B1ᵀ) * (alpha2·A·B2ᵀ)`.
+#![cfg_attr(feature = "checkpoint", doc = include_str!("../README.md"))]
+// The examples of that page need the feature.
+#![cfg_attr(not(feature = "checkpoint"), doc = "Both input projections of a gated MLP in NVFP4.")]
 //!
-//! [`Nvfp4Matrix`] holds one operand, [`DualGemm`] says what is computed, an [`Engine`] where, a [`Layer`] holds
-//! weights that are ready to run there, and [`mod@oracle`] is the exact result that every engine is measured against.
+//! # Where things are
+//! [`Nvfp4Matrix`] holds one operand, [`MlpWeights`] both weights, [`Engine`] says where to compute, and a [`Layer`] holds
+//! weights that are ready to run there. [`DualGemm`] is one problem whose operands are all given, [`mod@oracle`] computes
+//! its exact result, and [`mod@format`] has the quantizer and the layouts. What is computed on activations is chosen by
+//! [`Glu`] and [`InputScale`] in a [`Spec`].
+//!
+//! Work on the CPU runs in rayon's current pool ([`Engine::with_pool`]), on the instruction set that [`ISA_VARIABLE`] and
+//! [`AMX_VARIABLE`] allow.
+//!
+//! | feature | adds |
+//! |---|---|
+//! | `checkpoint` (default) | the module `checkpoint`: layers of safetensors checkpoints, and writing them |
+//! | `cuda` | the module `cuda`: kernels for NVIDIA GPUs; takes nvcc and CUTLASS to build |
+//! | `cudarc` | memory and streams of the crate cudarc as operands, on top of `cuda` |
+//! | `nccl` | cudarc's NCCL, for the example of tensor parallelism |
+
+// docs.rs marks what is part of a feature.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod dtype;
 mod engine;
@@ -35,7 +52,7 @@ pub use op::{Activations, DualGemm, InputScale, MlpWeights};
 pub use shape::GemmShape;
 pub use simd::{AMX_VARIABLE, ISA_VARIABLE, Isa};
 
-/// The example of the README, compiled and run.
-#[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-pub struct ReadmeDoctests;
+/// The examples of the guide, compiled.
+#[cfg(all(doctest, feature = "checkpoint", feature = "cudarc"))]
+#[doc = include_str!("../docs/gpu.md")]
+pub struct GpuGuide;

@@ -21,10 +21,10 @@ pub struct Nvfp4View<'a> {
 }
 
 impl<'a> Nvfp4View<'a> {
-    /// Takes `codes` \[batch, rows, cols/2\] (two codes a byte, the even k in the low nibble),
-    /// `scales` \[batch, rows, cols/16\] row-major UE4M3, and one multiplier for the whole tensor.
+    /// Takes `codes` \[batch, rows, cols/2\] (two codes per byte, the even k in the low nibble),
+    /// `scales` \[batch, rows, cols/16\] (UE4M3, row-major), and one multiplier for the whole tensor.
     ///
-    /// A matrix may have no rows: activations of no tokens. Its buffers are empty then.
+    /// A matrix may have no rows, as activations of no tokens have. Its buffers are empty then.
     ///
     /// # Errors
     /// `batch` or `cols` zero, `cols` no multiple of 16, sizes that overflow, lengths that disagree
@@ -150,8 +150,8 @@ impl<'a> Nvfp4View<'a> {
 
     /// The values `e2m1 · scale · global` as f32, \[batch, rows, cols\].
     ///
-    /// The vector is eight times as large as the codes; with no memory for it, the process aborts, as with
-    /// any `Vec`. [`Nvfp4View::dequantize_into`] allocates nothing.
+    /// The vector is eight times as large as the codes. Without memory for it the process aborts, as with any `Vec`;
+    /// [`Nvfp4View::dequantize_into`] allocates nothing.
     pub fn dequantize(&self) -> Vec<f32> {
         self.dequantize_as()
     }
@@ -174,7 +174,7 @@ impl<'a> Nvfp4View<'a> {
     }
 }
 
-/// An owned NVFP4 matrix (or `batch` of them), valid by construction; see [`Nvfp4View`]. A clone shares the memory.
+/// An owned NVFP4 matrix (or `batch` of them), valid by construction; see [`Nvfp4View`]. Clones share the memory.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Nvfp4Matrix {
     shape: MatrixShape,
@@ -184,8 +184,8 @@ pub struct Nvfp4Matrix {
 }
 
 impl Nvfp4Matrix {
-    /// Takes the buffers of [`Nvfp4View::new`] without copying them: a `Vec<u8>` each, or [`Bytes`], which may be
-    /// a part of shared memory.
+    /// Takes the buffers of [`Nvfp4View::new`] without a copy. Each is a `Vec<u8>`, or [`Bytes`], which may be a part
+    /// of shared memory.
     ///
     /// # Errors
     /// Those of [`Nvfp4View::new`].
@@ -203,7 +203,7 @@ impl Nvfp4Matrix {
     }
 
     /// Like [`Nvfp4Matrix::new`], from scale factors in the 128x4 layout of the tensor cores
-    /// ([`crate::format::scale_layout`]); what stands in the padding does not matter.
+    /// ([`crate::format::scale_layout`]). The contents of the padding do not matter.
     ///
     /// # Errors
     /// Those of [`Nvfp4View::new`], and [`Error::OutOfMemory`].
@@ -219,7 +219,7 @@ impl Nvfp4Matrix {
         Self::new(batch, rows, cols, codes, scales, global_scale)
     }
 
-    /// Two-level quantisation of `values` \[batch, rows, cols\]; see [`crate::format::quantize`].
+    /// Two-level quantization of `values` \[batch, rows, cols\]; see [`crate::format::quantize`].
     ///
     /// # Errors
     /// The shape errors of [`Nvfp4View::new`], [`Error::NonFinite`] for a NaN or an infinity, and
@@ -236,7 +236,7 @@ impl Nvfp4Matrix {
         Self::quantize_checked(values, shape, global_scale)
     }
 
-    /// Quantises with a global scale that is already known (calibrated, or shared by tensors).
+    /// Quantizes with a global scale that is already known (calibrated, or shared by tensors).
     /// Values beyond `2688·global_scale` saturate; [`crate::format::Saturation`] counts their blocks.
     ///
     /// # Errors
@@ -321,7 +321,7 @@ impl Nvfp4Matrix {
         Ok(self)
     }
 
-    /// Gives the buffers back: codes, scales, global scale. They are copied where others share them.
+    /// Returns the buffers: codes, scales, global scale. They are copied where others share them.
     pub fn into_parts(self) -> (Vec<u8>, Vec<u8>, f32) {
         (self.codes.into(), self.scales.into(), self.global_scale)
     }
@@ -333,7 +333,7 @@ impl<'a> From<&'a Nvfp4Matrix> for Nvfp4View<'a> {
     }
 }
 
-/// So that a reference does where a view is asked for, whatever it is of.
+/// A reference to a view serves where a view is asked for.
 impl<'a> From<&Nvfp4View<'a>> for Nvfp4View<'a> {
     fn from(view: &Nvfp4View<'a>) -> Self {
         *view

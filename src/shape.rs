@@ -5,7 +5,7 @@ use crate::error::{Buffer, Error, Operand, Result};
 /// Elements that share one scale factor: 16 along K.
 pub const BLOCK: usize = 16;
 
-/// MatrixShape of an operand: `batch` matrices of `rows`×`cols`, where `cols` is K.
+/// The shape of an operand: `batch` matrices of `rows`×`cols`, where `cols` is K.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct MatrixShape {
     pub batch: usize,

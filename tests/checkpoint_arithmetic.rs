@@ -88,7 +88,7 @@ fn activations_by_name() {
             "names no activation",
         ),
     ] {
-        refused(config, &[word, "--gate", "LayerOptions::gate"]);
+        refused(config, &[word, "--glu", "LayerOptions::glu"]);
     }
     close(Tiny::new().c(), SILU); // no configuration at all
 }
@@ -125,7 +125,7 @@ fn activations_by_model_type() {
     }
     refused(
         r#"{"model_type": "gemma3_text", "hidden_activation": "gelu"}"#,
-        &["\"gelu\"", "--gate"],
+        &["\"gelu\"", "--glu"],
     );
 }
 
@@ -144,7 +144,7 @@ fn other_parts_have_their_own_activation() {
     }
     assert!(glu_of(config, PREFIX).unwrap_err().contains("\"relu\""));
     let text = glu_of(r#"{"hidden_act": "silu"}"#, "visual.blocks.0.mlp").unwrap_err();
-    assert!(text.contains("--gate"), "{text}");
+    assert!(text.contains("--glu"), "{text}");
 }
 
 #[test]
@@ -228,7 +228,7 @@ fn clamps_are_taken_where_they_are_understood() {
         ),
         (r#"{"model_type": "deepseek_v4", "hidden_act": "gelu_new"}"#, "not silu"),
     ] {
-        refused(config, &[word, "--gate", "LayerOptions::gate"]);
+        refused(config, &[word, "--glu", "LayerOptions::glu"]);
         // Which the gate answers.
         let tiny = Tiny::new();
         tiny.config(config);

@@ -56,7 +56,7 @@ fn other_spellings_are_seen() {
         r#""block_configs": [{"ffn": {"hidden_act": "gelu_new"}}, {"ffn": {"hidden_act": "silu"}}]"#,
     ] {
         let config = format!(r#"{{"model_type": "llama", "hidden_act": "silu", {key}}}"#);
-        refused(&config, &["is not understood", "--gate", "LayerOptions::ignore"]);
+        refused(&config, &["is not understood", "--glu", "LayerOptions::ignore"]);
         let tiny = Tiny::new();
         tiny.config(&config);
         close(tiny.c_with(PREFIX, &LayerOptions::new().glu(Glu::Swiglu)), SILU);

@@ -27,8 +27,8 @@ impl Checkpoint {
     /// `experts.gate_proj.e`, or are the e-th matrices of a stack `experts.gate_proj` or
     /// `experts.gate_up_proj` \[E, N, K\].
     ///
-    /// Codes and scales are read here, once, and kept in private memory until
-    /// [`Checkpoint::release`]; every scale byte is checked.
+    /// Codes and scales are read here, into memory of the layer's own, and every scale byte is checked. A checkpoint that
+    /// is mapped or was read as a whole shares its memory with the layer.
     ///
     /// # Errors
     /// [`CheckpointError::MissingLayer`], [`CheckpointError::MissingTensor`],

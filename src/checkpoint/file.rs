@@ -51,7 +51,7 @@ impl SafetensorsFile {
     /// # Safety
     /// Nobody, in this process or another, may write to the file or truncate it while the result or
     /// anything borrowed from it is alive. Otherwise what was checked no longer holds: bytes that a
-    /// `&[u8]` shows change, which is undefined behaviour, or an access ends the process (SIGBUS).
+    /// `&[u8]` shows change, which is undefined behavior, or an access ends the process (SIGBUS).
     pub unsafe fn open_mapped(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         // SAFETY: the contract is the same, and it is the caller's.

@@ -266,7 +266,7 @@ type Skip<'a> = dyn Fn(&Map<String, Value>, &str, Remedy) -> bool + 'a;
 pub(super) struct Scan<'a> {
     /// Keys that are looked at elsewhere, or have been answered.
     pub skip: &'a Skip<'a>,
-    /// Whether it is the configuration of a model and not that of its quantisation, whose activations
+    /// Whether it is the configuration of a model and not that of its quantization, whose activations
     /// and scales are those of the format.
     pub model: bool,
     /// Number of the layer, if one is read.

@@ -93,7 +93,7 @@ impl MlpLayer {
         Ok(weights.with_glu(self.glu)?.with_calibration(self.calibration()))
     }
 
-    /// Quantises activations `x` \[rows, K\] for this layer with the calibrated scale.
+    /// Quantizes activations `x` \[rows, K\] for this layer with the calibrated scale.
     ///
     /// # Errors
     /// Those of [`MlpWeights::quantize`].

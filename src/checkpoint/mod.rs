@@ -20,7 +20,7 @@
 //! # What is refused
 //! Schemes that look alike and mean something else are refused by name: NVFP4_AWQ whose scale is not
 //! folded, NVFP4_SVD, W4A16_NVFP4, W4A8_NVFP4_FP8, MXFP4, FP8, INT4 and INT8 formats, groups other than 16,
-//! weights that are not quantised. They are told by their tensors, and by `hf_quant_config.json` and
+//! weights that are not quantized. They are told by their tensors, and by `hf_quant_config.json` and
 //! `quantization_config` in `config.json` where these lie beside them: W4A16_NVFP4 and
 //! W4A8_NVFP4_FP8 cannot be told by tensors alone.
 //!

@@ -1,4 +1,4 @@
-//! Lists of modules as quantisation configurations write them: exact names, wildcards, regular
+//! Lists of modules as quantization configurations write them: exact names, wildcards, regular
 //! expressions after `re:`, names of classes.
 
 use std::collections::BTreeSet;
@@ -251,7 +251,7 @@ impl Patterns {
 }
 
 /// A shell wildcard as `fnmatch` reads it, as a regular expression. ModelOpt writes `module*` for a
-/// module and what is below it, and not for its neighbour `module_other`.
+/// module and what is below it, and not for its neighbor `module_other`.
 fn wildcard(text: &str) -> String {
     let (text, end) = match text.strip_suffix('*') {
         Some(head) if !head.ends_with(['.', '*']) && !head.is_empty() => (head, r"(?:\..*)?"),

@@ -103,7 +103,7 @@ impl Checkpoint {
         };
         let (mut input_global, mut unusable_scale) = ([None; 2], None);
         if let Some(t) = self.get(&names.input_global) {
-            // A layer is read with a bad one: its input can be quantised with another.
+            // A layer is read with a bad one: its input can be quantized with another.
             let stored = stored_globals(&t, stack, part.fused)?;
             input_global = stored.map(|value| usable(value, convention));
             let bad = stored.into_iter().find(|&value| usable(value, convention).is_none());

@@ -1,4 +1,4 @@
-//! What the configurations beside the tensors say of the quantisation, module by module.
+//! What the configurations beside the tensors say of the quantization, module by module.
 
 use std::collections::BTreeMap;
 
@@ -8,11 +8,11 @@ use super::groups::{Groups, by_format, group_size};
 use super::patterns::{self, Names, Patterns};
 use super::sidecar::Refusal;
 
-/// One file's account of the quantisation.
+/// One file's account of the quantization.
 #[derive(Debug)]
 pub(super) struct Statement {
     file: &'static str,
-    /// Modules that are said not to be quantised.
+    /// Modules that are said not to be quantized.
     ignore: Patterns,
     /// Whether the list means what is below its modules, too.
     ignore_below: bool,
@@ -31,7 +31,7 @@ pub(super) struct Statement {
 enum Origin {
     /// It names an algorithm of ModelOpt, or the layers of one.
     ModelOpt,
-    /// A bare method that stores no such tensors as NVFP4's: that of the checkpoint which was quantised
+    /// A bare method that stores no such tensors as NVFP4's: that of the checkpoint which was quantized
     /// anew.
     Source,
     /// Anything else.
@@ -174,7 +174,7 @@ impl Statement {
         })
     }
 
-    /// Whether this is left of the checkpoint that was quantised anew, if `other` says what became of the
+    /// Whether this is left of the checkpoint that was quantized anew, if `other` says what became of the
     /// modules.
     pub fn is_stale_beside(&self, other: &Statement, modules: &[Names]) -> bool {
         self.origin == Origin::Source
@@ -192,7 +192,7 @@ impl Statement {
             let scheme = match (&self.experts, &self.scheme) {
                 (Some(refusal), _) if names.is_expert() => refusal.clone(),
                 (_, Scheme::All(refusal)) => refusal.clone(),
-                // Its neighbour is spelled as is known.
+                // Its neighbor is spelled as is known.
                 (_, Scheme::Layers) if any => Some(Refusal {
                     scheme: "quantised in part".to_owned(),
                     evidence: format!(

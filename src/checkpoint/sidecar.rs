@@ -15,7 +15,7 @@ use super::quantization::Statement;
 use super::transforms;
 use crate::error::Result;
 
-/// Objects of a configuration that hold that of the quantisation.
+/// Objects of a configuration that hold that of the quantization.
 const QUANTIZATION: [&str; 3] = ["quantization_config", "compression_config", "quantization"];
 
 /// A scheme that is not NVFP4: its name, and where it stands.
@@ -61,7 +61,7 @@ impl Sidecar {
             quantization.extend(own.into_iter().map(|value| (*name, value)));
         }
         if quantization.is_empty() {
-            // A stale one may stand within the part that was quantised before.
+            // A stale one may stand within the part that was quantized before.
             let inner = files.iter().filter_map(|(name, json)| Some((*name, nested(json)?)));
             quantization.extend(inner);
         }
@@ -86,7 +86,7 @@ impl Sidecar {
         statements.into_iter().find_map(|statement| statement.refusal(modules))
     }
 
-    /// What the quantisation does to the layer at `prefix` beside storing numbers in fewer bits, and what
+    /// What the quantization does to the layer at `prefix` beside storing numbers in fewer bits, and what
     /// else is not in its weights.
     pub fn objection(
         &self,

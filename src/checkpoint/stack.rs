@@ -87,7 +87,7 @@ impl Checkpoint {
         complete.or(all.first()).cloned()
     }
 
-    /// Why stacks of these names must not be read, if they must not: they are not quantised, or
+    /// Why stacks of these names must not be read, if they must not: they are not quantized, or
     /// transposed.
     pub(super) fn stack_refusal(&self, stacks: &[&Names]) -> Option<Refusal> {
         let refuse =

@@ -8,7 +8,7 @@
 //! | `NAME.scales` | F8_E4M3 | \[(L,) M, K/16\] row-major, no NaN, sign bits 0 |
 //! | `NAME.global` | F32 | \[\] or \[1\], a multiplier; absent = 1 |
 //!
-//! or one tensor `NAME`, F32, F16 or BF16 \[(L,) M, K\], which is quantised when it is read.
+//! or one tensor `NAME`, F32, F16 or BF16 \[(L,) M, K\], which is quantized when it is read.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -60,7 +60,7 @@ impl TensorFile {
         &self.file
     }
 
-    /// The operand `name`; quantised if it is stored as floats.
+    /// The operand `name`; quantized if it is stored as floats.
     ///
     /// # Errors
     /// [`CheckpointError::MissingTensor`] when there is neither `name.codes` nor `name`;

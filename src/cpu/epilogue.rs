@@ -34,7 +34,7 @@ impl Alphas<'_> {
     }
 }
 
-/// Sums of neighbouring strips.
+/// Sums of neighboring strips.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sums<'a> {
     /// \[strip\]\[weight\]\[row\]

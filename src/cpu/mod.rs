@@ -3,7 +3,7 @@
 //! C is computed in strips of 16 columns. For each strip and each piece of K, the 16 rows of B1 and
 //! the 16 rows of B2 are decoded from their packed form into a few KiB of cache; every row of A then
 //! sweeps over the piece, so A is read once for both weights, and the gate is applied while both
-//! sums are at hand. No dequantised copy of a weight ever exists.
+//! sums are at hand. No dequantized copy of a weight ever exists.
 //!
 //! * `integer`: blocks of 16 doubled codes are multiplied and summed exactly in integers (VNNI,
 //!   `vpmaddubsw` or plain Rust) and scaled into an f32 accumulator: one rounding a block.

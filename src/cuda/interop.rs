@@ -140,9 +140,9 @@ impl<T: DeviceElement> DeviceView<T> {
 
 impl LayerPlan {
     /// [`LayerPlan::launch`] with slices as programs of cudarc, candle among them, hold them: a `&CudaSlice`, or a
-    /// `CudaView` of a part. cudarc's guards are held over the launch: `stream` waits for what was queued for the slices
-    /// on other streams, and what they are freed or used by later waits for the launch. Nothing is waited for on the
-    /// host, allocated or asked for, and `stream` may be of any kind and under capture.
+    /// `CudaView` of a part. cudarc's guards are held over the launch: `stream` waits for earlier work on the slices
+    /// on other streams, and later work on them, freeing included, waits for the launch. The host does not wait,
+    /// allocate or query, and `stream` may be of any kind and under capture.
     ///
     /// # Safety
     /// Where `stream` is being captured, the slices and the layer must outlive every replay of the graph. cudarc knows

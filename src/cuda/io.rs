@@ -1,4 +1,4 @@
-//! What one launch reads and writes.
+//! The operands of one launch.
 
 use std::ffi::c_void;
 
@@ -15,7 +15,7 @@ use crate::error::{Buffer, CudaError, Error, Operand, Result};
 /// As the host code has it.
 pub(in crate::cuda) type Addresses = abi::nvfp4_io;
 
-/// Where C goes: \[batch, M, N\], row-major, of a type that need not be known at compile time.
+/// The memory of C: \[batch, M, N\], row-major, of a type that need not be known at compile time.
 #[derive(Debug, Clone, Copy)]
 pub struct Destination<'a> {
     dtype: DType,
@@ -32,7 +32,7 @@ impl<'a, T: Element> From<&'a DeviceView<T>> for Destination<'a> {
     }
 }
 
-/// Activations, C, and what else differs from launch to launch.
+/// Activations, C, and everything else that may differ between launches.
 #[derive(Debug, Clone, Copy)]
 pub struct Io<'a> {
     a: &'a DeviceMatrix,
@@ -54,7 +54,7 @@ impl<'a> Io<'a> {
         self
     }
 
-    /// Scalars in device memory that multiply alpha1 and alpha2, read by the launch: such as the global scale of A where
+    /// Scalars in device memory by which the launch multiplies alpha1 and alpha2, such as the global scale of A where
     /// it was found on the device ([`Quantizer::global_scale`](crate::cuda::Quantizer::global_scale)).
     pub fn factors(
         mut self,

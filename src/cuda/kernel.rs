@@ -36,14 +36,14 @@ impl Hash for Kernel {
 static TABLE: LazyLock<Vec<Result<KernelInfo>>> =
     LazyLock::new(|| ffi::kernels().iter().map(KernelInfo::of).collect());
 
-/// How weights lie on the device.
+/// The layout of weights on the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum WeightFormat {
-    /// B1 and B2 as they are.
+    /// B1 and B2 apart, each K-major.
     #[default]
     Separate,
-    /// 96 rows of B1, then 96 of B2, and so on: for the kernels whose tile is 96 columns wide.
+    /// 96 rows of B1, then 96 of B2, and so on, for kernels whose tile is 96 columns wide.
     Interleaved,
 }
 
@@ -84,8 +84,8 @@ pub enum Mainloop {
     TwoAccumulators,
     /// One MMA over interleaved weights.
     Interleaved,
-    /// Hopper's MMA in fp16: weights widened in registers, A by a small kernel ahead, into the plan's workspace; with
-    /// tiles of 8 rows by each block itself.
+    /// Hopper's MMA in fp16. Weights are widened in registers. A is widened into the workspace by a small kernel
+    /// ahead, or by each thread block itself where tiles have 8 rows.
     Widened,
 }
 
@@ -117,13 +117,13 @@ pub struct KernelInfo {
     pub weights: WeightFormat,
     /// The compute capability that it is for, major and minor.
     pub compute_capability: (u32, u32),
-    /// Whether it runs on later minor versions of that, too.
+    /// Whether it also runs on later minor versions of that.
     pub family: bool,
     /// SMs that work on one MMA.
     pub sms: i32,
     /// Rows and columns of C in one tile, and the K of a stage.
     pub tile: (i32, i32, i32),
-    /// Thread blocks of a cluster along M and N; (0, 0) where each plan has a size of its own.
+    /// Thread blocks of a cluster along M and N; (0, 0) where the size is chosen for each launch.
     pub cluster: (i32, i32),
     /// Threads of a block.
     pub threads: i32,
@@ -205,7 +205,7 @@ impl Kernel {
         self.info.name
     }
 
-    /// What is known of it.
+    /// Its properties.
     pub fn info(self) -> KernelInfo {
         *self.info
     }
@@ -218,8 +218,8 @@ fn capability((major, minor): (u32, u32)) -> i32 {
 }
 
 impl Device {
-    /// All devices that a kernel of this build runs on; there may be none. Devices that do not tell what they are are
-    /// none of them.
+    /// All devices that a kernel of this build runs on; there may be none. A device whose properties cannot be read is
+    /// not among them.
     ///
     /// # Errors
     /// Those of [`Device::count`].
@@ -245,8 +245,8 @@ impl Device {
         }
     }
 
-    /// Whether a kernel of this build runs on the device: code for one architecture runs on no other, but for that of a
-    /// family, which runs on its later members too.
+    /// Whether a kernel of this build runs on the device. Code for one architecture runs on no other; code for a family
+    /// also runs on its later members.
     pub fn supports_kernels(&self) -> bool {
         Kernel::all().any(|kernel| kernel.runs_on(self))
     }

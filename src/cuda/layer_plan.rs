@@ -1,4 +1,4 @@
-//! A plan for values: activations are quantised on the device, right ahead of the dual GEMM.
+//! A plan for values: activations are quantized on the device, right ahead of the dual GEMM.
 
 use std::ffi::c_void;
 
@@ -21,11 +21,11 @@ use crate::shape::MatrixShape;
 /// Where parts of the scratch memory begin: a multiple of this.
 const ALIGNMENT: usize = 256;
 
-/// `y = glu(x·gate_projᵀ, x·up_projᵀ)` of values in device memory: x is quantised, then a [`Plan`] runs. The layer of an
-/// [`Engine`](crate::Engine) has one: [`Layer::on_device`](crate::Layer::on_device).
+/// `y = glu(x·gate_projᵀ, x·up_projᵀ)` of values in device memory: x is quantized, then a [`Plan`] runs.
+/// [`Layer::on_device`](crate::Layer::on_device) is that of a layer of an [`Engine`](crate::Engine).
 ///
-/// A launch needs scratch memory of [`LayerPlan::scratch_bytes`], all zero before its first use. One serves all layers
-/// of a stream; it is written by each launch.
+/// A launch needs [`LayerPlan::scratch_bytes`] of scratch memory, which must be zero before its first use. Every launch
+/// writes to it; one scratch memory serves all layers of a stream.
 #[derive(Debug)]
 pub struct LayerPlan {
     plan: Plan,
@@ -35,11 +35,11 @@ pub struct LayerPlan {
     known_scale: Option<f32>,
 }
 
-/// What a launch reads and writes, as addresses, for memory that a framework owns. With K and N those of the layer:
+/// The operands of a launch as addresses, for memory that a framework owns. K and N are those of the layer.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct RawValues {
-    /// Rows of x and y: leading dimensions are folded.
+    /// Rows of x and y; leading dimensions count as rows.
     pub rows: usize,
     /// x \[rows, K\], from a multiple of 16 bytes on.
     pub x: *const c_void,
@@ -78,12 +78,12 @@ impl RawValues {
 }
 
 impl LayerPlan {
-    /// For activations of `k` columns that are quantised with `scale`: with `known_scale` where that is one number.
+    /// For activations of `k` columns that are quantized with `scale`: with `known_scale` where that is one number.
     pub(crate) fn new(plan: Plan, k: usize, scale: InputScale, known_scale: Option<f32>) -> Self {
         LayerPlan { plan, k, per_row: scale == InputScale::PerRow, known_scale }
     }
 
-    /// What runs after the quantising.
+    /// The plan that runs after the quantizer.
     pub fn plan(&self) -> &Plan {
         &self.plan
     }
@@ -122,9 +122,9 @@ impl LayerPlan {
         Ok(Scratch { codes, scales, workspace, end })
     }
 
-    /// Queues quantising `x` \[rows, K\] and the dual GEMM into `y` \[rows, N\]; nothing without rows. Allocates, uploads
-    /// and waits for nothing; may be captured by [`Graph::capture`](super::Graph::capture). A NaN or an infinity in x is
-    /// noted in the scratch memory: [`LayerPlan::check`].
+    /// Queues the quantizer for `x` \[rows, K\] and the dual GEMM into `y` \[rows, N\]; nothing without rows. It does
+    /// not allocate, upload or wait, and may be captured by [`Graph::capture`](super::Graph::capture). A NaN or an
+    /// infinity in x is noted in the scratch memory, and reported by [`LayerPlan::check`].
     ///
     /// # Errors
     /// [`Error::Length`] of x (operand a) and y (operand c), [`CudaError::Length`] of the scratch memory,
@@ -165,7 +165,7 @@ impl LayerPlan {
         stream.enqueue(&owners, |raw| unsafe { self.queue(&values, &parts, raw) })
     }
 
-    /// [`LayerPlan::launch`] with memory and a stream of somebody else, also one that they capture.
+    /// [`LayerPlan::launch`] with memory and a stream of another library, which may be capturing the stream.
     ///
     /// # Safety
     /// `stream` must be a live stream of the plan's device, of any kind: created, legacy or per-thread. The addresses
@@ -184,7 +184,7 @@ impl LayerPlan {
         unsafe { self.queue(values, &parts, stream.cast()) }
     }
 
-    /// Waits for the stream, and tells whether any x since the last check had a NaN or an infinity.
+    /// Waits for the stream, and reports whether any x since the last check had a NaN or an infinity.
     ///
     /// # Errors
     /// [`Error::NonFinite`] with the first place of the launch that met it, of `rows` rows, once; [`CudaError::Length`];

@@ -13,7 +13,7 @@ use crate::shape::MatrixShape;
 const K_MULTIPLE: usize = abi::NVFP4_K_MULTIPLE as usize;
 
 /// An NVFP4 matrix (or a batch of them) in device memory, as the kernels read it: packed codes \[batch, rows, K/2\]
-/// and scale factors in the 128x4 layout. A clone shares the memory.
+/// and scale factors in the 128x4 layout. Clones share the memory.
 #[derive(Debug, Clone)]
 pub struct DeviceMatrix {
     codes: DeviceView<u8>,
@@ -25,8 +25,8 @@ pub struct DeviceMatrix {
 }
 
 impl DeviceMatrix {
-    /// Copies a matrix to the stream's device. A K that is no multiple of 32 is padded to one with zero codes,
-    /// which add nothing to any product.
+    /// Copies a matrix to the stream's device. K is padded to a multiple of 32 with zero codes, which add nothing to
+    /// any product.
     ///
     /// # Errors
     /// [`CudaError::OutOfMemory`], [`Error::SizeOverflow`], [`CudaError::Call`].
@@ -45,7 +45,8 @@ impl DeviceMatrix {
     }
 
     /// Takes what is on the device already: `codes` \[batch, rows, k/2\] with the even k in the low nibble, `scales`
-    /// in the 128x4 layout ([`crate::format::scale_layout`]), UE4M3; what pads K may be anything but NaN (0x7f, 0xff).
+    /// in the 128x4 layout ([`crate::format::scale_layout`]), UE4M3. The padding of K may be anything but NaN (0x7f,
+    /// 0xff).
     ///
     /// # Errors
     /// Those of [`Nvfp4View::new`] but for the scale bytes, which are not read; [`Error::KNotMultiple`] unless k is

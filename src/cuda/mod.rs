@@ -4,15 +4,17 @@
 //! [`Stream`], with any number of rows, and [`Graph::capture`] records launches. A [`Quantizer`] makes a matrix of
 //! activations that are on the device already. An [`Engine`](crate::Engine) does it all for values on the host.
 //!
-//! Nothing here panics where there is no GPU: [`Device::open`] says what is missing. The device is always that of
-//! the stream, whatever is current on the calling thread, and a call leaves that current. (Those that go through
-//! cudarc bind its context to the thread.)
+//! Nothing here panics where there is no GPU: [`Device::open`] says what is missing. Work runs on the device of its
+//! stream, whichever device is current on the calling thread, and that one stays current. (Calls that go through cudarc
+//! bind its context to the thread.)
 //!
 //! # Memory
-//! What the device uses, it keeps: a plan holds the weights, a [`BoundPlan`] all operands, a graph all that was
-//! captured. Memory of other libraries comes by [`DeviceView::from_raw`], or by [`DeviceView::from_stream_ordered`]
-//! where it is freed in the order of a stream, or as bare addresses ([`Plan::launch_raw`]); feature `cudarc` takes
-//! slices and streams of that crate.
+//! What the device uses is kept alive: a plan holds the weights, a [`BoundPlan`] all operands, and a graph all that was
+//! captured. Memory of other libraries comes through [`DeviceView::from_raw`], through
+//! [`DeviceView::from_stream_ordered`] where it is freed in the order of a stream, or as bare addresses
+//! ([`Plan::launch_raw`]). The feature `cudarc` takes slices and streams of that crate.
+//!
+//! `docs/gpu.md` of the repository is a guide.
 
 mod ffi;
 #[cfg(feature = "cudarc")]

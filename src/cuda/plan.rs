@@ -17,21 +17,21 @@ use crate::error::{CudaError, Error, Operand, Result};
 use crate::glu::Glu;
 use crate::shape::GemmShape;
 
-/// What [`Plan::new`] may be told.
+/// Choices for [`Plan::new`].
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Options {
     /// The function that joins the products.
     pub glu: Glu,
-    /// A kernel in place of the one that the number of rows gets.
+    /// A kernel in place of the one that is chosen by the number of rows.
     pub kernel: Option<Kernel>,
     /// Lets a launch begin under the tail of the kernel before it on the stream (programmatic dependent launch).
     pub programmatic_launch: bool,
-    /// Nobody writes to the weights while the plan lives: a launch may read them before the kernel ahead of it on the
-    /// stream has ended.
+    /// Promises that nobody writes to the weights while the plan lives. A launch may then read them before the kernel
+    /// ahead of it on the stream has ended.
     pub constant_weights: bool,
-    /// SMs that a launch may occupy, at least one; all of the device where `None`. Fewer are for kernels of the static
-    /// scheduler: others run wherever there is room, and are refused.
+    /// SMs that a launch may occupy, at least one; `None` is all of the device. Only kernels with the static scheduler
+    /// take a number: others run wherever there is room, and are refused.
     pub sm_count: Option<usize>,
 }
 
@@ -67,8 +67,8 @@ impl Options {
     }
 }
 
-/// `C = glu(alpha1·A·B1ᵀ, alpha2·A·B2ᵀ)` with weights that are bound, for any number of rows of A. It holds the
-/// weights: they may be dropped before it, and before its launches have run.
+/// `C = glu(alpha1·A·B1ᵀ, alpha2·A·B2ᵀ)` with bound weights, for any number of rows of A. It holds the weights: they
+/// may be dropped before it, and before its launches have run.
 ///
 /// ```no_run
 /// use nvfp4_dual_gemm::cuda::{
@@ -153,9 +153,9 @@ impl Plan {
         Ok(Plan { plan, weights: weights.clone(), options: options.clone() })
     }
 
-    /// Queues the kernel for the rows of A, and ahead of it the one that widens A where it has one; nothing without
-    /// rows. On the host it encodes the tensor maps of A and calls nothing of CUDA but the launches and what tells the
-    /// current device and a capture: nothing is allocated, uploaded or waited for. May be captured by
+    /// Queues the kernel for the rows of A, and ahead of it the one that widens A where there is one. Without rows
+    /// nothing is queued. On the host this encodes the tensor maps of A. It calls CUDA only to launch, and to ask for
+    /// the current device and for a capture; nothing is allocated, uploaded or waited for. May be captured by
     /// [`Graph::capture`](crate::cuda::Graph::capture).
     ///
     /// Launches that share C or a workspace must follow each other, on one stream or ordered by events.
@@ -177,7 +177,7 @@ impl Plan {
         })
     }
 
-    /// The same with everything encoded: for launches that are to be recorded or repeated.
+    /// Encodes everything ahead, for launches that are recorded or repeated.
     ///
     /// # Errors
     /// Those of [`Plan::launch`] but for the stream.
@@ -191,7 +191,7 @@ impl Plan {
         Ok(BoundPlan { bound, kernel, device, owners: self.owners(io) })
     }
 
-    /// Queues the kernel with memory and a stream of somebody else, also one that they capture.
+    /// Queues the kernel with memory and a stream of another library, which may be capturing the stream.
     ///
     /// # Safety
     /// `stream` must be a live stream of the plan's device, of any kind: created, legacy or per-thread. The addresses of
@@ -241,7 +241,7 @@ impl Plan {
         &self.weights
     }
 
-    /// What it was told.
+    /// The options that it was created with.
     pub fn options(&self) -> &Options {
         &self.options
     }
@@ -274,8 +274,8 @@ pub struct LaunchShape {
     pub cluster: [u32; 3],
 }
 
-/// A launch of a [`Plan`] with all its operands. It holds them: they may be dropped before it, and before its launches
-/// have run.
+/// A launch of a [`Plan`] with all of its operands. It holds them: they may be dropped before it, and before its
+/// launches have run.
 pub struct BoundPlan {
     bound: UniquePtr<ffi::BoundPlan>,
     kernel: Kernel,

@@ -1,4 +1,4 @@
-//! Two-level quantisation on the device, bit for bit that of [`crate::format::quantize`]: activations that a kernel
+//! Two-level quantization on the device, bit for bit that of [`crate::format::quantize`]: activations that a kernel
 //! has left in device memory become an operand of a [`Plan`](crate::cuda::Plan) without going through the host.
 
 use std::ffi::c_void;
@@ -18,21 +18,21 @@ use crate::format::scale_layout::ScaleLayout;
 use crate::matrix::Nvfp4Matrix;
 use crate::shape::MatrixShape;
 
-/// Quantises values of one shape into one [`DeviceMatrix`], again and again. Everything it queues is asynchronous, may
+/// Quantizes values of one shape into one [`DeviceMatrix`], again and again. Everything it queues is asynchronous, may
 /// be captured, and allocates nothing. It runs on compute capability 9.0 and 10.0; elsewhere CUDA refuses the launch.
 ///
-/// There are three ways to the global scale of the tensor:
+/// There are three ways to obtain the global scale of the tensor:
 ///
-/// * [`Quantizer::with_scale`]: it is known, as the calibrated `input_scale` of a checkpoint is. One kernel that reads
-///   the values once. Values beyond `2688·scale` saturate.
-/// * [`Quantizer::dynamic`]: it is `amax / 2688` of the values at hand, and stays on the device. The matrix says 1, and
-///   the product gets the true one through [`Io::factors`](crate::cuda::Io::factors): [`Quantizer::global_scale`].
+/// * [`Quantizer::with_scale`]: it is known, as the calibrated `input_scale` of a checkpoint is. One kernel reads the
+///   values once. Values beyond `2688·scale` saturate.
+/// * [`Quantizer::dynamic`]: it is `amax / 2688` of the values, and stays on the device. The matrix has 1, and the
+///   product gets [`Quantizer::global_scale`] through [`Io::factors`](crate::cuda::Io::factors).
 /// * [`DeviceMatrix::quantize`]: the same, but the scale is read back once and put into the matrix. That waits for the
 ///   device.
 ///
 /// A NaN or an infinity among the values cannot be an error of [`Quantizer::quantize`], which does not wait: the device
-/// notes the first place, and [`Quantizer::check`] tells. What the codes are then is not specified, but scale factors
-/// are finite numbers always.
+/// notes the first place, and [`Quantizer::check`] reports it. The codes are unspecified then, but scale factors are
+/// always finite numbers.
 ///
 /// ```no_run
 /// use nvfp4_dual_gemm::cuda::{Device, DeviceBuffer, Graph, Quantizer, Stream};
@@ -76,7 +76,7 @@ impl Quantizer {
         Self::new(allocate(shape, global_scale, stream.device())?, k, false, stream)
     }
 
-    /// For a global scale that is found anew each time, and stays on the device: the matrix says 1.
+    /// For a global scale that is found anew each time, and stays on the device. The matrix has 1;
     /// [`Quantizer::global_scale`] is the scalar to multiply products by.
     ///
     /// # Errors
@@ -86,8 +86,8 @@ impl Quantizer {
         Self::new(allocate(shape, 1.0, stream.device())?, k, true, stream)
     }
 
-    /// Overwrites a matrix that is there already, with its own global scale. `k` is that of the values: the matrix's,
-    /// or 16 less where that is padded.
+    /// Overwrites an existing matrix, with its own global scale. `k` is that of the values: the matrix's, or 16 less
+    /// where that is padded.
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] unless `k`, padded to a multiple of 32, is that of the matrix; those of
@@ -125,7 +125,7 @@ impl Quantizer {
         self.k
     }
 
-    /// The global scale of the values quantised last, on the device, for both [`Io::factors`](crate::cuda::Io::factors);
+    /// The global scale of the values quantized last, on the device, for both [`Io::factors`](crate::cuda::Io::factors);
     /// `None` where the matrix has the scale itself.
     pub fn global_scale(&self) -> Option<DeviceView<f32>> {
         if !self.dynamic {
@@ -138,7 +138,7 @@ impl Quantizer {
         unsafe { DeviceView::from_raw(scalar.as_ptr(), 1, self.state.device(), owner) }.ok()
     }
 
-    /// Queues quantising `values` \[batch, rows, k\] into the matrix; nothing where there are no rows. May be captured.
+    /// Queues the quantizer for `values` \[batch, rows, k\]; nothing where there are no rows. May be captured.
     ///
     /// # Errors
     /// [`Error::Length`]; [`CudaError::WrongDevice`](crate::CudaError::WrongDevice); [`CudaError::Address`](crate::CudaError::Address) for values that begin at no multiple of
@@ -156,7 +156,7 @@ impl Quantizer {
         stream.enqueue(&owners.map(Owner::clone), |raw| unsafe { work.queue(raw) })
     }
 
-    /// Queues quantising on any `cudaStream_t`, also on one that somebody else captures: the twin of
+    /// Queues the quantizer on any `cudaStream_t`, which another library may be capturing: the counterpart of
     /// [`BoundPlan::launch_unchecked`](crate::cuda::BoundPlan::launch_unchecked).
     ///
     /// # Safety
@@ -198,7 +198,7 @@ impl Quantizer {
         })
     }
 
-    /// Waits for the stream, and tells whether any value since the last check was NaN or infinite.
+    /// Waits for the stream, and reports whether any value since the last check was NaN or infinite.
     ///
     /// # Errors
     /// [`Error::NonFinite`] with the first place, once; [`CudaError::Capture`](crate::CudaError::Capture) inside of a capture;
@@ -207,7 +207,7 @@ impl Quantizer {
         self.findings(stream).map(|_| ())
     }
 
-    /// The global scale of the values quantised last; only where it is dynamic.
+    /// The global scale of the values quantized last; only where it is dynamic.
     fn findings(&self, stream: &Stream) -> Result<f32> {
         let found = findings(&self.state.to_vec(stream)?, self.matrix.rows(), self.k);
         if found.is_err() {
@@ -218,7 +218,7 @@ impl Quantizer {
     }
 }
 
-/// One quantising of values, as addresses.
+/// One quantizing of values, as addresses.
 pub(crate) struct Work {
     pub values: *const c_void,
     pub dtype: DType,
@@ -263,7 +263,7 @@ impl Work {
     }
 }
 
-/// Bytes of what a quantising notes on the device; all zero before the first.
+/// Bytes of what a quantizing notes on the device; all zero before the first.
 pub(crate) fn state_bytes() -> usize {
     ffi::quantize_state_bytes()
 }
@@ -290,7 +290,7 @@ pub(crate) fn findings(state: &[u8], rows: usize, k: usize) -> Result<f32> {
 }
 
 impl DeviceMatrix {
-    /// Quantises `values` \[batch, rows, k\] that are on the device, as
+    /// Quantizes `values` \[batch, rows, k\] that are on the device, as
     /// [`Nvfp4Matrix::quantize`](crate::Nvfp4Matrix::quantize) does on the host, with the same bits. Waits for the
     /// stream, to read the global scale; [`Quantizer`] does without.
     ///

@@ -10,8 +10,8 @@ use crate::cuda::rt::stream::Stream;
 use crate::error::{CudaError, Error, Operand, Result};
 use crate::matrix::Nvfp4View;
 
-/// The weights B1 of gate_proj and B2 of up_proj on a device. They know how they were packed: a kernel that wants another format
-/// refuses them. A clone shares the memory.
+/// The weights B1 of gate_proj and B2 of up_proj on a device, in one [`WeightFormat`]. A kernel that takes another
+/// format refuses them. Clones share the memory.
 #[derive(Debug, Clone)]
 pub struct Weights {
     format: WeightFormat,
@@ -98,7 +98,7 @@ impl Weights {
         })
     }
 
-    /// How they lie on the device.
+    /// Their layout on the device.
     pub fn format(&self) -> WeightFormat {
         self.format
     }

@@ -1,4 +1,4 @@
-//! What a program can be told to run on.
+//! Kinds of engines, by name.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,14 +7,14 @@ use std::str::FromStr;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Backend {
-    /// A CUDA device that the kernels of this build are for, never an emulated one; else the CPU.
+    /// A CUDA device that this build has kernels for, never an emulated one; otherwise the CPU.
     #[default]
     Auto,
     /// The fused CPU kernels, on the best instruction set of the machine.
     Cpu,
     /// The exact oracle.
     Oracle,
-    /// The fused kernels on the first CUDA device that they are built for. Part of builds with feature `cuda`.
+    /// The fused CUDA kernels, on the first device that they are built for. Needs the feature `cuda`.
     Cuda,
 }
 

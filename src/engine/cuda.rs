@@ -13,7 +13,7 @@ use crate::glu::Glu;
 use crate::matrix::Nvfp4View;
 use crate::op::{DualGemm, InputScale, MlpWeights};
 
-/// A device, and what calls with values on the host work with.
+/// A device, and the streams and memory of calls with values on the host.
 #[derive(Clone)]
 pub(super) struct Cuda {
     device: Device,

@@ -16,13 +16,13 @@ use crate::op::{DualGemm, InputScale, MlpWeights};
 use crate::oracle;
 use crate::shape::{GemmShape, MatrixShape};
 
-/// In which precision a layer computes.
+/// The precision in which a layer computes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub enum Precision {
-    /// NVFP4 weights and NVFP4 activations, which are quantised with this global scale.
+    /// NVFP4 weights, and activations that are quantized to NVFP4.
     W4A4 {
-        /// Which global scale quantises the activations.
+        /// The global scale with which the activations are quantized.
         scale: InputScale,
     },
 }
@@ -33,18 +33,18 @@ impl Default for Precision {
     }
 }
 
-/// How a layer is to run, beyond its weights.
+/// How a layer runs, apart from its weights.
 #[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Spec {
-    /// In which precision; with activations in NVFP4 and the calibrated scale unless told otherwise.
+    /// The precision. By default, activations are quantized to NVFP4 with the calibrated scale.
     pub precision: Precision,
-    /// The function that joins the products; that of the weights where `None`.
+    /// The function that joins the products; `None` takes that of the weights.
     pub glu: Option<Glu>,
 }
 
 impl Spec {
-    /// Quantises activations with this global scale.
+    /// Quantizes activations with this global scale.
     pub fn input_scale(mut self, scale: InputScale) -> Self {
         self.precision = Precision::W4A4 { scale };
         self
@@ -59,12 +59,12 @@ impl Spec {
 
 /// Weights that an engine has prepared: `y = glu(x·gate_projᵀ, x·up_projᵀ)`, as often as needed.
 ///
-/// A clone is the same layer. It owns what it needs, and may be used by several threads at once.
+/// Clones are the same layer. It owns what it needs, and several threads may use it at once.
 ///
 /// With [`InputScale::Calibrated`] (where the weights have such a scale), [`InputScale::Fixed`] and
-/// [`InputScale::PerRow`] a row of y depends on the same row of x alone, whatever else is in the batch: on the CPU to
-/// the bit as long as one kernel computes it (AMX takes over at 17 rows), on a device up to the order of additions,
-/// which differs between the kernels that different numbers of rows get.
+/// [`InputScale::PerRow`], a row of y depends on the same row of x alone, whatever else is in the batch. On the CPU it
+/// is the same to the bit as long as the same kernel computes it (AMX takes over at 17 rows). On a device another
+/// number of rows may get another kernel, which adds in another order.
 #[derive(Clone)]
 pub struct Layer(Arc<Inner>);
 
@@ -117,13 +117,13 @@ impl Layer {
         })))
     }
 
-    /// Computes `y` \[rows, N\] of `x` \[rows, K\], both row-major; leading dimensions count as rows, of which there
-    /// may be none. Either may be a slice, an array or a vector of f32, f16 or bf16.
+    /// Computes `y` \[rows, N\] of `x` \[rows, K\], both row-major. Leading dimensions count as rows, and there may be
+    /// none. Each may be a slice, an array or a vector of f32, f16 or bf16.
     ///
     /// # Errors
     /// [`Error::Length`] of x (operand a) or y (operand c); [`Error::NonFinite`] for a NaN or an infinity in x, with
-    /// its place, and y is undefined then; [`Error::Alpha`] where the global scale of x does not go with those of the
-    /// weights; [`Error::OutOfMemory`]; those of the device.
+    /// its place, and what y holds then is unspecified; [`Error::Alpha`] where the product of the global scales of x
+    /// and of a weight is not a normal f32; [`Error::OutOfMemory`]; those of the device.
     pub fn run<'x, 'y>(
         &self,
         x: impl Into<Values<'x>>,
@@ -215,7 +215,7 @@ impl Layer {
     }
 }
 
-/// Buffers for quantised activations.
+/// Buffers for quantized activations.
 #[derive(Default)]
 struct Quantized {
     codes: Vec<u8>,

@@ -22,8 +22,8 @@ use crate::oracle;
 use crate::shape::GemmShape;
 use crate::simd::Isa;
 
-/// Something that computes: the CPU, a CUDA device, or the exact oracle. A clone is the same engine; it may be used by
-/// several threads at once, and all layers of one engine share its working memory.
+/// A place to compute: the CPU, a CUDA device, or the exact oracle. Clones are the same engine. Several threads may use
+/// it at once, and all of its layers share its working memory.
 ///
 /// ```
 /// use nvfp4_dual_gemm::{Engine, MlpWeights, Nvfp4Matrix, Spec};
@@ -85,8 +85,8 @@ impl Engine {
         Engine(Arc::new(Inner { kind, reason, pool: None, scratch: Scratch::default() }))
     }
 
-    /// The first CUDA device that a kernel of this build is for, unless it is an emulated one; where there is none, the
-    /// CPU. [`Engine::reason`] tells which, and why.
+    /// The first CUDA device that this build has kernels for, unless it is emulated; otherwise the CPU.
+    /// [`Engine::reason`] says which, and why.
     ///
     /// # Errors
     /// Those of [`Engine::cpu`].
@@ -126,7 +126,7 @@ impl Engine {
         Ok(Self::new(Kind::Cpu(isa), "asked for".to_owned()))
     }
 
-    /// CUDA device `ordinal`, an emulated one too.
+    /// CUDA device `ordinal`, which may be emulated.
     ///
     /// # Errors
     /// [`Error::BackendUnavailable`] in a build without feature `cuda`. Else that of the driver or the device, such as
@@ -140,12 +140,12 @@ impl Engine {
         Err(no_cuda())
     }
 
-    /// The exact oracle: every sum without an error, one rounding at the end; slow.
+    /// The exact oracle: sums without an error, and one rounding at the end. It is slow.
     pub fn oracle() -> Self {
         Self::new(Kind::Oracle, "asked for".to_owned())
     }
 
-    /// The engine of a name.
+    /// An engine of this kind.
     ///
     /// # Errors
     /// Those of [`Engine::auto`], [`Engine::cpu`] and [`Engine::cuda`].
@@ -163,8 +163,8 @@ impl Engine {
         }
     }
 
-    /// The same engine whose work on the CPU runs in `pool`; without it, in rayon's current pool: that of the calling
-    /// thread, or else the global one. Small problems are computed by the calling thread in any case.
+    /// The same engine, whose work on the CPU runs in `pool`. By default it runs in rayon's current pool: that of the
+    /// calling thread, or else the global one. Small problems run on the calling thread either way.
     pub fn with_pool(&self, pool: Arc<ThreadPool>) -> Self {
         let kind = match &self.0.kind {
             Kind::Cpu(isa) => Kind::Cpu(*isa),
@@ -176,7 +176,8 @@ impl Engine {
         Engine(Arc::new(Inner { kind, reason, pool: Some(pool), scratch }))
     }
 
-    /// The same device, where all runs get this kernel, whatever their size. Weights are packed as it wants them.
+    /// The same device, with this kernel for all runs, whatever their size. Weights are packed in the format that it
+    /// takes.
     ///
     /// # Errors
     /// [`Error::BackendUnavailable`] for an engine that is no CUDA device, [`CudaError::KernelArchitecture`](crate::CudaError::KernelArchitecture) for a kernel
@@ -194,7 +195,7 @@ impl Engine {
         }
     }
 
-    /// Which kind of engine; never [`Backend::Auto`].
+    /// The kind of the engine; never [`Backend::Auto`].
     pub fn backend(&self) -> Backend {
         match &self.0.kind {
             Kind::Cpu(_) => Backend::Cpu,
@@ -204,7 +205,7 @@ impl Engine {
         }
     }
 
-    /// The instruction set, of the CPU.
+    /// The instruction set of a CPU engine.
     pub fn isa(&self) -> Option<Isa> {
         match &self.0.kind {
             Kind::Cpu(isa) => Some(*isa),
@@ -235,14 +236,12 @@ impl Engine {
         }
     }
 
-    /// Prepares weights for many runs, [`MlpWeights`] or the layer of a checkpoint: on the CPU they are used as they are, on a device they are packed and uploaded
-    /// once.
+    /// Prepares weights for many runs: [`MlpWeights`] or the layer of a checkpoint. The CPU uses them as they are; for
+    /// a device they are packed and uploaded, once.
     ///
     /// # Errors
     /// Those of [`MlpWeights::input_scale`] where the calibrated scale is asked for; [`Error::GluParameter`],
-    /// [`Error::GlobalScale`], [`Error::Alpha`]; on a device those of [`crate::cuda::Plan::new`] and
-    /// [`crate::cuda::Weights::prepare`].
-
+    /// [`Error::GlobalScale`], [`Error::Alpha`]; on a device those of `cuda::Plan::new` and `cuda::Weights::prepare`.
     pub fn load<W: TryInto<MlpWeights>>(&self, weights: W, spec: &Spec) -> Result<Layer>
     where
         Error: From<W::Error>,
@@ -250,8 +249,8 @@ impl Engine {
         Layer::new(self, weights.try_into()?, spec)
     }
 
-    /// Computes C \[batch, M, N\] row-major, once. Weights that are used more often are better loaded
-    /// ([`Engine::load`]): a device gets all operands anew by each call.
+    /// Computes C \[batch, M, N\], row-major, once. Weights that are used more than once should be loaded
+    /// ([`Engine::load`]): on a device, every call uploads all operands.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`]; those of the device.

@@ -126,7 +126,7 @@ pub enum CheckpointError {
         source: Box<crate::Error>,
     },
 
-    /// A JSON file beside the tensors (index or quantisation config) cannot be used.
+    /// A JSON file beside the tensors (index or quantization config) cannot be used.
     #[error("{}: {reason}", path.display())]
     Json {
         /// The JSON file.
@@ -203,7 +203,7 @@ pub enum CheckpointError {
         reason: String,
     },
 
-    /// None of the tensors is to be quantised, or can be.
+    /// None of the tensors is to be quantized, or can be.
     #[error("{}: no 2-D F32, F16 or BF16 tensor with K a multiple of 16 is named {patterns}{why}{}", path.display(), Near(near))]
     NothingToQuantize {
         /// The file or directory.
@@ -216,7 +216,7 @@ pub enum CheckpointError {
         near: Vec<String>,
     },
 
-    /// A layer that is to be quantised has no usable sample of its input.
+    /// A layer that is to be quantized has no usable sample of its input.
     #[error("calibration: {module}: {reason}")]
     Calibration {
         /// The layer, or the tensor of the samples.

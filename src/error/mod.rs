@@ -53,7 +53,7 @@ pub enum Buffer {
     Scales,
     /// Scale factors in the 128x4 layout.
     SwizzledScales,
-    /// Unquantised values.
+    /// Unquantized values.
     Values,
     /// One e2m1 code a byte.
     UnpackedCodes,
@@ -198,7 +198,7 @@ pub enum Error {
         global_b: f32,
     },
 
-    /// A value to quantise is NaN or infinite.
+    /// A value to quantize is NaN or infinite.
     #[error("{operand}: {value} at batch {batch}, row {row}, column {col} cannot be quantised")]
     NonFinite {
         /// Operand at fault.

@@ -12,9 +12,8 @@ pub const VALUES: [f32; 16] =
 /// Twice the value of each code: an integer in \[-12, 12\].
 pub const DOUBLED: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
 
-/// Rounds to nearest, ties to the even code, saturating; the sign of a value that becomes zero
-/// stays. The type has no NaN: one of either sign becomes +6, code 7, as in CUDA's conversions. The
-/// quantiser refuses NaN before it comes here.
+/// Rounds to nearest, ties to the even code, saturating. A value that becomes zero keeps its sign. The type has no NaN:
+/// NaN of either sign becomes +6, code 7, as in CUDA's conversions. The quantizer refuses NaN beforehand.
 pub fn encode(value: f32) -> u8 {
     F4E2M1::from_f64(f64::from(value)).to_bits()
 }

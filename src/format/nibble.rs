@@ -1,4 +1,4 @@
-//! Nibble packing: two codes a byte, the even k in the low nibble (PTX `cvt.rn.satfinite.e2m1x2`).
+//! Nibble packing: two codes per byte, the even k in the low nibble (PTX `cvt.rn.satfinite.e2m1x2`).
 
 use rayon::prelude::*;
 
@@ -6,7 +6,7 @@ use crate::error::{Buffer, Error, Operand, Result};
 use crate::format::kernels::{self, PIECE, Path, THREAD_BYTES};
 use crate::memory;
 
-/// Packs one code a byte into two codes a byte.
+/// Packs one code per byte into two codes per byte.
 ///
 /// # Errors
 /// [`Error::Length`] for an odd count, [`Error::Code`] for a byte above 15, [`Error::OutOfMemory`].
@@ -19,7 +19,7 @@ pub fn pack(codes: &[u8]) -> Result<Vec<u8>> {
 /// [`pack`] into a buffer of half the length.
 ///
 /// # Errors
-/// Those of [`pack`], and [`Error::Length`] when `packed` has not half the length of `codes`.
+/// Those of [`pack`], and [`Error::Length`] unless `packed` has half the length of `codes`.
 pub fn pack_into(codes: &[u8], packed: &mut [u8]) -> Result<()> {
     check_lengths(codes.len(), packed.len(), packed.len() * 2, Buffer::UnpackedCodes)?;
     let (path, whole) = (Path::best(), packed.len());
@@ -39,8 +39,8 @@ pub fn pack_into(codes: &[u8], packed: &mut [u8]) -> Result<()> {
     }
 }
 
-/// Unpacks two codes a byte into one code a byte: a vector of twice the length, for which there has to
-/// be memory. [`unpack_into`] allocates nothing.
+/// Unpacks two codes per byte into one code per byte, in a vector of twice the length. Without memory for that the
+/// process aborts; [`unpack_into`] allocates nothing.
 pub fn unpack(packed: &[u8]) -> Vec<u8> {
     let mut codes = vec![0; packed.len() * 2];
     unpack_pieces(packed, &mut codes);
@@ -50,7 +50,7 @@ pub fn unpack(packed: &[u8]) -> Vec<u8> {
 /// [`unpack`] into a buffer of twice the length.
 ///
 /// # Errors
-/// [`Error::Length`] when `codes` has not twice the length of `packed`.
+/// [`Error::Length`] unless `codes` has twice the length of `packed`.
 pub fn unpack_into(packed: &[u8], codes: &mut [u8]) -> Result<()> {
     check_lengths(codes.len(), packed.len(), packed.len() * 2, Buffer::UnpackedCodes)?;
     unpack_pieces(packed, codes);

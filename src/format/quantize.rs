@@ -1,17 +1,18 @@
-//! Two-level quantisation, IEEE division, round to nearest even, saturating:
+//! Two-level quantization, with IEEE division and rounding to nearest even, saturating:
 //!
 //! ```text
 //! global  = amax(tensor) / (6·448)
 //! scale_b = ue4m3( (amax(block) / 6) / global )
 //! code    = e2m1( x / (f32(scale_b)·global) )
 //! ```
-//! An all-zero block has scale 0 and codes that keep only the sign of each zero, an all-zero tensor
-//! has global 1, a global that underflows is the smallest f32; a scale that underflows keeps the
-//! smallest subnormal 2^-9 when its block is not all zero; −0 and negatives that round to zero keep
-//! the sign bit.
 //!
-//! The functions on whole tensors use the widest vectors the CPU has and, beyond 64 KiB, all threads
-//! of rayon's pool; the bits do not depend on either.
+//! * An all-zero block has scale 0, and codes that keep only the sign of each zero. An all-zero tensor has global 1.
+//! * A global that underflows becomes the smallest f32. A scale that underflows becomes the smallest subnormal, 2^-9,
+//!   unless its block is all zero.
+//! * −0 and negative values that round to zero keep the sign bit.
+//!
+//! The functions on whole tensors use the widest vectors of the CPU and, beyond 64 KiB, all threads of rayon's pool.
+//! The result does not depend on either.
 
 use rayon::prelude::*;
 
@@ -73,8 +74,8 @@ pub fn global_of_amax(amax: f32) -> f32 {
     if amax == 0.0 { 1.0 } else { (amax / (e2m1::MAX * ue4m3::MAX)).max(f32::from_bits(1)) }
 }
 
-/// Quantises `values` \[batch, rows, cols\] into `codes` (half as many bytes) and `scales` (1/16 as
-/// many), and gives the global scale: [`crate::Nvfp4Matrix::quantize`] for buffers that are there already.
+/// Quantizes `values` \[batch, rows, cols\] into `codes` (half as many bytes) and `scales` (1/16 as many), and returns
+/// the global scale: [`crate::Nvfp4Matrix::quantize`] into buffers of the caller.
 ///
 /// # Errors
 /// The shape errors of [`crate::Nvfp4View::new`], [`Error::Length`] for any of the three buffers, and

@@ -1,4 +1,4 @@
-//! What a global scale that was chosen without the values cannot represent.
+//! Values that a global scale cannot represent, where it was chosen without them.
 
 use std::cmp::Ordering::{Equal, Less};
 
@@ -53,11 +53,11 @@ pub struct Saturation {
 }
 
 impl Saturation {
-    /// Looks at `values` \[..., K\], K a multiple of 16, row-major, which are to be quantised with
-    /// `global_scale`, as by [`crate::Nvfp4Matrix::quantize_with_global`].
+    /// Looks at `values` \[..., K\], row-major with K a multiple of 16, that are to be quantized with `global_scale`,
+    /// as by [`crate::Nvfp4Matrix::quantize_with_global`].
     ///
-    /// A block with a NaN or an infinity counts as saturated, and every block does if `global_scale`
-    /// is NaN; the quantiser refuses both.
+    /// A block with a NaN or an infinity counts as saturated, and every block does if `global_scale` is NaN; the
+    /// quantizer refuses both.
     pub fn of<T: Element>(values: &[T], global_scale: f32) -> Self {
         let largest = f64::from(e2m1::MAX * ue4m3::MAX) * f64::from(global_scale);
         let most = largest * (1.0 + 2f64.powi(-22));
@@ -85,7 +85,7 @@ impl Saturation {
         Saturation { blocks, saturated, underflowed, lost, amax, largest }
     }
 
-    /// Of both together, each with its own global scale; `largest` is the larger.
+    /// The counts of both together, each with its own global scale; `largest` is the larger of the two.
     pub fn and(&self, other: &Saturation) -> Self {
         let amax = if self.amax.is_nan() { self.amax } else { other.amax.max(self.amax) };
         Saturation {

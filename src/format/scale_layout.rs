@@ -21,7 +21,7 @@ pub const TILE_COLS: usize = 4;
 /// Bytes of one tile.
 pub const TILE_BYTES: usize = TILE_ROWS * TILE_COLS;
 
-/// Where a scale factor stands: batch, row, scale column.
+/// The place of a scale factor: batch, row, scale column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ScaleCoord {
     /// Batch index.
@@ -101,7 +101,7 @@ impl ScaleLayout {
         })
     }
 
-    /// Inverse of [`ScaleLayout::offset`]; gives coordinates in the padding, too. `None` from
+    /// Inverse of [`ScaleLayout::offset`], for places in the padding as well. `None` from
     /// [`ScaleLayout::swizzled_len`] on.
     pub fn coord(&self, offset: usize) -> Option<ScaleCoord> {
         if offset >= self.swizzled_len() {

@@ -1,4 +1,4 @@
-//! The dual GEMM: three operands that fit each other, and a GLU.
+//! The dual GEMM: three operands that fit together, and a GLU.
 
 use crate::error::{Buffer, Error, Operand, Result};
 use crate::glu::Glu;
@@ -34,8 +34,8 @@ impl<'a> DualGemm<'a> {
     /// Takes activations A (M×K), the weights B1 of gate_proj and B2 of up_proj (each N×K), all with the same
     /// batch count. The GLU is [`Glu::Swiglu`].
     ///
-    /// A may have no rows (a step without tokens): C is empty then. Weights without elements (N, K or
-    /// the batch count, which is theirs, too, is 0) are an error.
+    /// A may have no rows (a step without tokens); C is empty then. Weights without elements (N, K or the batch count
+    /// is 0) are an error.
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] when K, N or the batch counts disagree; [`Error::ZeroDimension`] when
@@ -80,9 +80,9 @@ impl<'a> DualGemm<'a> {
         Ok(self)
     }
 
-    /// Gives each row of A a global scale of its own, \[batch, M\]: that of the matrix counts no more, and
-    /// `alpha1 = row_scale[row]·global(B1)`, `alpha2 = row_scale[row]·global(B2)`. What a row gives does then not
-    /// depend on the rows beside it.
+    /// Gives each row of A a global scale of its own, \[batch, M\], in place of that of the matrix:
+    /// `alpha1 = row_scale[row]·global(B1)`, `alpha2 = row_scale[row]·global(B2)`. The result of a row then does not
+    /// depend on the other rows.
     ///
     /// # Errors
     /// [`Error::Length`]; [`Error::GlobalScale`] for one that is not finite and > 0; [`Error::Alpha`].
@@ -152,14 +152,13 @@ impl<'a> DualGemm<'a> {
         }
     }
 
-    /// `global(A)·global(B1)`, exact in f64. The oracle multiplies its exact sums with this number;
-    /// the CPU and CUDA engines compute in f32 and round it to that first, which is a relative error of
-    /// up to 2^-24.
+    /// `global(A)·global(B1)`, exact in f64. The oracle multiplies its exact sums by this number. The CPU and CUDA
+    /// engines compute in f32 and round it to f32 first, with a relative error of up to 2^-24.
     pub fn alpha1(&self) -> f64 {
         f64::from(self.a.global_scale()) * f64::from(self.b1.global_scale())
     }
 
-    /// `global(A)·global(B2)`, exact in f64; as precise in engines as [`DualGemm::alpha1`].
+    /// `global(A)·global(B2)`, exact in f64; engines use it as they use [`DualGemm::alpha1`].
     pub fn alpha2(&self) -> f64 {
         f64::from(self.a.global_scale()) * f64::from(self.b2.global_scale())
     }

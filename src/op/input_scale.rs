@@ -1,23 +1,24 @@
-//! The global scale with which activations are quantised.
+//! The global scale with which activations are quantized.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// Which global scale quantises the activations of a layer; written `calibrated`, `dynamic`, `per-row` or as a number.
+/// The global scale with which a layer quantizes activations, written `calibrated`, `dynamic`, `per-row` or as a
+/// number.
 ///
-/// A global scale g is a multiplier: a value is `e2m1 · ue4m3 · g`, at most 2688·g in magnitude, and
-/// what lies beyond saturates.
+/// A global scale g is a multiplier: a value is `e2m1 · ue4m3 · g`. Its magnitude is at most 2688·g, and what lies
+/// beyond that saturates.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 #[non_exhaustive]
 pub enum InputScale {
-    /// The one that comes with the weights ([`MlpWeights::input_scale`](super::MlpWeights::input_scale)); where none
-    /// does, that of [`InputScale::Dynamic`].
+    /// The one that comes with the weights ([`MlpWeights::input_scale`](super::MlpWeights::input_scale)); without one,
+    /// that of [`InputScale::Dynamic`].
     #[default]
     Calibrated,
-    /// amax/2688 of all activations given: nothing saturates, and what becomes of a token depends on the others
-    /// beside it.
+    /// amax/2688 of all activations of the call. Nothing saturates, but the result of a token depends on the others in
+    /// the batch.
     Dynamic,
-    /// amax/2688 of each row: nothing saturates, and what becomes of a token does not depend on others.
+    /// amax/2688 of each row. Nothing saturates, and the result of a token does not depend on others.
     PerRow,
     /// This multiplier, finite and > 0.
     Fixed(f32),

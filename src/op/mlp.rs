@@ -1,4 +1,4 @@
-//! The gated half of an MLP: `y = glu(x·gate_projᵀ, x·up_projᵀ)`, with weights that are there once.
+//! The input half of a gated MLP: `y = glu(x·gate_projᵀ, x·up_projᵀ)`, with weights that are kept.
 
 use super::{DualGemm, InputScale};
 use crate::dtype::Element;
@@ -9,7 +9,7 @@ use crate::matrix::{Nvfp4Matrix, check_global_scale};
 use crate::memory;
 use crate::shape::MatrixShape;
 
-/// The weights of gate_proj and up_proj, \[N, K\] each, and what is known of their input. A clone shares the memory.
+/// The weights of gate_proj and up_proj, \[N, K\] each, and what is known about their input. Clones share the memory.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MlpWeights {
     gate_proj: Nvfp4Matrix,
@@ -24,7 +24,7 @@ pub(crate) enum Calibration {
     #[default]
     Missing,
     Scale(f32),
-    /// There is one that nothing can be quantised with.
+    /// There is one that nothing can be quantized with.
     #[cfg(feature = "checkpoint")]
     Unusable(UnusableScale),
 }
@@ -72,7 +72,7 @@ impl MlpWeights {
         Ok(MlpWeights { gate_proj, up_proj, glu, calibration })
     }
 
-    /// The same weights with another function that joins the products.
+    /// The same weights with another function to join the products.
     ///
     /// # Errors
     /// [`Error::GluParameter`].
@@ -82,7 +82,7 @@ impl MlpWeights {
         Ok(self)
     }
 
-    /// With the global scale (multiplier) that a calibration found for the input.
+    /// The same weights with the global scale (a multiplier) that a calibration found for the input.
     ///
     /// # Errors
     /// [`Error::GlobalScale`] when it is not finite and > 0.
@@ -144,7 +144,7 @@ impl MlpWeights {
         }
     }
 
-    /// Quantises activations `x` \[rows, K\] for these weights.
+    /// Quantizes activations `x` \[rows, K\] for these weights.
     ///
     /// # Errors
     /// Those of [`Nvfp4Matrix::quantize_with_global`], about operand a, and of [`MlpWeights::input_scale`] where that
@@ -178,7 +178,7 @@ impl MlpWeights {
     }
 }
 
-/// Quantised activations, \[rows, K\].
+/// Quantized activations, \[rows, K\].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Activations {
     matrix: Nvfp4Matrix,
@@ -199,7 +199,7 @@ impl Activations {
         Ok(Activations { matrix, row_scales: Some(row_scales) })
     }
 
-    /// Codes and scale factors; its global scale is that of all rows, or 1 where each row has its own.
+    /// Codes and scale factors. The global scale is that of all rows, or 1 where each row has its own.
     pub fn matrix(&self) -> &Nvfp4Matrix {
         &self.matrix
     }

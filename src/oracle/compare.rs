@@ -194,7 +194,7 @@ mod tests {
         let result = compare(&[1.0 + 0.4 * step, 1.0 + 1.6 * step], &[1.0f32, 1.0]);
         assert_eq!((result.ulp_of, result.max_ulp, result.worst), (DType::F16, 2, 1));
         assert_eq!((result.beyond_one_ulp, result.outside), (1, 0));
-        // In bf16 the same values are equal, or neighbours at most.
+        // In bf16 the same values are equal, or neighbors at most.
         let round = |v: f32| bf16::from_f32(v);
         let result = compare(&[round(1.0 + 1.6 * step)], &[round(1.0)]);
         assert_eq!((result.ulp_of, result.max_ulp), (DType::Bf16, 0));

@@ -1,7 +1,7 @@
 //! Integer accumulation, f64 epilogue, one rounding at the end.
 //!
 //! Twice an e2m1 value is an integer in \[-12, 12\] and 2^9 times a UE4M3 value an integer up to
-//! 229376, so every product of two dequantised values (before the global scales) is an integer
+//! 229376, so every product of two dequantized values (before the global scales) is an integer
 //! multiple of 2^-20 below 2^43 in that unit. 2^19 of them fit an i64; longer dot products are
 //! summed in pieces. Nothing is rounded before the epilogue, which is f64 with a relative error of a
 //! few 2^-53, and C is rounded once.

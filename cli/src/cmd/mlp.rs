@@ -22,7 +22,7 @@ use crate::{checked, files};
 
 /// Run gate and up projections of an NVFP4 layer of a checkpoint
 ///
-/// y = gate(x·gate_projᵀ, x·up_projᵀ). The input is quantised with the calibrated global scale of the
+/// y = glu(x·gate_projᵀ, x·up_projᵀ). The input is quantised with the calibrated global scale of the
 /// checkpoint, or with that of its own largest value where there is none: --input-scale chooses.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -34,8 +34,8 @@ Examples:
   nvfp4 mlp model/ --prefix model.layers.0.mlp --input x.safetensors -o y.safetensors
   nvfp4 mlp model/ --prefix model.layers.0.mlp --input x.safetensors -o y.safetensors --input-scale dynamic
   nvfp4 mlp model/ --list")]
-#[command(mut_arg("gate", |gate| {
-    gate.help("silu, gpt-oss, gelu-tanh or clamped:LIMIT,ALPHA,BETA [default: that of config.json, or silu]")
+#[command(mut_arg("glu", |glu| {
+    glu.help("swiglu, gpt-oss, geglu-tanh or clamped:LIMIT,SLOPE,OFFSET [default: that of config.json, or swiglu]")
 }))]
 #[command(mut_arg("out_dtype", |dtype| dtype.help("Type of y: f16, bf16 or f32")))]
 #[command(mut_arg("check", |check| {
@@ -55,7 +55,7 @@ pub struct Args {
     output: Option<PathBuf>,
     /// List the prefixes of the checkpoint, and do nothing else
     #[arg(long, conflicts_with_all = [
-        "prefix", "input", "output", "backend", "kernel", "gate", "input_scale", "ignore_key", "out_dtype", "check",
+        "prefix", "input", "output", "backend", "kernel", "glu", "input_scale", "ignore_key", "out_dtype", "check",
         "threads",
     ])]
     list: bool,
@@ -63,8 +63,8 @@ pub struct Args {
     backend: BackendArgs,
     #[command(flatten)]
     compute: ComputeArgs,
-    /// Global scale of x: calibrated (that of the checkpoint, if it has one), dynamic (amax(x)/2688), or a number, with
-    /// which values up to 2688 times it can be represented
+    /// Global scale of x: calibrated (that of the checkpoint, if it has one), dynamic (amax(x)/2688), per-row
+    /// (amax(row)/2688), or a number, with which values up to 2688 times it can be represented
     #[arg(long, value_name = "SCALE", allow_hyphen_values = true, default_value_t = InputScale::Calibrated)]
     input_scale: InputScale,
     /// Key of config.json to read the layer without, although it may change the arithmetic; can be repeated
@@ -316,7 +316,7 @@ mod tests {
             let option = format!("--{}", arg.get_long().unwrap());
             let value = match arg.get_id().as_str() {
                 "backend" => "cpu",
-                "gate" => "swiglu",
+                "glu" => "swiglu",
                 "out_dtype" => "f32",
                 "input_scale" => "dynamic",
                 "check" | "threads" => "1",

@@ -24,7 +24,7 @@ const LISTED: usize = 6;
 /// 2. `P.input` or `P`: of all modules below `P` that share one input (gate and up, fused or not; q, k
 ///    and v);
 /// 3. `Q.input` or `Q` where `P` is `Q.experts.N`: of all experts of a layer;
-/// 4. `x`, where all weights that are quantised share one input.
+/// 4. `x`, where all weights that are quantized share one input.
 ///
 /// An expert that no token reached has samples with the largest magnitude 0. It gets the largest among
 /// the same inputs of the layer's other experts, and where all have none, that of the next name.

@@ -1,4 +1,4 @@
-//! What is said of the quantisation beside the tensors: `quantization_config` in `config.json`, and
+//! What is said of the quantization beside the tensors: `quantization_config` in `config.json`, and
 //! ModelOpt's `hf_quant_config.json`.
 
 use std::collections::BTreeSet;
@@ -17,7 +17,7 @@ use crate::format::BLOCK;
 /// ModelOpt's own file.
 pub(super) const MODELOPT: &str = "hf_quant_config.json";
 
-/// `config.json` of the input, which must not be quantised already.
+/// `config.json` of the input, which must not be quantized already.
 #[derive(Debug)]
 pub(super) struct Config {
     text: String,
@@ -80,7 +80,7 @@ impl Config {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Scheme {
     pub convention: Convention,
-    /// Whether every quantised layer has the scale of its input: else only weights are quantised.
+    /// Whether every quantized layer has the scale of its input: else only weights are quantized.
     pub calibrated: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Quantising the weights of a safetensors checkpoint.
+//! Quantizing the weights of a safetensors checkpoint.
 
 mod calibration;
 mod declare;
@@ -42,12 +42,12 @@ use crate::{bf16, f16};
 pub struct QuantizeOptions {
     /// Names and scales of the result.
     pub convention: Convention,
-    /// Patterns of the tensors to quantise; by default the gate and up projections, separate or fused,
+    /// Patterns of the tensors to quantize; by default the gate and up projections, separate or fused,
     /// under the names that [`super::Checkpoint::layer`] reads.
     pub include: Vec<String>,
     /// Patterns of tensors that are left alone even so.
     pub exclude: Vec<String>,
-    /// Quantise what `include` names wherever it is. Otherwise vision and audio parts, projectors,
+    /// Quantize what `include` names wherever it is. Otherwise vision and audio parts, projectors,
     /// layers of multi-token prediction, embeddings, output heads and routers are left alone.
     pub all_parts: bool,
     /// Give each weight the global scale of its own largest value. Otherwise weights that engines fuse
@@ -97,7 +97,7 @@ pub struct Progress<'a> {
     pub total: u64,
 }
 
-/// A weight that was quantised.
+/// A weight that was quantized.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Quantized {
@@ -123,13 +123,13 @@ pub struct QuantizeReport {
     pub scheme: Option<String>,
     /// Files written.
     pub files: Vec<PathBuf>,
-    /// Weights that were quantised.
+    /// Weights that were quantized.
     pub quantized: Vec<Quantized>,
     /// Tensors copied as they are.
     pub copied: usize,
     /// Tensors among the copied whose name was asked for, and why they are left alone.
     pub left_alone: Vec<(String, String)>,
-    /// Tensors among the copied whose name was asked for, and why they cannot be quantised.
+    /// Tensors among the copied whose name was asked for, and why they cannot be quantized.
     pub unsuitable: Vec<(String, String)>,
     /// Other files of the input's directory that were copied.
     pub companions: Vec<PathBuf>,
@@ -143,7 +143,7 @@ pub struct QuantizeReport {
     pub bytes_out: u64,
 }
 
-/// Quantises the weights of a checkpoint and copies its other tensors.
+/// Quantizes the weights of a checkpoint and copies its other tensors.
 ///
 /// `input` is anything that [`super::Checkpoint::open`] takes. With a single file, `output` is either
 /// a name ending in `.safetensors`, and then only that file is written, or a directory; with a sharded
@@ -157,16 +157,16 @@ pub struct QuantizeReport {
 /// anything else in it is refused. What cannot be renamed (a mount point) has to be empty.
 ///
 /// The global scale of a weight is amax/2688; compressed-tensors stores the divisor 2688/amax rounded
-/// to f32, and the weight is quantised with the reciprocal that readers will use. That of an input is
+/// to f32, and the weight is quantized with the reciprocal that readers will use. That of an input is
 /// made in the same way of the [`Calibration`]. Without one the configuration says that activations
-/// are not quantised: engines read a scale that is declared, and a missing one is whatever their
+/// are not quantized: engines read a scale that is declared, and a missing one is whatever their
 /// memory held.
 ///
 /// # Errors
 /// Those of [`super::Checkpoint::open`]; [`CheckpointError::NothingToQuantize`];
 /// [`CheckpointError::Matrix`] for a weight with NaN or infinity; [`CheckpointError::Dtype`] for one in
-/// FP8, or another that is quantised already; [`CheckpointError::Calibration`] for a layer without samples of its input;
-/// [`CheckpointError::Json`] when the input has a quantisation config already;
+/// FP8, or another that is quantized already; [`CheckpointError::Calibration`] for a layer without samples of its input;
+/// [`CheckpointError::Json`] when the input has a quantization config already;
 /// [`CheckpointError::Directory`] when `output` is the input, of the wrong kind, or has other files;
 /// [`CheckpointError::Write`].
 pub fn quantize_file(
@@ -413,7 +413,7 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// The largest magnitude among a weight and those of its group that are quantised.
+    /// The largest magnitude among a weight and those of its group that are quantized.
     fn shared_amax(&mut self, own: f32, module: &str, group: &[String]) -> Result<f32> {
         if let Some(&amax) = self.shared.get(module) {
             return Ok(amax);

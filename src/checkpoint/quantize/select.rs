@@ -1,4 +1,4 @@
-//! Which tensors are quantised, and which are left alone.
+//! Which tensors are quantized, and which are left alone.
 
 use std::ops::Range;
 
@@ -10,7 +10,7 @@ use crate::checkpoint::file::Tensor;
 use crate::error::Result;
 use crate::format::BLOCK;
 
-/// What is quantised unless the options say otherwise: what [`crate::checkpoint::Checkpoint::layer`] reads.
+/// What is quantized unless the options say otherwise: what [`crate::checkpoint::Checkpoint::layer`] reads.
 pub(super) const GATE_AND_UP: [&str; 5] =
     ["gate_proj.weight", "up_proj.weight", "gate_up_proj.weight", "w1.weight", "w3.weight"];
 
@@ -61,7 +61,7 @@ const TOWERS: [(&str, &str); 43] = [
     ("speculator*", "a draft model"),
 ];
 
-/// Types of 8 bits or less that only quantised tensors have.
+/// Types of 8 bits or less that only quantized tensors have.
 const LOW: [Dtype; 6] =
     [Dtype::F8_E4M3, Dtype::F8_E5M2, Dtype::F8_E8M0, Dtype::F6_E2M3, Dtype::F6_E3M2, Dtype::F4];
 
@@ -81,7 +81,7 @@ const DELICATE: [(&str, &str); 9] = [
 /// What becomes of a tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Plan {
-    /// It is quantised, \[n, k\].
+    /// It is quantized, \[n, k\].
     Quantize {
         n: usize,
         k: usize,
@@ -89,7 +89,7 @@ pub(super) enum Plan {
     Copy,
     /// Copied although its name was asked for: it is in a part that is left alone.
     LeftAlone(String),
-    /// Copied although its name was asked for: it cannot be quantised.
+    /// Copied although its name was asked for: it cannot be quantized.
     Unsuitable(String),
 }
 
@@ -113,7 +113,7 @@ impl<'a> Selection<'a> {
     /// What becomes of a tensor; `exists` tells whether the input has one of that name.
     pub fn plan(&self, tensor: &Tensor<'_>, exists: impl Fn(&str) -> bool) -> Result<Plan> {
         let name = tensor.name();
-        // Listed as not quantised, they would be taken for BF16.
+        // Listed as not quantized, they would be taken for BF16.
         let packed = ["weight_scale", "weight_scale_inv", "scales", "SCB", "weight.absmax"];
         let has_scales = || {
             let module = name.rsplit_once('.').map_or("", |(module, _)| module);
@@ -168,7 +168,7 @@ impl<'a> Selection<'a> {
         })
     }
 
-    /// Why a tensor is left alone, unless all parts are to be quantised.
+    /// Why a tensor is left alone, unless all parts are to be quantized.
     fn left_alone(&self, name: &str) -> Option<String> {
         if self.options.all_parts {
             return None;

@@ -97,8 +97,8 @@ impl Device {
         &self.properties.name
     }
 
-    /// Whether it is no device, but a model of one that runs on the CPU, as the crate `emulator` of this repository
-    /// does: its name says so. Results are those of the kernels, times mean nothing.
+    /// Whether it is not a device but a model of one that runs on the CPU, such as the crate `emulator` of this
+    /// repository; its name says so. Results are those of the kernels, but times mean nothing.
     pub fn is_emulated(&self) -> bool {
         self.name().contains("(emulated")
     }

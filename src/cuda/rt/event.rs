@@ -25,7 +25,7 @@ impl fmt::Debug for Event {
 }
 
 impl Event {
-    /// An event that is recorded nowhere yet, able to measure time.
+    /// An event that has not been recorded yet, and that can measure time.
     ///
     /// # Errors
     /// [`CudaError::Call`](crate::CudaError::Call).
@@ -48,7 +48,7 @@ impl Event {
         Ok(Event { handle: handle as usize, device: device.clone(), capture: Mutex::new(None) })
     }
 
-    /// Marks this point of `stream`, in place of where it was recorded before.
+    /// Marks this point of `stream`, in place of the point that it marked before.
     ///
     /// # Errors
     /// [`CudaError::WrongDevice`](crate::CudaError::WrongDevice), [`CudaError::Call`](crate::CudaError::Call).

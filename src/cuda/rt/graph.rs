@@ -29,9 +29,9 @@ impl fmt::Debug for Graph {
 impl Graph {
     /// Records what `work` queues on `stream`, without running it.
     ///
-    /// Streams that wait for an [`Event`](crate::cuda::Event) recorded inside take part, and must be waited for by
-    /// `stream` in the same way. They take no copy from or to the host, and cannot be waited for; nor can memory be
-    /// allocated.
+    /// Streams that wait for an [`Event`](crate::cuda::Event) recorded inside take part, and `stream` must wait for
+    /// them in the same way. During a capture the host cannot copy from or to these streams, wait for them, or
+    /// allocate memory.
     ///
     /// # Errors
     /// That of `work`; [`CudaError::Capture`] when the stream is in a capture already; [`CudaError::Call`]. However

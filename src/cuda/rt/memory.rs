@@ -6,7 +6,7 @@
 //!
 //! Nothing is freed while the device may still use it. Plans, graphs and views hold the memory by `Arc`; the last of
 //! them frees it by `cudaFree`, which waits for all work that is queued on the device. CUDA's documentation says that
-//! in the negative only: `cudaFreeAsync` is without that implicit synchronisation. The lifetimes of this module rest
+//! in the negative only: `cudaFreeAsync` is without that implicit synchronization. The lifetimes of this module rest
 //! on it, so a test on hardware looks whether it holds. Memory that is freed without such a wait, that of pools, is
 //! lent in another way: [`DeviceView::from_stream_ordered`].
 
@@ -33,7 +33,7 @@ mod sealed {
     impl<T: crate::dtype::Element> Sealed for T {}
 }
 
-/// What device memory may hold: u8, f16, bf16 and f32, of which every bit pattern is a value.
+/// Elements of device memory: u8, f16, bf16 and f32, for which every bit pattern is a value.
 pub trait DeviceElement: Copy + Default + Send + Sync + sealed::Sealed + 'static {}
 
 impl DeviceElement for u8 {}
@@ -82,7 +82,7 @@ impl Drop for Allocation {
     }
 }
 
-/// `len` elements of device memory, kept alive. A clone is another view of the same memory.
+/// `len` elements of device memory, kept alive. Clones are views of the same memory.
 #[derive(Clone)]
 pub struct DeviceView<T> {
     address: usize,
@@ -170,7 +170,7 @@ impl<T: DeviceElement> DeviceView<T> {
         &self.device
     }
 
-    /// The device address, for other libraries' kernels; null where there are no elements. It is valid as long as the
+    /// The device address, for kernels of other libraries; null where there are no elements. It is valid as long as the
     /// view.
     pub fn as_ptr(&self) -> *mut c_void {
         self.address as *mut c_void
@@ -289,7 +289,8 @@ impl<T: DeviceElement> DeviceView<T> {
     }
 
     /// Queues a copy of `source`, a row-major matrix of `rows` rows, to the columns of `self` from `first` on; `self`
-    /// has as many rows. So the parts of a C whose columns several devices computed come together. May be captured.
+    /// has as many rows. This puts C together where several devices have computed parts of its columns. May be
+    /// captured.
     ///
     /// # Errors
     /// [`CudaError::Rows`] when elements do not make `rows` rows, [`CudaError::Range`] when the columns are not all

@@ -16,11 +16,11 @@ use crate::error::{CudaError, Error, Result};
 /// cudaStreamPerThread
 const PER_THREAD: usize = 2;
 
-/// A queue of work on one device; a required argument of everything that queues work. Never the default stream,
+/// A queue of work on one device, and an argument of everything that queues work. It is never the default stream,
 /// unless it is borrowed.
 ///
 /// Several threads may queue work on it. Dropping it does not wait: what is queued still runs, on memory that
-/// `cudaFree` keeps until then. A clone is the same stream.
+/// `cudaFree` keeps until then. Clones are the same stream.
 #[derive(Clone)]
 pub struct Stream(Arc<Inner>);
 
@@ -53,7 +53,7 @@ enum Captured {
 }
 
 impl Stream {
-    /// A stream that does not synchronise with the default stream.
+    /// A stream that does not synchronize with the default stream.
     ///
     /// # Errors
     /// [`CudaError::Call`].
@@ -61,8 +61,8 @@ impl Stream {
         Self::with_priority(device, 0)
     }
 
-    /// Lower numbers come first: 0 is the least, [`Stream::greatest_priority`] the greatest. Others are brought
-    /// into the range.
+    /// Lower numbers come first: 0 is the least priority, and [`Stream::greatest_priority`] the greatest. Others are
+    /// clamped to that range.
     ///
     /// # Errors
     /// [`CudaError::Call`].
@@ -96,7 +96,7 @@ impl Stream {
         Ok(greatest)
     }
 
-    /// Borrows a `cudaStream_t` (a `CUstream` of the device's primary context) of somebody else. `owner` is kept
+    /// Borrows a `cudaStream_t` (a `CUstream` of the device's primary context) of another library. `owner` is kept
     /// as long as the stream. 0 and 1 are the legacy default stream, as in programs that are compiled without
     /// `--default-stream per-thread`.
     ///

@@ -9,7 +9,7 @@ use crate::format::scale_layout::{TILE_BYTES, TILE_COLS, TILE_ROWS};
 const LINE: usize = 64;
 /// Tiles whose columns make one line of a row.
 const TILES: usize = LINE / TILE_COLS;
-/// Rows that share a line of a tile: four neighbours of each of the four groups of 32.
+/// Rows that share a line of a tile: four neighbors of each of the four groups of 32.
 const ROWS: usize = 16;
 /// Columns of the rows that are gathered before they are streamed.
 const STRIP: usize = 1024;
@@ -72,7 +72,7 @@ pub(super) fn unswizzle_row_tile(tiles: &[u8], cols: usize, rows: &mut [u8], str
                 }
             }
             if stream {
-                // Four neighbours have no gap between them when the strip is all of a row.
+                // Four neighbors have no gap between them when the strip is all of a row.
                 let together = if width == cols { 4 } else { 1 };
                 for (i, values) in stage.0[..ROWS * width].chunks(together * width).enumerate() {
                     let at = (row(part, i * together) * cols + start).min(rows.len());

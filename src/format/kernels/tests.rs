@@ -16,7 +16,7 @@ fn paths_and_sizes() -> impl Iterator<Item = (Path, usize)> {
     Path::available().flat_map(|path| [(path, 0), (path, STREAM_BYTES)])
 }
 
-/// Quantises on a path and with [`quantize_block`], and compares.
+/// Quantizes on a path and with [`quantize_block`], and compares.
 fn check_quantize<T: Element>(values: &[T], global: f32) {
     let n = values.len() / BLOCK;
     let (mut codes, mut scales) = (vec![0; n * BLOCK / 2], vec![0; n]);

@@ -1,6 +1,6 @@
-//! Floats to NVFP4 and back: two-level quantisation of one matrix.
+//! Floats to NVFP4 and back: two-level quantization of one matrix.
 //!
-//! `cargo run --release --example 01_quantise`
+//! `cargo run --release --example 01_quantize`
 
 use nvfp4_dual_gemm::{Nvfp4Matrix, Result};
 
