@@ -38,7 +38,7 @@ class Bytes {
 void run() {
   constexpr std::uint8_t kTwoOnes = 0x22;   // e2m1: two a byte
   constexpr std::uint8_t kScaleOne = 0x38;  // ue4m3
-  nvfp4::Shape const shape{.m = 256, .n = 4096, .k = 7168, .batch = 1};
+  nvfp4::GemmShape const shape{.m = 256, .n = 4096, .k = 7168, .batch = 1};
 
   Bytes a(nvfp4::codes_bytes(shape.m, shape.k, shape.batch), kTwoOnes);
   Bytes a_scales(nvfp4::scales_bytes(shape.m, shape.k, shape.batch), kScaleOne);

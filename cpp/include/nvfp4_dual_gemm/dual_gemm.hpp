@@ -17,7 +17,7 @@
 
 namespace nvfp4 {
 
-using Shape = nvfp4_shape;
+using GemmShape = nvfp4_shape;
 using Glu = nvfp4_glu;
 using Destination = nvfp4_destination;
 using Spec = nvfp4_spec;
@@ -38,7 +38,7 @@ bool runs_on(KernelInfo const& kernel, int compute_capability) noexcept;
 // The kernel for a shape on a device of this compute capability and `sm_count` SMs that holds as many clusters as such
 // devices usually do: a pure function (src/select has the rules). A plan asks its device instead. The name, or null
 // where no kernel of this build takes it.
-char const* select_kernel(Shape const& shape, nvfp4_weight_format weights, int compute_capability,
+char const* select_kernel(GemmShape const& shape, nvfp4_weight_format weights, int compute_capability,
                           int sm_count) noexcept;
 
 // Throws Error unless every rule of the kernels holds for the specification, and for so many rows of it (not for any

@@ -102,7 +102,7 @@ struct Plan::Impl {
     }
   }
 
-  Shape shape(int rows) const { return {rows, spec.n, spec.k, spec.batch}; }
+  GemmShape shape(int rows) const { return {rows, spec.n, spec.k, spec.batch}; }
 
   int select(int rows) const {
     return only != detail::kNoKernel ? only

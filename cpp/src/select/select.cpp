@@ -20,9 +20,9 @@ Residencies usual_residencies(int compute_capability, int sm_count) noexcept {
   return residencies;
 }
 
-int select_kernel(Shape const& shape, nvfp4_weight_format weights, int compute_capability,
+int select_kernel(GemmShape const& shape, nvfp4_weight_format weights, int compute_capability,
                   Residencies const& residencies, bool within_sms) noexcept {
-  Shape const rows{std::max(shape.m, 1), shape.n, shape.k, shape.batch};  // no row is planned like one
+  GemmShape const rows{std::max(shape.m, 1), shape.n, shape.k, shape.batch};  // no row is planned like one
   switch (compute_capability / 10) {
     case 9:
       // One cluster for each tile, on any SM.
@@ -36,7 +36,7 @@ int select_kernel(Shape const& shape, nvfp4_weight_format weights, int compute_c
 
 }  // namespace detail
 
-char const* select_kernel(Shape const& shape, nvfp4_weight_format weights, int compute_capability,
+char const* select_kernel(GemmShape const& shape, nvfp4_weight_format weights, int compute_capability,
                           int sm_count) noexcept {
   int const kernel = detail::select_kernel(shape, weights, compute_capability,
                                            detail::usual_residencies(compute_capability, sm_count), false);

@@ -17,7 +17,7 @@ Residencies usual_residencies(int compute_capability, int sm_count) noexcept;
 
 // kNoKernel where no kernel of this major architecture runs. `within_sms`: the launch has to stay within
 // Residency::sm_count.
-int select_kernel(Shape const& shape, nvfp4_weight_format weights, int compute_capability,
+int select_kernel(GemmShape const& shape, nvfp4_weight_format weights, int compute_capability,
                   Residencies const& residencies, bool within_sms) noexcept;
 
 }  // namespace nvfp4::detail

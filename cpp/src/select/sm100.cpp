@@ -63,7 +63,7 @@ int clusters_at_once(KernelRow const& kernel, Residency const& residency) {
   return std::min(residency.max_clusters[size], residency.sm_count / size);
 }
 
-Cost cost(KernelRow const& kernel, Shape const& shape, double clusters_at_once) {
+Cost cost(KernelRow const& kernel, GemmShape const& shape, double clusters_at_once) {
   double const tiles_m = ceil_ratio(shape.m, kernel.tile_m);
   double const tiles_n = ceil_ratio(shape.n, kernel.tile_n);
   double const k_tiles = ceil_ratio(shape.k, NVFP4_TILE_K);
@@ -89,13 +89,13 @@ Cost cost(KernelRow const& kernel, Shape const& shape, double clusters_at_once) 
 }
 
 // Whether a plan for this kernel would not be refused.
-bool possible(KernelRow const& kernel, Shape const& shape, Residency const& residency, bool within_sms) {
+bool possible(KernelRow const& kernel, GemmShape const& shape, Residency const& residency, bool within_sms) {
   return clusters_at_once(kernel, residency) >= 1 && (!within_sms || kernel.scheduler == NVFP4_SCHEDULER_STATIC) &&
          schedulable(detail::tile_grid(shape, kernel), kernel.scheduler);
 }
 
 // Whether a kernel that is possible may be picked before those that are only possible.
-bool sensible(KernelRow const& kernel, Shape const& shape, double waves) {
+bool sensible(KernelRow const& kernel, GemmShape const& shape, double waves) {
   if (kernel.sms == 1) return true;
   if (kernel.weights() == NVFP4_WEIGHTS_INTERLEAVED) return true;
   // The second SM of a pair would multiply rows that do not exist.
@@ -103,7 +103,7 @@ bool sensible(KernelRow const& kernel, Shape const& shape, double waves) {
   return kernel.scheduler != NVFP4_SCHEDULER_CLC || waves >= kWavesForClc;
 }
 
-int best_of(Shape const& shape, nvfp4_weight_format weights, Residencies const& residencies,
+int best_of(GemmShape const& shape, nvfp4_weight_format weights, Residencies const& residencies,
                           bool within_sms, bool sensible_only) {
   int best = detail::kNoKernel;
   Cost least{};
@@ -127,7 +127,7 @@ int best_of(Shape const& shape, nvfp4_weight_format weights, Residencies const& 
 
 }  // namespace
 
-int select_kernel(Shape const& shape, nvfp4_weight_format weights, Residencies const& residencies,
+int select_kernel(GemmShape const& shape, nvfp4_weight_format weights, Residencies const& residencies,
                   bool within_sms) noexcept {
   int const kernel = best_of(shape, weights, residencies, within_sms, true);
   return kernel != detail::kNoKernel ? kernel : best_of(shape, weights, residencies, within_sms, false);

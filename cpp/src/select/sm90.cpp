@@ -91,7 +91,7 @@ detail::Residency usual_residency(int sm_count) noexcept {
   return residency;
 }
 
-int select_kernel(Shape const& shape, detail::Residencies const& residencies) noexcept {
+int select_kernel(GemmShape const& shape, detail::Residencies const& residencies) noexcept {
   int best = detail::kNoKernel;
   double least = 0;
   for (int i = 0; i < detail::kKernelCount; ++i) {

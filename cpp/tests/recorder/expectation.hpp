@@ -59,7 +59,7 @@ inline Io symbolic_io(int rows) {
 }
 
 // The rows are those of each launch.
-inline Spec spec_for(KernelInfo const& info, Shape const& shape) {
+inline Spec spec_for(KernelInfo const& info, GemmShape const& shape) {
   Spec spec{};
   spec.size = sizeof spec;
   spec.n = shape.n;
@@ -70,7 +70,7 @@ inline Spec spec_for(KernelInfo const& info, Shape const& shape) {
   return spec;
 }
 
-inline Plan prepare(KernelInfo const& info, Shape const& shape) {
+inline Plan prepare(KernelInfo const& info, GemmShape const& shape) {
   return Plan::prepare(spec_for(info, shape), symbolic_weights(info.weights));
 }
 
@@ -141,7 +141,7 @@ inline std::uint32_t code_rows_per_cta(KernelInfo const& info) {
 }
 
 // In the order of their places in the parameter: A, its scales, codes of the weights, scales of the weights.
-inline std::vector<recorder::TensorMap> expected_maps(KernelInfo const& info, Shape const& shape) {
+inline std::vector<recorder::TensorMap> expected_maps(KernelInfo const& info, GemmShape const& shape) {
   Sharing const share(info);
   auto const m = static_cast<std::uint64_t>(shape.m), n = static_cast<std::uint64_t>(shape.n),
              k = static_cast<std::uint64_t>(shape.k), batch = static_cast<std::uint64_t>(shape.batch);

@@ -19,7 +19,7 @@ std::string asked(Encode const& encode) {
 }
 
 template <class Config>
-void check(Shape const& shape) {
+void check(GemmShape const& shape) {
   using Ours = sm100::OperandMaps<Config>;
   using Cute = typename Config::CollectiveMainloop::Maps;
   using Weights = typename Config::Weights;
@@ -41,7 +41,7 @@ void check(Shape const& shape) {
 }  // namespace
 
 TEST_CASE("CuTe asks the driver for the same tensor maps") {
-  for (Shape const& shape : {Shape{256, 4096, 7168, 1}, {1, 1, 32, 1}, {300, 1000, 992, 2}, {77, 131, 96, 5},
+  for (GemmShape const& shape : {GemmShape{256, 4096, 7168, 1}, {1, 1, 32, 1}, {300, 1000, 992, 2}, {77, 131, 96, 5},
                              {128, 40000, 262144, 3}, {16, 64, 512, 1}}) {
     CAPTURE(shape.m);
 #define X(symbol, mainloop, sms, tile_m, tile_n, cluster_m, cluster_n, scheduler)                            \

@@ -12,7 +12,7 @@ using namespace nvfp4::test;
 
 namespace {
 
-constexpr Shape kShapes[] = {{1, 128, 256, 1}, {256, 4096, 7168, 1}, {2048, 4096, 512, 3}, {300, 1000, 992, 2}};
+constexpr GemmShape kShapes[] = {{1, 128, 256, 1}, {256, 4096, 7168, 1}, {2048, 4096, 512, 3}, {300, 1000, 992, 2}};
 
 recorder::Launch launch_of(Plan const& plan, int rows) {
   recorder::reset();
@@ -139,7 +139,7 @@ TEST_CASE("what launches need of the sizes and the device is found out once") {
 
 TEST_CASE("the launch is the kernel's, in whole clusters") {
   for (KernelInfo const& info : sm100_kernels()) {
-    for (Shape const& shape : kShapes) {
+    for (GemmShape const& shape : kShapes) {
       INFO(std::string(info.name));
       CAPTURE(shape.m);
       CAPTURE(shape.n);

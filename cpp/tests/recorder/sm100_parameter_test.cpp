@@ -46,7 +46,7 @@ TEST_CASE("the parameter is small and tensor maps are aligned in it") {
 TEST_CASE("a launch has its own A and C, and the weights of its plan") {
   for (KernelInfo const& info : sm100_kernels()) {
     INFO(std::string(info.name));
-    Shape const shape{300, 1000, 992, 2};
+    GemmShape const shape{300, 1000, 992, 2};
     recorder::reset();
     auto const plan = prepare(info, shape);
     auto const of_weights = recorder::tensor_maps().size();

@@ -11,7 +11,7 @@ namespace {
 
 struct Named {
   char const* name;
-  Shape shape;
+  GemmShape shape;
 };
 
 constexpr Named kShapes[] = {

@@ -32,7 +32,7 @@ constexpr int kResidentK = 4096;      // of one CTA
 constexpr int kMostCtas = 8;          // of a portable cluster
 constexpr int kWorkspace = kC + 1;
 
-constexpr Shape kShapes[] = {
+constexpr GemmShape kShapes[] = {
     {256, 4096, 7168, 1}, {1, 4096, 7168, 1},  {512, 3072, 7168, 1}, {256, 1, 256, 1},   {128, 128, 32, 1},
     {300, 1000, 992, 1},  {77, 131, 96, 1},    {200, 250, 288, 5},   {9, 97, 32768, 2},  {128, 40000, 262144, 3},
     {16, 64, 512, 1},     {70000, 64, 160, 1}, {8, 192, 4128, 1},
@@ -62,9 +62,9 @@ Io io_for(Row const& row, int rows) {
   return io;
 }
 
-Plan plan_for(Row const& row, Shape const& shape) { return prepare(info_of(row), shape); }
+Plan plan_for(Row const& row, GemmShape const& shape) { return prepare(info_of(row), shape); }
 
-bool possible(Row const& row, Shape const& shape) {
+bool possible(Row const& row, GemmShape const& shape) {
   return !row.resident() || shape.k <= kMostCtas * kResidentK;
 }
 
@@ -74,7 +74,7 @@ void for_each(Check const& check) {
   Hopper const hopper;
   for (Row const& row : kRows) {
     INFO(std::string(info_of(row).name));
-    for (Shape const& shape : kShapes) {
+    for (GemmShape const& shape : kShapes) {
       INFO("M = " << shape.m << ", N = " << shape.n << ", K = " << shape.k << ", batch = " << shape.batch);
       if (possible(row, shape)) {
         check(row, shape);
@@ -147,7 +147,7 @@ recorder::TensorMap rank3(CUtensorMapDataType type, int operand, std::vector<std
 }
 
 // In the order of their places in the parameter: A as fp16, codes of the gate and of the up projection, their scales.
-std::vector<recorder::TensorMap> expected_maps(Row const& row, Shape const& shape) {
+std::vector<recorder::TensorMap> expected_maps(Row const& row, GemmShape const& shape) {
   std::uint64_t const m = extent(shape.m), n = extent(shape.n), k = extent(shape.k),
                       batch = extent(shape.batch), groups = ceil_div(k, kGroup);
   auto const tile_k = static_cast<std::uint32_t>(row.k);
@@ -186,7 +186,7 @@ std::uint64_t bytes_of_box(recorder::TensorMap const& map) {
 }  // namespace
 
 TEST_CASE("Hopper: tensor maps are those of the definition") {
-  for_each([](Row const& row, Shape const& shape) {
+  for_each([](Row const& row, GemmShape const& shape) {
     recorder::reset();
     auto const plan = plan_for(row, shape);
     CHECK(recorder::tensor_maps().size() == 4);  // of the weights
@@ -204,7 +204,7 @@ TEST_CASE("Hopper: tensor maps are those of the definition") {
 
 TEST_CASE("Hopper: what TMA may be asked for") {
   // The rules of cuTensorMapEncodeTiled in the CUDA driver API's manual.
-  for_each([](Row const& row, Shape const& shape) {
+  for_each([](Row const& row, GemmShape const& shape) {
     for (recorder::TensorMap const& map : expected_maps(row, shape)) {
       INFO(words(map));
       std::uint64_t const inner = bytes_of_box(map) / (map.box_dim[1] * map.box_dim[2]);
@@ -254,7 +254,7 @@ TEST_CASE("Hopper: a stage holds what its barriers expect") {
 }
 
 TEST_CASE("Hopper: a cluster has one tile of C") {
-  for_each([](Row const& row, Shape const& shape) {
+  for_each([](Row const& row, GemmShape const& shape) {
     KernelInfo const& info = info_of(row);
     recorder::reset();
     auto const plan = plan_for(row, shape);
@@ -292,9 +292,9 @@ TEST_CASE("Hopper: a cluster has one tile of C") {
 TEST_CASE("Hopper: more K than a cluster keeps of eight tokens is refused") {
   Hopper const hopper;
   Row const& row = *std::find_if(std::begin(kRows), std::end(kRows), [](Row const& r) { return r.resident(); });
-  Shape const most{8, 64, kMostCtas * kResidentK, 1};
+  GemmShape const most{8, 64, kMostCtas * kResidentK, 1};
   CHECK(plan_for(row, most).launch_shape(8).cluster[0] == kMostCtas);
-  for (Shape const& shape : kShapes) {
+  for (GemmShape const& shape : kShapes) {
     if (possible(row, shape)) {
       continue;
     }
@@ -317,7 +317,7 @@ TEST_CASE("Hopper: the kernel ahead widens all of A into the workspace") {
     std::int32_t rows, padding;
   };
   constexpr std::uint64_t kThreads = 256, kThreadsOfGroup = 4, kMostRows = 65535;
-  for_each([&](Row const& row, Shape const& shape) {
+  for_each([&](Row const& row, GemmShape const& shape) {
     std::uint64_t const groups = ceil_div(extent(shape.k), kGroup);
     std::uint64_t const bytes = extent(shape.batch) * extent(shape.m) * groups * kGroup * 2;
     recorder::reset();
@@ -441,7 +441,7 @@ TEST_CASE("Hopper: a launch has its own A, and the weights of its plan") {
   Hopper const hopper;
   for (Row const& row : kRows) {
     INFO(std::string(info_of(row).name));
-    Shape const shape{300, 1000, 992, 2};
+    GemmShape const shape{300, 1000, 992, 2};
     recorder::reset();
     Weights weights = symbolic_weights(NVFP4_WEIGHTS_SEPARATE);
     weights.b2_scales = static_cast<std::uint8_t const*>(weights.b2_scales) + 8192;

@@ -116,7 +116,7 @@ KernelInstance make() {
   info.tmem_columns = 496;
   info.params_bytes = sizeof(fake::Params);
   bool const hopper = row.compute_capability == 90;
-  auto const workspace = [](Shape const& shape) {
+  auto const workspace = [](GemmShape const& shape) {
     return fake::kWorkspaceBytesPerRow * static_cast<std::size_t>(shape.m);
   };
   KernelInstance instance{};

@@ -7,7 +7,7 @@
 #include "nvfp4_dual_gemm/dual_gemm.hpp"
 #include "registry/table.hpp"
 
-using nvfp4::Shape;
+using nvfp4::GemmShape;
 using nvfp4::detail::KernelRow;
 using nvfp4::detail::kKernelTable;
 
@@ -21,7 +21,7 @@ void for_random_shapes(Check const& check) {
   std::mt19937 random(1);
   auto const up_to = [&](int bits) { return 1 + static_cast<int>(random() % (1u << (1 + random() % bits))); };
   for (int i = 0; i < 20000; ++i) {
-    Shape const shape{up_to(14), up_to(15), 32 * up_to(9), up_to(3)};
+    GemmShape const shape{up_to(14), up_to(15), 32 * up_to(9), up_to(3)};
     int const sms = 1 + static_cast<int>(random() % 160);
     INFO("M = " << shape.m << ", N = " << shape.n << ", K = " << shape.k << ", batch = " << shape.batch << ", "
                 << sms << " SMs");
@@ -29,7 +29,7 @@ void for_random_shapes(Check const& check) {
   }
 }
 
-KernelRow const& chosen(Shape const& shape, nvfp4_weight_format weights, int capability, int sms) {
+KernelRow const& chosen(GemmShape const& shape, nvfp4_weight_format weights, int capability, int sms) {
   char const* const name = nvfp4::select_kernel(shape, weights, capability, sms);
   REQUIRE(name != nullptr);
   int const kernel = nvfp4::detail::kernel_index(name);
@@ -44,7 +44,7 @@ KernelRow const& chosen(Shape const& shape, nvfp4_weight_format weights, int cap
 }  // namespace
 
 TEST_CASE("select: a B200 gets no SM that has nothing to do") {
-  for_random_shapes([](Shape const& shape, int sms) {
+  for_random_shapes([](GemmShape const& shape, int sms) {
     KernelRow const& row = chosen(shape, NVFP4_WEIGHTS_SEPARATE, 100, sms);
     CHECK(row.cluster_size() <= sms);
     // The second SM of a pair has rows, and who asks for a next tile may get one.
@@ -58,15 +58,15 @@ TEST_CASE("select: a B200 gets no SM that has nothing to do") {
 }
 
 TEST_CASE("select: rows that complete a tile change nothing on a B200") {
-  for_random_shapes([](Shape const& shape, int sms) {
-    Shape whole = shape;
+  for_random_shapes([](GemmShape const& shape, int sms) {
+    GemmShape whole = shape;
     whole.m = static_cast<int>(ceil_div(shape.m, 128)) * 128;
     CHECK(&chosen(shape, NVFP4_WEIGHTS_SEPARATE, 100, sms) == &chosen(whole, NVFP4_WEIGHTS_SEPARATE, 100, sms));
   });
 }
 
 TEST_CASE("select: Hopper takes no tile of which half is empty where the half would do") {
-  for_random_shapes([](Shape const& shape, int sms) {
+  for_random_shapes([](GemmShape const& shape, int sms) {
     KernelRow const& row = chosen(shape, NVFP4_WEIGHTS_SEPARATE, 90, sms);
     for (KernelRow const& other : kKernelTable) {
       bool const same_columns = other.compute_capability == 90 && other.tile_n == row.tile_n;

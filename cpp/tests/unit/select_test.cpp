@@ -11,14 +11,14 @@
 #include "select/select.hpp"
 #include "select/sm90_tile.hpp"
 
-using nvfp4::Shape;
+using nvfp4::GemmShape;
 
 namespace {
 
 constexpr int kB200 = 148;
 
 // The name; "" where there is none.
-std::string select_kernel(Shape const& shape, nvfp4_weight_format weights, int compute_capability, int sms) {
+std::string select_kernel(GemmShape const& shape, nvfp4_weight_format weights, int compute_capability, int sms) {
   char const* const name = nvfp4::select_kernel(shape, weights, compute_capability, sms);
   if (name == nullptr) return "";
   CHECK(nvfp4::find_kernel(name) != nullptr);
@@ -154,7 +154,7 @@ TEST_CASE("select: Hopper has kernels of its own, for separate weights") {
 // What was the fastest on an H100 (docs/hopper-tuning.md).
 TEST_CASE("select: Hopper's choice for measured shapes") {
   struct Row {
-    Shape shape;
+    GemmShape shape;
     char const* kernel;
     int splits;
   };
@@ -223,7 +223,7 @@ TEST_CASE("select: whatever the device holds, a kernel that runs is found") {
   auto const below = [&](int end) { return std::uniform_int_distribution<int>(0, end - 1)(random); };
   auto const size = [&](int bits) { return 1 + below(1 << below(bits + 1)); };
   for (int repeat = 0; repeat < 50'000; ++repeat) {
-    Shape const shape{below(10) == 0 ? 0 : size(30), size(30), 32 * size(16), size(16)};
+    GemmShape const shape{below(10) == 0 ? 0 : size(30), size(30), 32 * size(16), size(16)};
     int const capability = below(2) == 0 ? 90 : 100;
     bool const within = below(4) == 0;
     auto const weights = below(4) == 0 ? NVFP4_WEIGHTS_INTERLEAVED : NVFP4_WEIGHTS_SEPARATE;
@@ -238,7 +238,7 @@ TEST_CASE("select: whatever the device holds, a kernel that runs is found") {
       auto const& residency = residencies[static_cast<std::size_t>(kernel)];
       if (row.compute_capability != capability || row.weights() != weights) return false;
       if (within && row.scheduler != NVFP4_SCHEDULER_STATIC) return false;
-      Shape const rows{std::max(shape.m, 1), shape.n, shape.k, shape.batch};
+      GemmShape const rows{std::max(shape.m, 1), shape.n, shape.k, shape.batch};
       if (capability == 90) return nvfp4::sm90::splits(rows, {row.tile_m, row.tile_n, row.tile_k}, residency) > 0;
       // CTAs along M and N in whole clusters.
       auto const up = [](std::int64_t value, int unit) { return (value + unit - 1) / unit; };
