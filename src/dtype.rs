@@ -225,15 +225,30 @@ macro_rules! each_type {
 }
 pub(crate) use each_type;
 
+/// # Safety
+/// `T` and `U` are the same type.
+unsafe fn same_type<T, U>(values: &[T]) -> &[U] {
+    // SAFETY: by the contract of this function.
+    unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), values.len()) }
+}
+
+/// # Safety
+/// `T` and `U` are the same type.
+unsafe fn same_type_mut<T, U>(values: &mut [T]) -> &mut [U] {
+    // SAFETY: by the contract of this function; the borrow of `values` moves into the result.
+    unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast(), values.len()) }
+}
+
 impl<'a> Values<'a> {
     /// The values of a slice.
     pub fn of<T: Element>(values: &'a [T]) -> Self {
-        let (p, len) = (values.as_ptr(), values.len());
-        // SAFETY: `Element` is sealed, and the type that has this DTYPE is the one of the slice.
         match T::DTYPE {
-            DType::F32 => Values::F32(unsafe { std::slice::from_raw_parts(p.cast(), len) }),
-            DType::F16 => Values::F16(unsafe { std::slice::from_raw_parts(p.cast(), len) }),
-            DType::Bf16 => Values::Bf16(unsafe { std::slice::from_raw_parts(p.cast(), len) }),
+            // SAFETY: `Element` is sealed, and f32 is the type of this DTYPE.
+            DType::F32 => Values::F32(unsafe { same_type(values) }),
+            // SAFETY: so is f16 of this one.
+            DType::F16 => Values::F16(unsafe { same_type(values) }),
+            // SAFETY: so is bf16 of this one.
+            DType::Bf16 => Values::Bf16(unsafe { same_type(values) }),
         }
     }
 
@@ -260,14 +275,13 @@ impl<'a> Values<'a> {
 impl<'a> ValuesMut<'a> {
     /// The values of a slice.
     pub fn of<T: Element>(values: &'a mut [T]) -> Self {
-        let (p, len) = (values.as_mut_ptr(), values.len());
-        // SAFETY: as in `Values::of`, and the borrow of `values` moves into the result.
         match T::DTYPE {
-            DType::F32 => ValuesMut::F32(unsafe { std::slice::from_raw_parts_mut(p.cast(), len) }),
-            DType::F16 => ValuesMut::F16(unsafe { std::slice::from_raw_parts_mut(p.cast(), len) }),
-            DType::Bf16 => {
-                ValuesMut::Bf16(unsafe { std::slice::from_raw_parts_mut(p.cast(), len) })
-            }
+            // SAFETY: as in `Values::of`.
+            DType::F32 => ValuesMut::F32(unsafe { same_type_mut(values) }),
+            // SAFETY: as in `Values::of`.
+            DType::F16 => ValuesMut::F16(unsafe { same_type_mut(values) }),
+            // SAFETY: as in `Values::of`.
+            DType::Bf16 => ValuesMut::Bf16(unsafe { same_type_mut(values) }),
         }
     }
 

@@ -428,7 +428,6 @@ fn awq_whose_scale_is_folded() {
 
 /// A view may be handed over by reference, as a matrix may.
 #[test]
-#[expect(clippy::needless_borrows_for_generic_args, reason = "references are what is tested")]
 fn views_by_reference() {
     let checkpoint = open(&layer("l"));
     let layer: nvfp4_dual_gemm::MlpLayer = checkpoint.layer("l").unwrap();

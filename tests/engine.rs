@@ -216,7 +216,7 @@ fn small_work_stays_on_its_thread_and_large_work_in_the_callers_pool() {
         layer.run(&x, rows, &mut vec![0f32; rows * weights.out_features()]).unwrap();
     };
     let all = rayon::current_num_threads();
-    let global = Blocked::new(|work| rayon::spawn(work), all);
+    let global = Blocked::new(rayon::spawn, all);
     let (mine, theirs) = (pool(2), pool(1));
     let of_theirs = Blocked::new(|work| theirs.spawn(work), 1);
     for isa in Isa::available() {

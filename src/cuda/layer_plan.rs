@@ -79,8 +79,14 @@ impl RawValues {
 
 impl LayerPlan {
     /// For activations of `k` columns that are quantized with `scale`: with `known_scale` where that is one number.
-    pub(crate) fn new(plan: Plan, k: usize, scale: InputScale, known_scale: Option<f32>) -> Self {
-        LayerPlan { plan, k, per_row: scale == InputScale::PerRow, known_scale }
+    pub(crate) fn new(
+        plan: Plan,
+        k: usize,
+        scale: InputScale,
+        known_scale: Option<f32>,
+    ) -> Result<Self> {
+        quantizer::load_kernels(plan.device())?;
+        Ok(LayerPlan { plan, k, per_row: scale == InputScale::PerRow, known_scale })
     }
 
     /// The plan that runs after the quantizer.

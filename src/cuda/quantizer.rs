@@ -109,6 +109,7 @@ impl Quantizer {
     fn new(matrix: DeviceMatrix, k: usize, dynamic: bool, stream: &Stream) -> Result<Self> {
         kernel::sizes_of(Operand::Matrix, matrix.batch(), matrix.rows(), matrix.k())?;
         matrix.device().require("matrix", stream.device())?;
+        load_kernels(stream.device())?;
         let state = DeviceBuffer::zeroed(ffi::quantize_state_bytes(), stream)?;
         // Other streams may be the first to use it.
         stream.synchronize()?;
@@ -261,6 +262,12 @@ impl Work {
         // SAFETY: the caller's.
         bridge::check(unsafe { ffi::quantize_by_amax(&work, stream) })
     }
+}
+
+/// So that the first launch of a kernel, which may stand in a capture, loads nothing.
+pub(in crate::cuda) fn load_kernels(device: &Device) -> Result<()> {
+    let _current = Current::enter(device)?;
+    bridge::check(ffi::load_quantizer())
 }
 
 /// Bytes of what a quantizing notes on the device; all zero before the first.

@@ -88,7 +88,7 @@ impl Cuda {
             Weights::prepare(weights.gate_proj(), weights.up_proj(), format, lane.stream())
         })?;
         let plan = Plan::new(&on_device, &options)?;
-        Ok(LayerPlan::new(plan, weights.in_features(), scale, known_scale))
+        LayerPlan::new(plan, weights.in_features(), scale, known_scale)
     }
 
     /// Runs a layer with values on the host. After the first call with so many rows nothing is allocated.

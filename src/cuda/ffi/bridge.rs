@@ -110,6 +110,8 @@ pub(in crate::cuda) mod ffi {
 
         fn device_properties(device: i32) -> Result<DeviceProperties>;
 
+        /// Has the runtime load the kernels of the quantizer on the current device: not in a capture.
+        fn load_quantizer() -> Result<()>;
         fn quantize_state_bytes() -> usize;
         fn quantize_global_scale_offset() -> usize;
         fn quantize_findings(state: &[u8]) -> Result<QuantizeFindings>;
