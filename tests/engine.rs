@@ -215,14 +215,16 @@ fn small_work_stays_on_its_thread_and_large_work_in_the_callers_pool() {
         let x = vec![1f32; rows * weights.in_features()];
         layer.run(&x, rows, &mut vec![0f32; rows * weights.out_features()]).unwrap();
     };
+    // Synthetic operands come from the global pool.
+    let small = weights();
     let all = rayon::current_num_threads();
     let global = Blocked::new(rayon::spawn, all);
     let (mine, theirs) = (pool(2), pool(1));
     let of_theirs = Blocked::new(|work| theirs.spawn(work), 1);
     for isa in Isa::available() {
         let engine = Engine::cpu_with(isa).unwrap();
-        run(&engine, &weights(), 8);
-        run(&engine.with_pool(theirs.clone()), &weights(), 8);
+        run(&engine, &small, 8);
+        run(&engine.with_pool(theirs.clone()), &small, 8);
         run(&engine.with_pool(mine.clone()), &large, 64);
         mine.install(|| run(&engine, &large, 64));
     }

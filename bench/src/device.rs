@@ -432,7 +432,7 @@ pub(crate) mod tests {
         assert_eq!(
             keys(&value),
             sorted(
-                "command version ok command_line device state_after data seed gate out_dtype l2_cold \
+                "command version ok command_line device state_after data seed glu out_dtype l2_cold \
                  programmatic_launch rounds copy_gb_per_s peers results"
             )
         );

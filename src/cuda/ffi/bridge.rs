@@ -237,14 +237,14 @@ mod tests {
     #[test]
     fn each_status_is_an_error_of_its_own() {
         let text = |what: &str| format!("{:?}", from_words(what));
-        assert!(text("\x1f1 0\x1fa.codes: null").starts_with("CudaRefused"));
-        assert!(text("\x1f5 0\x1fcannot implement").starts_with("CudaRefused"));
+        assert!(text("\x1f1 0\x1fa.codes: null").starts_with("Cuda(Refused"));
+        assert!(text("\x1f5 0\x1fcannot implement").starts_with("Cuda(Refused"));
         // What is wrong is in the words alone: the kernel, what it is for, and the device.
         let words = "kernel x is for compute capability 10.0, device 0 (y) has 9.0";
         let error = from_words(&format!("\x1f2 0\x1f{words}")).to_string();
         assert!(error.contains(words), "{error}");
         assert!(text("\x1f77 0\x1fnew").contains("status 77: new"));
-        assert!(text("\x1f3 100\x1fcudaGetDeviceCount: x").starts_with("CudaNoDevice"));
+        assert!(text("\x1f3 100\x1fcudaGetDeviceCount: x").starts_with("Cuda(NoDevice"));
         assert!(text("std::bad_alloc").contains("bad_alloc"));
         let Error::Cuda(CudaError::Call { call, name, code, .. }) =
             from_words("\x1f4 1\x1fcudaFuncSetAttribute(x): cudaErrorInvalidValue: y")
