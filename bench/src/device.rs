@@ -142,7 +142,7 @@ impl Report {
         };
         format!(
             "replays of CUDA graphs of at least {NODES} launches, timed by events, {caches}; {}{}; {} data, seed {}, \
-             gate {}, C in {}{}",
+             GLU {}, C in {}{}",
             units::count(self.rounds, "round"),
             if self.peers.is_some() { ", each contender in turn" } else { "" },
             self.data,

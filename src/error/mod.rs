@@ -229,7 +229,7 @@ pub enum Error {
     },
 
     /// A parameter of the gate is out of its range.
-    #[error("gate: {parameter} = {value} must be {requirement}")]
+    #[error("GLU: {parameter} = {value} must be {requirement}")]
     GluParameter {
         /// Name of the parameter.
         parameter: &'static str,
