@@ -6,7 +6,6 @@ mod mlp;
 
 pub use dual_gemm::DualGemm;
 pub use input_scale::InputScale;
-pub(crate) use mlp::Calibration;
 #[cfg(feature = "checkpoint")]
-pub(crate) use mlp::UnusableScale;
+pub(crate) use mlp::{Calibration, UnusableScale};
 pub use mlp::{Activations, MlpWeights};
