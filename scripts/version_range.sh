@@ -41,7 +41,9 @@ cutlass_470() {
     rm -rf "$fresh" && git init --quiet "$fresh"
     git -C "$fresh" fetch --quiet --depth 1 https://github.com/NVIDIA/cutlass "$commit" &&
         git -C "$fresh" -c advice.detachedHead=false checkout --quiet FETCH_HEAD -- include LICENSE.txt &&
-        mv "$fresh" "$folder" && echo "$folder"
+        mv "$fresh" "$folder" && echo "$folder" && return
+    rm -rf "$fresh"
+    return 1
 }
 
 compile cuda-oldest "$fetched/cuda-oldest" "$fetched/cutlass"
