@@ -6,6 +6,6 @@ mod mlp;
 
 pub use dual_gemm::DualGemm;
 pub use input_scale::InputScale;
+pub use mlp::{Activations, MlpWeights};
 #[cfg(feature = "checkpoint")]
 pub(crate) use mlp::{Calibration, UnusableScale};
-pub use mlp::{Activations, MlpWeights};
