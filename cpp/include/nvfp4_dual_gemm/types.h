@@ -44,9 +44,24 @@ typedef enum nvfp4_data_type {
   NVFP4_DATA_TYPE_F16 = 0,
   NVFP4_DATA_TYPE_BF16 = 1,
   NVFP4_DATA_TYPE_F32 = 2,
+  NVFP4_DATA_TYPE_NVFP4 = 3,       // codes, with scale factors in the 128x4 layout
 } nvfp4_data_type;
 
-// The gated linear unit, which joins x1 = alpha1 * A * B1^T and x2 = alpha2 * A * B2^T.
+// What a plan computes of the products x1 = alpha1 * A * B1^T + bias1 and x2 = alpha2 * A * B2^T + bias2.
+typedef enum nvfp4_operation {
+  NVFP4_OPERATION_DUAL_GEMM = 0,   // C = glu(x1, x2)
+  NVFP4_OPERATION_GEMM = 1,        // C = [x1, x2] + R: the columns of x1, then those of x2. B1 has the first rows of one
+                                   // weight, B2 the others
+} nvfp4_operation;
+
+// What values of C are rounded to before they are quantized to NVFP4.
+typedef enum nvfp4_round_first {
+  NVFP4_ROUND_FIRST_NONE = 0,
+  NVFP4_ROUND_FIRST_F16 = 1,
+  NVFP4_ROUND_FIRST_BF16 = 2,
+} nvfp4_round_first;
+
+// The gated linear unit, which joins x1 and x2.
 typedef enum nvfp4_glu_kind {
   NVFP4_GLU_SWIGLU = 0,          // silu(x1) * x2
   NVFP4_GLU_CLAMPED_SWIGLU = 1,  // g = min(x1, limit), u = clamp(x2, -limit, limit):
@@ -81,8 +96,9 @@ typedef enum nvfp4_status {
   NVFP4_STATUS_CUTLASS = 5,          // CUTLASS refused the arguments
 } nvfp4_status;
 
-// Sizes. C is batch x m x n, A batch x m x k, B1 and B2 batch x n x k; all row-major and contiguous. m may be 0: no
-// rows.
+// Sizes. C is batch x m x n, A batch x m x k; of a dual GEMM B1 and B2 are batch x n x k, of a GEMM batch x ceil(n / 2)
+// x k, where the last row of B2 is padding if n is odd: it is read, and its products are not stored. All are row-major.
+// m may be 0: no rows.
 typedef struct nvfp4_shape {
   int32_t m, n, k, batch;
 } nvfp4_shape;
@@ -92,20 +108,26 @@ typedef struct nvfp4_glu {
   float limit, slope, offset;        // of the clamped SwiGLU: limit > 0, and all at most 1e18 large
 } nvfp4_glu;
 
-// Where C goes.
+// Where C goes. In NVFP4 n is a multiple of 32, rows of codes are n / 2 bytes, and a block of 16 columns becomes
+// scale = ue4m3(amax / 6 / global_scale) and codes e2m1(c / (scale * global_scale)), each operation rounded as in IEEE
+// 754; what pads the scale factors to whole atoms is written as 0.
 typedef struct nvfp4_destination {
   uint32_t size;                     // sizeof(nvfp4_destination)
   nvfp4_data_type type;
   void *data;
-  void *scales;                      // of a C in NVFP4, which no kernel writes yet: null
-  float global_scale;                // the same: 0
+  void *scales;                      // of NVFP4: the scale factors; else null
+  float global_scale;                // of NVFP4: a normal number > 0; else 0
+  nvfp4_round_first round_first;     // of NVFP4; else NVFP4_ROUND_FIRST_NONE
+  int64_t row_stride;                // elements from row to row, at least n; 0: n. Of NVFP4 0
 } nvfp4_destination;
 
 // What a plan is for. The number of rows is that of each launch.
 typedef struct nvfp4_spec {
   uint32_t size;                     // sizeof(nvfp4_spec)
+  nvfp4_operation operation;
+  nvfp4_data_type activations;       // of A: NVFP4, F16 or BF16
   int32_t n, k, batch;
-  nvfp4_glu glu;
+  nvfp4_glu glu;                     // of a dual GEMM; of a GEMM it is not looked at
   nvfp4_weight_format weights;
   char const *kernel;                // its name; null: chosen for the rows of each launch
   int32_t programmatic_launch;       // 1: begin under the tail of the kernel before it (griddepcontrol)
@@ -123,14 +145,20 @@ typedef struct nvfp4_weights {
   uint32_t size;                     // sizeof(nvfp4_weights)
   void const *b1_codes, *b1_scales;
   void const *b2_codes, *b2_scales;
+  float const *bias1, *bias2;        // batch x n of a dual GEMM; of a GEMM batch x ceil(n / 2) and batch x floor(n / 2).
+                                     // Both or none are null
 } nvfp4_weights;
 
-// What one launch reads and writes: device addresses, of an empty A and C anything. A is as the weights are.
+// What one launch reads and writes: device addresses, of an empty A and C anything. A in NVFP4 is as the weights are; in
+// F16 or BF16 `a_codes` are its values, and `a_scales` is null.
 typedef struct nvfp4_io {
   uint32_t size;                     // sizeof(nvfp4_io)
   int32_t rows;                      // M; 0: nothing is launched
   void const *a_codes, *a_scales;
+  int64_t a_row_stride;              // of values: elements from row to row, a multiple of 8 and at least k; 0: k
   nvfp4_destination c;
+  void const *residual;              // R, of a GEMM that does not write NVFP4: of the type of C; or null. It may be C
+  int64_t residual_row_stride;       // elements from row to row, at least n; 0: n
   float alpha1, alpha2;              // products of the global scales of A and B1, and of A and B2
   float const *factor1, *factor2;    // device scalars that multiply alpha1 and alpha2; may be null
   void *workspace;                   // null where none is needed
@@ -143,6 +171,7 @@ typedef struct nvfp4_kernel_info {
   nvfp4_mainloop mainloop;
   nvfp4_scheduler scheduler;
   nvfp4_weight_format weights;
+  nvfp4_data_type activations;
   int32_t compute_capability;        // 90 for 9.0, 100 for 10.0
   int32_t family;                    // 1: runs on later minor versions of the same major one as well (code for sm_100f);
                                      // 0: on no other (code for sm_90a, sm_100a)
