@@ -1,14 +1,17 @@
 #!/usr/bin/env python3
 """Proves that the SM100 kernels synchronise: no deadlock, no race, tensor memory within its life, in every schedule.
 
-Usage: scripts/static_proof.py [--build FOLDER] [--only TEXT] [--jobs N] [--output FILE]
+Usage: scripts/static_proof.py [--build FOLDER] [--only TEXT] [--jobs N] [--output FILE] [--all | --record]
 
 Reads the PTX of each kernel from the built library, takes the launch that the library's host code makes for a shape
 (record_launch: grid, parameter, tensor maps), and gives both to SentryWard (third_party/fetch.sh --proof). A kernel
 passes if the result is race_free without a warning. Then faults are put into one kernel, each of which must be found.
-Prints a table, writes the results as JSON, and exits with 1 if anything is not as it should be. Results are kept in the
-folder NVFP4_PROOF_CACHE (default: target/proofs), by a hash of the PTX, the input and the pinned verifier; the next run
-takes them where these are the same to the byte.
+Prints a table, writes the results as JSON, and exits with 1 if anything is not as it should be.
+
+A proof of a whole table takes most of an hour. Its results are recorded in docs/sm100-proofs.json by a hash of the PTX,
+the input and the pinned verifier, and are taken from there where all three are the same to the byte: what changed is
+proved anew, and so are, always, the kernel that faults are put into and the faults. --all proves everything anew;
+--record does, and writes the record. NVFP4_PROOF_CACHE (default: target/proofs) is a folder that keeps results likewise.
 
 What a proof covers: one problem shape each, operands that do not overlap. Not: fences between proxies, the size of
 shared memory, numbers. With the CLC scheduler each CTA gets one tile: the verifier lets every request for another fail.
@@ -34,6 +37,7 @@ VERIFIER = "SentryWard 0.1.1"
 # It and its solver, by their hashes.
 PINS = (ROOT / "third_party/requirements-proof.txt").read_text()
 TILE_K = 256
+RECORD = ROOT / "docs/sm100-proofs.json"
 # Of the case that faults are put into: small, with stages and accumulators used again.
 MUTATED = "sm100_stacked_1sm_128x128_c1x1_static"
 MUTATED_CASE = "3 tiles per CTA"
@@ -61,16 +65,19 @@ def cases(kernel):
 
 
 class Kept:
-    """Results of earlier runs by what was proved, a file each."""
+    """Results of earlier runs by what was proved: those of the record, and in a folder a file each."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, record):
         self.folder = folder
+        self.record = record
         folder.mkdir(parents=True, exist_ok=True)
 
     def path(self, key):
         return self.folder / f"{key}.json"
 
     def get(self, key):
+        if key in self.record:
+            return {**self.record[key], "from": "the record"}
         try:
             return json.loads(self.path(key).read_text())
         except FileNotFoundError:
@@ -109,6 +116,10 @@ class Case:
     def work(self):
         return self.ctas * self.tiles_per_cta * self.k_tiles
 
+    @property
+    def faulted(self):
+        return (self.kernel["name"], self.name) == (MUTATED, MUTATED_CASE)
+
     def prove(self, stem, kept):
         key = hashlib.sha256(json.dumps([PINS, self.text, self.config]).encode()).hexdigest()
         outcome = kept.get(key)
@@ -131,6 +142,7 @@ class Case:
             "tiles_per_cta": self.tiles_per_cta,
             "k_tiles": self.k_tiles,
             "rewritten": self.changes,
+            "key": key,
             **outcome,
         }
 
@@ -151,6 +163,13 @@ def prove_mutant(base, mutant, stem, kept):
     return proof
 
 
+def recorded(proofs):
+    """What the record keeps: proofs that are not made anew each time."""
+    names = ("kernel", "case", "shape", "result", "objections", "seconds", "peak_mib")
+    kept = [proof for proof in proofs if (proof["kernel"], proof["case"]) != (MUTATED, MUTATED_CASE)]
+    return {"verifier": VERIFIER, "proofs": {proof["key"]: {name: proof[name] for name in names} for proof in kept}}
+
+
 def line(*columns):
     print("{:<44} {:<20} {:<18} {:>8} {:>7} {:>7} {:>8}  {}".format(*columns), flush=True)
 
@@ -162,11 +181,16 @@ def main():
     arguments.add_argument("--only", default="", help="only kernels whose name contains this")
     arguments.add_argument("--jobs", type=int, default=2)
     arguments.add_argument("--output", type=Path, default=ROOT / "target/static_proof.json")
+    how = arguments.add_mutually_exclusive_group()
+    how.add_argument("--all", action="store_true", help="prove what the record has as well")
+    how.add_argument("--record", action="store_true", help="the same, and write the record")
     arguments.add_argument("--keep", type=Path, help="keep PTX, input and full results in this folder")
     options = arguments.parse_args()
 
     build = Build(options.build)
-    kept = Kept(Path(os.environ.get("NVFP4_PROOF_CACHE") or ROOT / "target/proofs"))
+    anew = options.all or options.record
+    record = {} if anew or not RECORD.exists() else json.loads(RECORD.read_text())["proofs"]
+    kept = Kept(Path(os.environ.get("NVFP4_PROOF_CACHE") or ROOT / "target/proofs"), record)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(options.keep or scratch)
         folder.mkdir(parents=True, exist_ok=True)
@@ -181,7 +205,7 @@ def main():
                 all_cases.append(Case(build, kernel, texts[kernel["name"]], *case))
         jobs = [(case.work, case.prove) for case in all_cases]
         for base in all_cases:
-            if (base.kernel["name"], base.name) == (MUTATED, MUTATED_CASE):
+            if base.faulted:
                 jobs += [(base.work, functools.partial(prove_mutant, base, mutant)) for mutant in mutants.MUTANTS]
         # The longest first, so that no core idles at the end.
         jobs.sort(key=lambda job: -job[0])
@@ -197,14 +221,17 @@ def main():
                 good = proof["found"] if mutant else not proof["objections"]
                 failed += not good
                 words = proof["result"] if good else "FAILED: " + "; ".join(proof["objections"] or ["race_free"])
+                seconds = "record" if "from" in proof else proof["seconds"]
                 line(proof["kernel"], proof["case"], "x".join(map(str, proof["shape"])), math.prod(proof["grid"]),
-                     proof["tiles_per_cta"], proof["k_tiles"], proof["seconds"],
+                     proof["tiles_per_cta"], proof["k_tiles"], seconds,
                      f"mutant \"{mutant}\": {words}" if mutant else words)
     order = {id(case): number for number, case in enumerate(all_cases)}
     names = {(case.kernel["name"], case.name): order[id(case)] for case in all_cases}
     proofs.sort(key=lambda proof: (names[proof["kernel"], proof["case"]], proof.get("mutant", "")))
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps({"verifier": VERIFIER, "proofs": proofs}, indent=1) + "\n")
+    if options.record and not failed and not options.only:
+        RECORD.write_text(json.dumps(recorded(proofs), indent=1) + "\n")
     count = len([proof for proof in proofs if "mutant" in proof])
     print(f"{len(proofs) - count} proofs, {count} mutants, {failed} not as they should be")
     return 1 if failed or not proofs else 0
