@@ -26,15 +26,20 @@ impl DType {
             DType::F32 => 4,
         }
     }
+
+    /// As it is written: f16, bf16 or f32.
+    pub const fn name(self) -> &'static str {
+        match self {
+            DType::F16 => "f16",
+            DType::Bf16 => "bf16",
+            DType::F32 => "f32",
+        }
+    }
 }
 
 impl fmt::Display for DType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            DType::F16 => "f16",
-            DType::Bf16 => "bf16",
-            DType::F32 => "f32",
-        })
+        f.write_str(self.name())
     }
 }
 

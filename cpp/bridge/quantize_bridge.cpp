@@ -63,4 +63,17 @@ void quantize_with(QuantizeWork const& work, float global_scale, CUstream_st* st
 
 void quantize_by_amax(QuantizeWork const& work, CUstream_st* stream) { nvfp4::quantize(quantization(work), stream); }
 
+void convert(ConvertWork const& work, CUstream_st* stream) {
+  Conversion const conversion{reinterpret_cast<void const*>(work.values),
+                              static_cast<ValueType>(work.value_type),
+                              work.rows,
+                              work.k,
+                              static_cast<std::int64_t>(work.row_stride),
+                              reinterpret_cast<void*>(work.out),
+                              static_cast<ValueType>(work.out_type),
+                              work.out_k,
+                              reinterpret_cast<QuantizeState*>(work.state)};
+  nvfp4::convert(conversion, stream);
+}
+
 }  // namespace nvfp4::bridge

@@ -9,6 +9,7 @@
 namespace nvfp4::bridge {
 
 struct QuantizeWork;
+struct ConvertWork;
 struct QuantizeFindings;
 
 using nvfp4::load_quantizer;
@@ -22,5 +23,6 @@ QuantizeFindings quantize_findings(rust::Slice<std::uint8_t const> state);
 void find_amax(QuantizeWork const& work, CUstream_st* stream);
 void quantize_with(QuantizeWork const& work, float global_scale, CUstream_st* stream);
 void quantize_by_amax(QuantizeWork const& work, CUstream_st* stream);
+void convert(ConvertWork const& work, CUstream_st* stream);
 
 }  // namespace nvfp4::bridge

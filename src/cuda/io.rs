@@ -1,6 +1,7 @@
 //! The operands of one launch.
 
 use std::ffi::c_void;
+use std::fmt;
 
 use crate::cuda::ffi::bridge::ffi;
 use crate::cuda::ffi::sys::abi;
@@ -15,9 +16,85 @@ use crate::error::{Buffer, CudaError, Error, Operand, Result};
 /// As the host code has it.
 pub(in crate::cuda) type Addresses = abi::nvfp4_io;
 
-/// The memory of C: \[batch, M, N\], row-major, of a type that need not be known at compile time.
+/// What A consists of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum ActivationType {
+    /// NVFP4 codes and scale factors (W4A4).
+    #[default]
+    Nvfp4,
+    /// Values in f16, as they are (W4A16).
+    F16,
+    /// Values in bf16, as they are (W4A16).
+    Bf16,
+}
+
+impl ActivationType {
+    pub(in crate::cuda) fn to_abi(self) -> abi::nvfp4_data_type {
+        match self {
+            ActivationType::Nvfp4 => abi::NVFP4_DATA_TYPE_NVFP4,
+            ActivationType::F16 => abi::NVFP4_DATA_TYPE_F16,
+            ActivationType::Bf16 => abi::NVFP4_DATA_TYPE_BF16,
+        }
+    }
+
+    /// `None` for a number that is none of them.
+    pub(in crate::cuda) fn from_abi(data_type: abi::nvfp4_data_type) -> Option<Self> {
+        match data_type {
+            abi::NVFP4_DATA_TYPE_NVFP4 => Some(ActivationType::Nvfp4),
+            abi::NVFP4_DATA_TYPE_F16 => Some(ActivationType::F16),
+            abi::NVFP4_DATA_TYPE_BF16 => Some(ActivationType::Bf16),
+            _ => None,
+        }
+    }
+
+    /// That of values of this type; none has f32.
+    pub fn of(dtype: DType) -> Option<Self> {
+        match dtype {
+            DType::F16 => Some(ActivationType::F16),
+            DType::Bf16 => Some(ActivationType::Bf16),
+            DType::F32 => None,
+        }
+    }
+}
+
+impl fmt::Display for ActivationType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ActivationType::Nvfp4 => "nvfp4",
+            ActivationType::F16 => "f16",
+            ActivationType::Bf16 => "bf16",
+        })
+    }
+}
+
+/// What values of C are rounded to before they are quantized to NVFP4: for equality with programs that keep them in 16
+/// bits between two kernels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum RoundFirst {
+    /// Nothing: the f32 value is quantized.
+    #[default]
+    None,
+    /// f16.
+    F16,
+    /// bf16.
+    Bf16,
+}
+
+impl RoundFirst {
+    fn to_abi(self) -> abi::nvfp4_round_first {
+        match self {
+            RoundFirst::None => abi::NVFP4_ROUND_FIRST_NONE,
+            RoundFirst::F16 => abi::NVFP4_ROUND_FIRST_F16,
+            RoundFirst::Bf16 => abi::NVFP4_ROUND_FIRST_BF16,
+        }
+    }
+}
+
+/// Values in device memory, of a type that need not be known at compile time.
 #[derive(Debug, Clone, Copy)]
-pub struct Destination<'a> {
+struct Memory<'a> {
     dtype: DType,
     address: *mut c_void,
     len: usize,
@@ -25,26 +102,67 @@ pub struct Destination<'a> {
     owner: &'a Owner,
 }
 
-impl<'a, T: Element> From<&'a DeviceView<T>> for Destination<'a> {
+impl<'a, T: Element> From<&'a DeviceView<T>> for Memory<'a> {
     fn from(view: &'a DeviceView<T>) -> Self {
         let (address, len) = (view.as_ptr(), view.len());
-        Destination { dtype: T::DTYPE, address, len, device: view.device(), owner: view.owner() }
+        Memory { dtype: T::DTYPE, address, len, device: view.device(), owner: view.owner() }
     }
+}
+
+/// Where A comes from.
+#[derive(Debug, Clone, Copy)]
+enum Source<'a> {
+    Nvfp4(&'a DeviceMatrix),
+    Values(Memory<'a>, usize),
+}
+
+/// Where C goes.
+#[derive(Debug, Clone, Copy)]
+enum Target<'a> {
+    Values(Memory<'a>),
+    Nvfp4(&'a DeviceMatrix, RoundFirst),
 }
 
 /// Activations, C, and everything else that may differ between launches.
 #[derive(Debug, Clone, Copy)]
 pub struct Io<'a> {
-    a: &'a DeviceMatrix,
-    c: Destination<'a>,
+    a: Source<'a>,
+    c: Target<'a>,
+    residual: Option<Memory<'a>>,
     workspace: Option<&'a DeviceView<u8>>,
     factors: [Option<&'a DeviceView<f32>>; 2],
 }
 
 impl<'a> Io<'a> {
-    /// Reads `a` and writes `c` \[batch, M, N\].
+    /// Reads `a` and writes `c` \[batch, M, N\], row-major.
     pub fn new<T: Element>(a: &'a DeviceMatrix, c: &'a DeviceView<T>) -> Self {
-        Io { a, c: c.into(), workspace: None, factors: [None; 2] }
+        Self::of(Source::Nvfp4(a), Target::Values(c.into()))
+    }
+
+    /// Reads `a` and writes C in NVFP4 with the global scale of `c`: what the next plan reads as A.
+    pub fn to_nvfp4(a: &'a DeviceMatrix, c: &'a DeviceMatrix, round_first: RoundFirst) -> Self {
+        Self::of(Source::Nvfp4(a), Target::Nvfp4(c, round_first))
+    }
+
+    /// Reads values \[batch, `rows`, K\] as they are, and writes `c` \[batch, `rows`, N\]: for a plan whose
+    /// [`Options::activations`](crate::cuda::Options::activations) are of that type. K is that of the weights on the
+    /// device.
+    pub fn of_values<A: Element, T: Element>(
+        a: &'a DeviceView<A>,
+        rows: usize,
+        c: &'a DeviceView<T>,
+    ) -> Self {
+        Self::of(Source::Values(a.into(), rows), Target::Values(c.into()))
+    }
+
+    fn of(a: Source<'a>, c: Target<'a>) -> Self {
+        Io { a, c, residual: None, workspace: None, factors: [None; 2] }
+    }
+
+    /// Adds R \[batch, M, N\], of the type of C, to the product of a plain GEMM. It may be C itself.
+    pub fn residual<T: Element>(mut self, residual: &'a DeviceView<T>) -> Self {
+        self.residual = Some(residual.into());
+        self
     }
 
     /// Memory that the launch writes before it reads it, at least [`Plan::workspace_bytes`](crate::cuda::Plan::workspace_bytes),
@@ -55,7 +173,8 @@ impl<'a> Io<'a> {
     }
 
     /// Scalars in device memory by which the launch multiplies alpha1 and alpha2, such as the global scale of A where
-    /// it was found on the device ([`Quantizer::global_scale`](crate::cuda::Quantizer::global_scale)).
+    /// it was found on the device ([`Quantizer::global_scale`](crate::cuda::Quantizer::global_scale)). A plain GEMM
+    /// takes the same twice.
     pub fn factors(
         mut self,
         factor1: impl Into<Option<&'a DeviceView<f32>>>,
@@ -67,17 +186,32 @@ impl<'a> Io<'a> {
 
     /// What the launch uses beyond the weights.
     pub(in crate::cuda) fn owners(&self) -> impl Iterator<Item = &'a Owner> {
-        let always = [self.a.codes().owner(), self.a.scales().owner(), self.c.owner];
+        let of_matrix = |matrix: &'a DeviceMatrix| {
+            [Some(matrix.codes().owner()), Some(matrix.scales().owner())]
+        };
+        let a = match self.a {
+            Source::Nvfp4(a) => of_matrix(a),
+            Source::Values(a, _) => [Some(a.owner), None],
+        };
+        let c = match self.c {
+            Target::Nvfp4(c, _) => of_matrix(c),
+            Target::Values(c) => [Some(c.owner), None],
+        };
+        let residual = self.residual.map(|residual| residual.owner);
         let workspace = self.workspace.map(DeviceView::owner);
         let factors = self.factors.into_iter().flatten().map(DeviceView::owner);
-        always.into_iter().chain(workspace).chain(factors)
+        a.into_iter().chain(c).flatten().chain(residual).chain(workspace).chain(factors)
     }
 
     /// Looks at sizes and devices.
-    pub(in crate::cuda) fn addresses(&self, weights: &Weights) -> Result<Addresses> {
-        let (a, c, device) = (self.a, &self.c, weights.device());
-        a.device().require("a", device)?;
-        c.device.require("c", device)?;
+    pub(in crate::cuda) fn addresses(
+        &self,
+        weights: &Weights,
+        activations: ActivationType,
+    ) -> Result<Addresses> {
+        let device = weights.device();
+        let (rows, a) = self.source(weights)?;
+        let c = self.target(weights, rows)?;
         if let Some(view) = self.workspace {
             view.device().require("workspace", device)?;
         }
@@ -91,33 +225,95 @@ impl<'a> Io<'a> {
                 }));
             }
         }
-        if (a.batch(), a.k()) != (weights.batch(), weights.k()) {
-            return Err(Error::ShapeMismatch {
-                operand: Operand::A,
-                other: Operand::B1,
-                expected: (weights.batch(), a.rows(), weights.k()),
-                actual: (a.batch(), a.rows(), a.k()),
-            });
+        let mut residual = std::ptr::null();
+        if let Some(memory) = self.residual {
+            memory.device.require("residual", device)?;
+            check_c(rows, weights, memory.len)?;
+            if Some(memory.dtype) != self.dtype() {
+                let (r, c) = (memory.dtype, self.dtype().map_or("nvfp4", DType::name));
+                let reason = format!("residual: its type is {r}, that of C {c}");
+                return Err(Error::Cuda(CudaError::Refused { reason }));
+            }
+            residual = memory.address.cast_const();
         }
-        check_c(a.rows(), weights, c.len)?;
-        check_a(a)?;
         let address = |view: Option<&DeviceView<f32>>| {
             view.map_or(std::ptr::null(), |view| view.as_ptr().cast_const())
         };
         let [factor1, factor2] = self.factors.map(address);
         RawIo {
-            rows: a.rows(),
-            a_codes: a.codes().as_ptr().cast_const(),
-            a_scales: a.scales().as_ptr().cast_const(),
-            global_scale: a.global_scale(),
-            c: c.address,
-            dtype: c.dtype,
+            residual,
+            residual_row_stride: 0,
             factor1: factor1.cast(),
             factor2: factor2.cast(),
             workspace: self.workspace.map_or(std::ptr::null_mut(), DeviceView::as_ptr),
             workspace_bytes: self.workspace.map_or(0, |view| view.len()),
+            ..RawIo::new(rows, a, c)
         }
-        .addresses(weights)
+        .addresses(weights, activations)
+    }
+
+    /// The type of C, where it is not NVFP4.
+    fn dtype(&self) -> Option<DType> {
+        match self.c {
+            Target::Values(c) => Some(c.dtype),
+            Target::Nvfp4(..) => None,
+        }
+    }
+
+    fn source(&self, weights: &Weights) -> Result<(usize, RawActivations)> {
+        let (batch, k) = (weights.batch(), weights.k());
+        match self.a {
+            Source::Nvfp4(a) => {
+                a.device().require("a", weights.device())?;
+                check_matrix(a, Operand::A, ["a.codes", "a.scales"], (batch, a.rows(), k))?;
+                let (codes, scales) = (a.codes().as_ptr(), a.scales().as_ptr());
+                let (codes, scales) = (codes.cast_const(), scales.cast_const());
+                let global_scale = a.global_scale();
+                Ok((a.rows(), RawActivations::Nvfp4 { codes, scales, global_scale }))
+            }
+            Source::Values(a, rows) => {
+                a.device.require("a", weights.device())?;
+                let operand = Operand::A;
+                let overflow = Error::SizeOverflow { operand, batch, rows, cols: k };
+                let expected = batch.checked_mul(rows).and_then(|rows| rows.checked_mul(k));
+                let (expected, actual) = (expected.ok_or(overflow)?, a.len);
+                if expected != actual {
+                    let (buffer, cols) = (Buffer::Values, k);
+                    return Err(Error::Length {
+                        operand,
+                        buffer,
+                        expected,
+                        actual,
+                        batch,
+                        rows,
+                        cols,
+                    });
+                }
+                let values = a.address.cast_const();
+                Ok((rows, RawActivations::Values { values, dtype: a.dtype, row_stride: 0 }))
+            }
+        }
+    }
+
+    fn target(&self, weights: &Weights, rows: usize) -> Result<RawDestination> {
+        match self.c {
+            Target::Values(c) => {
+                c.device.require("c", weights.device())?;
+                check_c(rows, weights, c.len)?;
+                Ok(RawDestination::Values { values: c.address, dtype: c.dtype, row_stride: 0 })
+            }
+            Target::Nvfp4(c, round_first) => {
+                c.device().require("c", weights.device())?;
+                let expected = (weights.batch(), rows, weights.n());
+                check_matrix(c, Operand::C, ["c.codes", "c.scales"], expected)?;
+                Ok(RawDestination::Nvfp4 {
+                    codes: c.codes().as_ptr(),
+                    scales: c.scales().as_ptr(),
+                    global_scale: c.global_scale(),
+                    round_first,
+                })
+            }
+        }
     }
 
     pub(in crate::cuda) fn require_workspace(&self, expected: usize) -> Result<()> {
@@ -129,22 +325,70 @@ impl<'a> Io<'a> {
     }
 }
 
+/// A of a [`RawIo`], \[B, M, K\] with K that of the weights on the device.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub enum RawActivations {
+    /// W4A4.
+    Nvfp4 {
+        /// Packed codes, \[B, M, K/2\] bytes, from a multiple of 16 bytes on.
+        codes: *const c_void,
+        /// Scale factors in the 128x4 layout ([`crate::format::scale_layout`]), from a multiple of 16 bytes on.
+        scales: *const c_void,
+        /// The multiplier of all of A.
+        global_scale: f32,
+    },
+    /// W4A16.
+    Values {
+        /// From a multiple of 16 bytes on.
+        values: *const c_void,
+        /// Their type, that of the plan.
+        dtype: DType,
+        /// From one row to the next, in elements: at least K, and a multiple of 8; 0 is K.
+        row_stride: usize,
+    },
+}
+
+/// C of a [`RawIo`], \[B, M, N\].
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub enum RawDestination {
+    /// Values.
+    Values {
+        /// At a multiple of the size of an element.
+        values: *mut c_void,
+        /// Their type.
+        dtype: DType,
+        /// From one row to the next, in elements: at least N; 0 is N.
+        row_stride: usize,
+    },
+    /// NVFP4, of which N is a multiple of 32.
+    Nvfp4 {
+        /// Packed codes, \[B, M, N/2\] bytes, from a multiple of 16 bytes on.
+        codes: *mut c_void,
+        /// Scale factors in the 128x4 layout, from a multiple of 16 bytes on; their padding is written as 0.
+        scales: *mut c_void,
+        /// The multiplier of all of C.
+        global_scale: f32,
+        /// What values are rounded to first.
+        round_first: RoundFirst,
+    },
+}
+
 /// [`Io`] as addresses, for memory that a framework owns. With B = batch, N and K those of the weights on the device:
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct RawIo {
     /// M. Without rows nothing is read.
     pub rows: usize,
-    /// Packed codes of A, \[B, M, K/2\] bytes, from a multiple of 16 bytes on.
-    pub a_codes: *const c_void,
-    /// Scale factors of A in the 128x4 layout ([`crate::format::scale_layout`]), from a multiple of 16 bytes on.
-    pub a_scales: *const c_void,
-    /// The multiplier of all of A.
-    pub global_scale: f32,
-    /// C \[B, M, N\].
-    pub c: *mut c_void,
-    /// Type of the elements of C.
-    pub dtype: DType,
+    /// A.
+    pub a: RawActivations,
+    /// C.
+    pub c: RawDestination,
+    /// R \[B, M, N\] of a plain GEMM, of the type of C, or null. It may be C itself.
+    pub residual: *const c_void,
+    /// From one row of R to the next, in elements: at least N; 0 is N.
+    pub residual_row_stride: usize,
     /// An f32 that multiplies alpha1, or null.
     pub factor1: *const f32,
     /// An f32 that multiplies alpha2, or null.
@@ -156,22 +400,14 @@ pub struct RawIo {
 }
 
 impl RawIo {
-    /// Without factors and without a workspace.
-    pub fn new(
-        rows: usize,
-        a_codes: *const c_void,
-        a_scales: *const c_void,
-        global_scale: f32,
-        c: *mut c_void,
-        dtype: DType,
-    ) -> Self {
+    /// Without residual, factors and workspace.
+    pub fn new(rows: usize, a: RawActivations, c: RawDestination) -> Self {
         RawIo {
             rows,
-            a_codes,
-            a_scales,
-            global_scale,
+            a,
             c,
-            dtype,
+            residual: std::ptr::null(),
+            residual_row_stride: 0,
             factor1: std::ptr::null(),
             factor2: std::ptr::null(),
             workspace: std::ptr::null_mut(),
@@ -179,22 +415,58 @@ impl RawIo {
         }
     }
 
-    pub(in crate::cuda) fn addresses(&self, weights: &Weights) -> Result<Addresses> {
+    pub(in crate::cuda) fn addresses(
+        &self,
+        weights: &Weights,
+        activations: ActivationType,
+    ) -> Result<Addresses> {
         let (global1, global2) = weights.global_scales();
+        let (given, a_codes, a_scales, global_scale, a_stride) = match self.a {
+            RawActivations::Nvfp4 { codes, scales, global_scale } => {
+                (Some(ActivationType::Nvfp4), codes, scales, global_scale, 0)
+            }
+            RawActivations::Values { values, dtype, row_stride } => {
+                (ActivationType::of(dtype), values, std::ptr::null(), 1.0, row_stride)
+            }
+        };
+        if given != Some(activations) {
+            let given = given.map_or("f32".to_owned(), |given| given.to_string());
+            let reason = format!("a: {given}, and the plan is for {activations}");
+            return Err(Error::Cuda(CudaError::Refused { reason }));
+        }
+        let c = match self.c {
+            RawDestination::Values { values, dtype, row_stride } => abi::nvfp4_destination {
+                size: size_of::<abi::nvfp4_destination>() as u32,
+                type_: data_type(dtype),
+                data: values,
+                scales: std::ptr::null_mut(),
+                global_scale: 0.0,
+                round_first: abi::NVFP4_ROUND_FIRST_NONE,
+                row_stride: stride("c.row_stride", row_stride)?,
+            },
+            RawDestination::Nvfp4 { codes, scales, global_scale, round_first } => {
+                abi::nvfp4_destination {
+                    size: size_of::<abi::nvfp4_destination>() as u32,
+                    type_: abi::NVFP4_DATA_TYPE_NVFP4,
+                    data: codes,
+                    scales,
+                    global_scale,
+                    round_first: round_first.to_abi(),
+                    row_stride: 0,
+                }
+            }
+        };
         Ok(abi::nvfp4_io {
             size: size_of::<abi::nvfp4_io>() as u32,
             rows: kernel::size(Operand::A, "M", self.rows)?,
-            a_codes: self.a_codes,
-            a_scales: self.a_scales,
-            c: abi::nvfp4_destination {
-                size: size_of::<abi::nvfp4_destination>() as u32,
-                type_: data_type(self.dtype),
-                data: self.c,
-                scales: std::ptr::null_mut(),
-                global_scale: 0.0,
-            },
-            alpha1: alpha(Operand::B1, self.global_scale, global1)?,
-            alpha2: alpha(Operand::B2, self.global_scale, global2)?,
+            a_codes,
+            a_scales,
+            a_row_stride: stride("a_row_stride", a_stride)?,
+            c,
+            residual: self.residual,
+            residual_row_stride: stride("residual_row_stride", self.residual_row_stride)?,
+            alpha1: alpha(Operand::B1, global_scale, global1)?,
+            alpha2: alpha(Operand::B2, global_scale, global2)?,
             factor1: self.factor1,
             factor2: self.factor2,
             workspace: self.workspace,
@@ -203,12 +475,28 @@ impl RawIo {
     }
 }
 
-/// The kernels' own account of what they read, against what is there.
-fn check_a(a: &DeviceMatrix) -> Result<()> {
-    let abi::nvfp4_shape { m, k, batch, .. } =
-        kernel::sizes_of(Operand::A, a.batch(), a.rows(), a.k())?;
-    let codes = ("a.codes", a.codes(), ffi::codes_bytes(m, k, batch));
-    let scales = ("a.scales", a.scales(), ffi::scales_bytes(m, k, batch));
+fn stride(what: &str, elements: usize) -> Result<i64> {
+    i64::try_from(elements).map_err(|_| {
+        let reason = format!("{what} = {elements} is more than {}", i64::MAX);
+        Error::Cuda(CudaError::Refused { reason })
+    })
+}
+
+/// The sizes of a matrix, and the kernels' own account of what they read or write against what is there.
+fn check_matrix(
+    matrix: &DeviceMatrix,
+    operand: Operand,
+    names: [&'static str; 2],
+    expected: (usize, usize, usize),
+) -> Result<()> {
+    let actual = (matrix.batch(), matrix.rows(), matrix.k());
+    if actual != expected {
+        return Err(Error::ShapeMismatch { operand, other: Operand::B1, expected, actual });
+    }
+    let (batch, rows, k) = actual;
+    let abi::nvfp4_shape { m, k, batch, .. } = kernel::sizes_of(operand, batch, rows, k)?;
+    let codes = (names[0], matrix.codes(), ffi::codes_bytes(m, k, batch));
+    let scales = (names[1], matrix.scales(), ffi::scales_bytes(m, k, batch));
     for (what, view, expected) in [codes, scales] {
         if view.len() != expected {
             return Err(Error::Cuda(CudaError::Length { what, expected, actual: view.len() }));

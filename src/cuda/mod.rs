@@ -34,7 +34,7 @@ pub use ffi::call::{driver_version, runtime_version};
 pub use ffi::sys;
 #[cfg(feature = "cudarc")]
 pub use interop::{CudarcElement, CudarcView, cudarc_context};
-pub use io::{Destination, Io, RawIo};
+pub use io::{ActivationType, Io, RawActivations, RawDestination, RawIo, RoundFirst};
 pub use kernel::{Kernel, KernelInfo, Mainloop, Scheduler, WeightFormat};
 pub(crate) use layer_plan::Lane;
 pub use layer_plan::{LayerPlan, RawValues};
@@ -47,7 +47,7 @@ pub use rt::graph::Graph;
 pub use rt::memory::{DeviceBuffer, DeviceElement, DeviceView, Owner};
 pub use rt::stream::Stream;
 pub use swizzle::{swizzle_scales, unswizzle_scales};
-pub use weights::Weights;
+pub use weights::{Operation, Weights};
 
 /// The CUDA toolkit that the kernels were compiled with; `None` in documentation builds.
 pub const TOOLKIT: Option<&str> = option_env!("NVFP4_CUDA_VERSION");

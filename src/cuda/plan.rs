@@ -7,7 +7,7 @@ use cxx::UniquePtr;
 
 use crate::cuda::ffi::bridge::{self, ffi};
 use crate::cuda::ffi::sys::abi;
-use crate::cuda::io::{Addresses, Io, RawIo};
+use crate::cuda::io::{ActivationType, Addresses, Io, RawIo};
 use crate::cuda::kernel::{self, Kernel, KernelInfo};
 use crate::cuda::rt::device::{Current, Device};
 use crate::cuda::rt::memory::Owner;
@@ -21,8 +21,10 @@ use crate::shape::GemmShape;
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Options {
-    /// The function that joins the products.
+    /// The function that joins the products; of a plain GEMM it is not looked at.
     pub glu: Glu,
+    /// What A consists of.
+    pub activations: ActivationType,
     /// A kernel in place of the one that is chosen by the number of rows.
     pub kernel: Option<Kernel>,
     /// Lets a launch begin under the tail of the kernel before it on the stream (programmatic dependent launch).
@@ -39,6 +41,12 @@ impl Options {
     /// Joins the products by this function.
     pub fn glu(mut self, glu: Glu) -> Self {
         self.glu = glu;
+        self
+    }
+
+    /// [`Options::activations`]
+    pub fn activations(mut self, activations: ActivationType) -> Self {
+        self.activations = activations;
         self
     }
 
@@ -137,6 +145,8 @@ impl Plan {
             name.map_err(|error| Error::Cuda(CudaError::Refused { reason: error.to_string() }))?;
         let spec = abi::nvfp4_spec {
             size: size_of::<abi::nvfp4_spec>() as u32,
+            operation: weights.operation().to_abi(),
+            activations: options.activations.to_abi(),
             n,
             k,
             batch,
@@ -201,7 +211,7 @@ impl Plan {
     /// # Errors
     /// Those of [`Plan::launch`] that numbers tell.
     pub unsafe fn launch_raw(&self, io: &RawIo, stream: *mut c_void) -> Result<()> {
-        let addresses = io.addresses(&self.weights)?;
+        let addresses = io.addresses(&self.weights, self.options.activations)?;
         if addresses.rows == 0 {
             return Ok(());
         }
@@ -252,14 +262,14 @@ impl Plan {
     }
 
     fn addresses(&self, io: &Io<'_>) -> Result<Addresses> {
-        let addresses = io.addresses(&self.weights)?;
+        let addresses = io.addresses(&self.weights, self.options.activations)?;
         let needed = bridge::check(self.plan.workspace_size(addresses.rows))?;
         io.require_workspace(needed)?;
         Ok(addresses)
     }
 
     fn owners(&self, io: &Io<'_>) -> Vec<Owner> {
-        let weights = self.weights.views().map(|view| view.owner().clone());
+        let weights = self.weights.owners().cloned();
         weights.chain(io.owners().cloned()).collect()
     }
 }

@@ -1,24 +1,47 @@
-//! The weights of gate_proj and up_proj on a device, prepared once.
+//! Weights on a device, prepared once: those of gate_proj and up_proj, or one weight of a plain GEMM.
 
 use crate::cuda::ffi::bridge::{self, ffi};
 use crate::cuda::ffi::sys::abi;
 use crate::cuda::kernel::{self, WeightFormat};
 use crate::cuda::matrix::{DeviceMatrix, HostParts};
 use crate::cuda::rt::device::Device;
-use crate::cuda::rt::memory::{DeviceBuffer, DeviceView};
+use crate::cuda::rt::memory::{DeviceBuffer, DeviceView, Owner};
 use crate::cuda::rt::stream::Stream;
-use crate::error::{CudaError, Error, Operand, Result};
-use crate::matrix::Nvfp4View;
+use crate::error::{Buffer, CudaError, Error, Operand, Result};
+use crate::format::BLOCK;
+use crate::matrix::{Nvfp4Matrix, Nvfp4View};
 
-/// The weights B1 of gate_proj and B2 of up_proj on a device, in one [`WeightFormat`]. A kernel that takes another
-/// format refuses them. Clones share the memory.
+/// What is computed with weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Operation {
+    /// `C = glu(alpha1·A·B1ᵀ + bias1, alpha2·A·B2ᵀ + bias2)`
+    DualGemm,
+    /// `C = alpha·A·Wᵀ + bias + R`. Kernels have two accumulators: B1 is the first half of W's rows, B2 the other.
+    Gemm,
+}
+
+impl Operation {
+    pub(in crate::cuda) fn to_abi(self) -> abi::nvfp4_operation {
+        match self {
+            Operation::DualGemm => abi::NVFP4_OPERATION_DUAL_GEMM,
+            Operation::Gemm => abi::NVFP4_OPERATION_GEMM,
+        }
+    }
+}
+
+/// The weights B1 of gate_proj and B2 of up_proj on a device, or one weight W, in one [`WeightFormat`], and their biases.
+/// A kernel that takes another format refuses them. Clones share the memory.
 #[derive(Debug, Clone)]
 pub struct Weights {
+    operation: Operation,
     format: WeightFormat,
     /// Codes and scales of B1, or of both where they are interleaved.
     first: (DeviceView<u8>, DeviceView<u8>),
     second: Option<(DeviceView<u8>, DeviceView<u8>)>,
+    biases: Option<[DeviceView<f32>; 2]>,
     batch: usize,
+    /// Columns of C.
     n: usize,
     k: usize,
     global_scales: (f32, f32),
@@ -49,6 +72,81 @@ impl Weights {
         }
     }
 
+    /// Packs one weight \[batch, N, K\] of a plain GEMM, and copies it to the stream's device.
+    ///
+    /// # Errors
+    /// [`Error::ZeroDimension`] without rows, [`CudaError::Size`], [`CudaError::OutOfMemory`], [`CudaError::Call`].
+    pub fn linear<'a>(
+        w: impl Into<Nvfp4View<'a>>,
+        format: WeightFormat,
+        stream: &Stream,
+    ) -> Result<Self> {
+        let w = w.into();
+        w.check_rows(Operand::B1)?;
+        let [b1, b2] = halves(&w)?;
+        let weights = Self::prepare(&b1, &b2, format, stream)?;
+        Ok(Weights { operation: Operation::Gemm, n: w.rows(), ..weights })
+    }
+
+    /// Adds biases \[batch, N\], in f32, to both products before the GLU.
+    ///
+    /// # Errors
+    /// [`Error::Length`]; [`CudaError::Refused`] for weights of a plain GEMM; [`CudaError::OutOfMemory`],
+    /// [`CudaError::Call`].
+    pub fn with_biases(self, bias1: &[f32], bias2: &[f32], stream: &Stream) -> Result<Self> {
+        self.require(Operation::DualGemm)?;
+        self.check_bias(Operand::B1, bias1)?;
+        self.check_bias(Operand::B2, bias2)?;
+        self.with_uploaded(bias1, bias2, stream)
+    }
+
+    /// Adds a bias \[batch, N\], in f32, to the product.
+    ///
+    /// # Errors
+    /// Those of [`Weights::with_biases`], for weights of a dual GEMM.
+    pub fn with_bias(self, bias: &[f32], stream: &Stream) -> Result<Self> {
+        self.require(Operation::Gemm)?;
+        self.check_bias(Operand::B1, bias)?;
+        let first = self.n.div_ceil(2);
+        let part = |second: bool| -> Vec<f32> {
+            let of_batch = |bias: &[f32]| match second {
+                false => bias[..first].to_vec(),
+                true => bias[first..].to_vec(),
+            };
+            bias.chunks_exact(self.n).flat_map(of_batch).collect()
+        };
+        let (bias1, bias2) = (part(false), part(true));
+        self.with_uploaded(&bias1, &bias2, stream)
+    }
+
+    fn with_uploaded(self, bias1: &[f32], bias2: &[f32], stream: &Stream) -> Result<Self> {
+        // A bias of no columns still has an address.
+        let upload = |bias: &[f32]| match bias {
+            [] => DeviceBuffer::from_host(&[0.0f32], stream),
+            bias => DeviceBuffer::from_host(bias, stream),
+        };
+        let biases = Some([upload(bias1)?.view(), upload(bias2)?.view()]);
+        Ok(Weights { biases, ..self })
+    }
+
+    fn require(&self, operation: Operation) -> Result<()> {
+        if self.operation == operation {
+            return Ok(());
+        }
+        let reason = format!("a bias of {operation:?} for weights of {:?}", self.operation);
+        Err(Error::Cuda(CudaError::Refused { reason }))
+    }
+
+    fn check_bias(&self, operand: Operand, bias: &[f32]) -> Result<()> {
+        let (batch, cols) = (self.batch, self.n);
+        let (expected, actual) = (batch * cols, bias.len());
+        if expected == actual {
+            return Ok(());
+        }
+        let (buffer, rows) = (Buffer::Bias, 1);
+        Err(Error::Length { operand, buffer, expected, actual, batch, rows, cols })
+    }
+
     /// Takes matrices that are on the device already, as [`WeightFormat::Separate`].
     ///
     /// # Errors
@@ -57,7 +155,9 @@ impl Weights {
         check_shapes((b1.batch(), b1.rows(), b1.k()), (b2.batch(), b2.rows(), b2.k()))?;
         b2.device().require("b2", b1.device())?;
         Ok(Weights {
+            operation: Operation::DualGemm,
             format: WeightFormat::Separate,
+            biases: None,
             batch: b1.batch(),
             n: b1.rows(),
             k: b1.k(),
@@ -85,7 +185,9 @@ impl Weights {
         );
         bridge::check(interleaved)?;
         Ok(Weights {
+            operation: Operation::DualGemm,
             format: WeightFormat::Interleaved,
+            biases: None,
             first: (
                 DeviceBuffer::from_host(&codes, stream)?.view(),
                 DeviceBuffer::from_host(&scales, stream)?.view(),
@@ -98,6 +200,11 @@ impl Weights {
         })
     }
 
+    /// What is computed with them.
+    pub fn operation(&self) -> Operation {
+        self.operation
+    }
+
     /// Their layout on the device.
     pub fn format(&self) -> WeightFormat {
         self.format
@@ -108,9 +215,14 @@ impl Weights {
         self.batch
     }
 
-    /// Rows of each of B1 and B2, columns of C.
+    /// Columns of C: rows of each of B1 and B2, or of W.
     pub fn n(&self) -> usize {
         self.n
+    }
+
+    /// Whether products get a bias.
+    pub fn has_bias(&self) -> bool {
+        self.biases.is_some()
     }
 
     /// K on the device: a multiple of 32.
@@ -137,11 +249,18 @@ impl Weights {
         let (b1_codes, b1_scales) = pair(&self.first);
         let (b2_codes, b2_scales) = self.second.as_ref().map_or(null, pair);
         let size = size_of::<abi::nvfp4_weights>() as u32;
-        abi::nvfp4_weights { size, b1_codes, b1_scales, b2_codes, b2_scales }
+        let none = [std::ptr::null(); 2];
+        let bias_of = |view: &DeviceView<f32>| view.as_ptr().cast_const().cast();
+        let [bias1, bias2] = self.biases.as_ref().map_or(none, |both| both.each_ref().map(bias_of));
+        abi::nvfp4_weights { size, b1_codes, b1_scales, b2_codes, b2_scales, bias1, bias2 }
     }
 
     /// The kernels' own account of what they read, against what is there.
     pub(in crate::cuda) fn check_sizes(&self, n: i32, k: i32, batch: i32) -> Result<()> {
+        let n = match self.operation {
+            Operation::DualGemm => n,
+            Operation::Gemm => n / 2 + n % 2,
+        };
         let (codes, scales) = match self.format {
             WeightFormat::Separate => {
                 (ffi::codes_bytes(n, k, batch), ffi::scales_bytes(n, k, batch))
@@ -172,10 +291,32 @@ impl Weights {
     }
 
     /// Everything that a plan must keep alive.
-    pub(in crate::cuda) fn views(&self) -> impl Iterator<Item = &DeviceView<u8>> {
+    pub(in crate::cuda) fn owners(&self) -> impl Iterator<Item = &Owner> {
         let second = self.second.iter().flat_map(|(codes, scales)| [codes, scales]);
-        [&self.first.0, &self.first.1].into_iter().chain(second)
+        let views = [&self.first.0, &self.first.1].into_iter().chain(second).map(DeviceView::owner);
+        views.chain(self.biases.iter().flatten().map(DeviceView::owner))
     }
+}
+
+/// The first ceil(N/2) rows of each matrix, and the others; where there is one less of these, a row of zeros follows.
+fn halves(w: &Nvfp4View<'_>) -> Result<[Nvfp4Matrix; 2]> {
+    let (batch, rows, k) = (w.batch(), w.rows(), w.cols());
+    let first = rows.div_ceil(2);
+    let part = |second: bool| {
+        let (mut codes, mut scales) = (Vec::new(), Vec::new());
+        for l in 0..batch {
+            let own = if second { first..rows } else { 0..first };
+            let missing = first - own.len();
+            for row in own {
+                codes.extend_from_slice(w.row_codes(l * rows + row));
+                scales.extend_from_slice(w.row_scales(l * rows + row));
+            }
+            codes.resize(codes.len() + missing * k / 2, 0);
+            scales.resize(scales.len() + missing * k / BLOCK, 0);
+        }
+        Nvfp4Matrix::new(batch, first, k, codes, scales, w.global_scale())
+    };
+    Ok([part(false)?, part(true)?])
 }
 
 fn check_shapes(b1: (usize, usize, usize), b2: (usize, usize, usize)) -> Result<()> {

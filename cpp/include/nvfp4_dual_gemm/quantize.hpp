@@ -71,6 +71,24 @@ void quantize(Quantization const& work, float global_scale, cudaStream_t stream)
 // Quantises with the global scale of state->amax_bits, and leaves it in state->global_scale.
 void quantize(Quantization const& work, cudaStream_t stream);
 
+// rows x k values, and where they go as activations in 16 bits. The addresses of both are multiples of 16.
+struct Conversion {
+  void const* values;
+  ValueType type;
+  int rows, k;  // k is a multiple of 16
+  // From one row of the values to the next, in values: at least k, and a multiple of 16 bytes. 0: k.
+  std::int64_t row_stride;
+  // rows x out_k; what is beyond k becomes 0. out_k is a multiple of 8.
+  void* out;
+  ValueType out_type;  // F16 or BF16
+  int out_k;
+  // Notes in `place` the first value that is no finite number, or that becomes none.
+  QuantizeState* state;
+};
+
+// Rounds to nearest even.
+void convert(Conversion const& work, cudaStream_t stream);
+
 // Scale factors [batch, rows, k / 16], row-major, into the 128x4 layout of scales_bytes(rows, k, batch) bytes; padding
 // becomes 0. The address of the latter is a multiple of 16.
 void swizzle_scales(std::uint8_t const* row_major, std::uint8_t* swizzled, int rows, int k, int batch,

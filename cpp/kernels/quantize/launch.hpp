@@ -53,6 +53,8 @@ void load(void (*kernel)(Parameters)) {
 
 // Those of swizzle_scales() and unswizzle_scales().
 void load_layout_kernels();
+// Those of convert().
+void load_conversions();
 
 template <class Parameters>
 void launch(void (*kernel)(Parameters), char const* name, dim3 grid, unsigned threads, Parameters parameters,

@@ -33,16 +33,14 @@ struct Work {
   unsigned rows, blocks, code_blocks, atom_columns, row_tiles, column_tiles;
 };
 
-// Each bad value competes for the least place: the largest complement wins, and 0 is no complement of any.
+// Finds the first value of a block that is no finite number.
 template <class Value>
 __device__ __noinline__ void report(std::uint32_t const* block, std::size_t index, QuantizeState* state) {
 #pragma unroll 1
   for (int i = 0; i < NVFP4_SCALE_BLOCK; ++i) {
     std::uint32_t const bits = Value::value_bits(block, i);
     if ((bits & 0x7fffffffu) >= kInfinityBits) {
-      unsigned const kind = (bits & 0x7fffffffu) > kInfinityBits ? 0 : 1 + (bits >> 31);
-      atomicMax(reinterpret_cast<unsigned long long*>(&state->place),
-                ~(static_cast<unsigned long long>(index + i) << 2 | kind));
+      note_non_finite(state, index + static_cast<std::size_t>(i), bits);
       return;
     }
   }
@@ -318,6 +316,7 @@ void load_quantizer() {
     detail::load(detail::of_type(type, [](auto value) { return &detail::amax_kernel<decltype(value)>; }));
   }
   detail::load_layout_kernels();
+  detail::load_conversions();
 }
 
 std::optional<NonFinite> non_finite(std::uint64_t place) noexcept {

@@ -5,9 +5,17 @@
 
 #include <cuda_fp16.h>
 
+#include "nvfp4_dual_gemm/quantize.hpp"
 #include "quantize/arithmetic.hpp"
 
 namespace nvfp4::detail {
+
+// Notes that value `index`, of these bits as f32, is no finite number, or has none for a result. Each bad value competes
+// for the least place: the largest complement wins, and 0 is no complement of any.
+__device__ __forceinline__ void note_non_finite(QuantizeState* state, std::size_t index, std::uint32_t bits) {
+  unsigned const kind = (bits & 0x7fffffffu) > kInfinityBits ? 0 : 1 + (bits >> 31);
+  atomicMax(reinterpret_cast<unsigned long long*>(&state->place), ~(static_cast<unsigned long long>(index) << 2 | kind));
+}
 
 // Without the sign bit, the order of the bits (as integers) is the order of the magnitudes, with infinity and then NaN
 // above all numbers.

@@ -14,14 +14,15 @@ TEST_CASE("the quantiser's kernels can be loaded ahead, all of them") {
   auto names = recorder::loaded_functions();
   std::sort(names.begin(), names.end());
   CHECK(std::unique(names.begin(), names.end()) == names.end());
-  // For three types of values; and scale factors in vectors or in bytes, both ways.
-  for (auto const& [kernel, expected] : {std::pair{"quantize_kernel", 3}, {"amax_kernel", 3}, {"swizzle_kernel", 4}}) {
+  // For three types of values, converted to two; and scale factors in vectors or in bytes, both ways.
+  for (auto const& [kernel, expected] :
+       {std::pair{"quantize_kernel", 3}, {"amax_kernel", 3}, {"swizzle_kernel", 4}, {"convert_kernel", 6}}) {
     std::string const wanted = kernel;
     CHECK(std::count_if(names.begin(), names.end(), [&](std::string const& name) {
             return name.find(wanted) != std::string::npos;
           }) == expected);
   }
-  CHECK(names.size() == 10);
+  CHECK(names.size() == 16);
   recorder::fail("cudaFuncGetAttributes", cudaErrorNoKernelImageForDevice);
   CHECK_THROWS_AS(load_quantizer(), Error);
   recorder::fail("cudaFuncGetAttributes", 0);

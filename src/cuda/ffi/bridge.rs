@@ -29,6 +29,20 @@ pub(in crate::cuda) mod ffi {
         state: usize,
     }
 
+    /// `nvfp4::Conversion`: the addresses are of the current device.
+    struct ConvertWork {
+        values: usize,
+        value_type: u32,
+        rows: i32,
+        k: i32,
+        /// In elements.
+        row_stride: usize,
+        out: usize,
+        out_type: u32,
+        out_k: i32,
+        state: usize,
+    }
+
     struct QuantizeFindings {
         non_finite: bool,
         index: usize,
@@ -129,6 +143,9 @@ pub(in crate::cuda) mod ffi {
         /// # Safety
         /// As for `find_amax`.
         unsafe fn quantize_by_amax(work: &QuantizeWork, stream: *mut CUstream_st) -> Result<()>;
+        /// # Safety
+        /// As for `find_amax`.
+        unsafe fn convert(work: &ConvertWork, stream: *mut CUstream_st) -> Result<()>;
         /// # Safety
         /// As for `find_amax`.
         #[namespace = "nvfp4"]
