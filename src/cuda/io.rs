@@ -1,11 +1,10 @@
 //! The operands of one launch.
 
 use std::ffi::c_void;
-use std::fmt;
 
 use crate::cuda::ffi::bridge::ffi;
 use crate::cuda::ffi::sys::abi;
-use crate::cuda::kernel;
+use crate::cuda::kernel::{self, ActivationType};
 use crate::cuda::matrix::DeviceMatrix;
 use crate::cuda::rt::device::Device;
 use crate::cuda::rt::memory::{DeviceView, Owner};
@@ -15,58 +14,6 @@ use crate::error::{Buffer, CudaError, Error, Operand, Result};
 
 /// As the host code has it.
 pub(in crate::cuda) type Addresses = abi::nvfp4_io;
-
-/// What A consists of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-#[non_exhaustive]
-pub enum ActivationType {
-    /// NVFP4 codes and scale factors (W4A4).
-    #[default]
-    Nvfp4,
-    /// Values in f16, as they are (W4A16).
-    F16,
-    /// Values in bf16, as they are (W4A16).
-    Bf16,
-}
-
-impl ActivationType {
-    pub(in crate::cuda) fn to_abi(self) -> abi::nvfp4_data_type {
-        match self {
-            ActivationType::Nvfp4 => abi::NVFP4_DATA_TYPE_NVFP4,
-            ActivationType::F16 => abi::NVFP4_DATA_TYPE_F16,
-            ActivationType::Bf16 => abi::NVFP4_DATA_TYPE_BF16,
-        }
-    }
-
-    /// `None` for a number that is none of them.
-    pub(in crate::cuda) fn from_abi(data_type: abi::nvfp4_data_type) -> Option<Self> {
-        match data_type {
-            abi::NVFP4_DATA_TYPE_NVFP4 => Some(ActivationType::Nvfp4),
-            abi::NVFP4_DATA_TYPE_F16 => Some(ActivationType::F16),
-            abi::NVFP4_DATA_TYPE_BF16 => Some(ActivationType::Bf16),
-            _ => None,
-        }
-    }
-
-    /// That of values of this type; none has f32.
-    pub fn of(dtype: DType) -> Option<Self> {
-        match dtype {
-            DType::F16 => Some(ActivationType::F16),
-            DType::Bf16 => Some(ActivationType::Bf16),
-            DType::F32 => None,
-        }
-    }
-}
-
-impl fmt::Display for ActivationType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            ActivationType::Nvfp4 => "nvfp4",
-            ActivationType::F16 => "f16",
-            ActivationType::Bf16 => "bf16",
-        })
-    }
-}
 
 /// What values of C are rounded to before they are quantized to NVFP4: for equality with programs that keep them in 16
 /// bits between two kernels.

@@ -9,6 +9,7 @@ use std::sync::LazyLock;
 use crate::cuda::ffi::bridge::ffi;
 use crate::cuda::ffi::sys::abi;
 use crate::cuda::rt::device::Device;
+use crate::dtype::DType;
 use crate::error::{CudaError, Error, Operand, Result, UnsuitableDevice};
 use crate::shape::GemmShape;
 
@@ -74,6 +75,58 @@ impl fmt::Display for WeightFormat {
     }
 }
 
+/// What A consists of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum ActivationType {
+    /// NVFP4 codes and scale factors (W4A4).
+    #[default]
+    Nvfp4,
+    /// Values in f16, as they are (W4A16).
+    F16,
+    /// Values in bf16, as they are (W4A16).
+    Bf16,
+}
+
+impl ActivationType {
+    pub(in crate::cuda) fn to_abi(self) -> abi::nvfp4_data_type {
+        match self {
+            ActivationType::Nvfp4 => abi::NVFP4_DATA_TYPE_NVFP4,
+            ActivationType::F16 => abi::NVFP4_DATA_TYPE_F16,
+            ActivationType::Bf16 => abi::NVFP4_DATA_TYPE_BF16,
+        }
+    }
+
+    /// `None` for a number that is none of them.
+    pub(in crate::cuda) fn from_abi(data_type: abi::nvfp4_data_type) -> Option<Self> {
+        match data_type {
+            abi::NVFP4_DATA_TYPE_NVFP4 => Some(ActivationType::Nvfp4),
+            abi::NVFP4_DATA_TYPE_F16 => Some(ActivationType::F16),
+            abi::NVFP4_DATA_TYPE_BF16 => Some(ActivationType::Bf16),
+            _ => None,
+        }
+    }
+
+    /// That of values of this type; none has f32.
+    pub fn of(dtype: DType) -> Option<Self> {
+        match dtype {
+            DType::F16 => Some(ActivationType::F16),
+            DType::Bf16 => Some(ActivationType::Bf16),
+            DType::F32 => None,
+        }
+    }
+}
+
+impl fmt::Display for ActivationType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ActivationType::Nvfp4 => "nvfp4",
+            ActivationType::F16 => "f16",
+            ActivationType::Bf16 => "bf16",
+        })
+    }
+}
+
 /// How a kernel forms both products.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -115,6 +168,8 @@ pub struct KernelInfo {
     pub scheduler: Scheduler,
     /// The weights that it takes.
     pub weights: WeightFormat,
+    /// The activations that it takes.
+    pub activations: ActivationType,
     /// The compute capability that it is for, major and minor.
     pub compute_capability: (u32, u32),
     /// Whether it also runs on later minor versions of that.
@@ -311,6 +366,8 @@ impl KernelInfo {
             },
             weights: WeightFormat::from_abi(raw.weights)
                 .ok_or_else(|| unknown("weight format", raw.weights))?,
+            activations: ActivationType::from_abi(raw.activations)
+                .ok_or_else(|| unknown("activations", raw.activations))?,
             compute_capability: (capability / 10, capability % 10),
             family: match raw.family {
                 0 => false,

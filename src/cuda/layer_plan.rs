@@ -1,41 +1,76 @@
-//! A plan for values: activations are quantized on the device, right ahead of the dual GEMM.
+//! A plan for values: everything of an MLP, from x to y, in one workspace.
 
 use std::ffi::c_void;
 
-use crate::cuda::ffi::call::check;
+use crate::cuda::convert::Conversion;
 use crate::cuda::ffi::sys::{abi, cudart};
-use crate::cuda::io::RawIo;
+use crate::cuda::io::{RawActivations, RawDestination, RawIo, RoundFirst};
 use crate::cuda::kernel;
 use crate::cuda::plan::Plan;
 use crate::cuda::quantizer::{self, Work};
-use crate::cuda::rt::capture::Relaxed;
 use crate::cuda::rt::device::{Current, Device};
-use crate::cuda::rt::memory::{DeviceBuffer, DeviceView, Owner};
+use crate::cuda::rt::memory::{DeviceView, Owner};
 use crate::cuda::rt::stream::Stream;
 use crate::dtype::{DType, Element};
 use crate::error::{Buffer, CudaError, Error, Operand, Result};
 use crate::format::scale_layout::ScaleLayout;
-use crate::op::InputScale;
 use crate::shape::MatrixShape;
 
 /// Where parts of the scratch memory begin: a multiple of this.
-const ALIGNMENT: usize = 256;
+pub(in crate::cuda) const ALIGNMENT: usize = 256;
 
-/// `y = glu(x·gate_projᵀ, x·up_projᵀ)` of values in device memory: x is quantized, then a [`Plan`] runs.
-/// [`Layer::on_device`](crate::Layer::on_device) is that of a layer of an [`Engine`](crate::Engine).
+/// How values become the activations of a plan.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Input {
+    /// They are quantized to NVFP4: with this global scale, or with one that is found anew each time.
+    Nvfp4 { global_scale: Option<f32> },
+    /// They are f16 or bf16, or are rounded to it.
+    Values(DType),
+}
+
+/// What a layer plan is made of.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    /// The dual GEMM of gate_proj and up_proj.
+    pub gate_up: Plan,
+    pub input: Input,
+    /// The GEMM of down_proj, and how it takes its input.
+    pub down: Option<(Plan, Input)>,
+    /// K of x; that of the weights on the device may be padded.
+    pub k: usize,
+    /// Every row is a problem of its own, with global scales of its own.
+    pub per_row: bool,
+}
+
+/// `h = glu(x·gate_projᵀ, x·up_projᵀ)` of values in device memory, and `y = h·down_projᵀ` where the layer has a down
+/// projection. [`Layer::on_device`](crate::Layer::on_device) is that of a layer of an [`Engine`](crate::Engine).
+///
+/// A launch queues, in this order: the quantizer of x, or with 16-bit activations a conversion where x is of another
+/// type; the dual GEMM; where h is to be quantized and its kernel cannot do it, the quantizer of h; the GEMM of the down
+/// projection. The dual GEMM quantizes h itself where the global scale of h is known and N is a multiple of 32.
 ///
 /// A launch needs [`LayerPlan::scratch_bytes`] of scratch memory, which must be zero before its first use. Every launch
 /// writes to it; one scratch memory serves all layers of a stream.
 #[derive(Debug)]
 pub struct LayerPlan {
-    plan: Plan,
-    /// Of x; that of the weights on the device may be padded.
-    k: usize,
-    per_row: bool,
-    known_scale: Option<f32>,
+    parts: Parts,
+    between: Between,
 }
 
-/// The operands of a launch as addresses, for memory that a framework owns. K and N are those of the layer.
+/// How h gets from one plan to the next.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Between {
+    /// It does not: it is y.
+    Nothing,
+    /// In NVFP4, from the kernel that computes it, with this global scale.
+    Nvfp4(f32),
+    /// As values of this type, which are the activations of the next plan.
+    Direct(DType),
+    /// As values in f32 that become activations by kernels between.
+    Indirect(Input),
+}
+
+/// The operands of a launch as addresses, for memory that a framework owns. K is that of x, N that of y.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct RawValues {
@@ -47,22 +82,40 @@ pub struct RawValues {
     pub x_type: DType,
     /// From one row of x to the next, in elements: K where they are contiguous, a multiple of 16 bytes.
     pub x_row_stride: usize,
-    /// y \[rows, N\], contiguous.
+    /// y \[rows, N\].
     pub y: *mut c_void,
     /// Type of the elements of y.
     pub y_type: DType,
+    /// From one row of y to the next, in elements, at least N; 0 is N.
+    pub y_row_stride: usize,
+    /// R \[rows, N\] of the type of y, which the down projection adds to its product, or null. It may be y itself.
+    pub residual: *const c_void,
+    /// From one row of R to the next, in elements, at least N; 0 is N.
+    pub residual_row_stride: usize,
     /// Scratch memory, from a multiple of 256 bytes on; all zero before its first use.
     pub scratch: *mut c_void,
     /// Bytes of it, at least [`LayerPlan::scratch_bytes`].
     pub scratch_bytes: usize,
 }
 
-/// Offsets in the scratch memory.
-struct Scratch {
+/// Activations of a plan in the scratch memory.
+#[derive(Debug, Clone, Copy)]
+struct Activations {
+    /// An `nvfp4::QuantizeState`.
+    state: usize,
+    /// Codes of NVFP4, or values.
     codes: usize,
     scales: usize,
+}
+
+/// Offsets in the scratch memory.
+pub(in crate::cuda) struct Scratch {
+    x: Activations,
+    h: Activations,
+    /// Values of h that become activations.
+    h_values: usize,
     workspace: usize,
-    end: usize,
+    pub end: usize,
 }
 
 impl RawValues {
@@ -73,35 +126,66 @@ impl RawValues {
         (y, y_type): (*mut c_void, DType),
         (scratch, scratch_bytes): (*mut c_void, usize),
     ) -> Self {
-        RawValues { rows, x, x_type, x_row_stride: k, y, y_type, scratch, scratch_bytes }
+        RawValues {
+            rows,
+            x,
+            x_type,
+            x_row_stride: k,
+            y,
+            y_type,
+            y_row_stride: 0,
+            residual: std::ptr::null(),
+            residual_row_stride: 0,
+            scratch,
+            scratch_bytes,
+        }
     }
 }
 
 impl LayerPlan {
-    /// For activations of `k` columns that are quantized with `scale`: with `known_scale` where that is one number.
-    pub(crate) fn new(
-        plan: Plan,
-        k: usize,
-        scale: InputScale,
-        known_scale: Option<f32>,
-    ) -> Result<Self> {
-        quantizer::load_kernels(plan.device())?;
-        Ok(LayerPlan { plan, k, per_row: scale == InputScale::PerRow, known_scale })
+    pub(crate) fn new(parts: Parts) -> Result<Self> {
+        quantizer::load_kernels(parts.gate_up.device())?;
+        let n = parts.gate_up.weights().n();
+        let whole = n == quantizer::padded(n);
+        let between = match &parts.down {
+            None => Between::Nothing,
+            Some((_, Input::Nvfp4 { global_scale: Some(scale) })) if whole => {
+                Between::Nvfp4(*scale)
+            }
+            Some((_, Input::Values(dtype))) if whole => Between::Direct(*dtype),
+            Some((_, input)) => Between::Indirect(*input),
+        };
+        Ok(LayerPlan { parts, between })
     }
 
-    /// The plan that runs after the quantizer.
+    /// The plan of gate_proj and up_proj.
     pub fn plan(&self) -> &Plan {
-        &self.plan
+        &self.parts.gate_up
+    }
+
+    /// The plan of down_proj, where there is one.
+    pub fn down_plan(&self) -> Option<&Plan> {
+        self.parts.down.as_ref().map(|(plan, _)| plan)
+    }
+
+    /// Whether the dual GEMM writes h in NVFP4, so that nothing runs between the two plans.
+    pub fn quantizes_in_epilogue(&self) -> bool {
+        matches!(self.between, Between::Nvfp4(_))
     }
 
     /// K: length of a row of x.
     pub fn k(&self) -> usize {
-        self.k
+        self.parts.k
+    }
+
+    /// N: length of a row of y.
+    pub fn n(&self) -> usize {
+        self.down_plan().unwrap_or(self.plan()).weights().n()
     }
 
     /// The device that it runs on.
     pub fn device(&self) -> &Device {
-        self.plan.device()
+        self.plan().device()
     }
 
     /// Bytes of scratch memory of a launch with so many rows.
@@ -113,24 +197,40 @@ impl LayerPlan {
     }
 
     fn scratch(&self, rows: usize) -> Result<Scratch> {
-        let rows = if self.per_row { rows.min(1) } else { rows };
-        let shape = MatrixShape::new(1, rows, quantizer::padded(self.k));
-        let MatrixShape { cols, .. } = shape.map_err(|e| e.with_operand(Operand::A))?;
-        let overflow = || Error::SizeOverflow { operand: Operand::A, batch: 1, rows, cols };
-        let after = |from: usize, bytes: usize| {
-            from.checked_add(bytes)?.checked_next_multiple_of(ALIGNMENT)
+        let rows = if self.parts.per_row { rows.min(1) } else { rows };
+        let mut end = Some(0usize);
+        let mut take = |bytes: Option<usize>| {
+            let begin = end;
+            let sum = begin.zip(bytes).and_then(|(begin, bytes)| begin.checked_add(bytes));
+            end = sum.and_then(|sum| sum.checked_next_multiple_of(ALIGNMENT));
+            begin.unwrap_or(0)
         };
-        let codes = after(0, quantizer::state_bytes()).ok_or_else(overflow)?;
-        let scales = after(codes, rows * cols / 2).ok_or_else(overflow)?;
-        let scale_bytes = ScaleLayout::new(1, rows, cols)?.swizzled_len();
-        let workspace = after(scales, scale_bytes).ok_or_else(overflow)?;
-        let end = after(workspace, self.plan.workspace_bytes(rows)?).ok_or_else(overflow)?;
-        Ok(Scratch { codes, scales, workspace, end })
+        // The states come first, where no other layer of the same scratch memory writes.
+        let [of_x, of_h] = [(); 2].map(|()| take(Some(quantizer::state_bytes())));
+        let x = activations(&mut take, of_x, rows, self.parts.k, Some(self.parts.input))?;
+        let n = self.plan().weights().n();
+        let (input, values) = match (self.between, &self.parts.down) {
+            (Between::Nothing, _) | (_, None) => (None, None),
+            (Between::Indirect(input), _) => (Some(input), Some(DType::F32)),
+            (_, Some((_, input))) => (Some(*input), None),
+        };
+        let h = activations(&mut take, of_h, rows, n, input)?;
+        let size = values.map_or(0, DType::size);
+        let h_values = take(rows.checked_mul(n).and_then(|values| values.checked_mul(size)));
+        let mut workspace_bytes = self.plan().workspace_bytes(rows)?;
+        if let Some(down) = self.down_plan() {
+            workspace_bytes = workspace_bytes.max(down.workspace_bytes(rows)?);
+        }
+        let workspace = take(Some(workspace_bytes));
+        let (operand, batch, cols) = (Operand::A, 1, self.parts.k);
+        let end = end.ok_or(Error::SizeOverflow { operand, batch, rows, cols })?;
+        Ok(Scratch { x, h, h_values, workspace, end })
     }
 
-    /// Queues the quantizer for `x` \[rows, K\] and the dual GEMM into `y` \[rows, N\]; nothing without rows. It does
-    /// not allocate, upload or wait, and may be captured by [`Graph::capture`](super::Graph::capture). A NaN or an
-    /// infinity in x is noted in the scratch memory, and reported by [`LayerPlan::check`].
+    /// Queues everything from `x` \[rows, K\] to `y` \[rows, N\]; nothing without rows. It does not allocate, upload or
+    /// wait, and may be captured by [`Graph::capture`](super::Graph::capture). A NaN or an infinity in x is noted in the
+    /// scratch memory where x is quantized or converted, and reported by [`LayerPlan::check`]; 16-bit activations that
+    /// are taken as they are carry it into y.
     ///
     /// # Errors
     /// [`Error::Length`] of x (operand a) and y (operand c), [`CudaError::Length`] of the scratch memory,
@@ -150,25 +250,25 @@ impl LayerPlan {
             device.require(what, self.device())?;
         }
         self.device().require("plan", stream.device())?;
-        let values = RawValues {
+        let values = RawValues::new(
             rows,
-            x: x.as_ptr(),
-            x_type: X::DTYPE,
-            x_row_stride: self.k,
-            y: y.as_ptr(),
-            y_type: Y::DTYPE,
-            scratch: scratch.as_ptr(),
-            scratch_bytes: scratch.len(),
-        };
-        let parts = self.check_values(&values)?;
+            (x.as_ptr().cast_const(), X::DTYPE, self.k()),
+            (y.as_ptr(), Y::DTYPE),
+            (scratch.as_ptr(), scratch.len()),
+        );
+        let scratch_parts = self.check_values(&values)?;
         if rows == 0 {
             return Ok(());
         }
         let used = [x.owner(), y.owner(), scratch.owner()].into_iter();
-        let weights = self.plan.weights().views().map(DeviceView::owner);
-        let owners: Vec<Owner> = used.chain(weights).cloned().collect();
+        let owners: Vec<Owner> = used.chain(self.weights()).cloned().collect();
         // SAFETY: lengths, devices and alignment were looked at, the stream lives, and the owners keep the memory.
-        stream.enqueue(&owners, |raw| unsafe { self.queue(&values, &parts, raw) })
+        stream.enqueue(&owners, |raw| unsafe { self.queue(&values, &scratch_parts, raw) })
+    }
+
+    fn weights(&self) -> impl Iterator<Item = &Owner> {
+        let plans = std::iter::once(self.plan()).chain(self.down_plan());
+        plans.flat_map(|plan| plan.weights().owners())
     }
 
     /// [`LayerPlan::launch`] with memory and a stream of another library, which may be capturing the stream.
@@ -179,7 +279,8 @@ impl LayerPlan {
     /// stream is being captured, they and the layer must outlive every replay of the graph.
     ///
     /// # Errors
-    /// Those of [`LayerPlan::launch`] that numbers tell.
+    /// Those of [`LayerPlan::launch`] that numbers tell; [`CudaError::Refused`] for a residual of a layer without a down
+    /// projection.
     pub unsafe fn launch_raw(&self, values: &RawValues, stream: *mut c_void) -> Result<()> {
         let parts = self.check_values(values)?;
         if values.rows == 0 {
@@ -190,25 +291,44 @@ impl LayerPlan {
         unsafe { self.queue(values, &parts, stream.cast()) }
     }
 
-    /// Waits for the stream, and reports whether any x since the last check had a NaN or an infinity.
+    /// Waits for the stream, and reports whether any x since the last check had a NaN or an infinity, and whether h had
+    /// where it was quantized with a scale of its own.
     ///
     /// # Errors
-    /// [`Error::NonFinite`] with the first place of the launch that met it, of `rows` rows, once; [`CudaError::Length`];
-    /// [`CudaError::Capture`] inside of a capture; [`CudaError::Call`], also for earlier work that failed.
+    /// [`Error::NonFinite`] with the first place of the launch that met it, of `rows` rows, once: of x as operand a, of
+    /// h as operand c; [`CudaError::Length`]; [`CudaError::Capture`] inside of a capture; [`CudaError::Call`], also for
+    /// earlier work that failed.
     pub fn check(&self, scratch: &DeviceView<u8>, rows: usize, stream: &Stream) -> Result<()> {
-        let state = scratch.slice(0, quantizer::state_bytes())?;
-        let found = quantizer::findings(&state.to_vec(stream)?, rows, self.k);
-        if found.is_err() {
-            state.slice(0, quantizer::global_scale_offset())?.fill_bytes(0, stream)?;
+        for (offset, columns, operand) in self.states(rows)? {
+            let state = scratch.slice(offset, quantizer::state_bytes())?;
+            let found = quantizer::findings(&state.to_vec(stream)?, rows, columns);
+            if found.is_err() {
+                state.slice(0, quantizer::global_scale_offset())?.fill_bytes(0, stream)?;
+            }
+            found.map_err(|e| e.with_operand(operand))?;
         }
-        found.map(|_| ()).map_err(|e| e.with_operand(Operand::A))
+        Ok(())
+    }
+
+    /// Where launches of so many rows note what is not finite, in rows of how many columns, of which operand.
+    pub(in crate::cuda) fn states(&self, rows: usize) -> Result<Vec<(usize, usize, Operand)>> {
+        let scratch = self.scratch(rows)?;
+        let mut states = vec![(scratch.x.state, self.k(), Operand::A)];
+        if matches!(self.between, Between::Indirect(_)) {
+            states.push((scratch.h.state, self.plan().weights().n(), Operand::C));
+        }
+        Ok(states)
+    }
+
+    /// Whether x of this type goes to the kernel as it is, so that nothing looks for NaN and infinity in it.
+    pub(in crate::cuda) fn takes_as_it_is(&self, dtype: DType) -> bool {
+        self.parts.input == Input::Values(dtype) && quantizer::padded(self.k()) == self.k()
     }
 
     pub(in crate::cuda) fn check_lengths(&self, x: usize, rows: usize, y: usize) -> Result<()> {
-        let shape = MatrixShape::new(1, rows, self.k).map_err(|e| e.with_operand(Operand::A))?;
+        let shape = MatrixShape::new(1, rows, self.k()).map_err(|e| e.with_operand(Operand::A))?;
         shape.check_length(Buffer::Values, 1, x, Operand::A)?;
-        let (operand, buffer, batch, cols) =
-            (Operand::C, Buffer::Values, 1, self.plan.weights().n());
+        let (operand, buffer, batch, cols) = (Operand::C, Buffer::Values, 1, self.n());
         let overflow = Error::SizeOverflow { operand, batch, rows, cols };
         let expected = rows.checked_mul(cols).ok_or(overflow)?;
         if y != expected {
@@ -217,7 +337,7 @@ impl LayerPlan {
         Ok(())
     }
 
-    fn check_values(&self, values: &RawValues) -> Result<Scratch> {
+    pub(in crate::cuda) fn check_values(&self, values: &RawValues) -> Result<Scratch> {
         let rows = values.rows;
         let parts = self.scratch(rows)?;
         kernel::size(Operand::A, "M", rows)?;
@@ -236,13 +356,27 @@ impl LayerPlan {
                 return Err(Error::Cuda(CudaError::Address { address, alignment }));
             }
         }
-        let (stride, size) = (values.x_row_stride, values.x_type.size());
-        if rows > 1 && (stride < self.k || !stride.is_multiple_of(sixteen / size)) {
-            let reason = format!(
-                "x: a row stride of {stride} {} is less than K = {} or no multiple of {sixteen} bytes",
-                values.x_type, self.k
+        let refuse = |reason: String| Err(Error::Cuda(CudaError::Refused { reason }));
+        let (stride, size, k) = (values.x_row_stride, values.x_type.size(), self.k());
+        if rows > 1 && (stride < k || !stride.is_multiple_of(sixteen / size)) {
+            return refuse(format!(
+                "x: a row stride of {stride} {} is less than K = {k} or no multiple of {sixteen} bytes",
+                values.x_type
+            ));
+        }
+        for (what, stride) in [("y", values.y_row_stride), ("residual", values.residual_row_stride)]
+        {
+            if stride != 0 && stride < self.n() {
+                return refuse(format!(
+                    "{what}: a row stride of {stride} is less than N = {}",
+                    self.n()
+                ));
+            }
+        }
+        if !values.residual.is_null() && self.parts.down.is_none() {
+            return refuse(
+                "residual: the layer has no down projection, which would add it".to_owned(),
             );
-            return Err(Error::Cuda(CudaError::Refused { reason }));
         }
         Ok(parts)
     }
@@ -250,24 +384,33 @@ impl LayerPlan {
     /// # Safety
     /// The values passed `check_values`, of which `parts` came; their memory lives until the work has run, and
     /// `stream` is a live stream of the plan's device, which is current.
-    unsafe fn queue(
+    pub(in crate::cuda) unsafe fn queue(
         &self,
         values: &RawValues,
         parts: &Scratch,
         stream: cudart::cudaStream_t,
     ) -> Result<()> {
-        if !self.per_row {
+        if !self.parts.per_row {
             // SAFETY: the caller's.
             return unsafe { self.queue_rows(values, parts, stream) };
         }
-        // A kernel multiplies by one alpha: each row is a launch of its own.
+        // A kernel multiplies by one alpha: each row is a problem of its own.
+        let bytes = |stride: usize, dtype: DType| {
+            let columns = if stride == 0 { self.n() } else { stride };
+            columns * dtype.size()
+        };
         let x_bytes = values.x_row_stride * values.x_type.size();
-        let y_bytes = self.plan.weights().n() * values.y_type.size();
+        let y_bytes = bytes(values.y_row_stride, values.y_type);
+        let residual_bytes = bytes(values.residual_row_stride, values.y_type);
         for row in 0..values.rows {
-            let x = values.x.wrapping_byte_add(row * x_bytes);
-            let y = values.y.wrapping_byte_add(row * y_bytes);
+            let mut of_row = RawValues { rows: 1, ..*values };
+            of_row.x = values.x.wrapping_byte_add(row * x_bytes);
+            of_row.y = values.y.wrapping_byte_add(row * y_bytes);
+            if !values.residual.is_null() {
+                of_row.residual = values.residual.wrapping_byte_add(row * residual_bytes);
+            }
             // SAFETY: a row of the caller's values, which begins at a multiple of 16 bytes as the stride is one.
-            unsafe { self.queue_rows(&RawValues { x, y, rows: 1, ..*values }, parts, stream) }?;
+            unsafe { self.queue_rows(&of_row, parts, stream) }?;
         }
         Ok(())
     }
@@ -282,116 +425,172 @@ impl LayerPlan {
     ) -> Result<()> {
         let rows = values.rows;
         let part = |offset: usize| values.scratch.wrapping_byte_add(offset);
-        let (codes, scales, state) = (part(parts.codes), part(parts.scales), part(0));
-        let work = Work {
+        let n = self.plan().weights().n();
+        let x = Given {
             values: values.x,
             dtype: values.x_type,
             row_stride: values.x_row_stride,
-            shape: MatrixShape::new(1, rows, self.k)?,
-            codes,
-            scales,
-            state,
-            known_scale: self.known_scale,
+            rows,
+            k: self.k(),
         };
         // SAFETY: the caller's, and the parts of the scratch memory have the lengths that `scratch` counted.
-        unsafe { work.queue(stream) }?;
-        let (y, y_type) = (values.y, values.y_type);
-        let mut io = RawIo::new(rows, codes, scales, self.known_scale.unwrap_or(1.0), y, y_type);
-        if self.known_scale.is_none() {
-            let found = part(quantizer::global_scale_offset()).cast_const().cast();
-            (io.factor1, io.factor2) = (found, found);
+        let a = unsafe { x.queue(self.parts.input, parts.x.at(values.scratch), stream) }?;
+        let y = RawDestination::Values {
+            values: values.y,
+            dtype: values.y_type,
+            row_stride: values.y_row_stride,
+        };
+        let h_codes = part(parts.h.codes);
+        let of_h = |values, dtype| RawDestination::Values { values, dtype, row_stride: 0 };
+        let c = match self.between {
+            Between::Nothing => y,
+            Between::Nvfp4(global_scale) => RawDestination::Nvfp4 {
+                codes: h_codes,
+                scales: part(parts.h.scales),
+                global_scale,
+                round_first: RoundFirst::None,
+            },
+            Between::Direct(dtype) => of_h(h_codes, dtype),
+            Between::Indirect(_) => of_h(part(parts.h_values), DType::F32),
+        };
+        let launch = |plan: &Plan, a: Ready, c: RawDestination, residual: *const c_void| {
+            let mut io = RawIo::new(rows, a.activations, c);
+            (io.factor1, io.factor2) = (a.factor, a.factor);
+            io.residual = residual;
+            io.residual_row_stride = values.residual_row_stride;
+            io.workspace = part(parts.workspace);
+            io.workspace_bytes = parts.end - parts.workspace;
+            // SAFETY: as above.
+            unsafe { plan.launch_raw(&io, stream.cast()) }
+        };
+        launch(self.plan(), a, c, std::ptr::null())?;
+        let Some(down) = self.down_plan() else { return Ok(()) };
+        let at = parts.h.at(values.scratch);
+        let h = match self.between {
+            Between::Nothing => return Ok(()),
+            Between::Nvfp4(global_scale) => at.nvfp4(global_scale, std::ptr::null()),
+            Between::Direct(dtype) => Ready::values(at.codes, dtype, 0),
+            Between::Indirect(input) => {
+                let h = part(parts.h_values);
+                let h = Given { values: h, dtype: DType::F32, row_stride: n, rows, k: n };
+                // SAFETY: as above.
+                unsafe { h.queue(input, at, stream) }?
+            }
+        };
+        launch(down, h, y, values.residual)
+    }
+}
+
+/// Takes room for activations \[rows, k\] that are made as `input` says.
+fn activations(
+    mut take: impl FnMut(Option<usize>) -> usize,
+    state: usize,
+    rows: usize,
+    k: usize,
+    input: Option<Input>,
+) -> Result<Activations> {
+    let shape = MatrixShape::new(1, rows, quantizer::padded(k));
+    let MatrixShape { cols, .. } = shape.map_err(|e| e.with_operand(Operand::A))?;
+    Ok(match input {
+        None => Activations { state, codes: 0, scales: 0 },
+        Some(Input::Nvfp4 { .. }) => {
+            let codes = take(Some(rows * cols / 2));
+            let scales = take(Some(ScaleLayout::new(1, rows, cols)?.swizzled_len()));
+            Activations { state, codes, scales }
         }
-        io.workspace = part(parts.workspace);
-        io.workspace_bytes = parts.end - parts.workspace;
-        // SAFETY: as above.
-        unsafe { self.plan.launch_raw(&io, stream.cast()) }
+        Some(Input::Values(dtype)) => {
+            Activations { state, codes: take(Some(rows * cols * dtype.size())), scales: 0 }
+        }
+    })
+}
+
+/// Addresses of [`Activations`].
+#[derive(Clone, Copy)]
+struct Place {
+    state: *mut c_void,
+    codes: *mut c_void,
+    scales: *mut c_void,
+}
+
+impl Activations {
+    fn at(&self, scratch: *mut c_void) -> Place {
+        let part = |offset: usize| scratch.wrapping_byte_add(offset);
+        Place { state: part(self.state), codes: part(self.codes), scales: part(self.scales) }
     }
 }
 
-/// What a call with values on the host has for itself while it runs: a stream that nobody else knows, and memory.
-#[derive(Debug)]
-pub(crate) struct Lane {
-    stream: Stream,
-    x: DeviceBuffer<u8>,
-    y: DeviceBuffer<u8>,
-    scratch: DeviceBuffer<u8>,
+impl Place {
+    fn nvfp4(self, global_scale: f32, factor: *const f32) -> Ready {
+        let (codes, scales) = (self.codes.cast_const(), self.scales.cast_const());
+        Ready { activations: RawActivations::Nvfp4 { codes, scales, global_scale }, factor }
+    }
 }
 
-impl Lane {
-    pub fn new(device: &Device) -> Result<Self> {
-        let none = || DeviceBuffer::<u8>::alloc(0, device);
-        Ok(Lane { stream: Stream::new(device)?, x: none()?, y: none()?, scratch: none()? })
-    }
+/// Activations as a plan takes them.
+#[derive(Clone, Copy)]
+struct Ready {
+    activations: RawActivations,
+    /// Their global scale where it was found on the device, or null.
+    factor: *const f32,
+}
 
-    pub fn stream(&self) -> &Stream {
-        &self.stream
+impl Ready {
+    fn values(values: *const c_void, dtype: DType, row_stride: usize) -> Self {
+        let factor = std::ptr::null();
+        Ready { activations: RawActivations::Values { values, dtype, row_stride }, factor }
     }
+}
 
-    /// Runs a layer and waits once. Allocates where no call before had as many rows.
-    pub fn run<X: Element, Y: Element>(
-        &mut self,
-        layer: &LayerPlan,
-        x: &[X],
-        rows: usize,
-        y: &mut [Y],
-    ) -> Result<()> {
-        layer.check_lengths(x.len(), rows, y.len())?;
-        let Lane { stream, x: on_device_x, y: on_device_y, scratch } = self;
-        let scratch_bytes = layer.scratch_bytes(rows)?;
-        for (buffer, bytes) in [
-            (&mut *on_device_x, size_of_val(x)),
-            (&mut *on_device_y, size_of_val(y)),
-            (&mut *scratch, scratch_bytes),
-        ] {
-            if buffer.len() < bytes {
-                *buffer = DeviceBuffer::alloc(0, stream.device())?; // freed before more is asked for
-                *buffer = DeviceBuffer::zeroed(bytes, stream)?;
+/// Values \[rows, k\] that are to become activations.
+struct Given {
+    values: *const c_void,
+    dtype: DType,
+    row_stride: usize,
+    rows: usize,
+    k: usize,
+}
+
+impl Given {
+    /// Queues what makes activations of them at `place`, if they are none yet.
+    ///
+    /// # Safety
+    /// The values are memory of the current device, and so is what `place` says, with room for the activations, until
+    /// the work has run; `stream` is a live stream of the device.
+    unsafe fn queue(
+        self,
+        input: Input,
+        place: Place,
+        stream: cudart::cudaStream_t,
+    ) -> Result<Ready> {
+        let Given { values, dtype, row_stride, rows, k } = self;
+        let Place { state, codes, scales } = place;
+        match input {
+            Input::Nvfp4 { global_scale } => {
+                let shape = MatrixShape::new(1, rows, k)?;
+                let known_scale = global_scale;
+                let work =
+                    Work { values, dtype, row_stride, shape, codes, scales, state, known_scale };
+                // SAFETY: the caller's.
+                unsafe { work.queue(stream) }?;
+                let found = state.wrapping_byte_add(quantizer::global_scale_offset());
+                Ok(match global_scale {
+                    Some(global_scale) => place.nvfp4(global_scale, std::ptr::null()),
+                    None => place.nvfp4(1.0, found.cast_const().cast()),
+                })
+            }
+            Input::Values(out_type) => {
+                let out_k = quantizer::padded(k);
+                let row_stride = if rows == 1 { k } else { row_stride };
+                if dtype == out_type && k == out_k {
+                    return Ok(Ready::values(values, dtype, row_stride));
+                }
+                let out = codes;
+                let work =
+                    Conversion { values, dtype, row_stride, rows, k, out, out_type, out_k, state };
+                // SAFETY: the caller's.
+                unsafe { work.queue(stream) }?;
+                Ok(Ready::values(out, out_type, 0))
             }
         }
-        let values = RawValues {
-            rows,
-            x: on_device_x.as_ptr(),
-            x_type: X::DTYPE,
-            x_row_stride: layer.k,
-            y: on_device_y.as_ptr(),
-            y_type: Y::DTYPE,
-            scratch: scratch.as_ptr(),
-            scratch_bytes,
-        };
-        let parts = layer.check_values(&values)?;
-        let mut state = [0u8; ALIGNMENT];
-        let state = &mut state[..quantizer::state_bytes()];
-        // Captures of other threads do not matter to a stream that nobody else knows.
-        let _relaxed = Relaxed::enter();
-        let copy =
-            |to: *mut c_void, from: *const c_void, bytes: usize, raw: cudart::cudaStream_t| {
-                // SAFETY: both sides have as many bytes, and this function waits for the stream. The kind is that of
-                // the addresses.
-                check("cudaMemcpyAsync", unsafe {
-                    cudart::cudaMemcpyAsync(to, from, bytes, cudart::cudaMemcpyDefault, raw)
-                })
-            };
-        let outcome = stream.enqueue(&[], |raw| {
-            let mut queue = || {
-                copy(values.x.cast_mut(), x.as_ptr().cast(), size_of_val(x), raw)?;
-                // SAFETY: the memory is this lane's, the weights are the layer's, and both are held.
-                unsafe { layer.queue(&values, &parts, raw) }?;
-                copy(y.as_mut_ptr().cast(), values.y, size_of_val(y), raw)?;
-                copy(state.as_mut_ptr().cast(), values.scratch, state.len(), raw)
-            };
-            let queued = queue();
-            // Also when something failed: what was queued uses memory of the host.
-            // SAFETY: the stream lives.
-            let done =
-                check("cudaStreamSynchronize", unsafe { cudart::cudaStreamSynchronize(raw) });
-            queued.and(done)
-        });
-        outcome?;
-        let found =
-            quantizer::findings(state, rows, layer.k).map_err(|e| e.with_operand(Operand::A));
-        if found.is_err() {
-            scratch.slice(0, quantizer::global_scale_offset())?.fill_bytes(0, stream)?;
-        }
-        found.map(|_| ())
     }
 }

@@ -16,11 +16,13 @@
 //!
 //! `docs/gpu.md` of the repository is a guide.
 
+mod convert;
 mod ffi;
 #[cfg(feature = "cudarc")]
 mod interop;
 mod io;
 mod kernel;
+mod lane;
 mod layer_plan;
 mod matrix;
 mod plan;
@@ -34,9 +36,10 @@ pub use ffi::call::{driver_version, runtime_version};
 pub use ffi::sys;
 #[cfg(feature = "cudarc")]
 pub use interop::{CudarcElement, CudarcView, cudarc_context};
-pub use io::{ActivationType, Io, RawActivations, RawDestination, RawIo, RoundFirst};
-pub use kernel::{Kernel, KernelInfo, Mainloop, Scheduler, WeightFormat};
-pub(crate) use layer_plan::Lane;
+pub use io::{Io, RawActivations, RawDestination, RawIo, RoundFirst};
+pub use kernel::{ActivationType, Kernel, KernelInfo, Mainloop, Scheduler, WeightFormat};
+pub(crate) use lane::Lane;
+pub(crate) use layer_plan::{Input, Parts};
 pub use layer_plan::{LayerPlan, RawValues};
 pub use matrix::DeviceMatrix;
 pub use plan::{BoundPlan, LaunchShape, Options, Plan};

@@ -7,8 +7,8 @@ use cxx::UniquePtr;
 
 use crate::cuda::ffi::bridge::{self, ffi};
 use crate::cuda::ffi::sys::abi;
-use crate::cuda::io::{ActivationType, Addresses, Io, RawIo};
-use crate::cuda::kernel::{self, Kernel, KernelInfo};
+use crate::cuda::io::{Addresses, Io, RawIo};
+use crate::cuda::kernel::{self, ActivationType, Kernel, KernelInfo};
 use crate::cuda::rt::device::{Current, Device};
 use crate::cuda::rt::memory::Owner;
 use crate::cuda::rt::stream::Stream;

@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::cuda::{
-    Device, DeviceBuffer, DeviceMatrix, Io, Kernel, Lane, LayerPlan, Options, Plan, Stream,
-    WeightFormat, Weights,
+    Device, DeviceBuffer, DeviceMatrix, Input, Io, Kernel, Lane, LayerPlan, Options, Parts, Plan,
+    Stream, WeightFormat, Weights,
 };
 use crate::dtype::Element;
 use crate::error::{Operand, Result};
@@ -88,7 +88,13 @@ impl Cuda {
             Weights::prepare(weights.gate_proj(), weights.up_proj(), format, lane.stream())
         })?;
         let plan = Plan::new(&on_device, &options)?;
-        LayerPlan::new(plan, weights.in_features(), scale, known_scale)
+        LayerPlan::new(Parts {
+            gate_up: plan,
+            input: Input::Nvfp4 { global_scale: known_scale },
+            down: None,
+            k: weights.in_features(),
+            per_row: scale == InputScale::PerRow,
+        })
     }
 
     /// Runs a layer with values on the host. After the first call with so many rows nothing is allocated.

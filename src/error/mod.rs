@@ -59,6 +59,8 @@ pub enum Buffer {
     UnpackedCodes,
     /// Global scales, one a row.
     RowScales,
+    /// What is added to each row of a product, one a column.
+    Bias,
 }
 
 impl fmt::Display for Buffer {
@@ -70,6 +72,7 @@ impl fmt::Display for Buffer {
             Buffer::Values => "values",
             Buffer::UnpackedCodes => "unpacked codes",
             Buffer::RowScales => "row scales",
+            Buffer::Bias => "bias",
         })
     }
 }
