@@ -17,7 +17,8 @@ use float4::F4E2M1x2;
 use float8::F8E4M3;
 use half::{bf16, f16};
 
-use crate::cuda::layer_plan::{LayerPlan, RawValues};
+use crate::cuda::chain::RawValues;
+use crate::cuda::layer_plan::LayerPlan;
 use crate::cuda::rt::device::Device;
 use crate::cuda::rt::lent;
 use crate::cuda::rt::memory::{DeviceElement, DeviceView};

@@ -2,9 +2,10 @@
 
 use std::ffi::c_void;
 
+use crate::cuda::chain::{ALIGNMENT, RawValues};
 use crate::cuda::ffi::call::check;
 use crate::cuda::ffi::sys::cudart;
-use crate::cuda::layer_plan::{ALIGNMENT, LayerPlan, RawValues};
+use crate::cuda::layer_plan::LayerPlan;
 use crate::cuda::quantizer;
 use crate::cuda::rt::capture::Relaxed;
 use crate::cuda::rt::device::Device;
@@ -44,7 +45,8 @@ impl Lane {
         layer.check_lengths(x.len(), rows, y.len())?;
         let finite =
             || quantize::check_finite(x, rows, layer.k()).map_err(|e| e.with_operand(Operand::A));
-        if layer.takes_as_it_is(X::DTYPE) {
+        let chain = layer.chain(X::DTYPE);
+        if chain.takes_as_it_is(X::DTYPE) {
             finite()?;
         }
         let Lane { stream, x: on_device_x, y: on_device_y, scratch } = self;
@@ -65,9 +67,9 @@ impl Lane {
             (on_device_y.as_ptr(), Y::DTYPE),
             (scratch.as_ptr(), scratch_bytes),
         );
-        let parts = layer.check_values(&values)?;
+        let parts = chain.check_values(&values)?;
         // Of x, and of h where that is quantized with a scale of its own.
-        let states = layer.states(rows)?;
+        let states = chain.states(rows)?;
         let bytes = quantizer::state_bytes();
         let mut notes = [[0u8; ALIGNMENT]; 2];
         // Captures of other threads do not matter to a stream that nobody else knows.
@@ -84,7 +86,7 @@ impl Lane {
             let mut queue = || {
                 copy(values.x.cast_mut(), x.as_ptr().cast(), size_of_val(x), raw)?;
                 // SAFETY: the memory is this lane's, the weights are the layer's, and both are held.
-                unsafe { layer.queue(&values, &parts, raw) }?;
+                unsafe { chain.queue(&values, &parts, raw) }?;
                 copy(y.as_mut_ptr().cast(), values.y, size_of_val(y), raw)?;
                 for (note, (offset, ..)) in notes.iter_mut().zip(&states) {
                     copy(

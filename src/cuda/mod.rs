@@ -16,6 +16,7 @@
 //!
 //! `docs/gpu.md` of the repository is a guide.
 
+mod chain;
 mod convert;
 mod ffi;
 #[cfg(feature = "cudarc")]
@@ -31,6 +32,8 @@ mod rt;
 mod swizzle;
 mod weights;
 
+pub use chain::RawValues;
+pub(crate) use chain::{Input, Parts};
 pub use ffi::call::{driver_version, runtime_version};
 #[doc(hidden)] // what the tests need of the runtime itself
 pub use ffi::sys;
@@ -39,8 +42,7 @@ pub use interop::{CudarcElement, CudarcView, cudarc_context};
 pub use io::{Io, RawActivations, RawDestination, RawIo, RoundFirst};
 pub use kernel::{ActivationType, Kernel, KernelInfo, Mainloop, Scheduler, WeightFormat};
 pub(crate) use lane::Lane;
-pub(crate) use layer_plan::{Input, Parts};
-pub use layer_plan::{LayerPlan, RawValues};
+pub use layer_plan::LayerPlan;
 pub use matrix::DeviceMatrix;
 pub use plan::{BoundPlan, LaunchShape, Options, Plan};
 pub use quantizer::Quantizer;

@@ -88,13 +88,16 @@ impl Cuda {
             Weights::prepare(weights.gate_proj(), weights.up_proj(), format, lane.stream())
         })?;
         let plan = Plan::new(&on_device, &options)?;
-        LayerPlan::new(Parts {
-            gate_up: plan,
-            input: Input::Nvfp4 { global_scale: known_scale },
-            down: None,
-            k: weights.in_features(),
-            per_row: scale == InputScale::PerRow,
-        })
+        LayerPlan::new(
+            Parts {
+                gate_up: plan,
+                input: Input::Nvfp4 { global_scale: known_scale },
+                down: None,
+                k: weights.in_features(),
+                per_row: scale == InputScale::PerRow,
+            },
+            [],
+        )
     }
 
     /// Runs a layer with values on the host. After the first call with so many rows nothing is allocated.

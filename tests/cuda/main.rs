@@ -15,6 +15,7 @@ mod host;
 mod interop;
 mod layer;
 mod no_rows;
+mod operations;
 mod padding;
 mod plan;
 mod programmatic;
@@ -45,5 +46,6 @@ fn main() {
     tests.extend(programmatic::all());
     tests.extend(no_rows::all());
     tests.extend(layer::all());
+    tests.extend(operations::all());
     harness::main(tests);
 }
