@@ -21,7 +21,7 @@ pub(in crate::cuda) const ALIGNMENT: usize = 256;
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Input {
     /// They are quantized to NVFP4: with this global scale, or with one that is found anew each time.
-    Nvfp4 { global_scale: Option<f32> },
+    Nvfp4(Option<f32>),
     /// They are f16 or bf16, or are rounded to it.
     Values(DType),
 }
@@ -138,9 +138,7 @@ impl Chain {
         let whole = n == quantizer::padded(n);
         let between = match &parts.down {
             None => Between::Nothing,
-            Some((_, Input::Nvfp4 { global_scale: Some(scale) })) if whole => {
-                Between::Nvfp4(*scale)
-            }
+            Some((_, Input::Nvfp4(Some(scale)))) if whole => Between::Nvfp4(*scale),
             Some((_, Input::Values(dtype))) if whole => Between::Direct(*dtype),
             Some((_, input)) => Between::Indirect(*input),
         };
@@ -383,7 +381,7 @@ fn activations(
     let MatrixShape { cols, .. } = shape.map_err(|e| e.with_operand(Operand::A))?;
     Ok(match input {
         None => Activations { state, codes: 0, scales: 0 },
-        Some(Input::Nvfp4 { .. }) => {
+        Some(Input::Nvfp4(_)) => {
             let codes = take(Some(rows * cols / 2));
             let scales = take(Some(ScaleLayout::new(1, rows, cols)?.swizzled_len()));
             Activations { state, codes, scales }
@@ -455,7 +453,7 @@ impl Given {
         let Given { values, dtype, row_stride, rows, k } = self;
         let Place { state, codes, scales } = place;
         match input {
-            Input::Nvfp4 { global_scale } => {
+            Input::Nvfp4(global_scale) => {
                 let shape = MatrixShape::new(1, rows, k)?;
                 let known_scale = global_scale;
                 let work =

@@ -263,6 +263,12 @@ pub enum Error {
         multiplier: f32,
     },
 
+    /// W4A4 with the calibrated scale, of weights that are meant for 16-bit activations and have no such scale.
+    #[error(
+        "the weights are meant for 16-bit activations (W4A16) and have no calibrated scale of the input: W4A4 takes the scale dynamic, per-row or a number"
+    )]
+    WeightOnly,
+
     /// Something of the down projection, of weights that have none.
     #[error("the weights have no down projection, which {what} is for")]
     NoDownProjection {
@@ -382,7 +388,7 @@ impl Error {
             | RowOutOfRange { operand, .. }
             | OutOfMemory { operand, .. } => *operand = place(*operand),
             GluParameter { .. } | BackendUnavailable { .. } | Environment { .. } | Io { .. } => {}
-            NoDownProjection { .. } => {}
+            NoDownProjection { .. } | WeightOnly => {}
             Cuda(_) => {}
             #[cfg(feature = "checkpoint")]
             Checkpoint(_) => {}

@@ -28,6 +28,7 @@ pub struct MlpWeights {
     glu: Glu,
     calibration: Calibration,
     down: Option<Down>,
+    precision: Precision,
 }
 
 /// The down projection, with its multiplier folded in.
@@ -51,7 +52,8 @@ impl MlpWeights {
             check_shape(operand, matrix, other, expected)?;
         }
         let (glu, calibration) = (Glu::default(), Calibration::default());
-        Ok(MlpWeights { gate_proj, up_proj, biases: None, glu, calibration, down: None })
+        let precision = Precision::default();
+        Ok(MlpWeights { gate_proj, up_proj, biases: None, glu, calibration, down: None, precision })
     }
 
     /// The same weights with another function to join the products.
@@ -62,6 +64,12 @@ impl MlpWeights {
         glu.validate()?;
         self.glu = glu;
         Ok(self)
+    }
+
+    /// The same weights with the precision that they are meant for: [`Precision::W4A16`] of a weight-only checkpoint.
+    pub fn with_precision(mut self, precision: Precision) -> Self {
+        self.precision = precision;
+        self
     }
 
     /// The same weights with biases of gate_proj and up_proj, each \[N\]. Those of f16 and bf16 are widened to f32
@@ -188,6 +196,11 @@ impl MlpWeights {
         self.glu
     }
 
+    /// The precision that they are meant for; by default W4A4 with the calibrated scale.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
     /// The same weights without the down projection, whose result is h.
     pub fn gate_up(&self) -> MlpWeights {
         MlpWeights { down: None, ..self.clone() }
@@ -246,8 +259,15 @@ impl MlpWeights {
     ///
     /// # Errors
     /// [`Error::GlobalScale`], [`Error::Alpha`], those of [`MlpWeights::input_scale`] and
-    /// [`MlpWeights::down_input_scale`] where the calibrated scales are asked for.
+    /// [`MlpWeights::down_input_scale`] where the calibrated scales are asked for; [`Error::WeightOnly`] where these are
+    /// asked of weights that are meant for W4A16 and have none.
     pub fn check(&self, precision: Precision) -> Result<()> {
+        if matches!(self.precision, Precision::W4A16 { .. })
+            && matches!(precision, Precision::W4A4 { scale: InputScale::Calibrated })
+            && self.input_scale()?.is_none()
+        {
+            return Err(Error::WeightOnly);
+        }
         let (of_x, of_h) = match precision {
             Precision::W4A16 { .. } => (Some(1.0), Some(1.0)),
             Precision::W4A4 { scale } => match self.down {

@@ -18,6 +18,7 @@ pub use dual_gemm::DualGemm;
 pub use gemm::Gemm;
 pub use input_scale::InputScale;
 pub use mlp::MlpWeights;
+pub(crate) use mlp::of_down;
 pub use precision::{DType16, Precision};
 pub use problem::Operation;
 pub(crate) use problem::sealed::Sealed;
