@@ -9,7 +9,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 #[cfg(feature = "checkpoint")]
-pub use checkpoint::CheckpointError;
+pub use checkpoint::{CheckpointError, NoDown};
 pub use cuda::{CudaError, CudaVersion, UnsuitableDevice};
 
 /// Result with this crate's [`Error`].

@@ -8,4 +8,4 @@ pub use dual_gemm::DualGemm;
 pub use input_scale::InputScale;
 pub use mlp::{Activations, MlpWeights};
 #[cfg(feature = "checkpoint")]
-pub(crate) use mlp::{Calibration, UnusableScale};
+pub(crate) use mlp::{Calibration, UnusableScale, WeightOnly};
