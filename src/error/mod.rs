@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use crate::dtype::DType;
 
 #[cfg(feature = "checkpoint")]
-pub use checkpoint::CheckpointError;
+pub use checkpoint::{CheckpointError, NoDown};
 pub use cuda::{CudaError, CudaVersion, UnsuitableDevice};
 
 /// Result with this crate's [`Error`].
@@ -263,12 +263,6 @@ pub enum Error {
         multiplier: f32,
     },
 
-    /// W4A4 with the calibrated scale, of weights that are meant for 16-bit activations and have no such scale.
-    #[error(
-        "the weights are meant for 16-bit activations (W4A16) and have no calibrated scale of the input: W4A4 takes the scale dynamic, per-row or a number"
-    )]
-    WeightOnly,
-
     /// Something of the down projection, of weights that have none.
     #[error("the weights have no down projection, which {what} is for")]
     NoDownProjection {
@@ -388,7 +382,7 @@ impl Error {
             | RowOutOfRange { operand, .. }
             | OutOfMemory { operand, .. } => *operand = place(*operand),
             GluParameter { .. } | BackendUnavailable { .. } | Environment { .. } | Io { .. } => {}
-            NoDownProjection { .. } | WeightOnly => {}
+            NoDownProjection { .. } => {}
             Cuda(_) => {}
             #[cfg(feature = "checkpoint")]
             Checkpoint(_) => {}

@@ -259,15 +259,8 @@ impl MlpWeights {
     ///
     /// # Errors
     /// [`Error::GlobalScale`], [`Error::Alpha`], those of [`MlpWeights::input_scale`] and
-    /// [`MlpWeights::down_input_scale`] where the calibrated scales are asked for; [`Error::WeightOnly`] where these are
-    /// asked of weights that are meant for W4A16 and have none.
+    /// [`MlpWeights::down_input_scale`] where the calibrated scales are asked for.
     pub fn check(&self, precision: Precision) -> Result<()> {
-        if matches!(self.precision, Precision::W4A16 { .. })
-            && matches!(precision, Precision::W4A4 { scale: InputScale::Calibrated })
-            && self.input_scale()?.is_none()
-        {
-            return Err(Error::WeightOnly);
-        }
         let (of_x, of_h) = match precision {
             Precision::W4A16 { .. } => (Some(1.0), Some(1.0)),
             Precision::W4A4 { scale } => match self.down {

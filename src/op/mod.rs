@@ -13,7 +13,7 @@ mod problem;
 pub use activations::{Activations, ActivationsView};
 pub(crate) use calibration::Calibration;
 #[cfg(feature = "checkpoint")]
-pub(crate) use calibration::UnusableScale;
+pub(crate) use calibration::{UnusableScale, WeightOnly};
 pub use dual_gemm::DualGemm;
 pub use gemm::Gemm;
 pub use input_scale::InputScale;
