@@ -12,6 +12,7 @@ use crate::cuda::rt::memory::Owner;
 use crate::dtype::DType;
 use crate::error::{CudaError, Error, Operand, Result};
 use crate::format::scale_layout::ScaleLayout;
+use crate::op::Stage;
 use crate::shape::MatrixShape;
 
 /// Where parts of the scratch memory begin: a multiple of this.
@@ -269,6 +270,8 @@ impl Chain {
         Ok(parts)
     }
 
+    /// Calls `after` as each stage has been queued.
+    ///
     /// # Safety
     /// The values passed `check_values`, of which `parts` came; their memory lives until the work has run, and
     /// `stream` is a live stream of the plan's device, which is current.
@@ -277,10 +280,11 @@ impl Chain {
         values: &RawValues,
         parts: &Scratch,
         stream: cudart::cudaStream_t,
+        after: &mut dyn FnMut(Stage) -> Result<()>,
     ) -> Result<()> {
         if !self.parts.per_row {
             // SAFETY: the caller's.
-            return unsafe { self.queue_rows(values, parts, stream) };
+            return unsafe { self.queue_rows(values, parts, stream, after) };
         }
         // A kernel multiplies by one alpha: each row is a problem of its own.
         let bytes = |stride: usize, dtype: DType| {
@@ -298,7 +302,7 @@ impl Chain {
                 of_row.residual = values.residual.wrapping_byte_add(row * residual_bytes);
             }
             // SAFETY: a row of the caller's values, which begins at a multiple of 16 bytes as the stride is one.
-            unsafe { self.queue_rows(&of_row, parts, stream) }?;
+            unsafe { self.queue_rows(&of_row, parts, stream, after) }?;
         }
         Ok(())
     }
@@ -310,6 +314,7 @@ impl Chain {
         values: &RawValues,
         parts: &Scratch,
         stream: cudart::cudaStream_t,
+        after: &mut dyn FnMut(Stage) -> Result<()>,
     ) -> Result<()> {
         let rows = values.rows;
         let part = |offset: usize| values.scratch.wrapping_byte_add(offset);
@@ -323,6 +328,7 @@ impl Chain {
         };
         // SAFETY: the caller's, and the parts of the scratch memory have the lengths that `scratch` counted.
         let a = unsafe { x.queue(self.parts.input, parts.x.at(values.scratch), stream) }?;
+        after(Stage::X)?;
         let y = RawDestination::Values {
             values: values.y,
             dtype: values.y_type,
@@ -352,6 +358,7 @@ impl Chain {
             unsafe { plan.launch_raw(&io, stream.cast()) }
         };
         launch(self.plan(), a, c, std::ptr::null())?;
+        after(Stage::GateUp)?;
         let Some(down) = self.down_plan() else { return Ok(()) };
         let at = parts.h.at(values.scratch);
         let h = match self.between {
@@ -365,7 +372,9 @@ impl Chain {
                 unsafe { h.queue(input, at, stream) }?
             }
         };
-        launch(down, h, y, values.residual)
+        after(Stage::H)?;
+        launch(down, h, y, values.residual)?;
+        after(Stage::Down)
     }
 }
 

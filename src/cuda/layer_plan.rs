@@ -119,7 +119,7 @@ impl LayerPlan {
         let used = [x.owner(), y.owner(), scratch.owner()].into_iter();
         let owners: Vec<Owner> = used.chain(chain.weights()).cloned().collect();
         // SAFETY: lengths, devices and alignment were looked at, the stream lives, and the owners keep the memory.
-        stream.enqueue(&owners, |raw| unsafe { chain.queue(&values, &parts, raw) })
+        stream.enqueue(&owners, |raw| unsafe { chain.queue(&values, &parts, raw, &mut |_| Ok(())) })
     }
 
     /// [`LayerPlan::launch`] with memory and a stream of another library, which may be capturing the stream.
@@ -139,7 +139,7 @@ impl LayerPlan {
         }
         let _current = Current::enter(self.device())?;
         // SAFETY: the caller's.
-        unsafe { chain.queue(values, &parts, stream.cast()) }
+        unsafe { chain.queue(values, &parts, stream.cast(), &mut |_| Ok(())) }
     }
 
     /// Waits for the stream, and reports whether any x since the last check had a NaN or an infinity, and whether h had

@@ -14,7 +14,7 @@ use crate::glu::Glu;
 use crate::matrix::{Nvfp4View, ValuesView};
 use crate::memory;
 use crate::op::{
-    ActivationsView, DType16, InputScale, Join, MlpWeights, Precision, Problem, of_down,
+    ActivationsView, DType16, InputScale, Join, MlpWeights, Precision, Problem, Stage, of_down,
 };
 use crate::shape::GemmShape;
 
@@ -166,8 +166,9 @@ impl Cuda {
         x: &[X],
         rows: usize,
         y: &mut [Y],
+        done: Option<&mut (dyn FnMut(Stage) + Send)>,
     ) -> Result<()> {
-        self.with_lane(|lane| lane.run(layer, x, rows, y))
+        self.with_lane(|lane| lane.run(layer, x, rows, y, done))
     }
 
     /// Runs operands of the host once.

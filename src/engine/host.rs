@@ -7,7 +7,7 @@ use crate::dtype::{Element, Values, each_type};
 use crate::error::{Error, Operand, Result};
 use crate::format::{BLOCK, quantize};
 use crate::matrix::{Nvfp4View, ValuesView};
-use crate::op::{ActivationsView, DType16, InputScale, MlpWeights, Precision, of_down};
+use crate::op::{ActivationsView, DType16, InputScale, MlpWeights, Precision, Stage, of_down};
 use crate::simd::Isa;
 
 /// How values become activations.
@@ -61,7 +61,8 @@ pub(super) struct KnownScales {
 }
 
 /// Computes `y` \[rows, out_features\] of `x` \[rows, in_features\]. h is quantized from f32, or rounded to the 16-bit
-/// type of x.
+/// type of x. Calls `done` after
+/// each stage.
 ///
 /// # Errors
 /// [`Error::NonFinite`] of x (operand a) and h, [`Error::Alpha`].
@@ -73,6 +74,7 @@ pub(super) fn run<X: Element, Y: Element>(
     scratch: &Scratch,
     (x, rows): (&[X], usize),
     y: &mut [Y],
+    done: &mut (dyn FnMut(Stage) + Send),
 ) -> Result<()> {
     let mut buffers = scratch.take::<Buffers>();
     let Buffers { x: of_x, h: of_h, values } = &mut *buffers;
@@ -80,36 +82,45 @@ pub(super) fn run<X: Element, Y: Element>(
     let (a, row_scales) = of_x
         .make(Values::of(x), rows, k, Input::new(precision, known.x))
         .map_err(|e| e.with_operand(Operand::A))?;
+    done(Stage::X);
     let mut gate_up = weights.gate_up_gemm(a)?;
     if let Some(row_scales) = row_scales {
         gate_up = gate_up.with_row_scales(row_scales)?;
     }
     if weights.down_proj().is_none() {
-        return cpu::run(&gate_up, isa, scratch, y);
+        cpu::run(&gate_up, isa, scratch, y)?;
+        done(Stage::GateUp);
+        return Ok(());
     }
     let at = |e: Error| e.with_operand(Operand::H);
     let (h, row_scales): Ready<'_> = match a {
         ActivationsView::Nvfp4(_) => {
             let h = first(values, rows * n);
             cpu::run(&gate_up, isa, scratch, h)?;
+            done(Stage::GateUp);
             of_h.make(Values::F32(h), rows, n, Input::new(precision, known.h)).map_err(at)?
         }
         ActivationsView::F16(_) => {
             let h = first(&mut of_h.f16, rows * n);
             cpu::run(&gate_up, isa, scratch, h)?;
+            done(Stage::GateUp);
             (ValuesView::new(1, rows, n, h).map_err(at)?.into(), None)
         }
         ActivationsView::Bf16(_) => {
             let h = first(&mut of_h.bf16, rows * n);
             cpu::run(&gate_up, isa, scratch, h)?;
+            done(Stage::GateUp);
             (ValuesView::new(1, rows, n, h).map_err(at)?.into(), None)
         }
     };
+    done(Stage::H);
     let mut down = weights.down_gemm(h)?;
     if let Some(row_scales) = row_scales {
         down = down.with_row_scales(row_scales).map_err(of_down)?;
     }
-    cpu::run(&down, isa, scratch, y)
+    cpu::run(&down, isa, scratch, y)?;
+    done(Stage::Down);
+    Ok(())
 }
 
 impl Activations {

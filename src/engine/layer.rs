@@ -10,7 +10,7 @@ use crate::cuda::LayerPlan;
 use crate::dtype::{Element, Values, ValuesMut, each_type};
 use crate::error::{Buffer, Error, Operand, Result};
 use crate::glu::Glu;
-use crate::op::{InputScale, MlpWeights, Precision};
+use crate::op::{InputScale, MlpWeights, Precision, Stage};
 use crate::oracle;
 use crate::shape::{GemmShape, MatrixShape};
 
@@ -120,7 +120,31 @@ impl Layer {
         rows: usize,
         y: impl Into<ValuesMut<'y>>,
     ) -> Result<()> {
-        let (x, y) = (x.into(), y.into());
+        self.run_any(x.into(), rows, y.into(), None)
+    }
+
+    /// [`Layer::run`] that calls `done` as each stage has ended, in the order of [`Stage`], so that stages can be timed. On
+    /// a device it waits after each; with input scales per row, stages come once a row. The oracle has no stages.
+    ///
+    /// # Errors
+    /// Those of [`Layer::run`].
+    pub fn run_in_stages<'x, 'y>(
+        &self,
+        x: impl Into<Values<'x>>,
+        rows: usize,
+        y: impl Into<ValuesMut<'y>>,
+        mut done: impl FnMut(Stage) + Send,
+    ) -> Result<()> {
+        self.run_any(x.into(), rows, y.into(), Some(&mut done))
+    }
+
+    fn run_any(
+        &self,
+        x: Values<'_>,
+        rows: usize,
+        y: ValuesMut<'_>,
+        done: Option<&mut (dyn FnMut(Stage) + Send)>,
+    ) -> Result<()> {
         let (k, n) = (self.in_features(), self.out_features());
         let shape = MatrixShape::new(1, rows, k).map_err(|e| e.with_operand(Operand::A))?;
         shape.check_length(Buffer::Values, 1, x.len(), Operand::A)?;
@@ -135,20 +159,30 @@ impl Layer {
         if rows == 0 {
             return Ok(());
         }
-        each_type!(Values, x, x => each_type!(ValuesMut, y, y => self.run_typed(x, rows, y)))
+        each_type!(Values, x, x => each_type!(ValuesMut, y, y => self.run_typed(x, rows, y, done)))
     }
 
-    fn run_typed<X: Element, Y: Element>(&self, x: &[X], rows: usize, y: &mut [Y]) -> Result<()> {
+    fn run_typed<X: Element, Y: Element>(
+        &self,
+        x: &[X],
+        rows: usize,
+        y: &mut [Y],
+        done: Option<&mut (dyn FnMut(Stage) + Send)>,
+    ) -> Result<()> {
         let Inner { engine, weights, precision, known_scales, .. } = &*self.0;
         #[cfg(feature = "cuda")]
         if let (Kind::Cuda(cuda), Some(on_device)) = (&engine.0.kind, &self.0.on_device) {
-            return cuda.run_layer(on_device, x, rows, y);
+            return cuda.run_layer(on_device, x, rows, y, done);
         }
         let (k, n) = (weights.in_features(), weights.intermediate_features());
         let shape = GemmShape { m: rows, n, k, batch: 1 };
+        let mut nothing = |_| {};
         let (precision, known, scratch) = (*precision, *known_scales, &engine.0.scratch);
         engine.in_pool(shape, || match engine.0.kind {
-            Kind::Cpu(isa) => host::run(weights, precision, known, isa, scratch, (x, rows), y),
+            Kind::Cpu(isa) => {
+                let done = done.unwrap_or(&mut nothing);
+                host::run(weights, precision, known, isa, scratch, (x, rows), y, done)
+            }
             _ => {
                 y.copy_from_slice(&oracle::mlp(weights, x, rows, precision)?);
                 Ok(())

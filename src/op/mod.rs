@@ -9,6 +9,7 @@ mod input_scale;
 mod mlp;
 mod precision;
 mod problem;
+mod stage;
 
 pub use activations::{Activations, ActivationsView};
 pub(crate) use calibration::Calibration;
@@ -23,3 +24,4 @@ pub use precision::{DType16, Precision};
 pub use problem::Operation;
 pub(crate) use problem::sealed::Sealed;
 pub(crate) use problem::{Join, Problem};
+pub use stage::Stage;
