@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
-use nvfp4_dual_gemm::{Backend, DualGemm, Element, GemmShape, oracle};
+use nvfp4_dual_gemm::{Backend, DualGemm, Element, GemmShape, Operation, oracle};
 
 use crate::units;
 
@@ -92,9 +92,21 @@ pub struct Exact<T> {
 impl<T: Element> Exact<T> {
     /// Asks the oracle.
     pub fn new(gemm: &DualGemm<'_>, rows: Rows) -> nvfp4_dual_gemm::Result<Self> {
-        let rows = rows.choose(&gemm.shape());
-        let values = oracle::exact_rows(gemm, &rows)?;
+        Self::of_rows(gemm, rows.choose(&gemm.shape()))
+    }
+
+    /// Asks the oracle for these rows, each (batch, row).
+    pub fn of_rows(
+        operation: &impl Operation,
+        rows: Vec<(usize, usize)>,
+    ) -> nvfp4_dual_gemm::Result<Self> {
+        let values = oracle::exact_rows(operation, &rows)?;
         Ok(Exact { rows, values })
+    }
+
+    /// Of values that were asked for already.
+    pub(crate) fn from_values(rows: Vec<(usize, usize)>, values: Vec<T>) -> Self {
+        Exact { rows, values }
     }
 
     /// Compares the same rows of a whole C.
