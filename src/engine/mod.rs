@@ -17,7 +17,7 @@ use crate::cpu::{self, Scratch};
 use crate::dtype::Element;
 use crate::error::{Error, Operand, Result};
 use crate::memory;
-use crate::op::{DualGemm, MlpWeights, Sealed};
+use crate::op::{MlpWeights, Operation};
 use crate::oracle;
 use crate::shape::GemmShape;
 use crate::simd::Isa;
@@ -249,14 +249,14 @@ impl Engine {
         Layer::new(self, weights.try_into()?, spec)
     }
 
-    /// Computes C \[batch, M, N\], row-major, once. Weights that are used more than once should be loaded
+    /// Computes C \[batch, M, N\] of a [`DualGemm`](crate::DualGemm) or a [`Gemm`](crate::Gemm), row-major, once. Weights that are used more than once should be loaded
     /// ([`Engine::load`]): on a device, every call uploads all operands.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`]; those of the device.
-    pub fn run<T: Element>(&self, gemm: &DualGemm<'_>) -> Result<Vec<T>> {
-        let mut c = memory::filled(T::default(), gemm.problem().c_len(), Operand::C)?;
-        self.run_into(gemm, &mut c)?;
+    pub fn run<T: Element>(&self, operation: &impl Operation) -> Result<Vec<T>> {
+        let mut c = memory::filled(T::default(), operation.problem().c_len(), Operand::C)?;
+        self.run_into(operation, &mut c)?;
         Ok(c)
     }
 
@@ -264,15 +264,16 @@ impl Engine {
     ///
     /// # Errors
     /// Those of [`Engine::run`], and [`Error::Length`].
-    pub fn run_into<T: Element>(&self, gemm: &DualGemm<'_>, c: &mut [T]) -> Result<()> {
-        gemm.problem().check_c(c.len())?;
+    pub fn run_into<T: Element>(&self, operation: &impl Operation, c: &mut [T]) -> Result<()> {
+        let problem = operation.problem();
+        problem.check_c(c.len())?;
         match &self.0.kind {
             Kind::Cpu(isa) => {
-                self.in_pool(gemm.shape(), || cpu::run(gemm, *isa, &self.0.scratch, c))
+                self.in_pool(problem.work(), || cpu::run(operation, *isa, &self.0.scratch, c))
             }
-            Kind::Oracle => self.in_pool(gemm.shape(), || oracle::exact_into(gemm, c)),
+            Kind::Oracle => self.in_pool(problem.work(), || oracle::exact_into(operation, c)),
             #[cfg(feature = "cuda")]
-            Kind::Cuda(cuda) => cuda.run_into(gemm, c),
+            Kind::Cuda(cuda) => cuda.run_into(&problem, c),
         }
     }
 
