@@ -3,7 +3,8 @@
 //! C is computed in strips of 16 columns. For each strip and each piece of K, the 16 rows of B1 and
 //! the 16 rows of B2 are decoded from their packed form into a few KiB of cache; every row of A then
 //! sweeps over the piece, so A is read once for both weights, and the gate is applied while both
-//! sums are at hand. No dequantized copy of a weight ever exists.
+//! sums are at hand. No dequantized copy of a weight ever exists. A GEMM runs in the same loops: its one weight stands for
+//! both, which have every other strip of its rows.
 //!
 //! * `integer`: blocks of 16 doubled codes are multiplied and summed exactly in integers (VNNI,
 //!   `vpmaddubsw` or plain Rust) and scaled into an f32 accumulator: one rounding a block.
@@ -21,8 +22,8 @@ pub(crate) use schedule::is_small;
 pub(crate) use scratch::Scratch;
 
 use crate::dtype::Element;
-use crate::error::Result;
-use crate::op::Operation;
+use crate::error::{Error, Result};
+use crate::op::{ActivationsView, Operation};
 use crate::simd::Isa;
 
 /// Computes C \[batch, M, N\] with the kernels of one instruction set, on the calling thread where the
@@ -35,11 +36,39 @@ use crate::simd::Isa;
 /// [`crate::Error::BackendUnavailable`] when the machine does not have it, [`crate::Error::Length`]
 /// when `c` has not `batch·M·N` elements.
 pub(crate) fn run<T: Element>(
-    gemm: &impl Operation,
+    operation: &impl Operation,
     isa: Isa,
     scratch: &Scratch,
     c: &mut [T],
 ) -> Result<()> {
-    let _ = (gemm, isa, scratch, c);
+    let problem = &operation.problem();
+    isa.check()?;
+    problem.check_c(c.len())?;
+    if c.is_empty() {
+        return Ok(());
+    }
+    let ActivationsView::Nvfp4(a) = problem.a else {
+        let reason = "no kernel for 16-bit activations".to_owned();
+        return Err(Error::BackendUnavailable { backend: format!("cpu ({isa})"), reason });
+    };
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Amx if problem.shape.m >= kernels::amx::MIN_ROWS => {
+            // SAFETY: `isa.check()` found AMX-BF16 and the AVX-512 features, and has asked the
+            // system for tile state.
+            schedule::run(&unsafe { kernels::amx::Amx::new() }, a, problem, scratch, c);
+        }
+        #[cfg(target_arch = "x86_64")]
+        Isa::Amx | Isa::Avx512 => {
+            // SAFETY: `isa.check()` found the AVX-512 features.
+            schedule::run(&unsafe { kernels::avx512::Avx512::new() }, a, problem, scratch, c);
+        }
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => {
+            // SAFETY: `isa.check()` found AVX2, FMA and F16C.
+            schedule::run(&unsafe { kernels::avx2::Avx2::new() }, a, problem, scratch, c);
+        }
+        _ => schedule::run(&kernels::portable::Portable, a, problem, scratch, c),
+    }
     Ok(())
 }

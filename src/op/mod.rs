@@ -22,6 +22,5 @@ pub use mlp::MlpWeights;
 pub(crate) use mlp::of_down;
 pub use precision::{DType16, Precision};
 pub use problem::Operation;
-pub(crate) use problem::sealed::Sealed;
 pub(crate) use problem::{Join, Problem};
 pub use stage::Stage;
