@@ -216,7 +216,7 @@ impl Chain {
         let scratch = self.scratch(rows)?;
         let mut states = vec![(scratch.x.state, self.k(), Operand::A)];
         if matches!(self.between, Between::Indirect(_)) {
-            states.push((scratch.h.state, self.plan().weights().n(), Operand::C));
+            states.push((scratch.h.state, self.plan().weights().n(), Operand::H));
         }
         Ok(states)
     }

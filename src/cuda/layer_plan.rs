@@ -147,7 +147,7 @@ impl LayerPlan {
     ///
     /// # Errors
     /// [`Error::NonFinite`] with the first place of the launch that met it, of `rows` rows, once: of x as operand a, of
-    /// h as operand c; [`CudaError::Length`](crate::CudaError::Length); [`CudaError::Capture`](crate::CudaError::Capture) inside of a capture; [`CudaError::Call`](crate::CudaError::Call), also for
+    /// operand h; [`CudaError::Length`](crate::CudaError::Length); [`CudaError::Capture`](crate::CudaError::Capture) inside of a capture; [`CudaError::Call`](crate::CudaError::Call), also for
     /// earlier work that failed.
     pub fn check(&self, scratch: &DeviceView<u8>, rows: usize, stream: &Stream) -> Result<()> {
         for (offset, columns, operand) in self.first().states(rows)? {
