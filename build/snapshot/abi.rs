@@ -15,7 +15,15 @@ pub const NVFP4_INTERLEAVED_SCALE_ROWS: u32 = 256;
 pub const NVFP4_DATA_TYPE_F16: nvfp4_data_type = 0;
 pub const NVFP4_DATA_TYPE_BF16: nvfp4_data_type = 1;
 pub const NVFP4_DATA_TYPE_F32: nvfp4_data_type = 2;
+pub const NVFP4_DATA_TYPE_NVFP4: nvfp4_data_type = 3;
 pub type nvfp4_data_type = ::std::os::raw::c_uint;
+pub const NVFP4_OPERATION_DUAL_GEMM: nvfp4_operation = 0;
+pub const NVFP4_OPERATION_GEMM: nvfp4_operation = 1;
+pub type nvfp4_operation = ::std::os::raw::c_uint;
+pub const NVFP4_ROUND_FIRST_NONE: nvfp4_round_first = 0;
+pub const NVFP4_ROUND_FIRST_F16: nvfp4_round_first = 1;
+pub const NVFP4_ROUND_FIRST_BF16: nvfp4_round_first = 2;
+pub type nvfp4_round_first = ::std::os::raw::c_uint;
 pub const NVFP4_GLU_SWIGLU: nvfp4_glu_kind = 0;
 pub const NVFP4_GLU_CLAMPED_SWIGLU: nvfp4_glu_kind = 1;
 pub const NVFP4_GLU_GEGLU_TANH: nvfp4_glu_kind = 2;
@@ -90,10 +98,12 @@ pub struct nvfp4_destination {
     pub data: *mut ::std::os::raw::c_void,
     pub scales: *mut ::std::os::raw::c_void,
     pub global_scale: f32,
+    pub round_first: nvfp4_round_first,
+    pub row_stride: i64,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of nvfp4_destination"][::std::mem::size_of::<nvfp4_destination>() - 32usize];
+    ["Size of nvfp4_destination"][::std::mem::size_of::<nvfp4_destination>() - 40usize];
     [
         "Alignment of nvfp4_destination",
     ][::std::mem::align_of::<nvfp4_destination>() - 8usize];
@@ -112,11 +122,19 @@ const _: () = {
     [
         "Offset of field: nvfp4_destination::global_scale",
     ][::std::mem::offset_of!(nvfp4_destination, global_scale) - 24usize];
+    [
+        "Offset of field: nvfp4_destination::round_first",
+    ][::std::mem::offset_of!(nvfp4_destination, round_first) - 28usize];
+    [
+        "Offset of field: nvfp4_destination::row_stride",
+    ][::std::mem::offset_of!(nvfp4_destination, row_stride) - 32usize];
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
 pub struct nvfp4_spec {
     pub size: u32,
+    pub operation: nvfp4_operation,
+    pub activations: nvfp4_data_type,
     pub n: i32,
     pub k: i32,
     pub batch: i32,
@@ -129,34 +147,40 @@ pub struct nvfp4_spec {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of nvfp4_spec"][::std::mem::size_of::<nvfp4_spec>() - 64usize];
+    ["Size of nvfp4_spec"][::std::mem::size_of::<nvfp4_spec>() - 72usize];
     ["Alignment of nvfp4_spec"][::std::mem::align_of::<nvfp4_spec>() - 8usize];
     [
         "Offset of field: nvfp4_spec::size",
     ][::std::mem::offset_of!(nvfp4_spec, size) - 0usize];
-    ["Offset of field: nvfp4_spec::n"][::std::mem::offset_of!(nvfp4_spec, n) - 4usize];
-    ["Offset of field: nvfp4_spec::k"][::std::mem::offset_of!(nvfp4_spec, k) - 8usize];
+    [
+        "Offset of field: nvfp4_spec::operation",
+    ][::std::mem::offset_of!(nvfp4_spec, operation) - 4usize];
+    [
+        "Offset of field: nvfp4_spec::activations",
+    ][::std::mem::offset_of!(nvfp4_spec, activations) - 8usize];
+    ["Offset of field: nvfp4_spec::n"][::std::mem::offset_of!(nvfp4_spec, n) - 12usize];
+    ["Offset of field: nvfp4_spec::k"][::std::mem::offset_of!(nvfp4_spec, k) - 16usize];
     [
         "Offset of field: nvfp4_spec::batch",
-    ][::std::mem::offset_of!(nvfp4_spec, batch) - 12usize];
+    ][::std::mem::offset_of!(nvfp4_spec, batch) - 20usize];
     [
         "Offset of field: nvfp4_spec::glu",
-    ][::std::mem::offset_of!(nvfp4_spec, glu) - 16usize];
+    ][::std::mem::offset_of!(nvfp4_spec, glu) - 24usize];
     [
         "Offset of field: nvfp4_spec::weights",
-    ][::std::mem::offset_of!(nvfp4_spec, weights) - 32usize];
+    ][::std::mem::offset_of!(nvfp4_spec, weights) - 40usize];
     [
         "Offset of field: nvfp4_spec::kernel",
-    ][::std::mem::offset_of!(nvfp4_spec, kernel) - 40usize];
+    ][::std::mem::offset_of!(nvfp4_spec, kernel) - 48usize];
     [
         "Offset of field: nvfp4_spec::programmatic_launch",
-    ][::std::mem::offset_of!(nvfp4_spec, programmatic_launch) - 48usize];
+    ][::std::mem::offset_of!(nvfp4_spec, programmatic_launch) - 56usize];
     [
         "Offset of field: nvfp4_spec::constant_weights",
-    ][::std::mem::offset_of!(nvfp4_spec, constant_weights) - 52usize];
+    ][::std::mem::offset_of!(nvfp4_spec, constant_weights) - 60usize];
     [
         "Offset of field: nvfp4_spec::sm_count",
-    ][::std::mem::offset_of!(nvfp4_spec, sm_count) - 56usize];
+    ][::std::mem::offset_of!(nvfp4_spec, sm_count) - 64usize];
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
@@ -166,10 +190,12 @@ pub struct nvfp4_weights {
     pub b1_scales: *const ::std::os::raw::c_void,
     pub b2_codes: *const ::std::os::raw::c_void,
     pub b2_scales: *const ::std::os::raw::c_void,
+    pub bias1: *const f32,
+    pub bias2: *const f32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of nvfp4_weights"][::std::mem::size_of::<nvfp4_weights>() - 40usize];
+    ["Size of nvfp4_weights"][::std::mem::size_of::<nvfp4_weights>() - 56usize];
     ["Alignment of nvfp4_weights"][::std::mem::align_of::<nvfp4_weights>() - 8usize];
     [
         "Offset of field: nvfp4_weights::size",
@@ -186,6 +212,12 @@ const _: () = {
     [
         "Offset of field: nvfp4_weights::b2_scales",
     ][::std::mem::offset_of!(nvfp4_weights, b2_scales) - 32usize];
+    [
+        "Offset of field: nvfp4_weights::bias1",
+    ][::std::mem::offset_of!(nvfp4_weights, bias1) - 40usize];
+    [
+        "Offset of field: nvfp4_weights::bias2",
+    ][::std::mem::offset_of!(nvfp4_weights, bias2) - 48usize];
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
@@ -194,7 +226,10 @@ pub struct nvfp4_io {
     pub rows: i32,
     pub a_codes: *const ::std::os::raw::c_void,
     pub a_scales: *const ::std::os::raw::c_void,
+    pub a_row_stride: i64,
     pub c: nvfp4_destination,
+    pub residual: *const ::std::os::raw::c_void,
+    pub residual_row_stride: i64,
     pub alpha1: f32,
     pub alpha2: f32,
     pub factor1: *const f32,
@@ -204,7 +239,7 @@ pub struct nvfp4_io {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of nvfp4_io"][::std::mem::size_of::<nvfp4_io>() - 96usize];
+    ["Size of nvfp4_io"][::std::mem::size_of::<nvfp4_io>() - 128usize];
     ["Alignment of nvfp4_io"][::std::mem::align_of::<nvfp4_io>() - 8usize];
     ["Offset of field: nvfp4_io::size"][::std::mem::offset_of!(nvfp4_io, size) - 0usize];
     ["Offset of field: nvfp4_io::rows"][::std::mem::offset_of!(nvfp4_io, rows) - 4usize];
@@ -214,25 +249,34 @@ const _: () = {
     [
         "Offset of field: nvfp4_io::a_scales",
     ][::std::mem::offset_of!(nvfp4_io, a_scales) - 16usize];
-    ["Offset of field: nvfp4_io::c"][::std::mem::offset_of!(nvfp4_io, c) - 24usize];
+    [
+        "Offset of field: nvfp4_io::a_row_stride",
+    ][::std::mem::offset_of!(nvfp4_io, a_row_stride) - 24usize];
+    ["Offset of field: nvfp4_io::c"][::std::mem::offset_of!(nvfp4_io, c) - 32usize];
+    [
+        "Offset of field: nvfp4_io::residual",
+    ][::std::mem::offset_of!(nvfp4_io, residual) - 72usize];
+    [
+        "Offset of field: nvfp4_io::residual_row_stride",
+    ][::std::mem::offset_of!(nvfp4_io, residual_row_stride) - 80usize];
     [
         "Offset of field: nvfp4_io::alpha1",
-    ][::std::mem::offset_of!(nvfp4_io, alpha1) - 56usize];
+    ][::std::mem::offset_of!(nvfp4_io, alpha1) - 88usize];
     [
         "Offset of field: nvfp4_io::alpha2",
-    ][::std::mem::offset_of!(nvfp4_io, alpha2) - 60usize];
+    ][::std::mem::offset_of!(nvfp4_io, alpha2) - 92usize];
     [
         "Offset of field: nvfp4_io::factor1",
-    ][::std::mem::offset_of!(nvfp4_io, factor1) - 64usize];
+    ][::std::mem::offset_of!(nvfp4_io, factor1) - 96usize];
     [
         "Offset of field: nvfp4_io::factor2",
-    ][::std::mem::offset_of!(nvfp4_io, factor2) - 72usize];
+    ][::std::mem::offset_of!(nvfp4_io, factor2) - 104usize];
     [
         "Offset of field: nvfp4_io::workspace",
-    ][::std::mem::offset_of!(nvfp4_io, workspace) - 80usize];
+    ][::std::mem::offset_of!(nvfp4_io, workspace) - 112usize];
     [
         "Offset of field: nvfp4_io::workspace_bytes",
-    ][::std::mem::offset_of!(nvfp4_io, workspace_bytes) - 88usize];
+    ][::std::mem::offset_of!(nvfp4_io, workspace_bytes) - 120usize];
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
@@ -241,6 +285,7 @@ pub struct nvfp4_kernel_info {
     pub mainloop: nvfp4_mainloop,
     pub scheduler: nvfp4_scheduler,
     pub weights: nvfp4_weight_format,
+    pub activations: nvfp4_data_type,
     pub compute_capability: i32,
     pub family: i32,
     pub sms: i32,
@@ -275,47 +320,50 @@ const _: () = {
         "Offset of field: nvfp4_kernel_info::weights",
     ][::std::mem::offset_of!(nvfp4_kernel_info, weights) - 16usize];
     [
+        "Offset of field: nvfp4_kernel_info::activations",
+    ][::std::mem::offset_of!(nvfp4_kernel_info, activations) - 20usize];
+    [
         "Offset of field: nvfp4_kernel_info::compute_capability",
-    ][::std::mem::offset_of!(nvfp4_kernel_info, compute_capability) - 20usize];
+    ][::std::mem::offset_of!(nvfp4_kernel_info, compute_capability) - 24usize];
     [
         "Offset of field: nvfp4_kernel_info::family",
-    ][::std::mem::offset_of!(nvfp4_kernel_info, family) - 24usize];
+    ][::std::mem::offset_of!(nvfp4_kernel_info, family) - 28usize];
     [
         "Offset of field: nvfp4_kernel_info::sms",
-    ][::std::mem::offset_of!(nvfp4_kernel_info, sms) - 28usize];
+    ][::std::mem::offset_of!(nvfp4_kernel_info, sms) - 32usize];
     [
         "Offset of field: nvfp4_kernel_info::tile_m",
-    ][::std::mem::offset_of!(nvfp4_kernel_info, tile_m) - 32usize];
+    ][::std::mem::offset_of!(nvfp4_kernel_info, tile_m) - 36usize];
     [
         "Offset of field: nvfp4_kernel_info::tile_n",
-    ][::std::mem::offset_of!(nvfp4_kernel_info, tile_n) - 36usize];
+    ][::std::mem::offset_of!(nvfp4_kernel_info, tile_n) - 40usize];
     [
         "Offset of field: nvfp4_kernel_info::tile_k",
-    ][::std::mem::offset_of!(nvfp4_kernel_info, tile_k) - 40usize];
+    ][::std::mem::offset_of!(nvfp4_kernel_info, tile_k) - 44usize];
     [
         "Offset of field: nvfp4_kernel_info::cluster_m",
-    ][::std::mem::offset_of!(nvfp4_kernel_info, cluster_m) - 44usize];
+    ][::std::mem::offset_of!(nvfp4_kernel_info, cluster_m) - 48usize];
     [
         "Offset of field: nvfp4_kernel_info::cluster_n",
-    ][::std::mem::offset_of!(nvfp4_kernel_info, cluster_n) - 48usize];
+    ][::std::mem::offset_of!(nvfp4_kernel_info, cluster_n) - 52usize];
     [
         "Offset of field: nvfp4_kernel_info::threads",
-    ][::std::mem::offset_of!(nvfp4_kernel_info, threads) - 52usize];
+    ][::std::mem::offset_of!(nvfp4_kernel_info, threads) - 56usize];
     [
         "Offset of field: nvfp4_kernel_info::stages",
-    ][::std::mem::offset_of!(nvfp4_kernel_info, stages) - 56usize];
+    ][::std::mem::offset_of!(nvfp4_kernel_info, stages) - 60usize];
     [
         "Offset of field: nvfp4_kernel_info::accumulator_stages",
-    ][::std::mem::offset_of!(nvfp4_kernel_info, accumulator_stages) - 60usize];
+    ][::std::mem::offset_of!(nvfp4_kernel_info, accumulator_stages) - 64usize];
     [
         "Offset of field: nvfp4_kernel_info::smem_bytes",
-    ][::std::mem::offset_of!(nvfp4_kernel_info, smem_bytes) - 64usize];
+    ][::std::mem::offset_of!(nvfp4_kernel_info, smem_bytes) - 68usize];
     [
         "Offset of field: nvfp4_kernel_info::tmem_columns",
-    ][::std::mem::offset_of!(nvfp4_kernel_info, tmem_columns) - 68usize];
+    ][::std::mem::offset_of!(nvfp4_kernel_info, tmem_columns) - 72usize];
     [
         "Offset of field: nvfp4_kernel_info::params_bytes",
-    ][::std::mem::offset_of!(nvfp4_kernel_info, params_bytes) - 72usize];
+    ][::std::mem::offset_of!(nvfp4_kernel_info, params_bytes) - 76usize];
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]

@@ -137,6 +137,8 @@ impl Plan {
             name.map_err(|error| Error::Cuda(CudaError::Refused { reason: error.to_string() }))?;
         let spec = abi::nvfp4_spec {
             size: size_of::<abi::nvfp4_spec>() as u32,
+            operation: abi::NVFP4_OPERATION_DUAL_GEMM,
+            activations: abi::NVFP4_DATA_TYPE_NVFP4,
             n,
             k,
             batch,

@@ -137,7 +137,8 @@ impl Weights {
         let (b1_codes, b1_scales) = pair(&self.first);
         let (b2_codes, b2_scales) = self.second.as_ref().map_or(null, pair);
         let size = size_of::<abi::nvfp4_weights>() as u32;
-        abi::nvfp4_weights { size, b1_codes, b1_scales, b2_codes, b2_scales }
+        let (bias1, bias2) = (std::ptr::null(), std::ptr::null());
+        abi::nvfp4_weights { size, b1_codes, b1_scales, b2_codes, b2_scales, bias1, bias2 }
     }
 
     /// The kernels' own account of what they read, against what is there.

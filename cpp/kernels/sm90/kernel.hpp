@@ -73,6 +73,7 @@ CUTLASS_DEVICE void dual_gemm(Params const& params, char* memory) {
     consumer.run(sums);
     detail::launch_dependent_grids();
     Epilogue<Tile> const epilogue(params, shared.coordinates, shared.epilogue(), warpgroup - 1);
+    epilogue.pad_scales();
     if constexpr (Tile::kResident) {
       epilogue.send_partials(sums);
       if (split) {

@@ -82,7 +82,7 @@ struct Tile {
   // Where resident tokens leave room, the epilogue has memory of its own: what other CTAs send then need not wait until
   // this one has read its stages. Two fragments of 8 tokens by 32 columns, or the partials of one from all slices of a
   // cluster.
-  static constexpr int kEpilogueBytes = kResident ? 34 * 1024 : 0;
+  static constexpr int kEpilogueBytes = kResident ? 35 * 1024 : 0;
   // More than ten are slower where tiles are small enough for them (docs/hopper-tuning.md).
   static constexpr int kStages =
       std::min(10, (NVFP4_SM90_SMEM_BYTES - kBarrierBytes - kResidentBytes - kEpilogueBytes) / kStageBytes);

@@ -33,6 +33,7 @@ int fresh_device() {
 nvfp4::Spec spec(char const* kernel = nullptr) {
   nvfp4::Spec spec{};
   spec.size = sizeof spec;
+  spec.activations = NVFP4_DATA_TYPE_NVFP4;
   spec.n = 4096;
   spec.k = 7168;
   spec.batch = 1;
@@ -363,7 +364,8 @@ TEST_CASE_FIXTURE(Fresh, "a plan takes for any number of rows what such a device
       int const rows = i < 300 ? i : 1 + static_cast<int>(random() % (1u << (random() % 17)));
       CAPTURE(rows);
       char const* const expected =
-          nvfp4::select_kernel({rows, 4096, 7168, 1}, NVFP4_WEIGHTS_SEPARATE, capability, cuda().sm_count);
+          nvfp4::select_kernel({rows, 4096, 7168, 1}, NVFP4_OPERATION_DUAL_GEMM, NVFP4_DATA_TYPE_NVFP4,
+                               NVFP4_WEIGHTS_SEPARATE, capability, cuda().sm_count);
       REQUIRE(expected != nullptr);
       CHECK(std::string(plan.kernel(rows).name) == expected);
       cuda().launches.clear();
@@ -498,7 +500,8 @@ TEST_CASE_FIXTURE(Fresh, "code for a family runs on its later devices, other cod
   any.launch(io(), nullptr);
   Plan::prepare(spec(kTwoAccumulators), weights()).launch(io(), nullptr);
   CHECK(cuda().launches.size() == 2);
-  CHECK(std::string(nvfp4::select_kernel({256, 4096, 7168, 1}, NVFP4_WEIGHTS_SEPARATE, 103, 148)) == kTwoAccumulators);
+  CHECK(std::string(nvfp4::select_kernel({256, 4096, 7168, 1}, NVFP4_OPERATION_DUAL_GEMM, NVFP4_DATA_TYPE_NVFP4,
+                                         NVFP4_WEIGHTS_SEPARATE, 103, 148)) == kTwoAccumulators);
   CHECK(failure(spec("sm90_widened_8x64_k128_s2")).status() == NVFP4_STATUS_ARCHITECTURE);
   // Neither on an earlier one nor on another major one.
   for (auto const& [major, minor] : {std::pair{9, 9}, {11, 0}, {12, 0}}) {

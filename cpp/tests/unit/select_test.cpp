@@ -19,7 +19,7 @@ constexpr int kB200 = 148;
 
 // The name; "" where there is none.
 std::string select_kernel(GemmShape const& shape, nvfp4_weight_format weights, int compute_capability, int sms) {
-  char const* const name = nvfp4::select_kernel(shape, weights, compute_capability, sms);
+  char const* const name = nvfp4::select_kernel(shape, NVFP4_OPERATION_DUAL_GEMM, NVFP4_DATA_TYPE_NVFP4, weights, compute_capability, sms);
   if (name == nullptr) return "";
   CHECK(nvfp4::find_kernel(name) != nullptr);
   return name;
@@ -249,7 +249,7 @@ TEST_CASE("select: whatever the device holds, a kernel that runs is found") {
       return counted && grid && residency.max_clusters[row.cluster_size()] > 0 &&
              residency.sm_count >= row.cluster_size();
     };
-    int const kernel = nvfp4::detail::select_kernel(shape, weights, capability, residencies, within);
+    int const kernel = nvfp4::detail::select_kernel(shape, {NVFP4_DATA_TYPE_NVFP4, weights}, capability, residencies, within);
     bool any = false;
     for (int i = 0; i < nvfp4::detail::kKernelCount; ++i) any = any || runs(i);
     CAPTURE(shape.m);
