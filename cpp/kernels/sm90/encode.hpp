@@ -146,12 +146,24 @@ void encode_io(detail::KernelInstance const& kernel, detail::TensorMapEncoder co
   params.alpha2 = io.alpha2;
   params.factor1 = io.factor1;
   params.factor2 = io.factor2;
-  params.a = {static_cast<std::uint8_t const*>(io.a_codes), static_cast<std::uint8_t const*>(io.a_scales), spec.k / 2,
-              static_cast<int>(groups)};
+  auto const* const a = static_cast<std::uint8_t const*>(io.a_codes);
+  std::int64_t const row_bytes = 2 * (io.a_row_stride == 0 ? spec.k : io.a_row_stride);  // of values
+  if constexpr (Tile::kActivations == NVFP4_DATA_TYPE_NVFP4) {
+    params.a = {a, static_cast<std::uint8_t const*>(io.a_scales), spec.k / 2, static_cast<int>(groups)};
+  } else {
+    params.values = {a, row_bytes, spec.k};
+  }
 
   bool programmatic = spec.programmatic_launch != 0;
   launches.count = 0;
-  if constexpr (!Tile::kResident) {
+  if constexpr (Tile::kNaturalOrder) {
+    encoder.encode(params.tokens, "A", io.a_codes,
+                   map_of(Tile::kActivations == NVFP4_DATA_TYPE_F16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16
+                                                                    : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
+                          spec.k, io.rows, spec.batch, row_bytes, kGroupK, Tile::kTokens,
+                          CU_TENSOR_MAP_SWIZZLE_128B));
+  }
+  if constexpr (Tile::kWidenedAhead) {
     encoder.encode(params.tokens, "the widened A", io.workspace,
                    map_of(CU_TENSOR_MAP_DATA_TYPE_FLOAT16, groups * kGroupK, io.rows, spec.batch,
                           groups * kGroupTokenBytes, kGroupK, Tile::kTokens, CU_TENSOR_MAP_SWIZZLE_128B));
@@ -183,13 +195,13 @@ void encode_io(detail::KernelInstance const& kernel, detail::TensorMapEncoder co
 }
 
 template <class Tile>
-detail::KernelInstance instance(char const* name, nvfp4_data_type activations, void const* function) {
+detail::KernelInstance instance(char const* name, void const* function) {
   nvfp4_kernel_info info{};
   info.name = name;
   info.mainloop = NVFP4_MAINLOOP_WIDENED;
   info.scheduler = NVFP4_SCHEDULER_GRID;
   info.weights = NVFP4_WEIGHTS_SEPARATE;
-  info.activations = activations;
+  info.activations = Tile::kActivations;
   info.compute_capability = 90;
   info.sms = 1;
   info.tile_m = Tile::kTokens;
@@ -200,9 +212,7 @@ detail::KernelInstance instance(char const* name, nvfp4_data_type activations, v
   info.accumulator_stages = 1;
   info.smem_bytes = sizeof(typename Tile::SharedStorage);
   info.params_bytes = sizeof(Params);
-  if constexpr (Tile::kResident) {
-    return {info, function, nullptr, nullptr, &encode_weights<Tile>, &launch_shape<Tile>, &encode_io<Tile>};
-  } else {
+  if constexpr (Tile::kWidenedAhead) {
     return {info,
             function,
             reinterpret_cast<void const*>(&widen_tokens<Tile>),
@@ -210,6 +220,8 @@ detail::KernelInstance instance(char const* name, nvfp4_data_type activations, v
             &encode_weights<Tile>,
             &launch_shape<Tile>,
             &encode_io<Tile>};
+  } else {
+    return {info, function, nullptr, nullptr, &encode_weights<Tile>, &launch_shape<Tile>, &encode_io<Tile>};
   }
 }
 

@@ -15,7 +15,6 @@
 #include "sm90/barriers.hpp"
 #include "sm90/params.hpp"
 #include "sm90/tile.hpp"
-#include "sm90/widening.hpp"
 
 namespace nvfp4::sm90 {
 
@@ -54,9 +53,8 @@ class Epilogue {
                           int warpgroup)
       : params_(params), coordinates_(coordinates), memory_(memory), warpgroup_(warpgroup),
         thread_(static_cast<int>(threadIdx.x) % 128) {
-    float const scale = kWidenedUnit * kWidenedUnit;
     // Powers of two, so that nothing is rounded here; the alphas may be anything.
-    unscale_ = 1.0f / scale;
+    unscale_ = 1.0f / Tile::kSumUnit;
     // Where tokens come in stages, only the thread that loads them has waited.
     detail::wait_for_prior_grids();
     alpha1_ = detail::times_scalar(params.alpha1, params.factor1);

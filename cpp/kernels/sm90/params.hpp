@@ -26,8 +26,15 @@ struct PackedTokens {
   }
 };
 
+// A of 16 bits an element.
+struct TokenValues {
+  std::uint8_t const* values;  // batch x rows x row_bytes
+  std::int64_t row_bytes;      // from row to row
+  int k;
+};
+
 struct Params {
-  cute::TmaDescriptor tokens;     // fp16: k in groups, row, batch; not where they are resident
+  cute::TmaDescriptor tokens;     // of 16 bits: k, row, batch; not where they are resident
   cute::TmaDescriptor codes[2];   // gate, up; bytes: k / 2, row, batch
   cute::TmaDescriptor scales[2];  // words of atoms along k, row of atoms, batch
   int m;
@@ -41,7 +48,8 @@ struct Params {
   float alpha1, alpha2;
   float const *factor1, *factor2;  // device scalars that multiply alpha1 and alpha2; may be null
   float const* bias[2];            // of x1 and x2, or both null
-  PackedTokens a;                  // where tokens are resident
+  PackedTokens a;                  // where tokens are resident: A in NVFP4,
+  TokenValues values;              // or of 16 bits
   detail::Output c;
 };
 
