@@ -43,12 +43,15 @@ pub mod synth;
 #[cfg(feature = "checkpoint")]
 pub use checkpoint::{Checkpoint, MlpLayer};
 pub use dtype::{DType, Element, Values, ValuesMut};
-pub use engine::{Backend, Engine, Layer, Precision, Spec};
+pub use engine::{Backend, Engine, Layer, Spec};
 pub use error::{Buffer, CudaError, CudaVersion, Error, Operand, Result, UnsuitableDevice};
 pub use glu::Glu;
 pub use half::{bf16, f16};
-pub use matrix::{Nvfp4Matrix, Nvfp4View};
-pub use op::{Activations, DualGemm, InputScale, MlpWeights};
+pub use matrix::{Nvfp4Matrix, Nvfp4View, ValuesView};
+pub use op::{
+    Activations, ActivationsView, DType16, DualGemm, Gemm, InputScale, MlpWeights, Operation,
+    Precision,
+};
 pub use shape::GemmShape;
 pub use simd::{AMX_VARIABLE, ISA_VARIABLE, Isa};
 

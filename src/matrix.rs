@@ -1,6 +1,10 @@
 //! An NVFP4 matrix: packed e2m1 codes, one UE4M3 scale factor per 16 of them, one global scale.
 
+mod values;
+
 use bytes::Bytes;
+
+pub use values::ValuesView;
 
 use crate::dtype::Element;
 use crate::error::{Buffer, Error, Operand, Result};
@@ -60,7 +64,7 @@ impl<'a> Nvfp4View<'a> {
     pub(crate) fn check_rows(&self, operand: Operand) -> Result<()> {
         let MatrixShape { batch, rows, cols } = self.shape;
         match operand {
-            Operand::B1 | Operand::B2 if rows == 0 => {
+            Operand::B1 | Operand::B2 | Operand::W | Operand::Down if rows == 0 => {
                 Err(Error::ZeroDimension { operand, batch, rows, cols })
             }
             _ => Ok(()),

@@ -62,7 +62,7 @@ impl<T: Element> Replay<T> {
             .glu(gemm.glu())
             .kernel(kernel)
             .programmatic_launch(programmatic_launch);
-        let a = DeviceMatrix::upload(gemm.a(), &stream)?;
+        let a = DeviceMatrix::upload(gemm.a().nvfp4()?, &stream)?;
         let problem = gemm.shape();
         let (mut plans, mut results) = (Vec::new(), Vec::new());
         for _ in 0..rotation.copies {

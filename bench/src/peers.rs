@@ -160,7 +160,7 @@ impl Peers {
 
     /// Hands over the operands of a shape, and has each peer check its result there.
     pub fn prepare(&mut self, gemm: &DualGemm<'_>) -> anyhow::Result<Vec<Contender>> {
-        for (name, matrix) in [("a", gemm.a()), ("b1", gemm.b1()), ("b2", gemm.b2())] {
+        for (name, matrix) in [("a", gemm.a().nvfp4()?), ("b1", gemm.b1()), ("b2", gemm.b2())] {
             fs::write(self.operands.path().join(format!("{name}.codes")), matrix.codes())?;
             fs::write(self.operands.path().join(format!("{name}.scales")), matrix.scales())?;
         }

@@ -79,7 +79,7 @@ impl<T: Element> OnDevice<T> {
         let stream = Stream::new(device)?;
         let kernel = engine.kernel();
         let format = kernel.map_or(WeightFormat::Separate, |kernel| kernel.info().weights);
-        let a = DeviceMatrix::upload(gemm.a(), &stream)?;
+        let a = DeviceMatrix::upload(gemm.a().nvfp4()?, &stream)?;
         let weights = Weights::prepare(gemm.b1(), gemm.b2(), format, &stream)?;
         let shape = gemm.shape();
         let c = DeviceBuffer::alloc(shape.batch * shape.m * shape.n, device)?;

@@ -22,7 +22,7 @@ pub(crate) use scratch::Scratch;
 
 use crate::dtype::Element;
 use crate::error::Result;
-use crate::op::DualGemm;
+use crate::op::{DualGemm, Sealed};
 use crate::simd::Isa;
 
 /// Computes C \[batch, M, N\] with the kernels of one instruction set, on the calling thread where the
@@ -41,7 +41,8 @@ pub(crate) fn run<T: Element>(
     c: &mut [T],
 ) -> Result<()> {
     isa.check()?;
-    gemm.check_c(c.len())?;
+    gemm.problem().check_c(c.len())?;
+    gemm.a().nvfp4()?;
     if c.is_empty() {
         return Ok(());
     }

@@ -124,6 +124,7 @@ pub(super) fn run<K: Kernel + 'static, T: Element>(
     c: &mut [T],
 ) {
     let GemmShape { m, n, k, batch } = gemm.shape();
+    let Ok(a) = gemm.a().nvfp4() else { return };
     let serial = is_small(gemm.shape());
     let units = k.div_ceil(K::K);
     let tile_bytes = units * size_of::<K::A>();
@@ -170,7 +171,7 @@ pub(super) fn run<K: Kernel + 'static, T: Element>(
             let panel = &mut panel[..wave * segment_units];
             let pack = |(i, out): (usize, &mut [K::A])| {
                 let segment = cut.segment(first + i);
-                pack_segment(kernel, &gemm.a().slice(segment.batch), segment, units, serial, out);
+                pack_segment(kernel, &a.slice(segment.batch), segment, units, serial, out);
             };
             if serial {
                 panel.chunks_mut(segment_units).enumerate().for_each(pack);
@@ -284,7 +285,8 @@ impl<K: Kernel> Task<'_, K> {
         output: &Output<T>,
     ) {
         let (kernel, gemm) = (self.kernel, self.gemm);
-        let a = gemm.a().slice(segment.batch);
+        let Ok(a) = gemm.a().nvfp4() else { return };
+        let a = a.slice(segment.batch);
         let (b1, b2) = (gemm.b1().slice(segment.batch), gemm.b2().slice(segment.batch));
         let tiles = segment.rows.div_ceil(K::ROWS);
         let group = first_strip..strips.min(first_strip + self.per_group);

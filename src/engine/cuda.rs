@@ -8,7 +8,7 @@ use crate::cuda::{
     WeightFormat, Weights,
 };
 use crate::dtype::Element;
-use crate::error::{Operand, Result};
+use crate::error::{Error, Operand, Result};
 use crate::glu::Glu;
 use crate::matrix::Nvfp4View;
 use crate::op::{DualGemm, InputScale, MlpWeights};
@@ -83,6 +83,7 @@ impl Cuda {
         scale: InputScale,
         known_scale: Option<f32>,
     ) -> Result<LayerPlan> {
+        refuse_biases(weights.biases().is_some())?;
         let (format, options) = self.options(weights.glu());
         let on_device = self.with_lane(|lane| {
             Weights::prepare(weights.gate_proj(), weights.up_proj(), format, lane.stream())
@@ -104,24 +105,33 @@ impl Cuda {
 
     /// Runs operands of the host once.
     pub fn run_into<T: Element>(&self, gemm: &DualGemm<'_>, c: &mut [T]) -> Result<()> {
+        refuse_biases(gemm.biases().is_some())?;
         self.with_lane(|lane| {
             let stream = lane.stream();
             let (format, options) = self.options(gemm.glu());
             let weights = Weights::prepare(gemm.b1(), gemm.b2(), format, stream)?;
             let plan = Plan::new(&weights, &options)?;
-            let shape = gemm.shape();
+            let (shape, a) = (gemm.shape(), gemm.a().nvfp4()?);
             let Some(row_scales) = gemm.row_scales() else {
-                return run_once(&plan, gemm.a(), stream, c);
+                return run_once(&plan, a, stream, c);
             };
             // A kernel multiplies by one alpha: a launch for each row.
             let rows = row_scales.iter().zip(c.chunks_exact_mut(shape.n)).enumerate();
             for (row, (&scale, c)) in rows {
-                let (codes, scales) = (gemm.a().row_codes(row), gemm.a().row_scales(row));
+                let (codes, scales) = (a.row_codes(row), a.row_scales(row));
                 run_once(&plan, Nvfp4View::new(1, 1, shape.k, codes, scales, scale)?, stream, c)?;
             }
             Ok(())
         })
     }
+}
+
+fn refuse_biases(there: bool) -> Result<()> {
+    if there {
+        let (backend, reason) = ("cuda".to_owned(), "biases are not built yet".to_owned());
+        return Err(Error::BackendUnavailable { backend, reason });
+    }
+    Ok(())
 }
 
 fn run_once<T: Element>(plan: &Plan, a: Nvfp4View<'_>, stream: &Stream, c: &mut [T]) -> Result<()> {

@@ -12,26 +12,9 @@ use crate::error::{Buffer, Error, Operand, Result};
 use crate::format::{BLOCK, quantize};
 use crate::glu::Glu;
 use crate::matrix::Nvfp4View;
-use crate::op::{DualGemm, InputScale, MlpWeights};
+use crate::op::{InputScale, MlpWeights, Precision};
 use crate::oracle;
 use crate::shape::{GemmShape, MatrixShape};
-
-/// The precision in which a layer computes.
-#[derive(Debug, Clone, Copy, PartialEq)]
-#[non_exhaustive]
-pub enum Precision {
-    /// NVFP4 weights, and activations that are quantized to NVFP4.
-    W4A4 {
-        /// The global scale with which the activations are quantized.
-        scale: InputScale,
-    },
-}
-
-impl Default for Precision {
-    fn default() -> Self {
-        Precision::W4A4 { scale: InputScale::default() }
-    }
-}
 
 /// How a layer runs, apart from its weights.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -91,17 +74,20 @@ impl fmt::Debug for Layer {
 
 impl Layer {
     pub(super) fn new(engine: &Engine, weights: MlpWeights, spec: &Spec) -> Result<Self> {
-        let Precision::W4A4 { scale } = spec.precision;
+        let Precision::W4A4 { scale } = spec.precision else {
+            let reason = format!("layers in {} are not built yet", spec.precision);
+            return Err(Error::BackendUnavailable { backend: engine.to_string(), reason });
+        };
+        if weights.down_proj().is_some() {
+            let reason = "layers with a down projection are not built yet".to_owned();
+            return Err(Error::BackendUnavailable { backend: engine.to_string(), reason });
+        }
         let weights = match spec.glu {
             Some(glu) => weights.with_glu(glu)?,
             None => weights,
         };
         let known_scale = weights.known_scale(scale)?;
-        if let Some(scale) = known_scale {
-            // What would fail in each call fails here.
-            let row = Nvfp4View::new(1, 0, weights.in_features(), &[], &[], scale)?;
-            DualGemm::new(row, weights.gate_proj(), weights.up_proj())?;
-        }
+        weights.check(spec.precision)?;
         #[cfg(feature = "cuda")]
         let on_device = match &engine.0.kind {
             Kind::Cuda(cuda) => Some(cuda.load(&weights, scale, known_scale)?),
@@ -175,8 +161,7 @@ impl Layer {
                 }
             };
             let a = Nvfp4View::new(1, rows, k, codes, scales, global).map_err(at)?;
-            let gemm = DualGemm::new(a, weights.gate_proj(), weights.up_proj())?;
-            let gemm = gemm.with_glu(weights.glu())?;
+            let gemm = weights.gate_up_gemm(a)?;
             let gemm = match row_scales {
                 Some(row_scales) => gemm.with_row_scales(row_scales)?,
                 None => gemm,

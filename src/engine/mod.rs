@@ -11,13 +11,13 @@ use std::sync::Arc;
 use rayon::ThreadPool;
 
 pub use backend::Backend;
-pub use layer::{Layer, Precision, Spec};
+pub use layer::{Layer, Spec};
 
 use crate::cpu::{self, Scratch};
 use crate::dtype::Element;
 use crate::error::{Error, Operand, Result};
 use crate::memory;
-use crate::op::{DualGemm, MlpWeights};
+use crate::op::{DualGemm, MlpWeights, Sealed};
 use crate::oracle;
 use crate::shape::GemmShape;
 use crate::simd::Isa;
@@ -255,7 +255,7 @@ impl Engine {
     /// # Errors
     /// [`Error::OutOfMemory`]; those of the device.
     pub fn run<T: Element>(&self, gemm: &DualGemm<'_>) -> Result<Vec<T>> {
-        let mut c = memory::filled(T::default(), gemm.c_len(), Operand::C)?;
+        let mut c = memory::filled(T::default(), gemm.problem().c_len(), Operand::C)?;
         self.run_into(gemm, &mut c)?;
         Ok(c)
     }
@@ -265,7 +265,7 @@ impl Engine {
     /// # Errors
     /// Those of [`Engine::run`], and [`Error::Length`].
     pub fn run_into<T: Element>(&self, gemm: &DualGemm<'_>, c: &mut [T]) -> Result<()> {
-        gemm.check_c(c.len())?;
+        gemm.problem().check_c(c.len())?;
         match &self.0.kind {
             Kind::Cpu(isa) => {
                 self.in_pool(gemm.shape(), || cpu::run(gemm, *isa, &self.0.scratch, c))

@@ -8,6 +8,8 @@ use std::convert::Infallible;
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::dtype::DType;
+
 #[cfg(feature = "checkpoint")]
 pub use checkpoint::{CheckpointError, NoDown};
 pub use cuda::{CudaError, CudaVersion, UnsuitableDevice};
@@ -15,7 +17,7 @@ pub use cuda::{CudaError, CudaVersion, UnsuitableDevice};
 /// Result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Which operand of `C = gate(alpha1·A·B1ᵀ, alpha2·A·B2ᵀ)` an error speaks of.
+/// Which operand of `C = glu(alpha1·A·B1ᵀ, alpha2·A·B2ᵀ)`, of `C = alpha·A·Wᵀ + R` or of a whole MLP an error speaks of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Operand {
@@ -25,8 +27,16 @@ pub enum Operand {
     B1,
     /// Up weights, N×K.
     B2,
+    /// Weights of a GEMM with one weight, N×K.
+    W,
     /// Result, M×N.
     C,
+    /// Residual, of the shape of C.
+    R,
+    /// Input of the down projection, what the GLU gives.
+    H,
+    /// Weights of the down projection.
+    Down,
     /// A matrix that has not been given a place in a GEMM yet.
     Matrix,
 }
@@ -37,7 +47,11 @@ impl fmt::Display for Operand {
             Operand::A => "a",
             Operand::B1 => "b1",
             Operand::B2 => "b2",
+            Operand::W => "w",
             Operand::C => "c",
+            Operand::R => "r",
+            Operand::H => "h",
+            Operand::Down => "down",
             Operand::Matrix => "matrix",
         })
     }
@@ -59,6 +73,8 @@ pub enum Buffer {
     UnpackedCodes,
     /// Global scales, one a row.
     RowScales,
+    /// What is added to the columns of a product.
+    Bias,
 }
 
 impl fmt::Display for Buffer {
@@ -70,6 +86,7 @@ impl fmt::Display for Buffer {
             Buffer::Values => "values",
             Buffer::UnpackedCodes => "unpacked codes",
             Buffer::RowScales => "row scales",
+            Buffer::Bias => "biases",
         })
     }
 }
@@ -198,7 +215,7 @@ pub enum Error {
         global_b: f32,
     },
 
-    /// A value to quantize is NaN or infinite.
+    /// A value to quantize or to round to 16 bits is NaN or infinite, or becomes so.
     #[error("{operand}: {value} at batch {batch}, row {row}, column {col} cannot be quantised")]
     NonFinite {
         /// Operand at fault.
@@ -211,6 +228,46 @@ pub enum Error {
         row: usize,
         /// Column index.
         col: usize,
+    },
+
+    /// A bias is NaN or infinite.
+    #[error("{operand}: bias {value} at index {index} is not finite")]
+    BiasNonFinite {
+        /// The weights that it belongs to.
+        operand: Operand,
+        /// Its index in \[batch, N\].
+        index: usize,
+        /// The value.
+        value: f32,
+    },
+
+    /// What takes NVFP4 activations was given values.
+    #[error("{operand}: activations are {actual}, but NVFP4 is needed")]
+    NotQuantized {
+        /// Operand at fault.
+        operand: Operand,
+        /// Type of the values.
+        actual: DType,
+    },
+
+    /// A factor of the down projection that leaves its global scale no normal f32 > 0.
+    #[error(
+        "{operand}: global scale {global_scale:e} times multiplier {multiplier:e} is not a normal f32 > 0"
+    )]
+    Multiplier {
+        /// Operand at fault.
+        operand: Operand,
+        /// Global scale of the weight.
+        global_scale: f32,
+        /// The factor.
+        multiplier: f32,
+    },
+
+    /// Something of the down projection, of weights that have none.
+    #[error("the weights have no down projection, which {what} is for")]
+    NoDownProjection {
+        /// What was given or asked for.
+        what: &'static str,
     },
 
     /// A row to be computed lies outside of C.
@@ -297,8 +354,16 @@ impl From<Infallible> for Error {
 impl Error {
     /// The same error, about `operand` where it spoke of an unplaced [`Operand::Matrix`].
     #[must_use]
-    pub fn with_operand(mut self, to: Operand) -> Self {
+    pub fn with_operand(self, to: Operand) -> Self {
+        self.map_operand(|operand| if operand == Operand::Matrix { to } else { operand })
+    }
+
+    /// The same error about what `place` makes of its operand.
+    pub(crate) fn map_operand(mut self, place: impl Fn(Operand) -> Operand) -> Self {
         use Error::*;
+        if let ShapeMismatch { other, .. } = &mut self {
+            *other = place(*other);
+        }
         match &mut self {
             Length { operand, .. }
             | ZeroDimension { operand, .. }
@@ -311,13 +376,13 @@ impl Error {
             | GlobalScale { operand, .. }
             | Alpha { operand, .. }
             | NonFinite { operand, .. }
+            | BiasNonFinite { operand, .. }
+            | NotQuantized { operand, .. }
+            | Multiplier { operand, .. }
             | RowOutOfRange { operand, .. }
-            | OutOfMemory { operand, .. } => {
-                if *operand == Operand::Matrix {
-                    *operand = to;
-                }
-            }
+            | OutOfMemory { operand, .. } => *operand = place(*operand),
             GluParameter { .. } | BackendUnavailable { .. } | Environment { .. } | Io { .. } => {}
+            NoDownProjection { .. } => {}
             Cuda(_) => {}
             #[cfg(feature = "checkpoint")]
             Checkpoint(_) => {}

@@ -1,12 +1,16 @@
 //! The dual GEMM: three operands that fit together, and a GLU.
 
-use crate::error::{Buffer, Error, Operand, Result};
+use super::problem::sealed::Sealed;
+use super::problem::{Join, Problem};
+use super::{ActivationsView, checks};
+use crate::error::{Operand, Result};
 use crate::glu::Glu;
 use crate::matrix::Nvfp4View;
 use crate::shape::GemmShape;
 
-/// One validated dual GEMM: `C = glu(alpha1·A·B1ᵀ, alpha2·A·B2ᵀ)` with
-/// `alpha1 = global(A)·global(B1)` and `alpha2 = global(A)·global(B2)`, which stay separate.
+/// One validated dual GEMM: `C = glu(alpha1·A·B1ᵀ + bias1, alpha2·A·B2ᵀ + bias2)` with
+/// `alpha1 = global(A)·global(B1)` and `alpha2 = global(A)·global(B2)`, which stay separate. The global scale of 16-bit
+/// activations is 1. Biases are left out unless they are given.
 ///
 /// ```
 /// use nvfp4_dual_gemm::{DualGemm, Engine, Nvfp4Matrix, f16};
@@ -22,10 +26,11 @@ use crate::shape::GemmShape;
 /// ```
 #[derive(Debug, Clone, Copy)]
 pub struct DualGemm<'a> {
-    a: Nvfp4View<'a>,
+    a: ActivationsView<'a>,
     b1: Nvfp4View<'a>,
     b2: Nvfp4View<'a>,
     row_scales: Option<&'a [f32]>,
+    biases: Option<[&'a [f32]; 2]>,
     glu: Glu,
     shape: GemmShape,
 }
@@ -38,42 +43,27 @@ impl<'a> DualGemm<'a> {
     /// is 0) are an error.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] when K, N or the batch counts disagree; [`Error::ZeroDimension`] when
-    /// N is 0; [`Error::Alpha`] when a product of global scales is not a normal f32;
-    /// [`Error::SizeOverflow`] when C is too large.
+    /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) when K, N or the batch counts disagree; [`Error::ZeroDimension`](crate::Error::ZeroDimension) when
+    /// N is 0; [`Error::Alpha`](crate::Error::Alpha) when a product of global scales is not a normal f32;
+    /// [`Error::SizeOverflow`](crate::Error::SizeOverflow) when C is too large.
     pub fn new(
-        a: impl Into<Nvfp4View<'a>>,
+        a: impl Into<ActivationsView<'a>>,
         b1: impl Into<Nvfp4View<'a>>,
         b2: impl Into<Nvfp4View<'a>>,
     ) -> Result<Self> {
         let (a, b1, b2) = (a.into(), b1.into(), b2.into());
         let shape = GemmShape { m: a.rows(), n: b1.rows(), k: a.cols(), batch: a.batch() };
-        let sizes = |v: &Nvfp4View<'_>| (v.batch(), v.rows(), v.cols());
-        for (operand, b, other, rows) in
-            [(Operand::B1, &b1, Operand::A, b1.rows()), (Operand::B2, &b2, Operand::B1, b1.rows())]
-        {
-            let expected = (shape.batch, rows, shape.k);
-            let actual = sizes(b);
-            if actual != expected {
-                return Err(Error::ShapeMismatch { operand, other, expected, actual });
-            }
-            b.check_rows(operand)?;
-            check_alpha(operand, a.global_scale(), b.global_scale())?;
-        }
-        let GemmShape { m, n, batch, .. } = shape;
-        batch
-            .checked_mul(m)
-            .and_then(|v| v.checked_mul(n))
-            .and_then(|v| v.checked_mul(8))
-            .filter(|&bytes| isize::try_from(bytes).is_ok())
-            .ok_or(Error::SizeOverflow { operand: Operand::C, batch, rows: m, cols: n })?;
-        Ok(DualGemm { a, b1, b2, row_scales: None, glu: Glu::default(), shape })
+        checks::weights(&a, &b1, Operand::B1, (Operand::A, shape.n))?;
+        checks::weights(&a, &b2, Operand::B2, (Operand::B1, shape.n))?;
+        checks::size_of_c(shape)?;
+        let glu = Glu::default();
+        Ok(DualGemm { a, b1, b2, row_scales: None, biases: None, glu, shape })
     }
 
     /// The same operands with another GLU.
     ///
     /// # Errors
-    /// [`Error::GluParameter`].
+    /// [`Error::GluParameter`](crate::Error::GluParameter).
     pub fn with_glu(mut self, glu: Glu) -> Result<Self> {
         glu.validate()?;
         self.glu = glu;
@@ -85,30 +75,25 @@ impl<'a> DualGemm<'a> {
     /// depend on the other rows.
     ///
     /// # Errors
-    /// [`Error::Length`]; [`Error::GlobalScale`] for one that is not finite and > 0; [`Error::Alpha`].
+    /// [`Error::Length`](crate::Error::Length); [`Error::GlobalScale`](crate::Error::GlobalScale) for one that is not finite and > 0; [`Error::Alpha`](crate::Error::Alpha).
     pub fn with_row_scales(mut self, row_scales: &'a [f32]) -> Result<Self> {
-        let GemmShape { m, batch, .. } = self.shape;
-        let (operand, expected, actual) = (Operand::A, batch * m, row_scales.len());
-        if actual != expected {
-            let buffer = Buffer::RowScales;
-            return Err(Error::Length {
-                operand,
-                buffer,
-                expected,
-                actual,
-                batch,
-                rows: m,
-                cols: 1,
-            });
-        }
-        for &value in row_scales {
-            if !(value.is_finite() && value > 0.0) {
-                return Err(Error::GlobalScale { operand, value });
-            }
-            check_alpha(Operand::B1, value, self.b1.global_scale())?;
-            check_alpha(Operand::B2, value, self.b2.global_scale())?;
-        }
+        let weights =
+            [(Operand::B1, self.b1.global_scale()), (Operand::B2, self.b2.global_scale())];
+        checks::row_scales(row_scales, self.shape, &weights)?;
         self.row_scales = Some(row_scales);
+        Ok(self)
+    }
+
+    /// Adds biases, each \[batch, N\], to the products before the GLU: `glu(alpha1·acc1 + bias1, alpha2·acc2 + bias2)`.
+    /// Those of f16 and bf16 are widened to f32 without a loss.
+    ///
+    /// # Errors
+    /// [`Error::Length`](crate::Error::Length); [`Error::BiasNonFinite`](crate::Error::BiasNonFinite) with the index.
+    pub fn with_biases(mut self, biases: [&'a [f32]; 2]) -> Result<Self> {
+        let GemmShape { n, batch, .. } = self.shape;
+        checks::bias(Operand::B1, biases[0], batch, n)?;
+        checks::bias(Operand::B2, biases[1], batch, n)?;
+        self.biases = Some(biases);
         Ok(self)
     }
 
@@ -117,8 +102,8 @@ impl<'a> DualGemm<'a> {
         self.shape
     }
 
-    /// Activations, M×K.
-    pub fn a(&self) -> Nvfp4View<'a> {
+    /// Activations, M×K; [`ActivationsView::nvfp4`] for what takes no others.
+    pub fn a(&self) -> ActivationsView<'a> {
         self.a
     }
 
@@ -142,14 +127,14 @@ impl<'a> DualGemm<'a> {
         self.row_scales
     }
 
+    /// What is added to both products, each \[batch, N\].
+    pub fn biases(&self) -> Option<[&'a [f32]; 2]> {
+        self.biases
+    }
+
     /// `[alpha1, alpha2]` of a row of A, which counts through all batches; exact in f64.
     pub fn alphas(&self, row: usize) -> [f64; 2] {
-        match self.row_scales {
-            None => [self.alpha1(), self.alpha2()],
-            Some(scales) => {
-                [&self.b1, &self.b2].map(|b| f64::from(scales[row]) * f64::from(b.global_scale()))
-            }
-        }
+        self.problem().alphas(row)
     }
 
     /// `global(A)·global(B1)`, exact in f64. The oracle multiplies its exact sums by this number. The CPU and CUDA
@@ -162,34 +147,17 @@ impl<'a> DualGemm<'a> {
     pub fn alpha2(&self) -> f64 {
         f64::from(self.a.global_scale()) * f64::from(self.b2.global_scale())
     }
-
-    /// Elements of C; `new` has made sure that they can be counted.
-    pub(crate) fn c_len(&self) -> usize {
-        self.shape.batch * self.shape.m * self.shape.n
-    }
-
-    pub(crate) fn check_c(&self, actual: usize) -> Result<()> {
-        let GemmShape { m, n, batch, .. } = self.shape;
-        let expected = self.c_len();
-        if actual != expected {
-            return Err(Error::Length {
-                operand: Operand::C,
-                buffer: Buffer::Values,
-                expected,
-                actual,
-                batch,
-                rows: m,
-                cols: n,
-            });
-        }
-        Ok(())
-    }
 }
 
-/// Engines multiply by the product as an f32.
-fn check_alpha(operand: Operand, global_a: f32, global_b: f32) -> Result<()> {
-    if ((f64::from(global_a) * f64::from(global_b)) as f32).is_normal() {
-        return Ok(());
+impl Sealed for DualGemm<'_> {
+    fn problem(&self) -> Problem<'_> {
+        Problem {
+            shape: self.shape,
+            a: self.a,
+            weights: [self.b1, self.b2],
+            row_scales: self.row_scales,
+            biases: self.biases,
+            join: Join::Glu(self.glu),
+        }
     }
-    Err(Error::Alpha { operand, global_a, global_b })
 }

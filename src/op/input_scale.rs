@@ -24,6 +24,17 @@ pub enum InputScale {
     Fixed(f32),
 }
 
+impl InputScale {
+    /// How the input h of the down projection is quantized where x is quantized so: in the same way, by a calibrated
+    /// scale or an amax of its own. A fixed scale is that of x alone; h then gets [`InputScale::Calibrated`].
+    pub fn of_down(self) -> InputScale {
+        match self {
+            InputScale::Fixed(_) => InputScale::Calibrated,
+            other => other,
+        }
+    }
+}
+
 impl fmt::Display for InputScale {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

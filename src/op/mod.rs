@@ -1,11 +1,24 @@
 //! What is computed, checked once; where it runs is a matter of [`crate::Engine`].
 
+mod activations;
+mod calibration;
+mod checks;
 mod dual_gemm;
+mod gemm;
 mod input_scale;
 mod mlp;
+mod precision;
+mod problem;
 
-pub use dual_gemm::DualGemm;
-pub use input_scale::InputScale;
-pub use mlp::{Activations, MlpWeights};
+pub use activations::{Activations, ActivationsView};
+pub(crate) use calibration::Calibration;
 #[cfg(feature = "checkpoint")]
-pub(crate) use mlp::{Calibration, UnusableScale, WeightOnly};
+pub(crate) use calibration::{UnusableScale, WeightOnly};
+pub use dual_gemm::DualGemm;
+pub use gemm::Gemm;
+pub use input_scale::InputScale;
+pub use mlp::MlpWeights;
+pub use precision::{DType16, Precision};
+pub use problem::Operation;
+pub(crate) use problem::sealed::Sealed;
+pub(crate) use problem::{Join, Problem};

@@ -1,23 +1,18 @@
 //! Integer accumulation, f64 epilogue, one rounding at the end.
 //!
-//! Twice an e2m1 value is an integer in \[-12, 12\] and 2^9 times a UE4M3 value an integer up to
-//! 229376, so every product of two dequantized values (before the global scales) is an integer
-//! multiple of 2^-20 below 2^43 in that unit. 2^19 of them fit an i64; longer dot products are
-//! summed in pieces. Nothing is rounded before the epilogue, which is f64 with a relative error of a
-//! few 2^-53, and C is rounded once.
+//! Nothing of an NVFP4 or an f16 dot product is rounded before the epilogue; of a bf16 one at most 2^-49 of `Σ|a·b|`
+//! is ([`super::integer`]). The epilogue is f64 with a relative error of a few 2^-53 of its largest term, and C is
+//! rounded once.
 
 use rayon::prelude::*;
 
-use crate::dtype::Element;
+use super::integer::{ExactRow, IntegerRow};
+use crate::dtype::{Element, Values, each_type};
 use crate::error::{Error, Operand, Result};
-use crate::format::{BLOCK, e2m1, ue4m3};
-use crate::matrix::Nvfp4View;
+use crate::format::BLOCK;
 use crate::memory;
-use crate::op::DualGemm;
+use crate::op::{Join, Operation, Problem};
 use crate::shape::GemmShape;
-
-/// Blocks whose exact sum fits an i64 with room to spare: 2^19 terms.
-const BLOCKS_PER_I64: usize = (1 << 19) / BLOCK;
 
 /// Rows of the weights that are held as integers at a time.
 const WEIGHT_ROWS: usize = 8;
@@ -26,13 +21,13 @@ const WEIGHT_ROWS: usize = 8;
 const A_BYTES: usize = 64 << 20;
 const A_ROWS: usize = 256;
 
-/// C \[batch, M, N\], exact up to one rounding.
+/// C \[batch, M, N\] of a [`DualGemm`](crate::DualGemm) or a [`Gemm`](crate::Gemm), exact up to one rounding.
 ///
 /// # Errors
 /// [`Error::OutOfMemory`]: C can be far larger than the operands.
-pub fn exact<T: Element>(gemm: &DualGemm<'_>) -> Result<Vec<T>> {
-    let mut c = memory::filled(T::default(), gemm.c_len(), Operand::C)?;
-    exact_into(gemm, &mut c)?;
+pub fn exact<T: Element>(operation: &impl Operation) -> Result<Vec<T>> {
+    let mut c = memory::filled(T::default(), operation.problem().c_len(), Operand::C)?;
+    exact_into(operation, &mut c)?;
     Ok(c)
 }
 
@@ -40,15 +35,16 @@ pub fn exact<T: Element>(gemm: &DualGemm<'_>) -> Result<Vec<T>> {
 ///
 /// # Errors
 /// [`Error::Length`], [`Error::OutOfMemory`].
-pub fn exact_into<T: Element>(gemm: &DualGemm<'_>, c: &mut [T]) -> Result<()> {
-    gemm.check_c(c.len())?;
-    let GemmShape { m, n, k, .. } = gemm.shape();
+pub fn exact_into<T: Element>(operation: &impl Operation, c: &mut [T]) -> Result<()> {
+    let problem = operation.problem();
+    problem.check_c(c.len())?;
+    let GemmShape { m, n, k, .. } = problem.shape;
     let at_once = rows_at_once(k);
     // With no rows there is nothing to cut: the least size keeps `chunks_exact_mut` from panicking.
     for (l, c) in c.chunks_exact_mut((m * n).max(1)).enumerate() {
         for (i, c) in c.chunks_mut(at_once * n).enumerate() {
             let first = i * at_once;
-            rows_of_batch(gemm, l, (first..first + c.len() / n).collect(), c)?;
+            rows_of_batch(&problem, l, (first..first + c.len() / n).collect(), c)?;
         }
     }
     Ok(())
@@ -59,8 +55,12 @@ pub fn exact_into<T: Element>(gemm: &DualGemm<'_>, c: &mut [T]) -> Result<()> {
 ///
 /// # Errors
 /// [`Error::RowOutOfRange`], [`Error::SizeOverflow`], [`Error::OutOfMemory`].
-pub fn exact_rows<T: Element>(gemm: &DualGemm<'_>, rows: &[(usize, usize)]) -> Result<Vec<T>> {
-    let GemmShape { m, n, k, batch } = gemm.shape();
+pub fn exact_rows<T: Element>(
+    operation: &impl Operation,
+    rows: &[(usize, usize)],
+) -> Result<Vec<T>> {
+    let problem = operation.problem();
+    let GemmShape { m, n, k, batch } = problem.shape;
     let operand = Operand::C;
     if let Some(&(l, row)) = rows.iter().find(|&&(l, row)| l >= batch || row >= m) {
         return Err(Error::RowOutOfRange { operand, batch: l, row, batches: batch, rows: m });
@@ -71,7 +71,7 @@ pub fn exact_rows<T: Element>(gemm: &DualGemm<'_>, rows: &[(usize, usize)]) -> R
     for of_batch in rows.chunk_by(|a, b| a.0 == b.0) {
         for rows in of_batch.chunks(rows_at_once(k)) {
             let (c, after) = rest.split_at_mut(rows.len() * n);
-            rows_of_batch(gemm, rows[0].0, rows.iter().map(|&(_, row)| row).collect(), c)?;
+            rows_of_batch(&problem, rows[0].0, rows.iter().map(|&(_, row)| row).collect(), c)?;
             rest = after;
         }
     }
@@ -80,41 +80,57 @@ pub fn exact_rows<T: Element>(gemm: &DualGemm<'_>, rows: &[(usize, usize)]) -> R
 
 /// Rows of A that are worked on together.
 fn rows_at_once(k: usize) -> usize {
-    let row_bytes = k / BLOCK * size_of::<([i16; BLOCK], i64)>();
+    let row_bytes = k / BLOCK * size_of::<[i64; BLOCK]>();
     (A_BYTES / row_bytes).clamp(1, A_ROWS)
 }
 
 /// Some rows of C of batch `l`: \[rows.len(), N\], neither of which is 0.
 fn rows_of_batch<T: Element>(
-    gemm: &DualGemm<'_>,
+    problem: &Problem<'_>,
     l: usize,
     rows: Vec<usize>,
     c: &mut [T],
 ) -> Result<()> {
-    let n = gemm.shape().n;
-    let (a, b1, b2) = (gemm.a().slice(l), gemm.b1().slice(l), gemm.b2().slice(l));
+    let GemmShape { m, n, .. } = problem.shape;
     let a = rows
         .par_iter()
-        .map(|&r| IntegerRow::new(&a, r, Operand::A))
-        .collect::<Result<Vec<IntegerRow>>>()?;
-    let (unit, glu) = (2f64.powi(-20), gemm.glu());
-    let first = l * gemm.shape().m;
+        .map(|&r| ExactRow::new(&problem.a, l * m + r))
+        .collect::<Result<Vec<ExactRow>>>()?;
+    // A GEMM has one weight.
+    let (count, operands) = match problem.join {
+        Join::Glu(_) => (2, [Operand::B1, Operand::B2]),
+        Join::Add(_) => (1, [Operand::W; 2]),
+    };
 
     // Strips of columns in parallel; each strip holds its weights as integers and sweeps all rows.
     let mut strips = memory::filled(T::default(), c.len(), Operand::C)?;
     let strip_len = rows.len() * WEIGHT_ROWS;
     strips.par_chunks_mut(strip_len).enumerate().try_for_each(|(s, strip)| -> Result<()> {
         let columns = s * WEIGHT_ROWS..n.min((s + 1) * WEIGHT_ROWS);
-        let integers = |b: &Nvfp4View<'_>, operand| {
-            columns.clone().map(|j| IntegerRow::new(b, j, operand)).collect::<Result<Vec<_>>>()
-        };
-        let (b1, b2) = (integers(&b1, Operand::B1)?, integers(&b2, Operand::B2)?);
-        for ((a, values), row) in a.iter().zip(strip.chunks_exact_mut(columns.len())).zip(&rows) {
-            let [alpha1, alpha2] = gemm.alphas(first + row);
-            for (value, (b1, b2)) in values.iter_mut().zip(b1.iter().zip(&b2)) {
-                let x1 = a.dot(b1) as f64 * unit * alpha1;
-                let x2 = a.dot(b2) as f64 * unit * alpha2;
-                *value = T::from_f64(glu.apply(x1, x2));
+        let mut weights = [const { Vec::new() }; 2];
+        for ((integers, weight), operand) in
+            weights.iter_mut().zip(&problem.weights).zip(operands).take(count)
+        {
+            *integers = columns
+                .clone()
+                .map(|j| IntegerRow::new(weight, l * n + j, operand))
+                .collect::<Result<Vec<_>>>()?;
+        }
+        for ((a, values), &row) in a.iter().zip(strip.chunks_exact_mut(columns.len())).zip(&rows) {
+            let alphas = problem.alphas(l * m + row);
+            for (i, (value, column)) in values.iter_mut().zip(columns.clone()).enumerate() {
+                let x = |weight: usize| {
+                    let product = a.dot(&weights[weight][i]) * alphas[weight];
+                    match problem.biases {
+                        Some(biases) => product + f64::from(biases[weight][l * n + column]),
+                        None => product,
+                    }
+                };
+                *value = T::from_f64(match problem.join {
+                    Join::Glu(glu) => glu.apply(x(0), x(1)),
+                    Join::Add(None) => x(0),
+                    Join::Add(Some(r)) => x(0) + value_at(r, (l * m + row) * n + column),
+                });
             }
         }
         Ok(())
@@ -129,43 +145,6 @@ fn rows_of_batch<T: Element>(
     Ok(())
 }
 
-/// One row as integers: doubled codes, and scale factors times 2^9.
-struct IntegerRow {
-    codes: Vec<[i16; BLOCK]>,
-    scales: Vec<i64>,
-}
-
-impl IntegerRow {
-    fn new(view: &Nvfp4View<'_>, row: usize, operand: Operand) -> Result<Self> {
-        let (bytes, scale_bytes) = (view.row_codes(row), view.row_scales(row));
-        let mut codes = memory::filled([0; BLOCK], scale_bytes.len(), operand)?;
-        for (block, bytes) in codes.iter_mut().zip(bytes.chunks_exact(BLOCK / 2)) {
-            for (pair, byte) in block.chunks_exact_mut(2).zip(bytes) {
-                pair[0] = i16::from(e2m1::DOUBLED[usize::from(byte & 15)]);
-                pair[1] = i16::from(e2m1::DOUBLED[usize::from(byte >> 4)]);
-            }
-        }
-        let mut scales = memory::filled(0, scale_bytes.len(), operand)?;
-        for (scale, &byte) in scales.iter_mut().zip(scale_bytes) {
-            *scale = ue4m3::times_512(byte);
-        }
-        Ok(IntegerRow { codes, scales })
-    }
-
-    /// The dot product of two rows in units of 2^-20.
-    fn dot(&self, other: &IntegerRow) -> i128 {
-        let blocks = self.codes.len();
-        let mut sum = 0i128;
-        for start in (0..blocks).step_by(BLOCKS_PER_I64) {
-            let end = blocks.min(start + BLOCKS_PER_I64);
-            let mut piece = 0i64;
-            for i in start..end {
-                let (x, y) = (&self.codes[i], &other.codes[i]);
-                let block: i32 = (0..BLOCK).map(|j| i32::from(x[j]) * i32::from(y[j])).sum();
-                piece += i64::from(block) * (self.scales[i] * other.scales[i]);
-            }
-            sum += i128::from(piece);
-        }
-        sum
-    }
+fn value_at(values: Values<'_>, index: usize) -> f64 {
+    f64::from(each_type!(Values, values, values => values[index].to_f32()))
 }

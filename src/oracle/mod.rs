@@ -2,6 +2,9 @@
 
 mod compare;
 mod exact;
+mod integer;
+mod mlp;
 
 pub use compare::{Comparison, Tolerance, compare, ulp_distance};
 pub use exact::{exact, exact_into, exact_rows};
+pub use mlp::{mlp, mlp_rows};
