@@ -2,7 +2,7 @@
 
 use super::beside;
 use super::convention::Convention;
-use super::layer::MlpLayer;
+use super::layer::{Damaged, MlpLayer};
 use super::open::Checkpoint;
 use super::options::LayerOptions;
 use super::patterns;
@@ -11,14 +11,14 @@ use super::verdict::Refusal;
 use crate::error::{NoDown, Operand, Result};
 
 /// Where the down projection of a layer would be.
-pub(super) enum Site<'a> {
+pub(super) enum Site {
     /// A module.
     Module(String),
-    /// A stack of experts below `parent`.
-    Stack { parent: &'a str, base: String, expert: usize },
+    /// A stack of experts.
+    Stack { base: String, expert: usize },
 }
 
-impl Site<'_> {
+impl Site {
     fn module(&self) -> &str {
         match self {
             Site::Module(module) | Site::Stack { base: module, .. } => module,
@@ -33,20 +33,24 @@ impl Checkpoint {
         &self,
         layer: &mut MlpLayer,
         gate_up: &beside::Layer<'_>,
-        site: Site<'_>,
+        site: Site,
         options: &LayerOptions,
     ) {
         layer.no_down = match options.gate_up_only {
             true => Some(NoDown::NotAsked),
             false => self.down(layer, gate_up, &site).err(),
         };
+        if let Some(NoDown::Damaged { reason }) = &layer.no_down {
+            let (path, prefix) = (self.path().to_owned(), gate_up.prefix.to_owned());
+            layer.damaged = Some(Damaged { path, layer: prefix, reason: reason.clone() });
+        }
     }
 
     fn down(
         &self,
         layer: &mut MlpLayer,
         gate_up: &beside::Layer<'_>,
-        site: &Site<'_>,
+        site: &Site,
     ) -> Result<(), NoDown> {
         let module = site.module();
         let format = |Refusal { scheme, evidence }| NoDown::Format {
@@ -95,7 +99,7 @@ impl Checkpoint {
             .map_err(|error| NoDown::Damaged { reason: error.to_string() })
     }
 
-    fn read_down(&self, layer: &mut MlpLayer, names: &Names, site: &Site<'_>) -> Result<()> {
+    fn read_down(&self, layer: &mut MlpLayer, names: &Names, site: &Site) -> Result<()> {
         let expert = match site {
             Site::Module(_) => None,
             Site::Stack { expert, .. } => Some(*expert),

@@ -1,5 +1,7 @@
 //! One MLP layer of a checkpoint.
 
+use std::iter::repeat_n;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::CheckpointError;
@@ -52,13 +54,23 @@ pub struct MlpLayer {
     pub(super) unusable_down_scale: Option<UnusableScale>,
     /// What says that the layer is weight-only.
     pub(super) weight_only: Option<WeightOnly>,
+    /// What is wrong with the down projection, where something is.
+    pub(super) damaged: Option<Damaged>,
     /// Function that joins the two products, by the configuration or by [`super::LayerOptions`]; SwiGLU
     /// where nothing is said.
     pub glu: Glu,
-    /// Factor on the down projection's product and on its bias (Falcon-H1; 1 elsewhere). It does not act on
-    /// C: whoever computes the down projection multiplies by it. The factor on the gate projection is folded
+    /// Factor on the down projection's product and on its bias (Falcon-H1; 1 elsewhere), which is in neither of
+    /// the two here, and in both of [`MlpLayer::weights`]. The factor on the gate projection is folded
     /// into the global scale of [`MlpLayer::gate_proj`] and into [`MlpLayer::gate_bias`].
     pub down_multiplier: f32,
+}
+
+/// A down projection that is there in NVFP4 and cannot be used.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Damaged {
+    pub path: PathBuf,
+    pub layer: String,
+    pub reason: String,
 }
 
 impl MlpLayer {
@@ -84,6 +96,7 @@ impl MlpLayer {
             unusable_scale: None,
             unusable_down_scale: None,
             weight_only: None,
+            damaged: None,
             glu: Glu::default(),
             down_multiplier: 1.0,
         }
@@ -143,11 +156,34 @@ impl MlpLayer {
     ///
     /// # Errors
     /// [`CheckpointError::NoDown`] for a down projection that is damaged ([`NoDown::Damaged`]): read the layer
-    /// with [`super::LayerOptions::gate_up_only`] to do without it. Those of [`MlpWeights::new`] and
-    /// [`MlpWeights::with_glu`], for fields that were changed.
+    /// with [`super::LayerOptions::gate_up_only`] to do without it. [`Error::Multiplier`] and
+    /// [`Error::BiasNonFinite`] for a [`MlpLayer::down_multiplier`] that goes beyond f32; others of
+    /// [`MlpWeights`] for fields that were changed.
     pub fn weights(&self) -> Result<MlpWeights> {
-        let weights = MlpWeights::new(self.gate_proj.clone(), self.up_proj.clone())?;
-        Ok(weights.with_glu(self.glu)?.with_calibration(self.calibration()))
+        if let Some(Damaged { path, layer, reason }) = &self.damaged {
+            let (path, layer, reason) = (path.clone(), layer.clone(), reason.clone());
+            let reason = NoDown::Damaged { reason };
+            return Err(CheckpointError::NoDown { path, layer, reason }.into());
+        }
+        let mut weights = MlpWeights::new(self.gate_proj.clone(), self.up_proj.clone())?
+            .with_glu(self.glu)?
+            .with_calibration(self.calibration());
+        if self.gate_bias.is_some() || self.up_bias.is_some() {
+            let or_zeros = |bias: &Option<Arc<[f32]>>| {
+                bias.clone().unwrap_or_else(|| repeat_n(0.0, self.gate_proj.rows()).collect())
+            };
+            weights = weights.with_biases(or_zeros(&self.gate_bias), or_zeros(&self.up_bias))?;
+        }
+        let Some(down) = &self.down_proj else { return Ok(weights) };
+        weights =
+            weights.with_down(down.clone())?.with_down_calibration(self.down_calibration())?;
+        if let Some(bias) = &self.down_bias {
+            weights = weights.with_down_bias(bias.clone())?;
+        }
+        match self.down_multiplier {
+            1.0 => Ok(weights),
+            multiplier => weights.with_down_multiplier(multiplier),
+        }
     }
 
     /// Quantizes activations `x` \[rows, K\] for this layer with the calibrated scale.

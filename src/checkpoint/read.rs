@@ -115,7 +115,7 @@ impl Checkpoint {
         };
         self.declare(prefix, &mut layer, stated);
         let down = join(parent, stack.down());
-        self.add_down(&mut layer, &gate_up, Site::Stack { parent, base: down, expert }, options);
+        self.add_down(&mut layer, &gate_up, Site::Stack { base: down, expert }, options);
         Ok(layer)
     }
 

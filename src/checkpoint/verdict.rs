@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::op::Precision;
+
 /// How a layer is meant to be computed, by the configuration of its checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
@@ -12,6 +14,16 @@ pub enum Scheme {
     /// Weight-only: NVFP4 weights, and activations of 16 bits as they are. `W4A16_NVFP4` of ModelOpt,
     /// `NVFP4A16` of compressed-tensors.
     W4A16,
+}
+
+/// The precision that a layer of the scheme runs in unless another is asked for.
+impl From<Scheme> for Precision {
+    fn from(scheme: Scheme) -> Self {
+        match scheme {
+            Scheme::W4A4 => Precision::default(),
+            Scheme::W4A16 => Precision::W4A16,
+        }
+    }
 }
 
 impl fmt::Display for Scheme {
