@@ -8,7 +8,7 @@ use cxx::UniquePtr;
 use crate::cuda::ffi::bridge::{self, ffi};
 use crate::cuda::ffi::sys::abi;
 use crate::cuda::io::{Addresses, Io, RawIo};
-use crate::cuda::kernel::{self, Kernel, KernelInfo};
+use crate::cuda::kernel::{self, Kernel, KernelInfo, WeightFormat};
 use crate::cuda::rt::device::{Current, Device};
 use crate::cuda::rt::memory::Owner;
 use crate::cuda::rt::stream::Stream;
@@ -64,6 +64,11 @@ impl Options {
     pub fn sm_count(mut self, sm_count: impl Into<Option<usize>>) -> Self {
         self.sm_count = sm_count.into();
         self
+    }
+
+    /// How the weights of such a plan lie: as the kernel takes them, separate where none is named.
+    pub fn weight_format(&self) -> WeightFormat {
+        self.kernel.map_or(WeightFormat::Separate, |kernel| kernel.info().weights)
     }
 }
 
