@@ -13,10 +13,10 @@ use crate::cuda::rt::device::{Current, Device};
 use crate::cuda::rt::memory::{DeviceBuffer, DeviceView, Owner};
 use crate::cuda::rt::stream::Stream;
 use crate::dtype::{DType, Element};
-use crate::error::{Buffer, CudaError, Error, Operand, Result};
+use crate::error::{CudaError, Error, Operand, Result};
 use crate::format::scale_layout::ScaleLayout;
 use crate::op::InputScale;
-use crate::shape::MatrixShape;
+use crate::shape::{self, MatrixShape};
 
 /// Where parts of the scratch memory begin: a multiple of this.
 const ALIGNMENT: usize = 256;
@@ -205,16 +205,7 @@ impl LayerPlan {
     }
 
     pub(in crate::cuda) fn check_lengths(&self, x: usize, rows: usize, y: usize) -> Result<()> {
-        let shape = MatrixShape::new(1, rows, self.k).map_err(|e| e.with_operand(Operand::A))?;
-        shape.check_length(Buffer::Values, 1, x, Operand::A)?;
-        let (operand, buffer, batch, cols) =
-            (Operand::C, Buffer::Values, 1, self.plan.weights().n());
-        let overflow = Error::SizeOverflow { operand, batch, rows, cols };
-        let expected = rows.checked_mul(cols).ok_or(overflow)?;
-        if y != expected {
-            return Err(Error::Length { operand, buffer, expected, actual: y, batch, rows, cols });
-        }
-        Ok(())
+        shape::check_values(rows, (self.k, x), (self.plan.weights().n(), y))
     }
 
     fn check_values(&self, values: &RawValues) -> Result<Scratch> {
