@@ -3,14 +3,14 @@
 use std::ffi::c_void;
 
 use crate::cuda::ffi::call::check;
-use crate::cuda::ffi::sys::{abi, cudart};
+use crate::cuda::ffi::sys::cudart;
 use crate::cuda::io::RawIo;
 use crate::cuda::kernel;
 use crate::cuda::plan::Plan;
 use crate::cuda::quantizer::{self, Work};
 use crate::cuda::rt::capture::Relaxed;
 use crate::cuda::rt::device::{Current, Device};
-use crate::cuda::rt::memory::{DeviceBuffer, DeviceView, Owner};
+use crate::cuda::rt::memory::{DeviceBuffer, DeviceView, Owner, VECTOR_ALIGNMENT, require_aligned};
 use crate::cuda::rt::stream::Stream;
 use crate::dtype::{DType, Element};
 use crate::error::{CudaError, Error, Operand, Result};
@@ -219,18 +219,12 @@ impl LayerPlan {
         if actual < expected {
             return Err(Error::Cuda(CudaError::Length { what: "scratch", expected, actual }));
         }
-        let sixteen = abi::NVFP4_POINTER_ALIGNMENT as usize;
-        for (address, alignment) in
-            [(values.x as usize, sixteen), (values.scratch as usize, ALIGNMENT)]
-        {
-            if !address.is_multiple_of(alignment) {
-                return Err(Error::Cuda(CudaError::Address { address, alignment }));
-            }
-        }
+        require_aligned(values.x, VECTOR_ALIGNMENT)?;
+        require_aligned(values.scratch, ALIGNMENT)?;
         let (stride, size) = (values.x_row_stride, values.x_type.size());
-        if rows > 1 && (stride < self.k || !stride.is_multiple_of(sixteen / size)) {
+        if rows > 1 && (stride < self.k || !stride.is_multiple_of(VECTOR_ALIGNMENT / size)) {
             let reason = format!(
-                "x: a row stride of {stride} {} is less than K = {} or no multiple of {sixteen} bytes",
+                "x: a row stride of {stride} {} is less than K = {} or no multiple of {VECTOR_ALIGNMENT} bytes",
                 values.x_type, self.k
             );
             return Err(Error::Cuda(CudaError::Refused { reason }));
