@@ -11,7 +11,9 @@ use crate::dtype::Element;
 use crate::error::{Error, NoDown, Result};
 use crate::glu::Glu;
 use crate::matrix::Nvfp4Matrix;
-use crate::op::{Activations, Calibration, InputScale, MlpWeights, UnusableScale, WeightOnly};
+use crate::op::{
+    Activations, Calibration, InputScale, MlpWeights, Precision, UnusableScale, WeightOnly,
+};
 
 /// The weights and biases of the projections of one layer, and what its checkpoint says of the arithmetic:
 /// `y = down(glu(x·gateᵀ + b_gate, x·upᵀ + b_up)) + b_down`, with K values in a row of x, N between, and H in
@@ -168,6 +170,9 @@ impl MlpLayer {
         let mut weights = MlpWeights::new(self.gate_proj.clone(), self.up_proj.clone())?
             .with_glu(self.glu)?
             .with_calibration(self.calibration());
+        if self.scheme == Scheme::W4A16 {
+            weights = weights.with_precision(Precision::W4A16);
+        }
         if self.gate_bias.is_some() || self.up_bias.is_some() {
             let or_zeros = |bias: &Option<Arc<[f32]>>| {
                 bias.clone().unwrap_or_else(|| repeat_n(0.0, self.gate_proj.rows()).collect())

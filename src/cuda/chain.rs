@@ -3,12 +3,12 @@
 use std::ffi::c_void;
 
 use crate::cuda::convert::Conversion;
-use crate::cuda::ffi::sys::{abi, cudart};
+use crate::cuda::ffi::sys::cudart;
 use crate::cuda::io::{RawActivations, RawDestination, RawIo, RoundFirst};
 use crate::cuda::kernel;
 use crate::cuda::plan::Plan;
 use crate::cuda::quantizer::{self, Work};
-use crate::cuda::rt::memory::Owner;
+use crate::cuda::rt::memory::{Owner, VECTOR_ALIGNMENT, require_aligned};
 use crate::dtype::DType;
 use crate::error::{CudaError, Error, Operand, Result};
 use crate::format::scale_layout::ScaleLayout;
@@ -237,19 +237,13 @@ impl Chain {
         if actual < expected {
             return Err(Error::Cuda(CudaError::Length { what: "scratch", expected, actual }));
         }
-        let sixteen = abi::NVFP4_POINTER_ALIGNMENT as usize;
-        for (address, alignment) in
-            [(values.x as usize, sixteen), (values.scratch as usize, ALIGNMENT)]
-        {
-            if !address.is_multiple_of(alignment) {
-                return Err(Error::Cuda(CudaError::Address { address, alignment }));
-            }
-        }
+        require_aligned(values.x, VECTOR_ALIGNMENT)?;
+        require_aligned(values.scratch, ALIGNMENT)?;
         let refuse = |reason: String| Err(Error::Cuda(CudaError::Refused { reason }));
         let (stride, size, k) = (values.x_row_stride, values.x_type.size(), self.k());
-        if rows > 1 && (stride < k || !stride.is_multiple_of(sixteen / size)) {
+        if rows > 1 && (stride < k || !stride.is_multiple_of(VECTOR_ALIGNMENT / size)) {
             return refuse(format!(
-                "x: a row stride of {stride} {} is less than K = {k} or no multiple of {sixteen} bytes",
+                "x: a row stride of {stride} {} is less than K = {k} or no multiple of {VECTOR_ALIGNMENT} bytes",
                 values.x_type
             ));
         }

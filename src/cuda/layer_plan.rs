@@ -9,8 +9,8 @@ use crate::cuda::rt::device::{Current, Device};
 use crate::cuda::rt::memory::{DeviceView, Owner};
 use crate::cuda::rt::stream::Stream;
 use crate::dtype::{DType, Element};
-use crate::error::{Buffer, Error, Operand, Result};
-use crate::shape::MatrixShape;
+use crate::error::Result;
+use crate::shape;
 
 /// `h = glu(x·gate_projᵀ, x·up_projᵀ)` of values in device memory, and `y = h·down_projᵀ` where the layer has a down
 /// projection. [`Layer::on_device`](crate::Layer::on_device) is that of a layer of an [`Engine`](crate::Engine).
@@ -162,15 +162,7 @@ impl LayerPlan {
     }
 
     pub(in crate::cuda) fn check_lengths(&self, x: usize, rows: usize, y: usize) -> Result<()> {
-        let shape = MatrixShape::new(1, rows, self.k()).map_err(|e| e.with_operand(Operand::A))?;
-        shape.check_length(Buffer::Values, 1, x, Operand::A)?;
-        let (operand, buffer, batch, cols) = (Operand::C, Buffer::Values, 1, self.n());
-        let overflow = Error::SizeOverflow { operand, batch, rows, cols };
-        let expected = rows.checked_mul(cols).ok_or(overflow)?;
-        if y != expected {
-            return Err(Error::Length { operand, buffer, expected, actual: y, batch, rows, cols });
-        }
-        Ok(())
+        shape::check_values(rows, (self.k(), x), (self.n(), y))
     }
 
     fn check_values(&self, values: &RawValues) -> Result<(&Chain, Scratch)> {
