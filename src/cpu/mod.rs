@@ -8,6 +8,7 @@
 //!
 //! * `integer`: blocks of 16 doubled codes are multiplied and summed exactly in integers (VNNI,
 //!   `vpmaddubsw` or plain Rust) and scaled into an f32 accumulator: one rounding a block.
+//! * `w4a16`: 16-bit activations times weights that are widened to f32, or to bf16 with AMX.
 //! * `amx`: `e2m1·scale` is exact in bf16, so tiles of bf16 are multiplied with f32 accumulation.
 //!
 //! The order of additions depends on K alone, so results do not depend on the number of threads.
@@ -22,9 +23,11 @@ pub(crate) use schedule::is_small;
 pub(crate) use scratch::Scratch;
 
 use crate::dtype::Element;
-use crate::error::{Error, Result};
-use crate::op::{ActivationsView, Operation};
+use crate::error::Result;
+use crate::matrix::ValuesView;
+use crate::op::{ActivationsView, Operation, Problem};
 use crate::simd::Isa;
+use kernels::w4a16;
 
 /// Computes C \[batch, M, N\] with the kernels of one instruction set, on the calling thread where the
 /// problem is small, and else by rayon's current pool; nothing where M is 0.
@@ -47,9 +50,25 @@ pub(crate) fn run<T: Element>(
     if c.is_empty() {
         return Ok(());
     }
-    let ActivationsView::Nvfp4(a) = problem.a else {
-        let reason = "no kernel for 16-bit activations".to_owned();
-        return Err(Error::BackendUnavailable { backend: format!("cpu ({isa})"), reason });
+    let a = match problem.a {
+        ActivationsView::Nvfp4(a) => a,
+        ActivationsView::F16(a) => {
+            run_values(a, isa, problem, scratch, c);
+            return Ok(());
+        }
+        #[cfg(target_arch = "x86_64")]
+        ActivationsView::Bf16(a)
+            if isa == Isa::Amx && problem.shape.m >= kernels::amx::MIN_ROWS =>
+        {
+            // SAFETY: `isa.check()` found AMX-BF16 and the AVX-512 features, and has asked the
+            // system for tile state.
+            schedule::run(&unsafe { w4a16::amx::AmxBf16::new() }, a, problem, scratch, c);
+            return Ok(());
+        }
+        ActivationsView::Bf16(a) => {
+            run_values(a, isa, problem, scratch, c);
+            return Ok(());
+        }
     };
     match isa {
         #[cfg(target_arch = "x86_64")]
@@ -71,4 +90,27 @@ pub(crate) fn run<T: Element>(
         _ => schedule::run(&kernels::portable::Portable, a, problem, scratch, c),
     }
     Ok(())
+}
+
+/// With values of any 16-bit type, on an instruction set that was checked.
+fn run_values<A: Element, T: Element>(
+    a: ValuesView<'_, A>,
+    isa: Isa,
+    problem: &Problem<'_>,
+    scratch: &Scratch,
+    c: &mut [T],
+) {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Amx | Isa::Avx512 => {
+            // SAFETY: `isa.check()` found the AVX-512 features, and FMA.
+            schedule::run(&unsafe { w4a16::avx512::Avx512::new() }, a, problem, scratch, c);
+        }
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => {
+            // SAFETY: `isa.check()` found AVX2, FMA and F16C.
+            schedule::run(&unsafe { w4a16::avx2::Avx2::new() }, a, problem, scratch, c);
+        }
+        _ => schedule::run(&w4a16::portable::Portable::new(), a, problem, scratch, c),
+    }
 }

@@ -21,14 +21,14 @@ use crate::simd::detect::TileConfig;
 pub(in super::super) const MIN_ROWS: usize = 17;
 
 /// Rows of a tile.
-const TILE_ROWS: usize = 16;
+pub(super) const TILE_ROWS: usize = 16;
 /// k of a tile.
-const TILE_K: usize = 32;
+pub(super) const TILE_K: usize = 32;
 
 /// 16 rows × 32 k of A in bf16, row-major.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
-pub(in super::super) struct ATile([[u16; TILE_K]; TILE_ROWS]);
+pub(in super::super) struct ATile(pub(super) [[u16; TILE_K]; TILE_ROWS]);
 
 impl Default for ATile {
     fn default() -> Self {

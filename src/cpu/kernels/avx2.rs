@@ -78,8 +78,9 @@ impl Kernel for Avx2 {
     }
 }
 
+/// The way from the sums to C as AVX2 code.
 #[target_feature(enable = "avx2,fma,f16c")]
-fn finish<'c, T: Element>(
+pub(super) fn finish<'c, T: Element>(
     epilogue: &Epilogue<'_>,
     sums: Sums<'_>,
     c: impl Iterator<Item = &'c mut [T]>,
