@@ -116,16 +116,15 @@ impl MlpLayer {
             (Some(gate), Some(up)) => Some(gate.max(up)),
             (one, other) => one.or(other),
         };
-        self.calibration_of(scale, self.unusable_scale.as_ref())
+        match (&self.weight_only, calibration(scale, self.unusable_scale.as_ref())) {
+            (Some(said), Calibration::Missing) => Calibration::WeightOnly(said.clone()),
+            (_, found) => found,
+        }
     }
 
-    fn calibration_of(&self, scale: Option<f32>, unusable: Option<&UnusableScale>) -> Calibration {
-        match (unusable, scale, &self.weight_only) {
-            (Some(unusable), ..) => Calibration::Unusable(unusable.clone()),
-            (None, Some(scale), _) => Calibration::Scale(scale),
-            (None, None, Some(said)) => Calibration::WeightOnly(said.clone()),
-            (None, None, None) => Calibration::Missing,
-        }
+    /// Of a weight-only layer there is none: who wants its input in 4 bits has chosen a scale for that.
+    fn down_calibration(&self) -> Calibration {
+        calibration(self.down_input_global, self.unusable_down_scale.as_ref())
     }
 
     /// The calibrated global scale for the one input that both projections share: the larger of the
@@ -141,16 +140,12 @@ impl MlpLayer {
         self.calibration().scale()
     }
 
-    /// [`MlpLayer::input_global_scale`] of the input of the down projection.
+    /// The calibrated global scale of the input of the down projection; `None` if none is stored.
     ///
     /// # Errors
-    /// Those of [`MlpLayer::input_global_scale`].
+    /// [`CheckpointError::InputScale`].
     pub fn down_input_global_scale(&self) -> Result<Option<f32>> {
         self.down_calibration().scale()
-    }
-
-    fn down_calibration(&self) -> Calibration {
-        self.calibration_of(self.down_input_global, self.unusable_down_scale.as_ref())
     }
 
     /// The weights, with biases and the calibrated scale of the input, for
@@ -210,6 +205,14 @@ impl MlpLayer {
         scale: InputScale,
     ) -> Result<Activations> {
         self.weights()?.quantize(x, rows, scale)
+    }
+}
+
+fn calibration(scale: Option<f32>, unusable: Option<&UnusableScale>) -> Calibration {
+    match (unusable, scale) {
+        (Some(unusable), _) => Calibration::Unusable(unusable.clone()),
+        (None, Some(scale)) => Calibration::Scale(scale),
+        (None, None) => Calibration::Missing,
     }
 }
 

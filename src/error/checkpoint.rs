@@ -211,7 +211,7 @@ pub enum CheckpointError {
     },
 
     /// The layer is stored in another format, which must not be read as NVFP4.
-    #[error("{}: layer {layer} is {scheme}, not NVFP4 with 4-bit activations: {evidence}", path.display())]
+    #[error("{}: layer {layer} is {scheme}, not NVFP4 with activations of 4 or 16 bits: {evidence}", path.display())]
     Scheme {
         /// The file or directory.
         path: PathBuf,

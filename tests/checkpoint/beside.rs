@@ -5,34 +5,24 @@ use nvfp4_dual_gemm::checkpoint::{Dtype, LayerOptions};
 
 const GATE: &str = "model.layers.0.mlp.gate_proj";
 
+/// As they are read, bias.rs says; these are none of a projection.
 #[test]
-fn biases_are_refused() {
-    for (mut tiny, name, rows) in [
-        (Tiny::new(), "gate_proj.bias", N),
-        (Tiny::new(), "up_proj.bias", N),
-        (Tiny::new(), "gate_proj_bias", N),
-        (Tiny::new(), "bias", N),
-        (Tiny::compressed_tensors(PREFIX), "up_proj.bias", N),
-        (Tiny::fused(PREFIX), "gate_up_proj.bias", 2 * N),
-        (Tiny::fused(PREFIX), "gate_up_proj_bias", 2 * N),
+fn biases_that_are_not_understood_are_refused() {
+    for (mut tiny, name) in [
+        (Tiny::new(), "gate_proj_bias"),
+        (Tiny::new(), "bias"),
+        (Tiny::new(), "act_fn.bias"),
+        (Tiny::compressed_tensors(PREFIX), "up_proj_bias"),
+        (Tiny::fused(PREFIX), "gate_up_proj_bias"),
     ] {
-        tiny.add(&format!("{PREFIX}.{name}"), Dtype::BF16, &[rows]);
+        tiny.add(&format!("{PREFIX}.{name}"), Dtype::BF16, &[N]);
         let text = tiny.refusal();
         let expected = format!(
-            "DIR: layer {PREFIX} is not read: it has a bias, {PREFIX}.{name} BF16 [{rows}], and the \
-             epilogue does not add one"
+            "DIR: layer {PREFIX} is not read: there is {PREFIX}.{name} BF16 [{N}], and what it does to the \
+             layer is not known"
         );
         assert_eq!(text, expected);
     }
-    // With Mixtral's names.
-    let mut tiny = Tiny::new();
-    for (name, tensor) in std::mem::take(&mut tiny.tensors) {
-        let name = name.replace("gate_proj", "w1").replace("up_proj", "w3");
-        tiny.tensors.insert(name, tensor);
-    }
-    close(tiny.c(), SILU);
-    tiny.add(&format!("{PREFIX}.w3.bias"), Dtype::F16, &[N]);
-    assert!(tiny.refusal().contains("w3.bias F16 [16]"));
 }
 
 #[test]
@@ -150,9 +140,13 @@ fn calibrated_scales_and_other_layers_are_let_be() {
     tiny.add("l.mlp.experts.10.gate_proj.bias", Dtype::F32, &[N]);
     tiny.add("l.mlp.gate.bias", Dtype::F32, &[N]);
     close(tiny.c_with("l.mlp.experts.1", &LayerOptions::new()), SILU);
+    let bias = |tiny: &Tiny| tiny.open().unwrap().layer("l.mlp.experts.1").unwrap().gate_bias;
+    assert_eq!(bias(&tiny), None);
     tiny.add("l.mlp.experts.1.gate_proj.bias", Dtype::F32, &[N]);
+    assert_eq!(bias(&tiny).as_deref(), Some(&[f32::from_bits(0x0101_0101); N][..]));
+    tiny.add("l.mlp.experts.1.gate_proj.beta", Dtype::F32, &[N]);
     let text = tiny.c_with("l.mlp.experts.1", &LayerOptions::new()).unwrap_err();
-    assert!(text.contains("l.mlp.experts.1.gate_proj.bias"), "{text}");
+    assert!(text.contains("l.mlp.experts.1.gate_proj.beta"), "{text}");
 
     // At the root whatever else is in the file.
     let mut tiny = Tiny::new();
@@ -161,8 +155,8 @@ fn calibrated_scales_and_other_layers_are_let_be() {
     }
     tiny.add("model.embed_tokens.weight", Dtype::F32, &[N]);
     close(tiny.c_with("", &LayerOptions::new()), SILU);
-    tiny.add("gate_proj.bias", Dtype::F32, &[N]);
-    assert!(tiny.c_with("", &LayerOptions::new()).unwrap_err().contains("gate_proj.bias"));
+    tiny.add("gate_proj_bias", Dtype::F32, &[N]);
+    assert!(tiny.c_with("", &LayerOptions::new()).unwrap_err().contains("gate_proj_bias"));
 }
 
 const EXPERTS: &str = "model.layers.0.mlp.experts";

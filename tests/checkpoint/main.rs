@@ -2,7 +2,9 @@
 
 mod arithmetic;
 mod beside;
+mod bias;
 mod calibrate;
+mod down;
 mod experts;
 mod files;
 mod groups;
@@ -17,3 +19,5 @@ mod replace;
 mod requantised;
 mod tensors;
 mod tiny;
+mod weight_only;
+mod whole;

@@ -2,7 +2,7 @@
 
 use nvfp4_dual_gemm::checkpoint::{
     self, Calibration, Checkpoint, Convention, Declared, Dtype, QuantizeOptions, QuantizeReport,
-    SafetensorsFile, Writer,
+    SafetensorsFile, Scheme, Writer,
 };
 use nvfp4_dual_gemm::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
@@ -152,7 +152,9 @@ fn configurations_say_what_was_done() {
         let checkpoint = Checkpoint::open(&output).unwrap();
         let scale = convention.input_global();
         assert!(checkpoint.names().all(|name| !name.ends_with(scale)));
-        let error = checkpoint.layer(PREFIX).unwrap_err().to_string();
+        let layer = checkpoint.layer(PREFIX).unwrap();
+        assert_eq!(layer.scheme, Scheme::W4A16);
+        let error = layer.input_global_scale().unwrap_err().to_string();
         assert!(error.contains("W4A16_NVFP4"), "{error}");
     }
 }

@@ -1,6 +1,6 @@
 //! What is not NVFP4, not there, or damaged is refused by name.
 
-use nvfp4_dual_gemm::checkpoint::{Checkpoint, Declared, Dtype, Writer};
+use nvfp4_dual_gemm::checkpoint::{Checkpoint, Declared, Dtype, Scheme, Writer};
 use std::path::Path;
 
 type Spec<'a> = (&'a str, Dtype, &'a [usize]);
@@ -154,9 +154,10 @@ fn by_configuration() {
     let mut texts = Vec::new();
     let mut try_with = |name: &str, json: &str| {
         std::fs::write(root.join(name), json).unwrap();
-        let result = Checkpoint::open(root).and_then(|c| c.layer("l").map(|_| ()));
+        let result = Checkpoint::open(root).and_then(|c| c.layer("l").map(|layer| layer.scheme));
         texts.push(match result {
-            Ok(()) => "ok".to_owned(),
+            Ok(Scheme::W4A4) => "ok".to_owned(),
+            Ok(scheme) => format!("ok, {scheme}"),
             Err(_) => text(root, root),
         });
         std::fs::remove_file(root.join(name)).unwrap();
