@@ -3,8 +3,8 @@
 use nvfp4_dual_gemm::format::{nibble, scale_layout::ScaleLayout};
 use nvfp4_dual_gemm::synth::{Data, Operands};
 use nvfp4_dual_gemm::{
-    CudaError, CudaVersion, DualGemm, Engine, Error, Gemm, GemmShape, Glu, MlpWeights, Nvfp4Matrix, Nvfp4View, ValuesView,
-    Operand, UnsuitableDevice, f16, oracle,
+    CudaError, CudaVersion, DualGemm, Engine, Error, Gemm, GemmShape, Glu, MlpWeights, Nvfp4Matrix,
+    Nvfp4View, Operand, UnsuitableDevice, ValuesView, f16, oracle,
 };
 
 /// Name of the variant of an error: the start of its `Debug` text.
