@@ -456,7 +456,7 @@ TEST_CASE("a GEMM writes the columns of both products, to the bit") {
   std::vector<Case> cases{
       of(kGemm, kF16, 1, 1, 32, 1),   of(kGemm, kBf16, 9, 3, 96, 2),   of(kGemm, kF32, 137, 201, 96, 2),
       of(kGemm, kF16, 130, 202, 64, 1), of(kGemm, kF16, 40, 256, 320, 1), of(kGemm, kF32, 33, 384, 96, 1),
-      of(kGemm, kBf16, 300, 208, 64, 1),
+      of(kGemm, kBf16, 300, 208, 64, 1), of(kGemm, kF16, 150, 130, 1056, 1), of(kGemm, kF32, 7, 200, 2080, 2),
   };
   cases[2].factors = true;
   run_all(cases);
@@ -483,6 +483,9 @@ TEST_CASE("a GEMM with biases, a residual and rows that are apart") {
     what.stride = 240;
     what.shift = 0;
     cases.push_back(what);
+    what.k = 1568;
+    what.m = 20;
+    cases.push_back(what);
   }
   run_all(cases);
 }
@@ -498,6 +501,10 @@ TEST_CASE("a dual GEMM with biases, and rows that are apart") {
     what.stride = 160;
     what.factors = true;
     cases.push_back(what);
+    what.k = 1568;
+    what.m = 35;
+    what.batch = 1;
+    cases.push_back(what);
     what.bias = false;
     what.n = 97;
     what.shift = type == kF32 ? 4 : 2;
@@ -511,6 +518,7 @@ TEST_CASE("C in NVFP4 is the f32 C quantised, and what pads its scale factors is
       of(kDual, kNvfp4, 1, 32, 32, 1),    of(kDual, kNvfp4, 130, 96, 96, 2), of(kDual, kNvfp4, 128, 224, 64, 1),
       of(kDual, kNvfp4, 300, 128, 64, 1), of(kDual, kNvfp4, 17, 288, 96, 2), of(kGemm, kNvfp4, 1, 32, 32, 1),
       of(kGemm, kNvfp4, 130, 96, 96, 2),  of(kGemm, kNvfp4, 257, 224, 64, 1), of(kGemm, kNvfp4, 20, 384, 96, 2),
+      of(kDual, kNvfp4, 10, 96, 2080, 1), of(kDual, kNvfp4, 140, 160, 1056, 1), of(kGemm, kNvfp4, 70, 160, 1056, 1),
   };
   cases[1].bias = cases[6].bias = true;
   cases[1].glu = NVFP4_GLU_GEGLU_TANH;

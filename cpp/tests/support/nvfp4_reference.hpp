@@ -49,23 +49,24 @@ struct ReferenceBlock {
   unsigned scale;
 };
 
-// Of finite values. Quotients and products are those of f32, each rounded once.
+// Of finite values. Quotients and products are those of f32, each rounded once: a quotient or product of two f32 in f64
+// is so near to the exact one that rounding it again changes nothing.
 inline ReferenceBlock quantize_reference(float const* values, float global) {
   float amax = 0;
   for (int i = 0; i < 16; ++i) {
     amax = std::fmax(amax, std::fabs(values[i]));
   }
   ReferenceBlock block{};
-  volatile float const sixth = amax / 6.0f;
-  volatile float const wanted = sixth / global;
+  float const sixth = static_cast<float>(double{amax} / 6);
+  float const wanted = static_cast<float>(double{sixth} / double{global});
   block.scale = nearest_ue4m3(wanted);
   if (block.scale == 0 && amax > 0) {
     block.scale = 1;
   }
-  volatile float const unit = static_cast<float>(ue4m3_value(block.scale)) * global;
+  float const unit = static_cast<float>(ue4m3_value(block.scale) * double{global});
   for (std::size_t i = 0; i < 16; ++i) {
     float const magnitude = std::fabs(values[i]);
-    volatile float const quotient = magnitude == 0 ? 0.0f : magnitude / unit;
+    float const quotient = magnitude == 0 ? 0.0f : static_cast<float>(double{magnitude} / double{unit});
     block.codes[i] = nearest_e2m1(quotient) | (std::signbit(values[i]) ? 8u : 0u);
   }
   return block;
