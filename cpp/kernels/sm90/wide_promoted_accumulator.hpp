@@ -27,7 +27,7 @@ class WidePromotedAccumulator {
     add_to(sums);
     CUTLASS_PRAGMA_UNROLL
     for (int i = 0; i < kSums / 2; ++i) {
-      words_[i] = __byte_perm(__float_as_uint(sums[2 * i]), __float_as_uint(sums[2 * i + 1]), 0x7632);
+      words_[i] = upper_halves(sums[2 * i], sums[2 * i + 1]);
       sums[2 * i] = rest(sums[2 * i], low(words_[i]));
       sums[2 * i + 1] = rest(sums[2 * i + 1], high(words_[i]));
     }
@@ -42,6 +42,13 @@ class WidePromotedAccumulator {
   }
 
  private:
+  // Not by way of __float_as_uint: the compiler then keeps the sums in integer registers, and copies them around each
+  // wgmma, which cannot run asynchronously any more.
+  static CUTLASS_DEVICE std::uint32_t upper_halves(float low, float high) {
+    std::uint32_t word;
+    asm("prmt.b32 %0, %1, %2, 0x7632;" : "=r"(word) : "f"(low), "f"(high));
+    return word;
+  }
   static CUTLASS_DEVICE float low(std::uint32_t word) { return __uint_as_float(word << 16); }
   static CUTLASS_DEVICE float high(std::uint32_t word) { return __uint_as_float(word & 0xffff0000); }
   // Exact. Of an infinity nothing is left; NaN stays.
