@@ -10,6 +10,12 @@
 #include "nvfp4_dual_gemm/types.h"
 #include "quantize/arithmetic.hpp"
 
+#ifdef __CUDACC__
+#define NVFP4_UNROLL _Pragma("unroll")
+#else
+#define NVFP4_UNROLL
+#endif
+
 namespace nvfp4::detail {
 
 struct QuantizedBlock {
@@ -24,7 +30,7 @@ NVFP4_QUANTIZE_FUNCTION QuantizedBlock quantize_block(float const (&values)[NVFP
                                                       nvfp4_round_first round_first) {
   std::uint32_t bits[NVFP4_SCALE_BLOCK];
   std::uint32_t largest = 0;
-#pragma unroll
+  NVFP4_UNROLL
   for (int i = 0; i < NVFP4_SCALE_BLOCK; ++i) {
     float const value = round_first == NVFP4_ROUND_FIRST_F16    ? __half2float(__float2half_rn(values[i]))
                         : round_first == NVFP4_ROUND_FIRST_BF16 ? __bfloat162float(__float2bfloat16_rn(values[i]))
@@ -35,10 +41,11 @@ NVFP4_QUANTIZE_FUNCTION QuantizedBlock quantize_block(float const (&values)[NVFP
     largest = magnitude > largest ? magnitude : largest;
   }
   BlockScale const scale = block_scale(float_of(largest), global);
+  float const unit = scale.unit == 0.0f ? 1.0f : scale.unit;  // of zeros; every other is a number > 0
   QuantizedBlock block{{0, 0}, scale.byte};
-#pragma unroll
+  NVFP4_UNROLL
   for (int i = 0; i < NVFP4_SCALE_BLOCK; ++i) {
-    std::uint32_t const code = e2m1_code(quotient<false>(float_of(bits[i] & 0x7fffffffu), scale)) | (bits[i] >> 28 & 8);
+    std::uint32_t const code = e2m1_code(divide(float_of(bits[i] & 0x7fffffffu), unit)) | (bits[i] >> 28 & 8);
     block.codes[i / 8] |= code << (4 * (i % 8));
   }
   return block;
