@@ -199,7 +199,7 @@ pub enum Error {
     },
 
     /// A value to quantize is NaN or infinite.
-    #[error("{operand}: {value} at batch {batch}, row {row}, column {col} cannot be quantised")]
+    #[error("{operand}: {value} at batch {batch}, row {row}, column {col} cannot be quantized")]
     NonFinite {
         /// Operand at fault.
         operand: Operand,

@@ -14,6 +14,6 @@ mod quantize;
 mod read_everything;
 mod refuse;
 mod replace;
-mod requantised;
+mod requantized;
 mod tensors;
 mod tiny;
