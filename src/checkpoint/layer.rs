@@ -258,7 +258,7 @@ impl Checkpoint {
         self.below(module).next().is_some() || self.require(&format!("{module}.")).is_err()
     }
 
-    /// Fails when the modules of a layer are recognised as another scheme, or when there is something
+    /// Fails when the modules of a layer are recognized as another scheme, or when there is something
     /// beside them that is not known.
     fn refuse(&self, layer: &beside::Layer<'_>) -> Result<()> {
         let &beside::Layer { prefix, modules, .. } = layer;

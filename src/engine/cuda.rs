@@ -54,8 +54,8 @@ impl Cuda {
 
     /// How weights are to lie, and what a plan is told.
     fn options(&self, glu: Glu) -> (WeightFormat, Options) {
-        let format = self.kernel.map_or(WeightFormat::Separate, |kernel| kernel.info().weights);
-        (format, Options::default().glu(glu).kernel(self.kernel).constant_weights(true))
+        let options = Options::default().glu(glu).kernel(self.kernel).constant_weights(true);
+        (options.weight_format(), options)
     }
 
     pub fn kernel(&self) -> Option<Kernel> {

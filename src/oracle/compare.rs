@@ -123,7 +123,7 @@ pub fn compare<T: Element>(actual: &[T], exact: &[T]) -> Comparison {
             DType::Bf16 => ulp_distance(x, y).min(ulp_distance(flush(x), flush(y))),
             DType::F16 => ulp_distance(x, y),
         };
-        let neighbours = ulp_distance(x, y) <= 1;
+        let neighbors = ulp_distance(x, y) <= 1;
         if ulp > result.max_ulp {
             (result.max_ulp, result.worst) = (ulp, i);
         }
@@ -137,7 +137,7 @@ pub fn compare<T: Element>(actual: &[T], exact: &[T]) -> Comparison {
         // rounding, anything else that is not finite on one side only is outside. An infinite
         // `exact` makes the bound infinite too, which must not let everything through.
         let within = error.is_finite() && error <= tolerance.atol + tolerance.rtol * y.abs();
-        result.outside += usize::from(!neighbours && !within);
+        result.outside += usize::from(!neighbors && !within);
     }
     result
 }
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn an_infinity_equals_itself_and_its_neighbour_only() {
+    fn an_infinity_equals_itself_and_its_neighbor_only() {
         let inf = f16::INFINITY;
         for (x, outside) in [(inf, 0), (f16::MAX, 0), (f16::ONE, 1), (-inf, 1), (f16::NAN, 1)] {
             assert_eq!(compare(&[x], &[inf]).outside, outside, "{x}");

@@ -1,0 +1,19 @@
+//! Checkpoints: reading, refusing, quantizing and writing them.
+
+mod arithmetic;
+mod beside;
+mod calibrate;
+mod experts;
+mod files;
+mod groups;
+mod hostile;
+mod keys;
+mod layer;
+mod parts;
+mod quantize;
+mod read_everything;
+mod refuse;
+mod replace;
+mod requantized;
+mod tensors;
+mod tiny;
