@@ -3,7 +3,7 @@
 
     python3 scripts/check_quantize.py NVFP4_BINARY
 
-Makes a tiny Llama with tied embeddings, takes samples of the inputs of its MLPs, quantises it in both
+Makes a tiny Llama with tied embeddings, takes samples of the inputs of its MLPs, quantizes it in both
 conventions with and without them, and asks of each result:
 
 * compressed-tensors' convention: `QuantizationConfig` takes the configuration and `AutoModelForCausalLM`

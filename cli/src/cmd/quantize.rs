@@ -13,9 +13,9 @@ use crate::ui::output::{Output, Shown};
 use crate::ui::progress::Progress;
 use crate::ui::table::{Align, Table, row};
 
-/// Quantise the weights of a safetensors checkpoint to NVFP4
+/// Quantize the weights of a safetensors checkpoint to NVFP4
 ///
-/// Gate and up projections of text layers are quantised, the two of a layer with one global scale;
+/// Gate and up projections of text layers are quantized, the two of a layer with one global scale;
 /// other tensors and files are copied. With samples of the layers' inputs (--calibrate) the result has
 /// input scales and is declared NVFP4 (4-bit weights and activations); without, it is declared
 /// weight-only, which `nvfp4 mlp` does not run.
@@ -44,16 +44,16 @@ pub struct Args {
     /// compressed-tensors (divisors; llm-compressor and vLLM)
     #[arg(long, value_name = "NAME", default_value = "modelopt")]
     convention: Convention,
-    /// Safetensors file with samples of the inputs of all layers that are quantised
+    /// Safetensors file with samples of the inputs of all layers that are quantized
     #[arg(long, value_name = "FILE")]
     calibrate: Option<PathBuf>,
-    /// Weights to quantise [default: gate_proj.weight,up_proj.weight,gate_up_proj.weight,w1.weight,w3.weight]
+    /// Weights to quantize [default: gate_proj.weight,up_proj.weight,gate_up_proj.weight,w1.weight,w3.weight]
     #[arg(long, value_name = "PATTERN", value_delimiter = ',', value_parser = NonEmptyStringValueParser::new())]
     include: Vec<String>,
     /// Weights to leave alone even so
     #[arg(long, value_name = "PATTERN", value_delimiter = ',', value_parser = NonEmptyStringValueParser::new())]
     exclude: Vec<String>,
-    /// Quantise what --include names also in vision and audio parts, projectors and layers of multi-token
+    /// Quantize what --include names also in vision and audio parts, projectors and layers of multi-token
     /// prediction, and embeddings, output heads and routers
     #[arg(long)]
     all_parts: bool,
@@ -183,7 +183,7 @@ fn print(out: &Output, report: &Report) -> anyhow::Result<()> {
         out.line(format!("copied although asked for: {tensor} ({reason})"))?;
     }
     out.line(format!(
-        "{} quantised ({}), {} copied, {} to {}",
+        "{} quantized ({}), {} copied, {} to {}",
         units::count(report.quantized.len(), "weight"),
         report.convention,
         report.copied,

@@ -177,7 +177,7 @@ pub fn quantize_file(
 ) -> Result<QuantizeReport> {
     let (input, output) = (input.as_ref(), output.as_ref());
     let layout = Layout::find(input)?;
-    let config = Config::unquantised(layout.directory())?;
+    let config = Config::unquantized(layout.directory())?;
     let to_file = output.extension() == Some(OsStr::new("safetensors")) && !output.is_dir();
     let names: BTreeSet<PathBuf> = match &layout {
         Layout::Single(file) => [file.clone()].into(),

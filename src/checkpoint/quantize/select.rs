@@ -125,12 +125,12 @@ impl<'a> Selection<'a> {
             .any(|end| name.rsplit('.').next() == Some(end));
         if LOW.contains(&tensor.dtype()) {
             let expected =
-                "F32, F16 or BF16: an FP8 weight has to be dequantised first, with its scales";
+                "F32, F16 or BF16: an FP8 weight has to be dequantized first, with its scales";
             return Err(tensor.wrong_dtype(expected));
         }
         if weight && !float && has_scales() {
             let expected =
-                "F32, F16 or BF16: it has scales, so it has to be dequantised first, with them";
+                "F32, F16 or BF16: it has scales, so it has to be dequantized first, with them";
             return Err(tensor.wrong_dtype(expected));
         }
         let stack = float && tensor.shape().len() == 3 && name.split('.').any(|p| p == "experts");
@@ -156,7 +156,7 @@ impl<'a> Selection<'a> {
         Ok(match *tensor.shape() {
             _ if !float => Plan::Unsuitable(format!("it is {}", tensor.dtype())),
             ref shape if stack => {
-                Plan::Unsuitable(format!("a stack of experts {shape:?}, which is not quantised"))
+                Plan::Unsuitable(format!("a stack of experts {shape:?}, which is not quantized"))
             }
             ref shape if shape.len() != 2 => Plan::Unsuitable(format!("its shape is {shape:?}")),
             _ if !name.ends_with(".weight") => {
