@@ -251,7 +251,7 @@ def make_whole():
         make(ROOT / name)
     # Exact in 16 bits, as weight-only layers take it.
     x = layer_input().to(torch.bfloat16).float().numpy()
-    for name in ("modelopt", "compressed-tensors", *makers):
+    for name in ("modelopt", "modelopt-fused", "compressed-tensors", *makers):
         path = ROOT / name / "model.safetensors"
         h, y = mlp_reference.mlp(path, PREFIX, x, four_bits="weight-only" not in name)
         save_mlp(name, x=x, h=h, y=y)

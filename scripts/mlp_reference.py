@@ -7,6 +7,7 @@ that is tested. Activations are quantised, by stored scales, where the layer is 
 docs/formats.md says, scale = e4m3(amax/6/global) and code = e2m1(v/(scale·global)) in f32.
 """
 
+import copy
 import json
 import math
 
@@ -65,7 +66,13 @@ class Projection:
             self.input = get("input_scale")
         self.weight = values(codes, get("weight_scale"), scale)
         bias = get("bias")
-        self.bias = 0.0 if bias is None else bias.astype(np.float64)
+        self.bias = np.zeros(len(codes)) if bias is None else bias.astype(np.float64)
+
+    def rows(self, of):
+        """The projection of some of the rows."""
+        part = copy.copy(self)
+        part.weight, part.bias = self.weight[of], self.bias[of]
+        return part
 
     def __call__(self, x):
         return x @ self.weight.T + self.bias
@@ -78,7 +85,14 @@ def silu(gate, up):
 def mlp(path, prefix, x, four_bits):
     """h and y for the layer at a prefix of a file. `four_bits` is whether activations are quantised."""
     tensors = read(path)
-    gate, up, down = (Projection(tensors, f"{prefix}.{n}_proj") for n in ("gate", "up", "down"))
+    read_one = lambda name: Projection(tensors, f"{prefix}.{name}_proj")
+    if f"{prefix}.gate_up_proj.weight_scale" in tensors:
+        both = read_one("gate_up")
+        half = len(both.weight) // 2
+        gate, up = both.rows(slice(half)), both.rows(slice(half, None))
+    else:
+        gate, up = read_one("gate"), read_one("up")
+    down = read_one("down")
     if four_bits:
         x = quantised(x, max(gate.input, up.input))
     else:

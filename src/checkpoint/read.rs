@@ -218,7 +218,7 @@ impl Checkpoint {
 
     /// What the tensors of `modules` and the configuration say of the scheme; `names` are those under which
     /// the configuration may speak of it.
-    pub(super) fn verdict(&self, names: &[Names], modules: &[&str]) -> Verdict {
+    fn verdict(&self, names: &[Names], modules: &[&str]) -> Verdict {
         let of_tensors = |found: Option<Refusal>| found.map_or(Ok(()), Err);
         of_tensors(beside::comfy(self, modules))?;
         let stated = self.sidecar.verdict(names)?;
