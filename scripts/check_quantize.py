@@ -4,7 +4,7 @@
     python3 scripts/check_quantize.py NVFP4_BINARY
 
 Makes a tiny Llama with tied embeddings, takes samples of the inputs of its MLPs and of their down
-projections, quantises it in both conventions with samples of all, with those of the MLPs alone (down
+projections, quantizes it in both conventions with samples of all, with those of the MLPs alone (down
 projections stay as they are) and weight-only, and asks of each result:
 
 * compressed-tensors' convention: `QuantizationConfig` takes the configuration and `AutoModelForCausalLM`

@@ -84,6 +84,16 @@ pub trait Element:
         }
     }
 
+    /// [`Element::to_f32`] over a slice, written to become vector code.
+    ///
+    /// Elements beyond the shorter slice are left alone.
+    #[inline(always)]
+    fn widen(values: &[Self], out: &mut [f32]) {
+        for (out, value) in out.iter_mut().zip(values) {
+            *out = value.to_f32();
+        }
+    }
+
     /// Position of the value on the line of all values of this type: neighbors differ by one, both
     /// zeros are 0, infinity follows the largest finite value.
     fn ordinal(self) -> i64;
@@ -127,6 +137,11 @@ impl Element for f16 {
     fn convert(values: &[f32], out: &mut [f16]) {
         let n = values.len().min(out.len());
         out[..n].convert_from_f32_slice(&values[..n]);
+    }
+
+    fn widen(values: &[f16], out: &mut [f32]) {
+        let n = values.len().min(out.len());
+        values[..n].convert_to_f32_slice(&mut out[..n]);
     }
 
     fn ordinal(self) -> i64 {
@@ -183,7 +198,7 @@ fn f32_round_to_odd(value: f64) -> f32 {
     }
     let mut bits = nearest.to_bits();
     if back.abs() > value.abs() {
-        bits -= 1; // the neighbour towards zero; also infinity to the largest finite value
+        bits -= 1; // the neighbor towards zero; also infinity to the largest finite value
     }
     f32::from_bits(bits | 1)
 }
@@ -386,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn ordinals_count_neighbours() {
+    fn ordinals_count_neighbors() {
         assert_eq!(f16::NEG_ZERO.ordinal(), f16::ZERO.ordinal());
         assert_eq!(f16::from_bits(0x8001).ordinal(), -1);
         assert_eq!(f16::INFINITY.ordinal() - f16::MAX.ordinal(), 1);

@@ -4,6 +4,7 @@ use rayon::prelude::*;
 use std::fmt;
 use std::str::FromStr;
 
+use crate::dtype::Element;
 use crate::error::{Operand, Result};
 use crate::format::{BLOCK, ue4m3};
 use crate::matrix::{Nvfp4Matrix, Nvfp4View};
@@ -129,6 +130,16 @@ impl Operands {
     pub fn gemm(&self) -> Result<DualGemm<'_>> {
         DualGemm::new(&self.a, &self.b1, &self.b2)
     }
+}
+
+/// Values with a distribution close to the normal one of mean 0 and standard deviation 1, for 16-bit activations, biases
+/// and residuals: the sum of twelve uniform numbers less 6, rounded to `T`. The same arguments give the same bits on every
+/// machine.
+pub fn values<T: Element>(len: usize, seed: u64) -> Vec<T> {
+    let uniforms = |bits: u64| (0..4).map(|i| (bits >> (16 * i) & 0xffff) as u32).sum::<u32>();
+    let value = |i: u64| (0..3).map(|j| uniforms(mix(seed, 3 * i + j))).sum::<u32>();
+    // Twelve numbers below 2^16: every sum is exact.
+    (0..len as u64).map(|i| T::from_f32(value(i) as f32 / 65536.0 - 6.0)).collect()
 }
 
 fn matrix(

@@ -19,7 +19,7 @@ use tempfile::TempDir;
 
 use nvfp4_dual_gemm::DualGemm;
 
-/// cuBLAS, Humming, dequantising and Triton.
+/// cuBLAS, Humming, dequantizing and Triton.
 pub const SCRIPT: &str = include_str!("../peers/gpu.py");
 
 /// Some peers compile their kernels when they first see a shape.

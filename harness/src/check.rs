@@ -126,8 +126,8 @@ impl<T: Element> Exact<T> {
     }
 }
 
-/// The outcome of a check.
-#[derive(Debug, Clone, Serialize)]
+/// The outcome of a check. By default it failed, with nothing that was compared.
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Check {
     /// Whether C is as near to the oracle as is asked for.
     pub pass: bool,
@@ -241,16 +241,21 @@ mod tests {
     }
 
     #[test]
+    fn a_value_far_from_the_oracle_fails() {
+        assert!(!check_with_last(f16::from_f32(1e4)).pass);
+    }
+
+    #[test]
     fn a_failure_says_what_would_have_passed() {
         let check = Check {
+            ulp_of: "f16".to_owned(),
             max_ulp: Some(86),
             allowed_ulp: Some(85),
             beyond_one_ulp: 3,
             allowed_beyond_one_ulp: 2,
             share_beyond_one_ulp: 3.0 / 684.0,
             elements: 684,
-            outside_tolerance: 0,
-            ..check_with_last(f16::NAN)
+            ..Check::default()
         };
         assert_eq!(
             check.measures(),

@@ -101,7 +101,7 @@ def objections(info, code):
     loop = code.loop_around("HGMMA")
     multiplied = sum(one.name.startswith("HGMMA") for one in loop)
     expect(multiplied > 0 and multiplied % 4 == 0, f"{multiplied} HGMMA in the main loop: not whole groups of 64 K")
-    # One group of K is multiplied while the next is widened: what ptxas calls serialised waits for each.
+    # One group of K is multiplied while the next is widened: what ptxas calls serialized waits for each.
     waits = [one.operands for one in loop if one.name.startswith("WARPGROUP.DEPBAR") and "0x0" in one.operands]
     expect(not waits, f"{len(waits)} waits in the main loop for all that is being multiplied")
     expect(all(len(values) == 1 for values in registers_after(code)), "setmaxnreg is not one number for each role")

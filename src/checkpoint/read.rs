@@ -201,7 +201,7 @@ impl Checkpoint {
         self.below(module).next().is_some() || self.require(&format!("{module}.")).is_err()
     }
 
-    /// What the configuration says of the modules of a layer. Fails when they are recognised as another
+    /// What the configuration says of the modules of a layer. Fails when they are recognized as another
     /// scheme, or when there is something beside them that is not known.
     fn refuse(&self, layer: &beside::Layer<'_>) -> Result<Option<Stated>> {
         let &beside::Layer { prefix, modules, .. } = layer;

@@ -3,20 +3,20 @@
 use std::ffi::c_void;
 
 use crate::cuda::ffi::call::check;
-use crate::cuda::ffi::sys::{abi, cudart};
+use crate::cuda::ffi::sys::cudart;
 use crate::cuda::io::RawIo;
 use crate::cuda::kernel;
 use crate::cuda::plan::Plan;
 use crate::cuda::quantizer::{self, Work};
 use crate::cuda::rt::capture::Relaxed;
 use crate::cuda::rt::device::{Current, Device};
-use crate::cuda::rt::memory::{DeviceBuffer, DeviceView, Owner};
+use crate::cuda::rt::memory::{DeviceBuffer, DeviceView, Owner, VECTOR_ALIGNMENT, require_aligned};
 use crate::cuda::rt::stream::Stream;
 use crate::dtype::{DType, Element};
-use crate::error::{Buffer, CudaError, Error, Operand, Result};
+use crate::error::{CudaError, Error, Operand, Result};
 use crate::format::scale_layout::ScaleLayout;
 use crate::op::InputScale;
-use crate::shape::MatrixShape;
+use crate::shape::{self, MatrixShape};
 
 /// Where parts of the scratch memory begin: a multiple of this.
 const ALIGNMENT: usize = 256;
@@ -205,16 +205,7 @@ impl LayerPlan {
     }
 
     pub(in crate::cuda) fn check_lengths(&self, x: usize, rows: usize, y: usize) -> Result<()> {
-        let shape = MatrixShape::new(1, rows, self.k).map_err(|e| e.with_operand(Operand::A))?;
-        shape.check_length(Buffer::Values, 1, x, Operand::A)?;
-        let (operand, buffer, batch, cols) =
-            (Operand::C, Buffer::Values, 1, self.plan.weights().n());
-        let overflow = Error::SizeOverflow { operand, batch, rows, cols };
-        let expected = rows.checked_mul(cols).ok_or(overflow)?;
-        if y != expected {
-            return Err(Error::Length { operand, buffer, expected, actual: y, batch, rows, cols });
-        }
-        Ok(())
+        shape::check_values(rows, (self.k, x), (self.plan.weights().n(), y))
     }
 
     fn check_values(&self, values: &RawValues) -> Result<Scratch> {
@@ -228,18 +219,12 @@ impl LayerPlan {
         if actual < expected {
             return Err(Error::Cuda(CudaError::Length { what: "scratch", expected, actual }));
         }
-        let sixteen = abi::NVFP4_POINTER_ALIGNMENT as usize;
-        for (address, alignment) in
-            [(values.x as usize, sixteen), (values.scratch as usize, ALIGNMENT)]
-        {
-            if !address.is_multiple_of(alignment) {
-                return Err(Error::Cuda(CudaError::Address { address, alignment }));
-            }
-        }
+        require_aligned(values.x, VECTOR_ALIGNMENT)?;
+        require_aligned(values.scratch, ALIGNMENT)?;
         let (stride, size) = (values.x_row_stride, values.x_type.size());
-        if rows > 1 && (stride < self.k || !stride.is_multiple_of(sixteen / size)) {
+        if rows > 1 && (stride < self.k || !stride.is_multiple_of(VECTOR_ALIGNMENT / size)) {
             let reason = format!(
-                "x: a row stride of {stride} {} is less than K = {} or no multiple of {sixteen} bytes",
+                "x: a row stride of {stride} {} is less than K = {} or no multiple of {VECTOR_ALIGNMENT} bytes",
                 values.x_type, self.k
             );
             return Err(Error::Cuda(CudaError::Refused { reason }));

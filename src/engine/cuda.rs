@@ -11,7 +11,7 @@ use crate::dtype::Element;
 use crate::error::{Error, Operand, Result};
 use crate::glu::Glu;
 use crate::matrix::Nvfp4View;
-use crate::op::{DualGemm, InputScale, MlpWeights};
+use crate::op::{InputScale, Join, MlpWeights, Problem};
 
 /// A device, and the streams and memory of calls with values on the host.
 #[derive(Clone)]
@@ -54,8 +54,8 @@ impl Cuda {
 
     /// How weights are to lie, and what a plan is told.
     fn options(&self, glu: Glu) -> (WeightFormat, Options) {
-        let format = self.kernel.map_or(WeightFormat::Separate, |kernel| kernel.info().weights);
-        (format, Options::default().glu(glu).kernel(self.kernel).constant_weights(true))
+        let options = Options::default().glu(glu).kernel(self.kernel).constant_weights(true);
+        (options.weight_format(), options)
     }
 
     pub fn kernel(&self) -> Option<Kernel> {
@@ -104,15 +104,20 @@ impl Cuda {
     }
 
     /// Runs operands of the host once.
-    pub fn run_into<T: Element>(&self, gemm: &DualGemm<'_>, c: &mut [T]) -> Result<()> {
-        refuse_biases(gemm.biases().is_some())?;
+    pub fn run_into<T: Element>(&self, problem: &Problem<'_>, c: &mut [T]) -> Result<()> {
+        refuse_biases(problem.biases.is_some())?;
+        let Join::Glu(glu) = problem.join else {
+            let (backend, reason) = ("cuda".to_owned(), "a GEMM is not built yet".to_owned());
+            return Err(Error::BackendUnavailable { backend, reason });
+        };
         self.with_lane(|lane| {
             let stream = lane.stream();
-            let (format, options) = self.options(gemm.glu());
-            let weights = Weights::prepare(gemm.b1(), gemm.b2(), format, stream)?;
+            let (format, options) = self.options(glu);
+            let [b1, b2] = problem.weights;
+            let weights = Weights::prepare(b1, b2, format, stream)?;
             let plan = Plan::new(&weights, &options)?;
-            let (shape, a) = (gemm.shape(), gemm.a().nvfp4()?);
-            let Some(row_scales) = gemm.row_scales() else {
+            let (shape, a) = (problem.shape, problem.a.nvfp4()?);
+            let Some(row_scales) = problem.row_scales else {
                 return run_once(&plan, a, stream, c);
             };
             // A kernel multiplies by one alpha: a launch for each row.

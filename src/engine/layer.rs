@@ -8,13 +8,13 @@ use crate::cpu;
 #[cfg(feature = "cuda")]
 use crate::cuda::LayerPlan;
 use crate::dtype::{Element, Values, ValuesMut, each_type};
-use crate::error::{Buffer, Error, Operand, Result};
+use crate::error::{Error, Operand, Result};
 use crate::format::{BLOCK, quantize};
 use crate::glu::Glu;
 use crate::matrix::Nvfp4View;
 use crate::op::{InputScale, MlpWeights, Precision};
 use crate::oracle;
-use crate::shape::{GemmShape, MatrixShape};
+use crate::shape::{self, GemmShape};
 
 /// How a layer runs, apart from its weights.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -118,16 +118,7 @@ impl Layer {
     ) -> Result<()> {
         let (x, y) = (x.into(), y.into());
         let (k, n) = (self.in_features(), self.out_features());
-        let shape = MatrixShape::new(1, rows, k).map_err(|e| e.with_operand(Operand::A))?;
-        shape.check_length(Buffer::Values, 1, x.len(), Operand::A)?;
-        let expected = rows.checked_mul(n);
-        if expected != Some(y.len()) {
-            let (operand, batch, cols) = (Operand::C, 1, n);
-            let overflow = Error::SizeOverflow { operand, batch, rows, cols };
-            let (expected, actual) = (expected.ok_or(overflow)?, y.len());
-            let buffer = Buffer::Values;
-            return Err(Error::Length { operand, buffer, expected, actual, batch, rows, cols });
-        }
+        shape::check_values(rows, (k, x.len()), (n, y.len()))?;
         if rows == 0 {
             return Ok(());
         }

@@ -216,7 +216,7 @@ pub enum Error {
     },
 
     /// A value to quantize or to round to 16 bits is NaN or infinite, or becomes so.
-    #[error("{operand}: {value} at batch {batch}, row {row}, column {col} cannot be quantised")]
+    #[error("{operand}: {value} at batch {batch}, row {row}, column {col} cannot be quantized")]
     NonFinite {
         /// Operand at fault.
         operand: Operand,

@@ -20,5 +20,4 @@ pub use input_scale::InputScale;
 pub use mlp::MlpWeights;
 pub use precision::{DType16, Precision};
 pub use problem::Operation;
-pub(crate) use problem::sealed::Sealed;
 pub(crate) use problem::{Join, Problem};

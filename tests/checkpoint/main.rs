@@ -16,7 +16,7 @@ mod quantize;
 mod read_everything;
 mod refuse;
 mod replace;
-mod requantised;
+mod requantized;
 mod tensors;
 mod tiny;
 mod weight_only;

@@ -1,4 +1,4 @@
-//! Quantising a checkpoint, against what the libraries make of the same weights.
+//! Quantizing a checkpoint, against what the libraries make of the same weights.
 
 use nvfp4_dual_gemm::checkpoint::{
     self, Calibration, Checkpoint, Convention, Declared, Dtype, QuantizeOptions, QuantizeReport,
@@ -129,11 +129,11 @@ fn configurations_say_what_was_done() {
             );
             assert_eq!(own["group_size"], 16);
         }
-        // A second time there is nothing that could be quantised.
+        // A second time there is nothing that could be quantized.
         let error = quantize(&output, &dir.path().join("again"), convention).unwrap_err();
         assert!(error.to_string().contains("already"), "{error}");
 
-        // Without samples no reader may take the activations for quantised.
+        // Without samples no reader may take the activations for quantized.
         let report = quantize(&data("floats"), &output, convention).unwrap();
         assert_eq!(report.scheme.as_deref(), Some(weight_only));
         let config = json(&output.join("config.json"));
@@ -163,7 +163,7 @@ fn configurations_say_what_was_done() {
 
 /// With samples of its input, and weight-only.
 #[test]
-fn down_projections_are_quantised_as_the_libraries_do() {
+fn down_projections_are_quantized_as_the_libraries_do() {
     let dir = tempfile::tempdir().unwrap();
     let down = format!("{PREFIX}.down_proj");
     for (convention, library) in
@@ -209,7 +209,7 @@ fn down_projections_without_samples_are_left_as_they_are() {
     let reason = "there are no samples of its input".to_owned();
     assert_eq!(report.left_alone, [(format!("{down}.weight"), reason)]);
     let note = format!(
-        "{down} is not quantised: there are no samples of its input, which {down}.input would be"
+        "{down} is not quantized: there are no samples of its input, which {down}.input would be"
     );
     assert_eq!(report.notes, [note]);
     let error = Checkpoint::open(&output).unwrap().mlp(PREFIX).unwrap_err().to_string();
@@ -236,7 +236,7 @@ fn down_projections_without_samples_are_left_as_they_are() {
     let report = with(&[("l.0", 1.0), ("l.1", 1.0)]).unwrap();
     assert_eq!((report.quantized.len(), report.left_alone.len()), (4, 2));
     assert!(
-        report.notes[0].contains("l.0.down_proj is not quantised (and so for 1 more)"),
+        report.notes[0].contains("l.0.down_proj is not quantized (and so for 1 more)"),
         "{:?}",
         report.notes
     );
@@ -375,7 +375,7 @@ fn sharded_in_sharded_out() {
 }
 
 #[test]
-fn file_to_file_and_what_cannot_be_quantised() {
+fn file_to_file_and_what_cannot_be_quantized() {
     let dir = tempfile::tempdir().unwrap();
     let (input, output) = (dir.path().join("in.safetensors"), dir.path().join("out.safetensors"));
     floats(
@@ -413,14 +413,14 @@ fn file_to_file_and_what_cannot_be_quantised() {
         floats(&input, &[("l.up_proj.weight", dtype, &[4, 16]), scale]);
         let error = quantize(&input, &output, Convention::ModelOpt).unwrap_err().to_string();
         assert!(error.contains("tensor l.up_proj.weight is F8_E"), "{error}");
-        assert!(error.ends_with("has to be dequantised first, with its scales"), "{error}");
+        assert!(error.ends_with("has to be dequantized first, with its scales"), "{error}");
     }
     let error = quantize(&input, &input, Convention::ModelOpt).unwrap_err();
     assert!(matches!(error, Error::Checkpoint(_)));
 }
 
 #[test]
-fn what_is_quantised_already_is_refused_wherever_it_is() {
+fn what_is_quantized_already_is_refused_wherever_it_is() {
     let dir = tempfile::tempdir().unwrap();
     let (input, output) = (dir.path().join("in.safetensors"), dir.path().join("out"));
     let target = ("l.mlp.up_proj.weight", Dtype::BF16, &[4, 16][..]);
@@ -435,7 +435,7 @@ fn what_is_quantised_already_is_refused_wherever_it_is() {
         floats(&input, &[target, (name, dtype, &[4, 16]), (scale, Dtype::F32, &[1])]);
         let error = quantize(&input, &output, Convention::ModelOpt).unwrap_err().to_string();
         assert!(error.contains(&format!("tensor {name} is {dtype}")), "{error}");
-        assert!(error.contains("dequantised first"), "{error}");
+        assert!(error.contains("dequantized first"), "{error}");
         assert!(!output.exists());
     }
     // Numbers that are no weights stay what they are.
@@ -455,7 +455,7 @@ fn stacks_of_experts_are_named() {
     floats(&input, &[stack, down, ("l.shared.up_proj.weight", Dtype::BF16, &[4, 16])]);
     let report = quantize(&input, &output, Convention::ModelOpt).unwrap();
     let reason = |stack: (&str, Dtype, &[usize])| {
-        (stack.0.to_owned(), format!("a stack of experts {:?}, which is not quantised", stack.2))
+        (stack.0.to_owned(), format!("a stack of experts {:?}, which is not quantized", stack.2))
     };
     assert_eq!(report.unsuitable, [reason(down), reason(stack)]);
     floats(&input, &[stack, down]);
@@ -489,7 +489,7 @@ fn odd_numbers() {
     assert!(!output.exists());
 }
 
-/// Where there is nothing to quantise but in parts that are left alone, the sentence says so.
+/// Where there is nothing to quantize but in parts that are left alone, the sentence says so.
 #[test]
 fn parts_that_are_left_alone() {
     let dir = tempfile::tempdir().unwrap();
@@ -595,7 +595,7 @@ fn experts_without_their_down_projection_are_noted() {
     assert_eq!(run(&input, &output, &options).unwrap().notes, [""; 0]);
     options.exclude.push("w2.weight".to_owned());
     let report = run(&input, &output, &options).unwrap();
-    assert!(report.notes[0].starts_with("l.experts.0.w2 is not quantised"), "{:?}", report.notes);
+    assert!(report.notes[0].starts_with("l.experts.0.w2 is not quantized"), "{:?}", report.notes);
 }
 
 /// Biases are copied, and read again with the weights.

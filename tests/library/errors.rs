@@ -3,8 +3,8 @@
 use nvfp4_dual_gemm::format::{nibble, scale_layout::ScaleLayout};
 use nvfp4_dual_gemm::synth::{Data, Operands};
 use nvfp4_dual_gemm::{
-    CudaError, CudaVersion, DualGemm, Engine, Error, GemmShape, Glu, Nvfp4Matrix, Nvfp4View,
-    Operand, UnsuitableDevice, f16, oracle,
+    CudaError, CudaVersion, DualGemm, Engine, Error, Gemm, GemmShape, Glu, MlpWeights, Nvfp4Matrix,
+    Nvfp4View, Operand, UnsuitableDevice, ValuesView, f16, oracle,
 };
 
 /// Name of the variant of an error: the start of its `Debug` text.
@@ -34,6 +34,11 @@ fn bad_scale(byte: u8) -> Result<(), Error> {
     let mut scales = vec![0x38; 2 * 3 * 2];
     scales[9] = byte;
     Nvfp4View::new(2, 3, 32, &[0; 96], &scales, 1.0).map(|_| ())
+}
+
+fn mlp() -> MlpWeights {
+    let (b, down) = (matrix(1, 16, 32), matrix(1, 1, 16));
+    MlpWeights::new(b.clone(), b).unwrap().with_down(down).unwrap()
 }
 
 fn errors() -> Vec<Error> {
@@ -87,6 +92,19 @@ fn errors() -> Vec<Error> {
             .unwrap()
             .with_glu(Glu::ClampedSwiglu { limit: 7.0, slope: f32::MAX, offset: 1.0 })
             .unwrap_err(),
+        Gemm::new(&a, &b).unwrap().with_bias(&[0.0; 2]).unwrap_err(),
+        Gemm::new(&a, &b).unwrap().with_bias(&[0.0, 1.0, f32::NAN]).unwrap_err(),
+        Gemm::new(&a, &b).unwrap().with_residual(&[0.0f32; 5]).unwrap_err(),
+        Gemm::new(&a, &matrix(1, 3, 48)).unwrap_err(),
+        Gemm::new(ValuesView::new(1, 1, 32, &[f16::ONE; 32]).unwrap(), &b)
+            .unwrap()
+            .a()
+            .nvfp4()
+            .unwrap_err(),
+        MlpWeights::new(b.clone(), b.clone()).unwrap().with_down_bias(vec![0.0]).unwrap_err(),
+        MlpWeights::new(b.clone(), b.clone()).unwrap().with_down(b.clone()).unwrap_err(),
+        mlp().with_down_multiplier(-2.0).unwrap_err(),
+        mlp().with_down_bias(vec![f32::INFINITY]).unwrap_err(),
         // With feature `cuda` it is the device that is missing; tests/cuda has that.
         #[cfg(not(feature = "cuda"))]
         Engine::of(nvfp4_dual_gemm::Backend::Cuda).unwrap_err(),

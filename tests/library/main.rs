@@ -4,11 +4,13 @@
 mod cpu;
 mod engine;
 mod errors;
+mod exact_values;
 mod formats;
 mod golden_formats;
 mod golden_gates;
 mod isa;
 mod no_rows;
+mod operations;
 mod oracle;
 #[cfg(feature = "cuda")]
 mod scale_layout_cutlass;

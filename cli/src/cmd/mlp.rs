@@ -22,7 +22,7 @@ use crate::{checked, files};
 
 /// Run gate and up projections of an NVFP4 layer of a checkpoint
 ///
-/// y = glu(x·gate_projᵀ, x·up_projᵀ). The input is quantised with the calibrated global scale of the
+/// y = glu(x·gate_projᵀ, x·up_projᵀ). The input is quantized with the calibrated global scale of the
 /// checkpoint, or with that of its own largest value where there is none: --input-scale chooses.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -145,7 +145,7 @@ fn with_type<T: Element>(args: &Args, out: &Output) -> anyhow::Result<()> {
     let checkpoint = Checkpoint::open(&args.checkpoint)?;
     // The files of a directory or an index are known only now.
     files::ensure_outside(output, &checkpoint)?;
-    let mut options = args.compute.glu.iter().fold(LayerOptions::new(), |o, &glu| o.glu(glu));
+    let mut options = args.compute.glu.iter().fold(LayerOptions::new().gate_up_only(), |o, &glu| o.glu(glu));
     options = args.ignore_key.iter().fold(options, |options, key| options.ignore(key));
     let layer = checkpoint.layer_with(prefix, &options)?;
 
@@ -163,7 +163,7 @@ fn with_type<T: Element>(args: &Args, out: &Output) -> anyhow::Result<()> {
             args.checkpoint.display()
         );
     }
-    progress.message("quantising x");
+    progress.message("quantizing x");
     let a =
         layer.quantize_input_with(&x, x.len() / k, args.input_scale).map_err(
             |error| match error {

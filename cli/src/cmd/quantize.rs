@@ -13,9 +13,9 @@ use crate::ui::output::{Output, Shown};
 use crate::ui::progress::Progress;
 use crate::ui::table::{Align, Table, row};
 
-/// Quantise the weights of a safetensors checkpoint to NVFP4
+/// Quantize the weights of a safetensors checkpoint to NVFP4
 ///
-/// Gate, up and down projections of text layers are quantised, gate and up of a layer with one global
+/// Gate, up and down projections of text layers are quantized, gate and up of a layer with one global
 /// scale; other tensors and files are copied. With samples of the layers' inputs (--calibrate) the result
 /// has input scales and is declared NVFP4 (W4A4: 4-bit weights and activations); without, it is declared
 /// weight-only (W4A16: activations stay in 16 bits).
@@ -46,21 +46,21 @@ pub struct Args {
     /// compressed-tensors (divisors; llm-compressor and vLLM)
     #[arg(long, value_name = "NAME", default_value = "modelopt")]
     convention: Convention,
-    /// Safetensors file with samples of the inputs of all layers that are quantised
+    /// Safetensors file with samples of the inputs of all layers that are quantized
     #[arg(long, value_name = "FILE")]
     calibrate: Option<PathBuf>,
-    /// Quantise weights alone, and declare that activations stay in 16 bits (W4A16_NVFP4, NVFP4A16): what
+    /// Quantize weights alone, and declare that activations stay in 16 bits (W4A16_NVFP4, NVFP4A16): what
     /// happens without --calibrate, said outright
     #[arg(long, conflicts_with = "calibrate")]
     weight_only: bool,
-    /// Weights to quantise [default: gate_proj.weight,up_proj.weight,gate_up_proj.weight,down_proj.weight,
+    /// Weights to quantize [default: gate_proj.weight,up_proj.weight,gate_up_proj.weight,down_proj.weight,
     /// w1.weight,w3.weight,w2.weight]
     #[arg(long, value_name = "PATTERN", value_delimiter = ',', value_parser = NonEmptyStringValueParser::new())]
     include: Vec<String>,
     /// Weights to leave alone even so
     #[arg(long, value_name = "PATTERN", value_delimiter = ',', value_parser = NonEmptyStringValueParser::new())]
     exclude: Vec<String>,
-    /// Quantise what --include names also in vision and audio parts, projectors and layers of multi-token
+    /// Quantize what --include names also in vision and audio parts, projectors and layers of multi-token
     /// prediction, and embeddings, output heads and routers
     #[arg(long)]
     all_parts: bool,
@@ -190,7 +190,7 @@ fn print(out: &Output, report: &Report, asked: bool) -> anyhow::Result<()> {
         out.line(format!("copied although asked for: {tensor} ({reason})"))?;
     }
     out.line(format!(
-        "{} quantised ({}), {} copied, {} to {}",
+        "{} quantized ({}), {} copied, {} to {}",
         units::count(report.quantized.len(), "weight"),
         report.convention,
         report.copied,

@@ -179,7 +179,7 @@ pub fn quantize_file(
 ) -> Result<QuantizeReport> {
     let (input, output) = (input.as_ref(), output.as_ref());
     let layout = Layout::find(input)?;
-    let config = Config::unquantised(layout.directory())?;
+    let config = Config::unquantized(layout.directory())?;
     let to_file = output.extension() == Some(OsStr::new("safetensors")) && !output.is_dir();
     let names: BTreeSet<PathBuf> = match &layout {
         Layout::Single(file) => [file.clone()].into(),
@@ -485,7 +485,7 @@ fn leave_without_samples(
         n => format!(" (and so for {} more)", n - 1),
     };
     Some(format!(
-        "{first} is not quantised{more}: there are no samples of its input, which {first}.input would be"
+        "{first} is not quantized{more}: there are no samples of its input, which {first}.input would be"
     ))
 }
 

@@ -21,9 +21,9 @@ pub(super) const MLP: [&str; 7] = [
     "w2.weight",
 ];
 
-/// Names that mean something else where their neighbours are missing: the first generation of Qwen calls its up
+/// Names that mean something else where their neighbors are missing: the first generation of Qwen calls its up
 /// projection w1, and its gate projection w2. A down projection goes with one of the lists.
-const NEIGHBOURS: [(&str, &[&[&str]]); 4] = [
+const NEIGHBORS: [(&str, &[&[&str]]); 4] = [
     ("w1.weight", &[&["w3.weight"]]),
     ("w3.weight", &[&["w1.weight"]]),
     ("w2.weight", &[&["w1.weight", "w3.weight"]]),
@@ -141,12 +141,12 @@ impl<'a> Selection<'a> {
             .any(|end| name.rsplit('.').next() == Some(end));
         if LOW.contains(&tensor.dtype()) {
             let expected =
-                "F32, F16 or BF16: an FP8 weight has to be dequantised first, with its scales";
+                "F32, F16 or BF16: an FP8 weight has to be dequantized first, with its scales";
             return Err(tensor.wrong_dtype(expected));
         }
         if weight && !float && has_scales() {
             let expected =
-                "F32, F16 or BF16: it has scales, so it has to be dequantised first, with them";
+                "F32, F16 or BF16: it has scales, so it has to be dequantized first, with them";
             return Err(tensor.wrong_dtype(expected));
         }
         let stack = float && tensor.shape().len() == 3 && name.split('.').any(|p| p == "experts");
@@ -161,7 +161,7 @@ impl<'a> Selection<'a> {
         if let Some(reason) = self.left_alone(name) {
             return Ok(Plan::LeftAlone(reason));
         }
-        for (own, lists) in NEIGHBOURS {
+        for (own, lists) in NEIGHBORS {
             let Some(start) = name.strip_suffix(own).filter(|_| self.by_default(own)) else {
                 continue;
             };
@@ -177,7 +177,7 @@ impl<'a> Selection<'a> {
         Ok(match *tensor.shape() {
             _ if !float => Plan::Unsuitable(format!("it is {}", tensor.dtype())),
             ref shape if stack => {
-                Plan::Unsuitable(format!("a stack of experts {shape:?}, which is not quantised"))
+                Plan::Unsuitable(format!("a stack of experts {shape:?}, which is not quantized"))
             }
             ref shape if shape.len() != 2 => Plan::Unsuitable(format!("its shape is {shape:?}")),
             _ if !name.ends_with(".weight") => {

@@ -25,8 +25,8 @@ use crate::ui::output::Output;
 ///
 /// A GPU is timed by its own clock, over replays of CUDA graphs of many launches, which read one of several copies of
 /// the weights in turn: together they are more than four times its L2 cache (--warm: one copy). --peers measures in the
-/// same run what else could do the work: cuBLAS on fp16 weights that were dequantised ahead of time (cublas) or are in
-/// each call (dequantise), the W4A16 kernels of the Python package humming-kernels (humming), and one kernel in Triton
+/// same run what else could do the work: cuBLAS on fp16 weights that were dequantized ahead of time (cublas) or are in
+/// each call (dequantize), the W4A16 kernels of the Python package humming-kernels (humming), and one kernel in Triton
 /// (triton). Those need torch and triton; what is missing is left out, with the reason.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -66,7 +66,7 @@ struct DeviceArgs {
     /// where it is given
     #[arg(long, value_name = "SCRIPT", num_args = 0..=1)]
     peers: Option<Option<PathBuf>>,
-    /// Only these peers: cublas, humming, dequantise, triton, or those of the script
+    /// Only these peers: cublas, humming, dequantize, triton, or those of the script
     #[arg(long, value_name = "NAME", value_delimiter = ',', requires = "peers")]
     peer: Vec<String>,
     /// Rounds of times, in turns with the peers [default: 3 with --peers, else 1]
