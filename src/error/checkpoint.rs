@@ -294,7 +294,7 @@ pub enum NoDown {
         module: String,
         /// Name of the format.
         scheme: String,
-        /// By what it was recognised.
+        /// By what it was recognized.
         evidence: String,
     },
     /// Something may change what it computes and is not understood.
