@@ -131,6 +131,24 @@ impl Operands {
     }
 }
 
+/// `len` values of about the normal distribution with mean 0 and standard deviation `sigma`: each the sum of twelve
+/// uniform numbers of 16 bits, and so at most `6·sigma`. The same arguments give the same values on every machine.
+///
+/// # Errors
+/// [`crate::Error::OutOfMemory`].
+pub fn normal(len: usize, sigma: f32, seed: u64) -> Result<Vec<f32>> {
+    const MEAN: i64 = 12 * 0xffff / 2;
+    let mut values = memory::filled(0.0, len, Operand::Matrix)?;
+    values.par_iter_mut().enumerate().for_each(|(i, value)| {
+        let bits = (3 * i as u64..3 * i as u64 + 3).map(|at| mix(seed, at));
+        let sixteenths = bits.flat_map(|bits| [0, 16, 32, 48].map(|shift| bits >> shift & 0xffff));
+        let sum = sixteenths.sum::<u64>() as i64 - MEAN;
+        // A uniform number of 16 bits has a variance of 65536²/12.
+        *value = sum as f32 / 65536.0 * sigma;
+    });
+    Ok(values)
+}
+
 fn matrix(
     batch: usize,
     rows: usize,
