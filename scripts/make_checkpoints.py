@@ -2,10 +2,11 @@
 """Makes the checkpoints of tests/data/checkpoints with the real libraries.
 
     python3 scripts/make_checkpoints.py             write tests/data/checkpoints anew
+    python3 scripts/make_checkpoints.py --whole      write those of whole MLPs anew, and nothing else
     python3 scripts/make_checkpoints.py --check DIR  read what `nvfp4 quantize` made of floats/ into DIR
 
-Needs torch, transformers, safetensors, nvidia-modelopt (and requests, which it imports) and
-compressed-tensors. The files are committed: tests do not need Python.
+Needs torch, transformers, safetensors, nvidia-modelopt (and requests, which it imports),
+compressed-tensors, numpy and ml_dtypes. The files are committed: tests do not need Python.
 """
 
 import argparse
@@ -16,6 +17,8 @@ from pathlib import Path
 
 try:
     import compressed_tensors
+    import mlp_reference
+    import numpy
     import torch
     import transformers
     from compressed_tensors.compressors import ModelCompressor
@@ -44,15 +47,18 @@ SMALL = dict(
 )
 
 
-def llama():
+def llama(bias=False):
     """A tiny Llama in bf16 whose up projection is 3 times as large as its gate projection."""
     torch.manual_seed(20)
-    config = transformers.LlamaConfig(architectures=["LlamaForCausalLM"], **SMALL)
+    more = {"mlp_bias": True} if bias else {}
+    config = transformers.LlamaConfig(architectures=["LlamaForCausalLM"], **SMALL, **more)
     model = transformers.LlamaForCausalLM(config)
     mlp = model.model.layers[0].mlp
     with torch.no_grad():
         mlp.gate_proj.weight.mul_(10)
         mlp.up_proj.weight.mul_(30)
+        for name in ("gate_proj", "up_proj", "down_proj") if bias else ():
+            getattr(mlp, name).bias.normal_()
     return model.to(torch.bfloat16)
 
 
@@ -138,12 +144,12 @@ def expect_modelopt(name, tensors, fused=False):
     expect(name, gate, up, modelopt_dequantize(codes, scales, scale_2, layer_input().shape))
 
 
-def export_modelopt(model, directory):
-    """mtq.quantize with NVFP4_DEFAULT_CFG and export_hf_checkpoint."""
+def export_modelopt(model, directory, config="NVFP4_DEFAULT_CFG"):
+    """mtq.quantize with NVFP4_DEFAULT_CFG, or another of its configurations, and export_hf_checkpoint."""
     import modelopt.torch.quantization as mtq
     from modelopt.torch.export import export_hf_checkpoint
 
-    model = mtq.quantize(model, mtq.NVFP4_DEFAULT_CFG, lambda m: m(tokens()))
+    model = mtq.quantize(model, getattr(mtq, config), lambda m: m(tokens()))
     with torch.inference_mode():
         export_hf_checkpoint(model, export_dir=directory)
     return load_file(directory / "model.safetensors")
@@ -179,11 +185,10 @@ def make_sharded():
     expect_modelopt("modelopt-sharded", every)
 
 
-def make_compressed_tensors():
-    """The NVFP4 preset with min-max calibration, ModelCompressor.compress_model, update_config."""
-    directory = ROOT / "compressed-tensors"
-    model = llama()
-    groups = QuantizationConfig(config_groups={"group_0": SCHEME}, ignore=["lm_head"])
+def compress(model, directory, preset):
+    """A preset with min-max calibration, ModelCompressor.compress_model, update_config."""
+    scheme = preset_name_to_scheme(preset, ["Linear"])
+    groups = QuantizationConfig(config_groups={"group_0": scheme}, ignore=["lm_head"])
     inputs = {}
 
     def watch(name):
@@ -204,12 +209,13 @@ def make_compressed_tensors():
             if not hasattr(module, "quantization_scheme"):
                 continue
             weight, x = module.weight.float(), inputs[name]
-            module.input_global_scale.copy_(generate_gparam(x.min(), x.max()))
+            if scheme.input_activations is not None:
+                module.input_global_scale.copy_(generate_gparam(x.min(), x.max()))
             divisor = generate_gparam(weight.min(), weight.max())
             module.weight_global_scale.copy_(divisor)
             blocks = weight.unflatten(-1, (-1, 16))
             scale, _ = calculate_qparams(
-                blocks.amin(-1), blocks.amax(-1), SCHEME.weights, global_scale=divisor
+                blocks.amin(-1), blocks.amax(-1), scheme.weights, global_scale=divisor
             )
             module.weight_scale.copy_(scale)
     compressor = ModelCompressor.from_pretrained_model(model)
@@ -217,6 +223,10 @@ def make_compressed_tensors():
     model.save_pretrained(directory)
     compressor.update_config(directory)
 
+
+def make_compressed_tensors():
+    directory = ROOT / "compressed-tensors"
+    compress(llama(), directory, "NVFP4")
     tensors = load_file(directory / "model.safetensors")
     part = lambda module, k: tensors[f"{PREFIX}.{module}.{k}"]
     names = ("weight_packed", "weight_scale", "weight_global_scale")
@@ -225,6 +235,83 @@ def make_compressed_tensors():
     )
     xq = compressed_fake_quantize(layer_input(), part("gate_proj", "input_global_scale"))
     expect("compressed-tensors", gate, up, xq)
+
+
+def make_whole():
+    """Whole MLPs: those with biases and the weight-only ones of both libraries, and what the reference
+    makes of these and of the plain ones."""
+    makers = {
+        "modelopt-bias": lambda d: export_modelopt(llama(bias=True), d),
+        "modelopt-weight-only": lambda d: export_modelopt(llama(), d, "W4A16_NVFP4_CFG"),
+        "compressed-tensors-bias": lambda d: compress(llama(bias=True), d, "NVFP4"),
+        "compressed-tensors-weight-only": lambda d: compress(llama(bias=True), d, "NVFP4A16"),
+    }
+    for name, make in makers.items():
+        shutil.rmtree(ROOT / name, ignore_errors=True)
+        make(ROOT / name)
+    # Exact in 16 bits, as weight-only layers take it.
+    x = layer_input().to(torch.bfloat16).float().numpy()
+    for name in ("modelopt", "compressed-tensors", *makers):
+        path = ROOT / name / "model.safetensors"
+        h, y = mlp_reference.mlp(path, PREFIX, x, four_bits="weight-only" not in name)
+        save_mlp(name, x=x, h=h, y=y)
+    make_gpt_oss()
+
+
+def save_mlp(name, **arrays):
+    (ROOT / "expected").mkdir(exist_ok=True)
+    tensors = {k: torch.from_numpy(numpy.ascontiguousarray(v, numpy.float32)) for k, v in arrays.items()}
+    save_file(tensors, ROOT / f"expected/{name}-mlp.safetensors")
+
+
+def make_gpt_oss():
+    """Two experts of gpt-oss, one module for each projection, and what GptOssExperts makes of them in float64:
+    rows of gate and up in turns, clamped SwiGLU, biases. x and the weights are large enough to be clamped."""
+    from transformers.models.gpt_oss.modeling_gpt_oss import GptOssExperts
+
+    torch.manual_seed(24)
+    experts, k, n = 2, 32, 48
+    config = transformers.GptOssConfig(
+        num_hidden_layers=1, num_local_experts=experts, hidden_size=k, intermediate_size=n,
+        num_attention_heads=1, num_key_value_heads=1, head_dim=16, vocab_size=32, num_experts_per_tok=1,
+        architectures=["GptOssForCausalLM"], pad_token_id=0, eos_token_id=2,
+    )
+    module = GptOssExperts(config).double()
+    stored = {}
+
+    def weight(name, rows, cols):
+        codes, scales, scale_2 = modelopt_quantize(torch.randn(rows, cols))
+        stored[f"{name}.weight"], stored[f"{name}.weight_scale"] = codes, scales
+        stored[f"{name}.weight_scale_2"] = scale_2.reshape(())
+        parts = (codes.numpy(), scales.view(torch.uint8).numpy().view(mlp_reference.DTYPES["F8_E4M3"]))
+        return torch.from_numpy(mlp_reference.values(*parts, scale_2.item()))
+
+    def bias(name, rows):
+        stored[f"{name}.bias"] = torch.randn(rows).to(torch.bfloat16)
+        return stored[f"{name}.bias"].double()
+
+    with torch.no_grad():
+        for e in range(experts):
+            name = lambda p: f"{PREFIX}.experts.{e}.{p}_proj"
+            for first, p in enumerate(("gate", "up")):
+                module.gate_up_proj[e, :, first::2] = weight(name(p), n, k).T
+                module.gate_up_proj_bias[e, first::2] = bias(name(p), n)
+            module.down_proj[e] = weight(name("down"), k, n).T
+            module.down_proj_bias[e] = bias(name("down"), k)
+    x = (2 * torch.randn(5, k)).to(torch.bfloat16).double()
+    arrays = {"x": x.numpy()}
+    with torch.no_grad():
+        for e in range(experts):
+            gate_up = x @ module.gate_up_proj[e] + module.gate_up_proj_bias[e]
+            clamped = (gate_up.abs() > config.swiglu_limit).double().mean().item()
+            assert 0.05 < clamped < 0.95, clamped
+            chosen = torch.full((5, 1), e), torch.ones(5, 1, dtype=torch.float64)
+            arrays |= {f"h{e}": module._apply_gate(gate_up).numpy(), f"y{e}": module(x, *chosen).numpy()}
+    directory = ROOT / "gpt-oss"
+    directory.mkdir(exist_ok=True)
+    save_file(stored, directory / "model.safetensors", {"format": "pt"})
+    config.save_pretrained(directory)
+    save_mlp("gpt-oss", **arrays)
 
 
 def make_floats():
@@ -278,6 +365,7 @@ def check(directory):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", type=Path, metavar="DIR")
+    parser.add_argument("--whole", action="store_true")
     args = parser.parse_args()
     try:
         import modelopt
@@ -285,20 +373,25 @@ def main():
         sys.exit(f"make_checkpoints.py: {e.name} is not installed ({e})")
     if args.check:
         return check(args.check)
-    shutil.rmtree(ROOT, ignore_errors=True)
-    ROOT.mkdir(parents=True)
-    make_floats()
-    make_compressed_tensors()
-    make_sharded()
-    make_modelopt()
+    if not args.whole:
+        shutil.rmtree(ROOT, ignore_errors=True)
+        ROOT.mkdir(parents=True)
+        make_floats()
+        make_compressed_tensors()
+        make_sharded()
+        make_modelopt()
+    make_whole()
     for unused in ROOT.rglob("generation_config.json"):
         unused.unlink()
     versions = {m.__name__: m.__version__ for m in (torch, transformers, compressed_tensors, modelopt)}
     versions = ", ".join(f"{k} {v}" for k, v in versions.items())
+    if args.whole:
+        return print(f"whole MLPs made with {versions}: say so in {ROOT / 'README.md'}")
     (ROOT / "README.md").write_text(
         "Made by `python3 scripts/make_checkpoints.py`, which says how each was quantised and by whose code,\n"
         f"with {versions}.\n"
-        "`expected/` has the weights and the input as the library itself dequantises them, and the layer in f64.\n"
+        "`expected/` has the weights and the input as the library itself dequantises them, and the layer in f64;\n"
+        "`expected/*-mlp` the whole MLP in f64, of `scripts/mlp_reference.py` or of `GptOssExperts`.\n"
     )
 
 

@@ -89,6 +89,16 @@ pub trait Element:
         }
     }
 
+    /// [`Element::to_f32`] over a slice, written to become vector code.
+    ///
+    /// Elements beyond the shorter slice are left alone.
+    #[inline(always)]
+    fn widen(values: &[Self], out: &mut [f32]) {
+        for (out, value) in out.iter_mut().zip(values) {
+            *out = value.to_f32();
+        }
+    }
+
     /// Position of the value on the line of all values of this type: neighbors differ by one, both
     /// zeros are 0, infinity follows the largest finite value.
     fn ordinal(self) -> i64;
@@ -132,6 +142,11 @@ impl Element for f16 {
     fn convert(values: &[f32], out: &mut [f16]) {
         let n = values.len().min(out.len());
         out[..n].convert_from_f32_slice(&values[..n]);
+    }
+
+    fn widen(values: &[f16], out: &mut [f32]) {
+        let n = values.len().min(out.len());
+        values[..n].convert_to_f32_slice(&mut out[..n]);
     }
 
     fn ordinal(self) -> i64 {

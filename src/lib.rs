@@ -50,7 +50,7 @@ pub use half::{bf16, f16};
 pub use matrix::{Nvfp4Matrix, Nvfp4View, ValuesView};
 pub use op::{
     Activations, ActivationsView, DType16, DualGemm, Gemm, InputScale, MlpWeights, Operation,
-    Precision,
+    Precision, Stage,
 };
 pub use shape::GemmShape;
 pub use simd::{AMX_VARIABLE, ISA_VARIABLE, Isa};

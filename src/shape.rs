@@ -55,6 +55,24 @@ impl MatrixShape {
     }
 }
 
+/// Looks at the values of a layer: x \[rows, K\], operand a, and y \[rows, N\], operand c. Each is its columns and the
+/// number of its elements.
+pub(crate) fn check_values(
+    rows: usize,
+    (k, x): (usize, usize),
+    (n, y): (usize, usize),
+) -> Result<()> {
+    let shape = MatrixShape::new(1, rows, k).map_err(|e| e.with_operand(Operand::A))?;
+    shape.check_length(Buffer::Values, 1, x, Operand::A)?;
+    let (operand, buffer, batch, cols) = (Operand::C, Buffer::Values, 1, n);
+    let overflow = Error::SizeOverflow { operand, batch, rows, cols };
+    let expected = rows.checked_mul(cols).ok_or(overflow)?;
+    if y != expected {
+        return Err(Error::Length { operand, buffer, expected, actual: y, batch, rows, cols });
+    }
+    Ok(())
+}
+
 /// Size of a dual GEMM: for each of `batch` matrices, C is `m`×`n` and the dot products have length
 /// `k`. `m` may be 0, the others not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -4,6 +4,7 @@ use rayon::prelude::*;
 use std::fmt;
 use std::str::FromStr;
 
+use crate::dtype::Element;
 use crate::error::{Operand, Result};
 use crate::format::{BLOCK, ue4m3};
 use crate::matrix::{Nvfp4Matrix, Nvfp4View};
@@ -131,22 +132,15 @@ impl Operands {
     }
 }
 
-/// `len` values of about the normal distribution with mean 0 and standard deviation `sigma`: each the sum of twelve
-/// uniform numbers of 16 bits, and so at most `6·sigma`. The same arguments give the same values on every machine.
-///
-/// # Errors
-/// [`crate::Error::OutOfMemory`].
-pub fn normal(len: usize, sigma: f32, seed: u64) -> Result<Vec<f32>> {
-    const MEAN: i64 = 12 * 0xffff / 2;
-    let mut values = memory::filled(0.0, len, Operand::Matrix)?;
-    values.par_iter_mut().enumerate().for_each(|(i, value)| {
-        let bits = (3 * i as u64..3 * i as u64 + 3).map(|at| mix(seed, at));
-        let sixteenths = bits.flat_map(|bits| [0, 16, 32, 48].map(|shift| bits >> shift & 0xffff));
-        let sum = sixteenths.sum::<u64>() as i64 - MEAN;
-        // A uniform number of 16 bits has a variance of 65536²/12.
-        *value = sum as f32 / 65536.0 * sigma;
-    });
-    Ok(values)
+/// Values with a distribution close to the normal one of mean 0 and standard deviation 1, for 16-bit activations, biases
+/// and residuals: the sum of twelve uniform numbers less 6, rounded to `T`. The same arguments give the same bits on every
+/// machine.
+pub fn values<T: Element>(len: usize, seed: u64) -> Vec<T> {
+    let uniforms = |bits: u64| (0..4).map(|i| (bits >> (16 * i) & 0xffff) as u32).sum::<u32>();
+    let value = |i: u64| (0..3).map(|j| uniforms(mix(seed, 3 * i + j))).sum::<u32>();
+    // Twelve numbers below 2^16: every sum is exact.
+    let rounded = |i: u64| T::from_f32(value(i) as f32 / 65536.0 - 6.0);
+    (0..len as u64).into_par_iter().map(rounded).collect()
 }
 
 fn matrix(

@@ -6,7 +6,7 @@ use anyhow::ensure;
 
 use nvfp4_dual_gemm::cuda::{
     BoundPlan, Device, DeviceBuffer, DeviceMatrix, Event, Graph, Io, Kernel, Options, Plan, Stream,
-    WeightFormat, Weights,
+    Weights,
 };
 use nvfp4_dual_gemm::{DualGemm, Element};
 use nvfp4_harness::timer::Repeat;
@@ -67,7 +67,6 @@ impl<T: Element> Replay<T> {
         rotation: Rotation,
     ) -> nvfp4_dual_gemm::Result<Self> {
         let stream = Stream::new(device)?;
-        let format = kernel.map_or(WeightFormat::Separate, |kernel| kernel.info().weights);
         let options = Options::default()
             .glu(gemm.glu())
             .kernel(kernel)
@@ -76,7 +75,7 @@ impl<T: Element> Replay<T> {
         let problem = gemm.shape();
         let (mut plans, mut results) = (Vec::new(), Vec::new());
         for _ in 0..rotation.copies {
-            let weights = Weights::prepare(gemm.b1(), gemm.b2(), format, &stream)?;
+            let weights = Weights::prepare(gemm.b1(), gemm.b2(), options.weight_format(), &stream)?;
             let c = DeviceBuffer::<T>::alloc(problem.batch * problem.m * problem.n, device)?;
             let plan = Plan::new(&weights, &options)?;
             let bytes = plan.workspace_bytes(problem.m)?;

@@ -22,9 +22,10 @@ rust::Slice<nvfp4_kernel_info const> kernels() noexcept {
   return {table.data(), table.size()};
 }
 
-char const* select_kernel(nvfp4_shape const& shape, std::uint32_t weights, std::int32_t compute_capability,
-                          std::int32_t sm_count) noexcept {
-  return nvfp4::select_kernel(shape, static_cast<nvfp4_weight_format>(weights), compute_capability, sm_count);
+char const* select_kernel(nvfp4_shape const& shape, std::uint32_t operation, std::uint32_t activations,
+                          std::uint32_t weights, std::int32_t compute_capability, std::int32_t sm_count) noexcept {
+  return nvfp4::select_kernel(shape, static_cast<nvfp4_operation>(operation), static_cast<nvfp4_data_type>(activations),
+                              static_cast<nvfp4_weight_format>(weights), compute_capability, sm_count);
 }
 
 std::unique_ptr<Plan> prepare(nvfp4_spec const& spec, nvfp4_weights const& weights) {

@@ -42,8 +42,8 @@ rust::Slice<nvfp4_kernel_info const> kernels() noexcept;
 using nvfp4::runs_on;
 
 // The name, or null where there is none.
-char const* select_kernel(nvfp4_shape const& shape, std::uint32_t weights, std::int32_t compute_capability,
-                          std::int32_t sm_count) noexcept;
+char const* select_kernel(nvfp4_shape const& shape, std::uint32_t operation, std::uint32_t activations,
+                          std::uint32_t weights, std::int32_t compute_capability, std::int32_t sm_count) noexcept;
 
 std::unique_ptr<Plan> prepare(nvfp4_spec const& spec, nvfp4_weights const& weights);
 std::unique_ptr<BoundPlan> bind(Plan const& plan, nvfp4_io const& io);

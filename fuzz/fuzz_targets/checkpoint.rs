@@ -1,7 +1,7 @@
 //! Any bytes as a safetensors checkpoint.
 #![no_main]
 
-#[path = "../../tests/support/read_everything.rs"]
+#[path = "../../tests/checkpoint/read_everything.rs"]
 mod read_everything;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
-use nvfp4_dual_gemm::{Backend, DualGemm, Element, GemmShape, oracle};
+use nvfp4_dual_gemm::{Backend, DualGemm, Element, GemmShape, Operation, oracle};
 
 use crate::units;
 
@@ -92,9 +92,21 @@ pub struct Exact<T> {
 impl<T: Element> Exact<T> {
     /// Asks the oracle.
     pub fn new(gemm: &DualGemm<'_>, rows: Rows) -> nvfp4_dual_gemm::Result<Self> {
-        let rows = rows.choose(&gemm.shape());
-        let values = oracle::exact_rows(gemm, &rows)?;
+        Self::of_rows(gemm, rows.choose(&gemm.shape()))
+    }
+
+    /// Asks the oracle for these rows, each (batch, row).
+    pub fn of_rows(
+        operation: &impl Operation,
+        rows: Vec<(usize, usize)>,
+    ) -> nvfp4_dual_gemm::Result<Self> {
+        let values = oracle::exact_rows(operation, &rows)?;
         Ok(Exact { rows, values })
+    }
+
+    /// Of values that were asked for already.
+    pub(crate) fn from_values(rows: Vec<(usize, usize)>, values: Vec<T>) -> Self {
+        Exact { rows, values }
     }
 
     /// Compares the same rows of a whole C.
@@ -126,8 +138,8 @@ impl<T: Element> Exact<T> {
     }
 }
 
-/// The outcome of a check.
-#[derive(Debug, Clone, Serialize)]
+/// The outcome of a check. By default it failed, with nothing that was compared.
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Check {
     /// Whether C is as near to the oracle as is asked for.
     pub pass: bool,
@@ -241,16 +253,21 @@ mod tests {
     }
 
     #[test]
+    fn a_value_far_from_the_oracle_fails() {
+        assert!(!check_with_last(f16::from_f32(1e4)).pass);
+    }
+
+    #[test]
     fn a_failure_says_what_would_have_passed() {
         let check = Check {
+            ulp_of: "f16".to_owned(),
             max_ulp: Some(86),
             allowed_ulp: Some(85),
             beyond_one_ulp: 3,
             allowed_beyond_one_ulp: 2,
             share_beyond_one_ulp: 3.0 / 684.0,
             elements: 684,
-            outside_tolerance: 0,
-            ..check_with_last(f16::NAN)
+            ..Check::default()
         };
         assert_eq!(
             check.measures(),

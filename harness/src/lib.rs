@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod json;
+pub mod mlp;
 pub mod notation;
 pub mod prepared;
 pub mod system;

@@ -7,7 +7,7 @@ use anyhow::bail;
 
 #[cfg(feature = "cuda")]
 use nvfp4_dual_gemm::cuda::{
-    BoundPlan, Device, DeviceBuffer, DeviceMatrix, Io, Options, Plan, Stream, WeightFormat, Weights,
+    BoundPlan, Device, DeviceBuffer, DeviceMatrix, Io, Options, Plan, Stream, Weights,
 };
 use nvfp4_dual_gemm::{DualGemm, Element, Engine, Result};
 
@@ -77,13 +77,12 @@ struct OnDevice<T> {
 impl<T: Element> OnDevice<T> {
     fn new(engine: &Engine, device: &Device, gemm: &DualGemm<'_>) -> Result<Self> {
         let stream = Stream::new(device)?;
-        let kernel = engine.kernel();
-        let format = kernel.map_or(WeightFormat::Separate, |kernel| kernel.info().weights);
+        let options = Options::default().glu(gemm.glu()).kernel(engine.kernel());
         let a = DeviceMatrix::upload(gemm.a().nvfp4()?, &stream)?;
-        let weights = Weights::prepare(gemm.b1(), gemm.b2(), format, &stream)?;
+        let weights = Weights::prepare(gemm.b1(), gemm.b2(), options.weight_format(), &stream)?;
         let shape = gemm.shape();
         let c = DeviceBuffer::alloc(shape.batch * shape.m * shape.n, device)?;
-        let plan = Plan::new(&weights, &Options::default().glu(gemm.glu()).kernel(kernel))?;
+        let plan = Plan::new(&weights, &options)?;
         let workspace = DeviceBuffer::<u8>::alloc(plan.workspace_bytes(shape.m)?, device)?;
         let plan = plan.bind(&Io::new(&a, &c).workspace(&workspace))?;
         Ok(OnDevice { stream, c, plan })

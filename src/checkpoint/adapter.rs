@@ -39,12 +39,17 @@ impl Adapter {
         Ok(None)
     }
 
-    /// Why the layer at `prefix` is another function with it, if it may be.
-    pub fn objection(&self, prefix: &str, options: &LayerOptions) -> Option<String> {
+    /// Why modules of the layer at `prefix` are other functions with it, if they may be.
+    pub fn objection(
+        &self,
+        prefix: &str,
+        modules: &[&str],
+        options: &LayerOptions,
+    ) -> Option<String> {
         if options.ignores(CONFIG) {
             return None;
         }
-        let modules = ["gate_proj", "up_proj", "gate_up_proj", "w1", "w3"].map(|m| join(prefix, m));
+        let modules: Vec<String> = modules.iter().map(|module| join(prefix, module)).collect();
         let around = std::iter::successors(Some(prefix), |name| Some(name.rsplit_once('.')?.0));
         // As PEFT has it: the whole name or its end. What is saved with it may be a module around.
         let is = |name: &str, target: &str| {

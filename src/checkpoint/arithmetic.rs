@@ -3,11 +3,12 @@
 use serde_json::{Map, Value};
 
 use super::activation::{self, Unknown};
+use super::bias;
 use super::clamp::{self, Clamp};
 use super::keys::{self, Remedy, Scan};
 use super::modality::{self, Modality};
 use super::options::LayerOptions;
-use super::place::Place;
+use super::place::{Kind, Place};
 use crate::glu::Glu;
 
 /// Objects of a configuration that hold that of the language model.
@@ -139,6 +140,31 @@ impl Model {
             }
         }
         Ok(all)
+    }
+
+    /// What the configuration says of the biases of the layer at `prefix` that its tensors do not; `found` is
+    /// whether each projection has one. Experts are passed over: their classes read other keys.
+    pub fn objection_to_biases(
+        &self,
+        prefix: &str,
+        found: &[(&str, bool)],
+        options: &LayerOptions,
+    ) -> Option<String> {
+        if Place::of(prefix).kind != Some(Kind::Dense) {
+            return None;
+        }
+        self.files.iter().find_map(|(file, config)| {
+            let (key, on) = bias::stated(&chain(config, prefix))?;
+            if options.ignores(key) {
+                return None;
+            }
+            let (projection, has) = found.iter().find(|(_, has)| *has != on)?;
+            let a = if *has { "a" } else { "no" };
+            Some(format!(
+                "{file}: {key} is {on}, and the {projection} projection has {a} bias; say that it is to be \
+                 ignored (--ignore-key {key}, LayerOptions::ignore)"
+            ))
+        })
     }
 
     /// Whether a fused weight of this model has rows of gate and up in turns, or up first.

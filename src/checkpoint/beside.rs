@@ -4,16 +4,19 @@ use super::file::Tensor;
 use super::open::Checkpoint;
 use super::place;
 use super::projection::Names;
-use super::sidecar::Refusal;
 use super::stack::join;
+use super::verdict::Refusal;
 use crate::error::Result;
 
 /// Last parts of the tensors of a projection, in ModelOpt's names.
-const MODELOPT: [&str; 4] = ["weight", "weight_scale", "weight_scale_2", "input_scale"];
+const MODELOPT: [&str; 5] = ["weight", "weight_scale", "weight_scale_2", "input_scale", "bias"];
 
 /// The same in compressed-tensors' names.
-const COMPRESSED_TENSORS: [&str; 4] =
-    ["weight_packed", "weight_scale", "weight_global_scale", "input_global_scale"];
+const COMPRESSED_TENSORS: [&str; 5] =
+    ["weight_packed", "weight_scale", "weight_global_scale", "input_global_scale", "bias"];
+
+/// Names of down projections, and of the norm before one (BitNet).
+const DOWN: [&str; 3] = ["down_proj", "w2", "ffn_sub_norm"];
 
 /// Modules and tensors that may lie beside the projections of a layer: what comes after the product,
 /// and the parts of a mixture of experts.
@@ -97,22 +100,7 @@ pub(super) struct Layer<'a> {
 /// # Errors
 /// [`super::CheckpointError::NotUnderstood`]; those of a tensor that is not to be had.
 pub(super) fn check(checkpoint: &Checkpoint, layer: &Layer<'_>) -> Result<()> {
-    let mut scopes = vec![(layer.prefix, Level::Layer)];
-    let numbered = place::expert(layer.prefix);
-    // Stacks are those of experts, whatever their module is called.
-    let numbered = numbered.or(match layer.stacks {
-        [] => None,
-        _ => super::layer::expert(layer.prefix),
-    });
-    if let Some((parent, _)) = numbered {
-        scopes.push((parent, Level::Experts));
-        if let Some((above, "experts")) = parent.rsplit_once('.')
-            && !is_decoder_layer(checkpoint, above)
-        {
-            scopes.push((above, Level::Above));
-        }
-    }
-    for (scope, level) in scopes {
+    for (scope, level) in scopes(checkpoint, layer) {
         let role = |rest: &str| role(checkpoint, layer, scope, level, rest);
         if let Some(rest) = checkpoint.below(scope).find(|rest| role(rest) == Role::Unknown) {
             let reason = foreign(checkpoint, &join(scope, rest));
@@ -123,6 +111,61 @@ pub(super) fn check(checkpoint: &Checkpoint, layer: &Layer<'_>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Why a tensor may change what the down projection computes and is not understood, if there is one. `layer`
+/// has the down projection in place of gate and up.
+pub(super) fn objection_to_down(checkpoint: &Checkpoint, layer: &Layer<'_>) -> Option<String> {
+    scopes(checkpoint, layer).into_iter().filter(|(_, level)| *level != Level::Above).find_map(
+        |(scope, level)| {
+            let unknown = |rest: &&str| {
+                of_down(rest) && role(checkpoint, layer, scope, level, rest) != Role::Own
+            };
+            let rest = checkpoint.below(scope).find(unknown)?;
+            Some(foreign(checkpoint, &join(scope, rest)))
+        },
+    )
+}
+
+/// The error of a tensor of the down projection that cannot be read, if there is one.
+pub(super) fn require_down(checkpoint: &Checkpoint, layer: &Layer<'_>) -> Result<()> {
+    for (scope, level) in scopes(checkpoint, layer) {
+        let counts = |rest: &&str| level != Level::Above && of_down(rest);
+        if let Some(rest) = checkpoint.absent_below(scope).find(counts) {
+            return checkpoint.require(&join(scope, rest));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a tensor of a layer or of a module of experts, by its name in there, may have to do with the down
+/// projection of that layer or of every expert. `down_proj.7` is of one expert.
+fn of_down(rest: &str) -> bool {
+    let mut parts = rest.split('.');
+    let first = parts.next().unwrap_or(rest);
+    let named =
+        DOWN.contains(&first) || ["down_proj_", "w2_"].iter().any(|start| first.starts_with(start));
+    named && !parts.next().is_some_and(is_number)
+}
+
+/// The modules in which tensors may concern a layer.
+fn scopes<'a>(checkpoint: &Checkpoint, layer: &Layer<'a>) -> Vec<(&'a str, Level)> {
+    let mut scopes = vec![(layer.prefix, Level::Layer)];
+    let numbered = place::expert(layer.prefix);
+    // Stacks are those of experts, whatever their module is called.
+    let numbered = numbered.or(match layer.stacks {
+        [] => None,
+        _ => super::read::expert(layer.prefix),
+    });
+    if let Some((parent, _)) = numbered {
+        scopes.push((parent, Level::Experts));
+        if let Some((above, "experts")) = parent.rsplit_once('.')
+            && !is_decoder_layer(checkpoint, above)
+        {
+            scopes.push((above, Level::Above));
+        }
+    }
+    scopes
 }
 
 /// What the tensor `scope.rest` is to a layer.
@@ -209,8 +252,5 @@ fn foreign(checkpoint: &Checkpoint, name: &str) -> String {
     let shown = checkpoint
         .get(name)
         .map_or(name.to_owned(), |t: Tensor<'_>| format!("{name} {} {:?}", t.dtype(), t.shape()));
-    match name.ends_with("bias") {
-        true => format!("it has a bias, {shown}, and the epilogue does not add one"),
-        false => format!("there is {shown}, and what it does to the layer is not known"),
-    }
+    format!("there is {shown}, and what it does to the layer is not known")
 }

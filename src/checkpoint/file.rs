@@ -193,7 +193,19 @@ impl<'a> Tensor<'a> {
     /// # Errors
     /// [`CheckpointError::Dtype`] when they are none of F32, F16 and BF16; those of [`Tensor::data`].
     pub fn values<T: Element>(&self) -> Result<Vec<T>> {
-        let decode: fn(&[u8]) -> Vec<T> = match self.dtype() {
+        let decode = self.decoder()?;
+        Ok(decode(&self.data()?))
+    }
+
+    /// The same of a range of elements, which lies in it.
+    pub(super) fn values_in<T: Element>(&self, elements: Range<usize>) -> Result<Vec<T>> {
+        let decode = self.decoder()?;
+        let size = self.dtype().bitsize() / 8;
+        Ok(decode(&self.part(elements.start * size..elements.end * size)?))
+    }
+
+    fn decoder<T: Element>(&self) -> Result<fn(&[u8]) -> Vec<T>> {
+        Ok(match self.dtype() {
             Dtype::F32 => |data| {
                 let (quads, _) = data.as_chunks::<4>();
                 quads.iter().map(|&b| T::from_f32(f32::from_le_bytes(b))).collect()
@@ -201,8 +213,7 @@ impl<'a> Tensor<'a> {
             Dtype::F16 => |data| pairs(data, |b| f16::from_le_bytes(b).to_f32()),
             Dtype::BF16 => |data| pairs(data, |b| bf16::from_le_bytes(b).to_f32()),
             _ => return Err(self.wrong_dtype("F32, F16 or BF16")),
-        };
-        Ok(decode(&self.data()?))
+        })
     }
 
     /// The number in an F32 tensor of shape \[\] or \[1\].

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::patterns::{Match, Names, Patterns};
-use super::sidecar::Refusal;
+use super::verdict::{Refusal, Scheme, Stated, Verdict, agree};
 use crate::format::BLOCK;
 
 /// Format name of NVFP4 in compressed-tensors.
@@ -19,8 +19,8 @@ pub(super) struct Groups(Vec<Group>);
 struct Group {
     name: String,
     targets: Patterns,
-    /// Why its modules must not be read, if they must not.
-    refusal: Option<Refusal>,
+    /// What its modules are.
+    verdict: Verdict,
 }
 
 impl Groups {
@@ -30,26 +30,27 @@ impl Groups {
         Groups(groups.iter().map(|(name, group)| Group::new(file, name, group, format)).collect())
     }
 
-    /// Why the modules must not be read, if they must not: by the group that names them, or else by
-    /// the one that names their class, or else by any.
+    /// What a module is: by the groups that name it, or else by those that name its class, or else by all.
+    /// Several have to agree.
     ///
     /// # Errors
     /// A pattern that cannot be read.
-    pub fn refusal(&self, names: &Names) -> Result<Option<Refusal>, String> {
+    pub fn verdict(&self, names: &Names) -> Result<Verdict, String> {
         let mut found: Vec<(Option<Match>, &Group)> = Vec::new();
         for group in &self.0 {
             found.push((group.targets.find(names)?, group));
         }
         let best = found.iter().map(|(level, _)| *level).max().flatten();
-        let refusal = found
-            .iter()
-            .filter(|(level, _)| *level == best)
-            .find_map(|(_, group)| Some((&group.name, group.refusal.clone()?)));
-        Ok(refusal.map(|(name, mut refusal)| {
-            if best.is_none() {
-                refusal.evidence += &format!(" (group {name:?}, and no group's targets match)");
-            }
-            refusal
+        let mut groups = found.iter().filter(|(level, _)| *level == best).map(|(_, group)| group);
+        Ok(groups.try_fold(None, |all, group| {
+            let both = group.verdict.clone().and_then(|own| agree(all, own));
+            both.map_err(|mut refusal| {
+                if best.is_none() {
+                    let name = &group.name;
+                    refusal.evidence += &format!(" (group {name:?}, and no group's targets match)");
+                }
+                refusal
+            })
         }))
     }
 }
@@ -59,61 +60,49 @@ impl Group {
         let name = name.to_owned();
         if let Some(targets) = group.as_array() {
             // The short form: the group's name is that of a preset.
-            let refusal = (name != "NVFP4").then(|| Refusal {
-                scheme: preset(&name),
-                evidence: format!("{file} has config_groups.{name}"),
-            });
-            return Group { targets: Patterns::new(targets), name, refusal };
+            let evidence = format!("{file} has config_groups.{name}");
+            let verdict = match name.as_str() {
+                "NVFP4" => Ok(Some(Stated { scheme: Scheme::W4A4, evidence })),
+                "NVFP4A16" => Ok(Some(Stated { scheme: Scheme::W4A16, evidence })),
+                _ => Err(Refusal { scheme: name.clone(), evidence }),
+            };
+            return Group { targets: Patterns::new(targets), name, verdict };
         }
         let targets = match group.get("targets") {
             None | Some(Value::Null) => Patterns::new(&[Value::from("Linear")]),
             Some(Value::Array(list)) => Patterns::new(list),
             Some(one) => Patterns::new([one]),
         };
-        let refusal = refusal(file, &name, group, format);
-        Group { name, targets, refusal }
+        let verdict = verdict(file, &name, group, format);
+        Group { name, targets, verdict }
     }
 }
 
-/// The name of a weight-only preset says what it is; the others are named as they are.
-fn preset(name: &str) -> String {
-    match name {
-        "NVFP4A16" => "W4A16_NVFP4 (NVFP4A16)".to_owned(),
-        _ => name.to_owned(),
-    }
-}
-
-/// Why a group is not NVFP4 with 4-bit activations, if it is not.
-fn refusal(file: &str, name: &str, group: &Value, format: Option<&str>) -> Option<Refusal> {
+/// What a group says: NVFP4 weights, with or without 4-bit activations.
+fn verdict(file: &str, name: &str, group: &Value, format: Option<&str>) -> Verdict {
     let at = format!("config_groups.{name}");
     let refuse = |scheme: &str, evidence: String| {
-        Some(Refusal { scheme: scheme.to_owned(), evidence: format!("{file} {evidence}") })
+        Err(Refusal { scheme: scheme.to_owned(), evidence: format!("{file} {evidence}") })
     };
     let stated = |key: &str| group.get(key).filter(|value| !value.is_null());
     let own = group.get("format").and_then(Value::as_str);
     if let Some(refusal) = own.or(format).and_then(|format| by_format(file, format)) {
-        return Some(refusal);
+        return Err(refusal);
     }
-    let input = stated("input_activations");
-    if let Some(weights) = stated("weights")
+    let (weights, input) = (stated("weights"), stated("input_activations"));
+    if let Some(weights) = weights
         && let Some(refusal) = numbers(file, &at, "weights", weights, input)
     {
-        return Some(refusal);
+        return Err(refusal);
     }
-    match input {
-        None => {
-            let evidence = format!("has no input_activations in {at}");
-            return refuse("W4A16_NVFP4 (NVFP4A16)", evidence);
-        }
+    if let Some(input) = input {
         // The default of compressed-tensors is 8 bits.
-        Some(input) if input.get("num_bits").is_none_or(Value::is_null) => {
+        if input.get("num_bits").is_none_or(Value::is_null) {
             let evidence = format!("says {at}.input_activations {input}, without num_bits");
             return refuse("NVFP4 weights with unknown activations", evidence);
         }
-        Some(input) => {
-            if let Some(refusal) = numbers(file, &at, "input_activations", input, Some(input)) {
-                return Some(refusal);
-            }
+        if let Some(refusal) = numbers(file, &at, "input_activations", input, Some(input)) {
+            return Err(refusal);
         }
     }
     if stated("output_activations").is_some() {
@@ -122,7 +111,15 @@ fn refusal(file: &str, name: &str, group: &Value, format: Option<&str>) -> Optio
     if group.get("has_zero_point").and_then(Value::as_bool) == Some(true) {
         return refuse("an asymmetric format", format!("says {at}.has_zero_point true"));
     }
-    None
+    let (scheme, evidence) = match (weights, input) {
+        (_, Some(_)) => (Scheme::W4A4, format!("has input_activations of 4 bits in {at}")),
+        (Some(_), None) => (Scheme::W4A16, format!("has no input_activations in {at}")),
+        (None, None) => {
+            let evidence = format!("has neither weights nor input_activations in {at}");
+            return refuse("of an unknown scheme", evidence);
+        }
+    };
+    Ok(Some(Stated { scheme, evidence: format!("{file} {evidence}") }))
 }
 
 /// Why a format is not NVFP4's, if it is not. `mixed-precision` leaves it to the groups.

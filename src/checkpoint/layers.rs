@@ -4,8 +4,8 @@ use std::cmp::Ordering;
 
 use super::CheckpointError;
 use super::file::near;
-use super::layer::{FUSED, PAIRS, expert};
 use super::open::Checkpoint;
+use super::read::{FUSED, PAIRS, expert};
 use super::scheme;
 use super::stack::{experts, join};
 use crate::error::Error;

@@ -7,6 +7,7 @@ use crate::glu::Glu;
 pub struct LayerOptions {
     pub(super) glu: Option<Glu>,
     pub(super) ignored: Vec<String>,
+    pub(super) gate_up_only: bool,
 }
 
 impl LayerOptions {
@@ -27,6 +28,13 @@ impl LayerOptions {
     /// `transform_config`. The key alone, without the objects that it stands in.
     pub fn ignore(mut self, key: impl Into<String>) -> Self {
         self.ignored.push(key.into());
+        self
+    }
+
+    /// Reads gate and up alone: no byte of the down projection is looked at, and nothing that is wrong with it
+    /// matters.
+    pub fn gate_up_only(mut self) -> Self {
+        self.gate_up_only = true;
         self
     }
 

@@ -48,7 +48,7 @@ impl Place {
 /// The module of the experts and the number of one, if `prefix` is that of an expert and not of a
 /// numbered layer of the model.
 pub(super) fn expert(prefix: &str) -> Option<(&str, &str)> {
-    super::layer::expert(prefix).filter(|(parent, _)| {
+    super::read::expert(prefix).filter(|(parent, _)| {
         let last = parent.rsplit('.').next().unwrap_or(parent);
         let layers = ["layers", "layer", "blocks", "block"].iter().any(|end| last.ends_with(end));
         !layers && last != "h"

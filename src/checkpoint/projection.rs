@@ -20,6 +20,8 @@ pub(super) struct Names {
     pub scales: String,
     pub weight_global: String,
     pub input_global: String,
+    /// Under which of these names a bias is stored, if there is one.
+    pub biases: Vec<String>,
     pub convention: Convention,
 }
 
@@ -28,6 +30,7 @@ impl Names {
     pub fn has(&self, name: &str) -> bool {
         [&self.codes, &self.scales, &self.weight_global, &self.input_global]
             .into_iter()
+            .chain(&self.biases)
             .any(|own| own == name)
     }
 }
@@ -54,6 +57,8 @@ pub(super) struct Projection<'a> {
     global: [f32; 2],
     pub input_global: [Option<f32>; 2],
     pub unusable_scale: Option<UnusableScale>,
+    /// One number for each row, finite.
+    pub bias: Option<Vec<f32>>,
     pub convention: Convention,
 }
 
@@ -70,6 +75,7 @@ impl Checkpoint {
             scales: name(convention.scales()),
             weight_global: name(convention.weight_global()),
             input_global: name(convention.input_global()),
+            biases: vec![name("bias")],
             convention,
         }
     }
@@ -117,6 +123,7 @@ impl Checkpoint {
             let len = t.byte_len() / experts.max(1);
             expert * len..(expert + 1) * len
         };
+        let bias = self.bias(names, stack, rows)?;
         Ok(Projection {
             code_bytes: codes.part(piece(&codes))?,
             scale_bytes: scales.part(piece(&scales))?,
@@ -128,8 +135,47 @@ impl Checkpoint {
             global,
             input_global,
             unusable_scale,
+            bias,
             convention,
         })
+    }
+
+    /// The bias of a projection with `rows` rows: F16, BF16 or F32 \[N\], in a stack \[E, N\]. Exact in f32.
+    fn bias(
+        &self,
+        names: &Names,
+        stack: Option<(usize, usize)>,
+        rows: usize,
+    ) -> Result<Option<Vec<f32>>> {
+        let mut found = names.biases.iter().filter_map(|name| self.get(name));
+        let Some(tensor) = found.next() else { return Ok(None) };
+        if let Some(other) = found.next() {
+            let reason = format!("it has a bias both as {} and as {}", tensor.name(), other.name());
+            return Err(self.not_understood(&names.codes, reason));
+        }
+        let (expected, expert) = match stack {
+            None => (vec![rows], None),
+            Some((expert, experts)) => (vec![experts, rows], Some(expert)),
+        };
+        if !matches!(tensor.dtype(), Dtype::F16 | Dtype::BF16 | Dtype::F32) {
+            return Err(tensor.wrong_dtype(format!("F16, BF16 or F32 {expected:?}, a bias")));
+        }
+        if tensor.shape() != expected {
+            let codes = &names.codes;
+            return Err(tensor.wrong_shape(format!("{expected:?}, one for each row of {codes}")));
+        }
+        let first = expert.unwrap_or(0) * rows;
+        let values: Vec<f32> = tensor.values_in(first..first + rows)?;
+        if let Some(row) = values.iter().position(|value| !value.is_finite()) {
+            return Err(CheckpointError::NonFinite {
+                path: tensor.path().to_owned(),
+                tensor: tensor.name().to_owned(),
+                index: expert.into_iter().chain([row]).collect(),
+                value: values[row],
+            }
+            .into());
+        }
+        Ok(Some(values))
     }
 }
 

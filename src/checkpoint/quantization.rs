@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::groups::{Groups, by_format, group_size};
 use super::patterns::{self, Names, Patterns};
-use super::sidecar::Refusal;
+use super::verdict::{Refusal, Scheme, Stated, Verdict, agree};
 
 /// One file's account of the quantization.
 #[derive(Debug)]
@@ -17,11 +17,13 @@ pub(super) struct Statement {
     /// Whether the list means what is below its modules, too.
     ignore_below: bool,
     /// ModelOpt's `quantized_layers`, by normalised name.
-    layers: BTreeMap<String, Option<Refusal>>,
+    layers: BTreeMap<String, Verdict>,
     /// ModelOpt's `moe_quant_algo`: that of the experts which `layers` does not name.
-    experts: Option<Option<Refusal>>,
+    experts: Option<Verdict>,
     /// That of all other modules.
-    scheme: Scheme,
+    rule: Rule,
+    /// What `quant_algo` names, with which groups have to agree.
+    algorithm: Option<Stated>,
     /// What the whole of it may have been written for.
     origin: Origin,
 }
@@ -42,10 +44,16 @@ enum Origin {
 /// `weight_scale_2`.
 const BARE: [&str; 6] = ["fp8", "fbgemm_fp8", "mxfp4", "gptq", "awq", "bitsandbytes"];
 
+/// Algorithms of ModelOpt that are NVFP4 in every layer.
+const NVFP4: [&str; 3] = ["NVFP4", "NVFP4_AWQ", "W4A16_NVFP4"];
+
+/// That which leaves it to the layers.
+const MIXED: &str = "MIXED_PRECISION";
+
 #[derive(Debug)]
-enum Scheme {
+enum Rule {
     /// The same for every module.
-    All(Option<Refusal>),
+    All(Verdict),
     /// Nothing but `quantized_layers`.
     Layers,
     /// `config_groups`.
@@ -66,7 +74,8 @@ impl Statement {
                     ignore_below: false,
                     layers: BTreeMap::new(),
                     experts: None,
-                    scheme: Scheme::All(Some(Refusal { scheme, evidence })),
+                    rule: Rule::All(Err(Refusal { scheme, evidence })),
+                    algorithm: None,
                     origin: Origin::Other,
                 }
             }
@@ -104,17 +113,17 @@ impl Statement {
             }
         });
         let all = |scheme: String, evidence: String| {
-            Scheme::All(Some(Refusal { scheme, evidence: format!("{file} {evidence}") }))
+            Rule::All(Err(Refusal { scheme, evidence: format!("{file} {evidence}") }))
         };
         let layers = get("quantized_layers").and_then(|l| l.as_object().cloned());
         let layers = layers.map(|layers| layers_of(file, &layers)).unwrap_or_default();
         let size = serde_json::json!({ "group_size": get("group_size").unwrap_or_default() });
         let experts = text("moe_quant_algo").map(|algorithm| {
-            let refusal = modelopt(file, Some(&algorithm.to_uppercase()), &size);
-            refusal.map(|mut refusal| {
-                refusal.evidence = format!("{file} says moe_quant_algo {algorithm:?}");
-                refusal
-            })
+            let evidence = format!("{file} says moe_quant_algo {algorithm:?}");
+            match modelopt(file, Some(&algorithm.to_uppercase()), &size) {
+                Ok(stated) => Ok(stated.map(|stated| Stated { evidence, ..stated })),
+                Err(refusal) => Err(Refusal { evidence, ..refusal }),
+            }
         });
         let method = method.to_lowercase();
         let origin = match &algorithm {
@@ -124,53 +133,59 @@ impl Statement {
             None => Origin::Other,
         };
         let is_modelopt = matches!(method.as_str(), "modelopt" | "modelopt_fp4" | "modelopt_mixed");
-        let scheme = match (algorithm.as_deref(), method.as_str()) {
-            (Some(other), _) if !matches!(other, "NVFP4" | "NVFP4_AWQ" | "MIXED_PRECISION") => {
-                Scheme::All(modelopt(file, Some(other), &Value::Null))
+        let named = algorithm.as_deref().filter(|algo| NVFP4.contains(algo));
+        let rule = match (algorithm.as_deref(), method.as_str()) {
+            (Some(other), _) if named.is_none() && other != MIXED => {
+                Rule::All(modelopt(file, Some(other), &Value::Null))
             }
-            _ if is_modelopt && !layers.is_empty() => Scheme::Layers,
+            _ if is_modelopt && !layers.is_empty() => Rule::Layers,
             (algorithm, _) if is_modelopt => match (groups(), algorithm) {
                 // Its groups say 8 bits and groups of 128 whatever the tensors are.
-                (_, Some("NVFP4_AWQ")) => Scheme::All(None),
-                (Some(groups), _) => Scheme::Groups(Groups::new(file, &groups, None)),
-                (None, Some("MIXED_PRECISION")) => {
+                (_, Some("NVFP4_AWQ")) => Rule::All(modelopt(file, algorithm, &size)),
+                (Some(groups), _) => Rule::Groups(Groups::new(file, &groups, None)),
+                (None, Some(MIXED)) => {
                     let evidence = "does not say which layer is what".to_owned();
-                    all("MIXED_PRECISION".to_owned(), evidence)
+                    all(MIXED.to_owned(), evidence)
                 }
                 (None, algorithm) => match text("qformat_weight") {
                     // Mistral's own way to name a format.
                     Some(format) => {
                         all(format.to_uppercase(), format!("says qformat_weight {format:?}"))
                     }
-                    None => Scheme::All(modelopt(file, algorithm, &size)),
+                    None => Rule::All(modelopt(file, algorithm, &size)),
                 },
             },
             (_, "compressed-tensors") => match (groups(), text("format")) {
                 (Some(groups), format) => {
-                    Scheme::Groups(Groups::new(file, &groups, format.as_deref()))
+                    Rule::Groups(Groups::new(file, &groups, format.as_deref()))
                 }
                 (None, Some(format)) if format == "mixed-precision" => {
                     let evidence = "has no config_groups that say which layer is what".to_owned();
                     all(format, evidence)
                 }
-                (None, _) if algorithm.as_deref() == Some("MIXED_PRECISION") => {
+                (None, _) if algorithm.as_deref() == Some(MIXED) => {
                     let evidence = "does not say which layer is what".to_owned();
-                    all("MIXED_PRECISION".to_owned(), evidence)
+                    all(MIXED.to_owned(), evidence)
                 }
-                (None, format) => Scheme::All(format.and_then(|f| by_format(file, &f))),
+                (None, format) => Rule::All(match format.and_then(|f| by_format(file, &f)) {
+                    Some(refusal) => Err(refusal),
+                    None => modelopt(file, named, &size),
+                }),
             },
             (_, other) => all(other.to_uppercase(), format!("says quant_method {other:?}")),
         };
         let ignore_below = is_modelopt || origin == Origin::ModelOpt;
-        Statement { file, ignore, ignore_below, layers, experts, scheme, origin }
+        // What is wrong with the numbers beside it has been said.
+        let algorithm = modelopt(file, named, &Value::Null).unwrap_or_default();
+        Statement { file, ignore, ignore_below, layers, experts, rule, algorithm, origin }
     }
 
-    /// Why the layer made of these modules must not be read, if it must not.
-    pub fn refusal(&self, modules: &[Names]) -> Option<Refusal> {
+    /// What the layer made of these modules is.
+    pub fn verdict(&self, modules: &[Names]) -> Verdict {
         self.find(modules).unwrap_or_else(|pattern| {
             let evidence =
                 format!("{} has the pattern {pattern:?}, which cannot be read", self.file);
-            Some(Refusal { scheme: "of an unknown scheme".to_owned(), evidence })
+            Err(Refusal { scheme: "of an unknown scheme".to_owned(), evidence })
         })
     }
 
@@ -179,21 +194,23 @@ impl Statement {
     pub fn is_stale_beside(&self, other: &Statement, modules: &[Names]) -> bool {
         self.origin == Origin::Source
             && other.origin == Origin::ModelOpt
-            && other.refusal(modules).is_none()
+            && other.verdict(modules).is_ok()
     }
 
-    fn find(&self, modules: &[Names]) -> Result<Option<Refusal>, String> {
+    fn find(&self, modules: &[Names]) -> Result<Verdict, String> {
         let stated: Vec<_> = modules.iter().map(|names| self.layer(names)).collect();
-        if let Some(refusal) = stated.iter().copied().flatten().find_map(Clone::clone) {
-            return Ok(Some(refusal));
-        }
         let any = stated.iter().any(Option::is_some);
+        let mut named = stated.iter().flatten().cloned();
+        let mut all = match named.try_fold(None, |all, own| own.and_then(|own| agree(all, own))) {
+            Ok(all) => all,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
         for (names, _) in modules.iter().zip(&stated).filter(|(_, stated)| stated.is_none()) {
-            let scheme = match (&self.experts, &self.scheme) {
-                (Some(refusal), _) if names.is_expert() => refusal.clone(),
-                (_, Scheme::All(refusal)) => refusal.clone(),
+            let verdict = match (&self.experts, &self.rule) {
+                (Some(verdict), _) if names.is_expert() => verdict.clone(),
+                (_, Rule::All(verdict)) => verdict.clone(),
                 // Its neighbor is spelled as is known.
-                (_, Scheme::Layers) if any => Some(Refusal {
+                (_, Rule::Layers) if any => Err(Refusal {
                     scheme: "quantised in part".to_owned(),
                     evidence: format!(
                         "{} does not name {} among quantized_layers",
@@ -202,17 +219,22 @@ impl Statement {
                     ),
                 }),
                 // The name is spelled in a way that is not known: then all have to agree.
-                (_, Scheme::Layers) => {
-                    self.layers.values().find_map(Clone::clone).map(|mut refusal| {
+                (_, Rule::Layers) => {
+                    let mut layers = self.layers.values().cloned();
+                    let all = layers.try_fold(None, |all, own| own.and_then(|own| agree(all, own)));
+                    all.map_err(|mut refusal| {
                         refusal.evidence += " of some layers, and does not name this one";
                         refusal
                     })
                 }
-                (_, Scheme::Groups(groups)) => groups.refusal(names)?,
+                (_, Rule::Groups(groups)) => {
+                    groups.verdict(names)?.and_then(|own| agree(own, self.algorithm.clone()))
+                }
             };
-            if scheme.is_some() {
-                return Ok(scheme);
-            }
+            all = match verdict.and_then(|own| agree(all, own)) {
+                Ok(all) => all,
+                Err(refusal) => return Ok(Err(refusal)),
+            };
             if self.ignore.find(names)?.is_some()
                 || (self.ignore_below && self.ignore.has_above(names))
             {
@@ -220,38 +242,43 @@ impl Statement {
                 let evidence =
                     format!("{} lists it among the modules that are left alone", self.file);
                 let scheme = "packed, but said not to be quantised".to_owned();
-                return Ok(Some(Refusal { scheme, evidence }));
+                return Ok(Err(Refusal { scheme, evidence }));
             }
         }
-        Ok(None)
+        Ok(Ok(all))
     }
 
     /// What `quantized_layers` says of a module: of itself, or of the one around it.
-    fn layer<'a>(&'a self, names: &'a Names) -> Option<&'a Option<Refusal>> {
-        let own: Vec<_> = names.entries(&self.layers).collect();
-        let refused = own.iter().find(|refusal| refusal.is_some());
-        refused.or(own.first()).copied().or_else(|| names.entries_above(&self.layers))
+    fn layer(&self, names: &Names) -> Option<Verdict> {
+        let mut own = names.entries(&self.layers).cloned();
+        if let Some(first) = own.next() {
+            let agreed = own.fold(first, |all, other| agree(all?, other?));
+            return Some(agreed);
+        }
+        names.entries_above(&self.layers).cloned()
     }
 }
 
 /// `quantized_layers`.
-fn layers_of(file: &str, layers: &Map<String, Value>) -> BTreeMap<String, Option<Refusal>> {
-    let refusal = |layer: &Value| {
+fn layers_of(file: &str, layers: &Map<String, Value>) -> BTreeMap<String, Verdict> {
+    let verdict = |layer: &Value| {
         let algorithm = layer.get("quant_algo").and_then(Value::as_str).map(str::to_uppercase);
         modelopt(file, Some(algorithm.as_deref().unwrap_or("null")), layer)
     };
-    layers.iter().map(|(name, layer)| (patterns::key(name), refusal(layer))).collect()
+    layers.iter().map(|(name, layer)| (patterns::key(name), verdict(layer))).collect()
 }
 
 /// `{"quant_algo": "NVFP4", "group_size": 16}`. The scale of NVFP4_AWQ is folded into the norm before
 /// gate and up, and then nothing is left of it; where it is not, it is a tensor beside the weight.
-fn modelopt(file: &str, algorithm: Option<&str>, config: &Value) -> Option<Refusal> {
-    match algorithm {
-        None | Some("NVFP4") => group_size(file, config),
-        Some("NVFP4_AWQ") => None,
-        Some(other) => {
-            let evidence = format!("{file} says quant_algo {other:?}");
-            Some(Refusal { scheme: other.to_owned(), evidence })
-        }
-    }
+fn modelopt(file: &str, algorithm: Option<&str>, config: &Value) -> Verdict {
+    let size = || group_size(file, config).map_or(Ok(()), Err);
+    let Some(algorithm) = algorithm else { return size().map(|()| None) };
+    let evidence = format!("{file} says quant_algo {algorithm:?}");
+    let scheme = match algorithm {
+        "NVFP4" => size().map(|()| Scheme::W4A4)?,
+        "NVFP4_AWQ" => Scheme::W4A4,
+        "W4A16_NVFP4" => size().map(|()| Scheme::W4A16)?,
+        other => return Err(Refusal { scheme: other.to_owned(), evidence }),
+    };
+    Ok(Some(Stated { scheme, evidence }))
 }

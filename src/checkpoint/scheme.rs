@@ -4,7 +4,7 @@ use safetensors::Dtype;
 
 use super::file::Tensor;
 use super::open::Checkpoint;
-use super::sidecar::Refusal;
+use super::verdict::Refusal;
 use crate::format::BLOCK;
 
 /// Why the tensors of `module` are not NVFP4 in a convention that is read, if they are not. Tensors

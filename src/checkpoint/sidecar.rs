@@ -12,18 +12,12 @@ use super::keys::{Remedy, Scan};
 use super::options::LayerOptions;
 use super::patterns::Names;
 use super::quantization::Statement;
-use super::transforms;
+use super::transforms::{self, Side};
+use super::verdict::{Verdict, agree};
 use crate::error::Result;
 
 /// Objects of a configuration that hold that of the quantization.
 const QUANTIZATION: [&str; 3] = ["quantization_config", "compression_config", "quantization"];
-
-/// A scheme that is not NVFP4: its name, and where it stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Refusal {
-    pub scheme: String,
-    pub evidence: String,
-}
 
 /// What the files of one directory say.
 #[derive(Debug, Default)]
@@ -77,38 +71,52 @@ impl Sidecar {
         Ok(Sidecar { statements, quantization, model: Model::new(files), adapter })
     }
 
-    /// Why the layer made of these modules must not be read, if it must not.
-    pub fn refusal(&self, modules: &[Names]) -> Option<Refusal> {
+    /// What the layer made of these modules is.
+    pub fn verdict(&self, modules: &[Names]) -> Verdict {
         let stale = |one: &Statement| {
             self.statements.iter().any(|other| one.is_stale_beside(other, modules))
         };
-        let statements = self.statements.iter().filter(|statement| !stale(statement));
-        statements.into_iter().find_map(|statement| statement.refusal(modules))
+        let mut statements = self.statements.iter().filter(|statement| !stale(statement));
+        statements.try_fold(None, |all, statement| agree(all, statement.verdict(modules)?))
     }
 
-    /// What the quantization does to the layer at `prefix` beside storing numbers in fewer bits, and what
-    /// else is not in its weights.
+    /// What the quantization does to gate and up of the layer at `prefix` beside storing numbers in fewer
+    /// bits, and what else is not in their weights.
     pub fn objection(
         &self,
         prefix: &str,
         modules: &[Names],
         options: &LayerOptions,
     ) -> Option<String> {
-        let adapted = self.adapter.as_ref().and_then(|adapter| adapter.objection(prefix, options));
-        let around = Names::each(&around(prefix));
-        adapted.or_else(|| self.quantized(modules, &around, options))
+        let names = ["gate_proj", "up_proj", "gate_up_proj", "w1", "w3"];
+        let adapted = self.adapter.as_ref().and_then(|a| a.objection(prefix, &names, options));
+        adapted.or_else(|| self.quantized(prefix, modules, Side::GateUp, options))
+    }
+
+    /// The same of its down projection.
+    pub fn objection_to_down(
+        &self,
+        prefix: &str,
+        down: &[Names],
+        options: &LayerOptions,
+    ) -> Option<String> {
+        let names = ["down_proj", "w2"];
+        let adapted = self.adapter.as_ref().and_then(|a| a.objection(prefix, &names, options));
+        adapted.or_else(|| self.quantized(prefix, down, Side::Down, options))
     }
 
     fn quantized(
         &self,
+        prefix: &str,
         modules: &[Names],
-        around: &[Names],
+        side: Side,
         options: &LayerOptions,
     ) -> Option<String> {
+        let around = Names::each(&around(prefix));
         self.quantization.iter().find_map(|(file, config)| {
             let inner = config.get("quantization").and_then(Value::as_object);
             let mut both = std::iter::once(config).chain(inner);
-            both.find_map(|config| objection(file, config, modules, around, options))
+            both.find_map(|config| objection(file, config, modules, &around, side, options))
         })
     }
 }
@@ -118,6 +126,7 @@ fn objection(
     config: &Map<String, Value>,
     modules: &[Names],
     around: &[Names],
+    side: Side,
     options: &LayerOptions,
 ) -> Option<String> {
     let ignore = |key: &str| {
@@ -126,7 +135,7 @@ fn objection(
     let transform = "transform_config";
     if !options.ignores(transform)
         && let Some(reason) =
-            modules.iter().find_map(|m| transforms::objection(file, config, m, around))
+            modules.iter().find_map(|m| transforms::objection(file, config, m, around, side))
     {
         return Some(format!("{reason} {}", ignore(transform)));
     }

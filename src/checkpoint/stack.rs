@@ -5,10 +5,10 @@ use safetensors::Dtype;
 use super::beside::concerns_experts;
 use super::convention::Convention;
 use super::file::Tensor;
-use super::layer::{FUSED, PAIRS};
 use super::open::Checkpoint;
 use super::projection::Names;
-use super::sidecar::Refusal;
+use super::read::{FUSED, PAIRS};
+use super::verdict::Refusal;
 use crate::error::Result;
 
 /// Ends of the names of a stack's codes, scales, global scales of the weights and of the input. The
@@ -31,7 +31,7 @@ const ENDS: [([&str; 4], Convention); 6] = [
 ];
 
 /// Names of a fused projection, gate first.
-const FUSED_STACKS: [&str; 2] = [FUSED, "w13"];
+pub(super) const FUSED_STACKS: [&str; 2] = [FUSED, "w13"];
 
 /// More experts than this are no stack of experts; it bounds what a list of layers can grow to.
 const MAX_EXPERTS: usize = 1 << 16;
@@ -46,6 +46,21 @@ pub(super) enum Stack {
         present: [&'static str; 2],
         absent: &'static str,
     },
+}
+
+impl Stack {
+    /// Name of the projections that belong to these.
+    pub fn down(&self) -> &'static str {
+        let last = |base: &str, name: &str| base.rsplit('.').next() == Some(name);
+        match self {
+            Stack::Fused(base, _) if last(base, FUSED) => "down_proj",
+            Stack::Split([(base, _), _]) => {
+                PAIRS.iter().find(|pair| last(base, pair.gate)).map_or("w2", |pair| pair.down)
+            }
+            Stack::Fused(..) => "w2",
+            Stack::NoGate { present: [_, down], .. } => down,
+        }
+    }
 }
 
 impl Checkpoint {
@@ -69,7 +84,7 @@ impl Checkpoint {
     }
 
     /// Names of the tensors of a stack, if there are codes of three dimensions.
-    fn stack_names(&self, base: &str) -> Option<Names> {
+    pub(super) fn stack_names(&self, base: &str) -> Option<Names> {
         let found =
             |([codes, scales, weight_global, input_global], convention): &([&str; 4], _)| {
                 let name = |end: &str| format!("{base}{end}");
@@ -79,6 +94,7 @@ impl Checkpoint {
                     scales: name(scales),
                     weight_global: name(weight_global),
                     input_global: name(input_global),
+                    biases: vec![name(".bias"), name("_bias")],
                     convention: *convention,
                 })
             };

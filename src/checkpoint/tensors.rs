@@ -115,6 +115,19 @@ impl TensorFile {
         Ok((codes, scales, global.map_or(Ok(1.0), |t| t.scalar())?))
     }
 
+    /// Type of the elements of the tensor `name`; `None` where it is none of F32, F16 and BF16.
+    ///
+    /// # Errors
+    /// [`CheckpointError::MissingTensor`].
+    pub fn dtype(&self, name: &str) -> Result<Option<DType>> {
+        Ok(match self.file.tensor(name)?.dtype() {
+            Dtype::F32 => Some(DType::F32),
+            Dtype::F16 => Some(DType::F16),
+            Dtype::BF16 => Some(DType::Bf16),
+            _ => None,
+        })
+    }
+
     /// Shape and elements of the tensor `name`, as `T`: exact to a wider type, to nearest even to a
     /// narrower one.
     ///

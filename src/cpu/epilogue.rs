@@ -1,18 +1,69 @@
-//! The GLU in f32, sixteen columns at a time, and the way from the sums to C.
+//! Alphas, biases, the GLU or the residual in f32, sixteen columns at a time: the way from the sums to C.
 //!
 //! Everything is written on arrays of 16 without branches, so that it becomes vector code in a
 //! function compiled for AVX-512 or AVX2; multiplications and additions are not fused, so that all
 //! instruction sets give the same bits.
 
 use super::integer::STRIP;
-use crate::dtype::Element;
+use crate::dtype::{Element, Values, each_type};
 use crate::glu::Glu;
 
-/// The GLU with its alphas.
+/// What is done with the sums of some columns of C.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Epilogue<'a> {
     pub alphas: Alphas<'a>,
-    pub glu: Glu,
+    /// Of each weight, for the columns from the first on; empty where there are none. A GEMM has the same twice.
+    pub biases: [&'a [f32]; 2],
+    pub join: Join<'a>,
+}
+
+/// What becomes of the products `x = alpha·sum + bias`.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Join<'a> {
+    /// `glu(x1, x2)`.
+    Glu(Glu),
+    /// `x + R`: 16 columns of x1, then 16 of x2, and so on.
+    Add(Option<Residual<'a>>),
+}
+
+/// R, as large as the whole of C.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Residual<'a> {
+    pub values: Values<'a>,
+    /// Index of what belongs to the first of the columns in the first of the rows.
+    pub first: usize,
+    /// Elements from row to row.
+    pub stride: usize,
+}
+
+impl Residual<'_> {
+    /// Sixteen columns of a row; what is beyond `width` is 0.
+    #[inline(always)]
+    fn strip(&self, row: usize, column: usize, width: usize) -> [f32; STRIP] {
+        let start = self.first + row * self.stride + column;
+        let mut out = [0.0; STRIP];
+        each_type!(Values, self.values, values => {
+            Element::widen(&values[start..start + width], &mut out);
+        });
+        out
+    }
+}
+
+/// The neutral element of addition: 0 would make −0 positive.
+const NOTHING: [f32; STRIP] = [-0.0; STRIP];
+
+/// The biases of the sixteen columns from `column` on.
+#[inline(always)]
+fn bias(biases: &[f32], column: usize) -> [f32; STRIP] {
+    let mut out = NOTHING;
+    let rest = biases.get(column..).unwrap_or_default();
+    match rest.first_chunk() {
+        Some(all) => *all,
+        None => {
+            out[..rest.len()].copy_from_slice(rest);
+            out
+        }
+    }
 }
 
 /// What the sums of a row are multiplied with: `[alpha1, alpha2]`.
@@ -44,7 +95,7 @@ pub(super) struct Sums<'a> {
 }
 
 impl Epilogue<'_> {
-    /// Writes `glu(alpha1·sum1, alpha2·sum2)` to the rows of C, `convert`ed.
+    /// Writes the joined products to the rows of C, `convert`ed.
     #[inline(always)]
     pub fn finish<'c, T: Element>(
         &self,
@@ -52,15 +103,18 @@ impl Epilogue<'_> {
         c: impl Iterator<Item = &'c mut [T]>,
         convert: impl Fn(&[f32; STRIP], &mut [T; STRIP]),
     ) {
-        let alphas = self.alphas;
-        match self.glu {
-            Glu::Swiglu => each(sums, c, alphas, convert, |x1, x2| {
+        let glu = match self.join {
+            Join::Glu(glu) => glu,
+            Join::Add(residual) => return self.add(sums, c, residual, convert),
+        };
+        match glu {
+            Glu::Swiglu => self.each(sums, c, convert, |x1, x2| {
                 let x1 = finite(x1);
                 let sigmoid = sigmoid(x1);
                 product(x1 * sigmoid.value, sigmoid.up(x2)) * sigmoid.scale()
             }),
             Glu::ClampedSwiglu { limit, slope, offset } => {
-                each(sums, c, alphas, convert, |x1, x2| {
+                self.each(sums, c, convert, |x1, x2| {
                     let g = finite(x1);
                     let g = if g > limit { limit } else { g }; // `min` would hide a NaN
                     let u = x2.clamp(-limit, limit);
@@ -68,7 +122,7 @@ impl Epilogue<'_> {
                     g * sigmoid.value * sigmoid.up(u + offset) * sigmoid.scale()
                 })
             }
-            Glu::GegluTanh => each(sums, c, alphas, convert, |x1, x2| {
+            Glu::GegluTanh => self.each(sums, c, convert, |x1, x2| {
                 // 1 + tanh(y) = 2·sigmoid(2y); 2·sqrt(2/pi) = 1.5957691…
                 let x1 = finite(x1);
                 let y = 1.595_769 * (x1 + 0.044_715 * x1 * x1 * x1);
@@ -77,36 +131,73 @@ impl Epilogue<'_> {
             }),
         }
     }
-}
 
-/// Row by row over all strips, so that a cache line of C is written at once.
-#[inline(always)]
-fn each<'c, T: Element>(
-    sums: Sums<'_>,
-    c: impl Iterator<Item = &'c mut [T]>,
-    alphas: Alphas<'_>,
-    convert: impl Fn(&[f32; STRIP], &mut [T; STRIP]),
-    f: impl Fn(f32, f32) -> f32,
-) {
-    for (row, out) in c.enumerate() {
-        let [alpha1, alpha2] = alphas.of(row);
-        let strips = sums.acc.chunks_exact(2 * sums.rows);
-        for (strip, out) in strips.zip(out.chunks_mut(STRIP)) {
-            let (sums1, sums2) = (&strip[row], &strip[sums.rows + row]);
-            let mut values = [0.0; STRIP];
-            // The only call of `f`: with two, the compiler makes it a function of its own, which has
-            // no vectors.
-            for ((value, &x1), &x2) in values.iter_mut().zip(sums1).zip(sums2) {
-                *value = f(x1 * alpha1, x2 * alpha2);
-            }
-            if let Ok(out) = out.try_into() {
-                convert(&values, out);
-            } else {
-                let mut last = [T::default(); STRIP];
-                convert(&values, &mut last);
-                out.copy_from_slice(&last[..out.len()]);
+    /// Row by row over all strips, so that a cache line of C is written at once.
+    #[inline(always)]
+    fn each<'c, T: Element>(
+        &self,
+        sums: Sums<'_>,
+        c: impl Iterator<Item = &'c mut [T]>,
+        convert: impl Fn(&[f32; STRIP], &mut [T; STRIP]),
+        f: impl Fn(f32, f32) -> f32,
+    ) {
+        for (row, out) in c.enumerate() {
+            let [alpha1, alpha2] = self.alphas.of(row);
+            let strips = sums.acc.chunks_exact(2 * sums.rows);
+            for (i, (strip, out)) in strips.zip(out.chunks_mut(STRIP)).enumerate() {
+                let (sums1, sums2) = (&strip[row], &strip[sums.rows + row]);
+                let [bias1, bias2] = self.biases.map(|biases| bias(biases, i * STRIP));
+                let mut values = [0.0; STRIP];
+                // The only call of `f`: with two, the compiler makes it a function of its own, which has
+                // no vectors.
+                for (j, value) in values.iter_mut().enumerate() {
+                    *value = f(sums1[j] * alpha1 + bias1[j], sums2[j] * alpha2 + bias2[j]);
+                }
+                store(&values, out, &convert);
             }
         }
+    }
+
+    /// The same for products that are not joined.
+    #[inline(always)]
+    fn add<'c, T: Element>(
+        &self,
+        sums: Sums<'_>,
+        c: impl Iterator<Item = &'c mut [T]>,
+        residual: Option<Residual<'_>>,
+        convert: impl Fn(&[f32; STRIP], &mut [T; STRIP]),
+    ) {
+        for (row, out) in c.enumerate() {
+            let alphas = self.alphas.of(row);
+            // Of each strip: the sums of one weight, then those of the other.
+            let strips = sums.acc.chunks_exact(sums.rows);
+            for (i, (strip, out)) in strips.zip(out.chunks_mut(STRIP)).enumerate() {
+                let (alpha, bias) = (alphas[i % 2], bias(self.biases[i % 2], i * STRIP));
+                let residual =
+                    residual.map_or(NOTHING, |residual| residual.strip(row, i * STRIP, out.len()));
+                let mut values = [0.0; STRIP];
+                for (j, value) in values.iter_mut().enumerate() {
+                    *value = strip[row][j] * alpha + bias[j] + residual[j];
+                }
+                store(&values, out, &convert);
+            }
+        }
+    }
+}
+
+/// Writes sixteen columns of a row, or those that there are.
+#[inline(always)]
+fn store<T: Element>(
+    values: &[f32; STRIP],
+    out: &mut [T],
+    convert: &impl Fn(&[f32; STRIP], &mut [T; STRIP]),
+) {
+    if let Ok(out) = out.try_into() {
+        convert(values, out);
+    } else {
+        let mut last = [T::default(); STRIP];
+        convert(values, &mut last);
+        out.copy_from_slice(&last[..out.len()]);
     }
 }
 
@@ -213,9 +304,13 @@ mod tests {
         assert!(exp(f32::NAN).0.is_nan());
     }
 
+    fn of_glu(alphas: [f32; 2], glu: Glu) -> Epilogue<'static> {
+        Epilogue { alphas: Alphas::Tensor(alphas), biases: [&[]; 2], join: Join::Glu(glu) }
+    }
+
     /// `apply` of one pair of products.
     fn one(gate: Glu, x1: f32, x2: f32) -> f32 {
-        let epilogue = Epilogue { alphas: Alphas::Tensor([1.0, 1.0]), glu: gate };
+        let epilogue = of_glu([1.0, 1.0], gate);
         let sums = Sums { acc: &[[x1; STRIP], [x2; STRIP]], rows: 1 };
         let mut c = [f32::NAN; STRIP];
         epilogue.finish(sums, [&mut c[..]].into_iter(), |values, out| *out = *values);
@@ -296,7 +391,7 @@ mod tests {
     fn gates_at_the_ends_of_the_range() {
         for gate in [Glu::Swiglu, Glu::GPT_OSS, Glu::GegluTanh] {
             for (alpha2, lowest) in [(1.0, 1e-40), (3e38, -0.0)] {
-                let epilogue = Epilogue { alphas: Alphas::Tensor([1e30, alpha2]), glu: gate };
+                let epilogue = of_glu([1e30, alpha2], gate);
                 for x in [f32::MIN, -1e38, -1e10, -0.0, 0.0, lowest] {
                     let sums = Sums { acc: &[[x; STRIP], [2.0; STRIP]], rows: 1 };
                     let mut c = [f32::NAN; STRIP];

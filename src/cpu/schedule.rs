@@ -8,12 +8,12 @@
 use rayon::prelude::*;
 use std::ops::Range;
 
-use super::epilogue::{Alphas, Epilogue, Sums};
+use super::epilogue::{Alphas, Epilogue, Residual, Sums};
 use super::integer::STRIP;
 use super::scratch::{Scratch, Taken};
 use crate::dtype::Element;
-use crate::matrix::Nvfp4View;
-use crate::op::DualGemm;
+use crate::matrix::{Nvfp4View, ValuesView};
+use crate::op::{Join, Problem};
 use crate::shape::GemmShape;
 
 /// K of one piece: a decoded strip of it stays in L1.
@@ -40,8 +40,45 @@ pub(super) enum Next {
     SamePiece,
 }
 
+/// Activations of one type, as the kernels for them take them.
+pub(super) trait Activations: Copy + Sync {
+    /// One of the matrices of a batch.
+    fn of_batch(&self, l: usize) -> Self;
+}
+
+impl Activations for Nvfp4View<'_> {
+    fn of_batch(&self, l: usize) -> Self {
+        self.slice(l)
+    }
+}
+
+impl<T: Element> Activations for ValuesView<'_, T> {
+    fn of_batch(&self, l: usize) -> Self {
+        self.slice(l)
+    }
+}
+
+/// The rows of a weight from one on; a strip is made of 16, or of those that there are.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Strip<'a> {
+    pub weight: Nvfp4View<'a>,
+    /// At most as many as the weight has rows.
+    pub first: usize,
+    /// How many rows further down the next strip of the sweep begins.
+    pub step: usize,
+}
+
+impl Strip<'_> {
+    /// Rows that exist, at most 16.
+    pub fn rows(&self) -> usize {
+        (self.weight.rows() - self.first).min(STRIP)
+    }
+}
+
 /// The inner loops of one instruction set.
 pub(super) trait Kernel: Sync {
+    /// Activations as they come.
+    type Input<'a>: Activations;
     /// Packed activations: [`Kernel::ROWS`] rows times [`Kernel::K`] consecutive k.
     type A: Copy + Default + Send + Sync + 'static;
     /// Decoded weights: [`Kernel::K`] consecutive k of a strip of both weights.
@@ -52,24 +89,22 @@ pub(super) trait Kernel: Sync {
     const K: usize;
 
     /// Packs units `units` of rows `rows` (at most [`Kernel::ROWS`]) of A; what is beyond becomes 0.
-    fn pack(&self, a: &Nvfp4View<'_>, rows: Range<usize>, units: Range<usize>, out: &mut [Self::A]);
-
-    /// Decodes units `units` of the strip of columns `column..column + 16` of both weights; what is
-    /// beyond N or K becomes 0.
-    fn decode(
+    fn pack(
         &self,
-        b: [&Nvfp4View<'_>; 2],
-        column: usize,
+        a: &Self::Input<'_>,
+        rows: Range<usize>,
         units: Range<usize>,
-        next: Next,
-        out: &mut [Self::B],
+        out: &mut [Self::A],
     );
+
+    /// Decodes units `units` of a strip of both weights; what is beyond N or K becomes 0.
+    fn decode(&self, b: [Strip<'_>; 2], units: Range<usize>, next: Next, out: &mut [Self::B]);
 
     /// `acc[weight][row][column] (+)= A·Bᵀ` over the units of `b`. `a` holds as many units of each row
     /// tile, one tile after the other; `first` says that the accumulators hold nothing yet.
     fn multiply(&self, a: &[Self::A], b: &[Self::B], acc: [&mut [[f32; STRIP]]; 2], first: bool);
 
-    /// Applies the GLU and writes rows of C, each as long as the strips are wide, or less.
+    /// Joins the sums and writes rows of C, each as long as the strips are wide, or less.
     fn finish<'c, T: Element>(
         &self,
         epilogue: &Epilogue<'_>,
@@ -109,7 +144,8 @@ impl Cut {
 /// counts as much as multiplying them with eight rows.
 const SERIAL_PRODUCTS: usize = 1 << 20;
 
-/// Whether the calling thread computes a problem alone.
+/// Whether the calling thread computes a problem alone, which is as much work as a dual GEMM of this shape
+/// ([`Problem::work`]).
 pub(crate) fn is_small(shape: GemmShape) -> bool {
     let GemmShape { m, n, k, batch } = shape;
     let products = [n, 2, k, batch, m.max(8)].iter().try_fold(1usize, |p, &x| p.checked_mul(x));
@@ -119,13 +155,13 @@ pub(crate) fn is_small(shape: GemmShape) -> bool {
 /// Runs the whole problem.
 pub(super) fn run<K: Kernel + 'static, T: Element>(
     kernel: &K,
-    gemm: &DualGemm<'_>,
+    a: K::Input<'_>,
+    problem: &Problem<'_>,
     scratch: &Scratch,
     c: &mut [T],
 ) {
-    let GemmShape { m, n, k, batch } = gemm.shape();
-    let Ok(a) = gemm.a().nvfp4() else { return };
-    let serial = is_small(gemm.shape());
+    let GemmShape { m, n, k, batch } = problem.shape;
+    let serial = is_small(problem.work());
     let units = k.div_ceil(K::K);
     let tile_bytes = units * size_of::<K::A>();
     let fitting = PANEL_BYTES / tile_bytes * K::ROWS;
@@ -140,7 +176,7 @@ pub(super) fn run<K: Kernel + 'static, T: Element>(
     let segments_per_wave =
         if shared { (PANEL_BYTES / tile_bytes / tiles_per_segment).max(1) } else { segments };
 
-    let strips = n.div_ceil(STRIP);
+    let strips = n.div_ceil(columns_of_strip(problem));
     let per_group = if rows <= 16 {
         1
     } else {
@@ -155,8 +191,8 @@ pub(super) fn run<K: Kernel + 'static, T: Element>(
     let output = Output { c: c.as_mut_ptr(), m, n };
     let mut row_alphas = scratch.take::<Vec<[f32; 2]>>();
     row_alphas.clear();
-    if gemm.row_scales().is_some() {
-        row_alphas.extend((0..batch * m).map(|row| gemm.alphas(row).map(|alpha| alpha as f32)));
+    if problem.row_scales.is_some() {
+        row_alphas.extend((0..batch * m).map(|row| problem.alphas(row).map(|alpha| alpha as f32)));
     }
     let row_alphas = &row_alphas[..];
     let mut panel = scratch.take::<Vec<K::A>>();
@@ -171,7 +207,7 @@ pub(super) fn run<K: Kernel + 'static, T: Element>(
             let panel = &mut panel[..wave * segment_units];
             let pack = |(i, out): (usize, &mut [K::A])| {
                 let segment = cut.segment(first + i);
-                pack_segment(kernel, &a.slice(segment.batch), segment, units, serial, out);
+                pack_segment(kernel, &a.of_batch(segment.batch), segment, units, serial, out);
             };
             if serial {
                 panel.chunks_mut(segment_units).enumerate().for_each(pack);
@@ -179,7 +215,8 @@ pub(super) fn run<K: Kernel + 'static, T: Element>(
                 panel.par_chunks_mut(segment_units).enumerate().for_each(pack);
             }
         }
-        let task = Task { kernel, gemm, panel: &panel, shared, units, rows, per_group, row_alphas };
+        let task =
+            Task { kernel, a, problem, panel: &panel, shared, units, rows, per_group, row_alphas };
         let work = |buffers: &mut Taken<'_, Buffers<K>>, i: usize| {
             let (group, i) = (i / wave, i % wave);
             let tile = i * tiles_per_segment;
@@ -198,7 +235,7 @@ pub(super) fn run<K: Kernel + 'static, T: Element>(
 /// Packs a segment piece by piece, so that what one piece of K needs of all rows is contiguous.
 fn pack_segment<K: Kernel>(
     kernel: &K,
-    a: &Nvfp4View<'_>,
+    a: &K::Input<'_>,
     segment: Segment,
     units: usize,
     serial: bool,
@@ -220,7 +257,7 @@ fn pack_segment<K: Kernel>(
 /// Packs units `units` of all rows of a segment, row tile by row tile.
 fn pack_piece<K: Kernel>(
     kernel: &K,
-    a: &Nvfp4View<'_>,
+    a: &K::Input<'_>,
     segment: Segment,
     units: Range<usize>,
     out: &mut [K::A],
@@ -260,9 +297,10 @@ impl<K: Kernel + 'static> Buffers<K> {
     }
 }
 
-struct Task<'a, K: Kernel> {
+struct Task<'a, 'i, K: Kernel> {
     kernel: &'a K,
-    gemm: &'a DualGemm<'a>,
+    a: K::Input<'i>,
+    problem: &'a Problem<'a>,
     panel: &'a [K::A],
     shared: bool,
     units: usize,
@@ -273,7 +311,7 @@ struct Task<'a, K: Kernel> {
     row_alphas: &'a [[f32; 2]],
 }
 
-impl<K: Kernel> Task<'_, K> {
+impl<K: Kernel> Task<'_, '_, K> {
     /// Computes a group of strips of one segment, whose row tiles start with `tile` of the panel.
     fn run<T: Element>(
         &self,
@@ -284,10 +322,9 @@ impl<K: Kernel> Task<'_, K> {
         scratch: &mut Buffers<K>,
         output: &Output<T>,
     ) {
-        let (kernel, gemm) = (self.kernel, self.gemm);
-        let Ok(a) = gemm.a().nvfp4() else { return };
-        let a = a.slice(segment.batch);
-        let (b1, b2) = (gemm.b1().slice(segment.batch), gemm.b2().slice(segment.batch));
+        let (kernel, problem) = (self.kernel, self.problem);
+        let a = self.a.of_batch(segment.batch);
+        let weights = problem.weights.map(|weight| weight.slice(segment.batch));
         let tiles = segment.rows.div_ceil(K::ROWS);
         let group = first_strip..strips.min(first_strip + self.per_group);
         let piece = PIECE / K::K;
@@ -305,7 +342,7 @@ impl<K: Kernel> Task<'_, K> {
             };
             for (strip, acc) in group.clone().zip(scratch.acc.chunks_exact_mut(2 * self.rows)) {
                 let decoded = &mut scratch.strip[..units.len()];
-                kernel.decode([&b1, &b2], strip * STRIP, units.clone(), next, decoded);
+                kernel.decode(strip_of(problem, weights, strip), units.clone(), next, decoded);
                 let (acc1, acc2) = acc.split_at_mut(self.rows);
                 let padded = tiles * K::ROWS;
                 let acc = [&mut acc1[..padded], &mut acc2[..padded]];
@@ -313,20 +350,54 @@ impl<K: Kernel> Task<'_, K> {
             }
         }
 
-        let columns = group.start * STRIP;
-        let width = (group.len() * STRIP).min(gemm.shape().n - columns);
+        let GemmShape { m, n, .. } = problem.shape;
+        let column = group.start * columns_of_strip(problem);
+        let width = (group.len() * columns_of_strip(problem)).min(n - column);
+        let first = segment.batch * m + segment.start;
         let c = (segment.start..segment.start + segment.rows).map(|row| {
             // SAFETY: each (segment, group) is given to one task, so nobody else holds this part of
             // a row, and `c` outlives the parallel loop.
-            unsafe { output.part(segment.batch, row, columns, width) }
+            unsafe { output.part(segment.batch, row, column, width) }
         });
         let alphas = match self.row_alphas {
-            [] => Alphas::Tensor([gemm.alpha1() as f32, gemm.alpha2() as f32]),
-            all => Alphas::Row(&all[segment.batch * gemm.shape().m + segment.start..]),
+            [] => Alphas::Tensor(problem.alphas(first).map(|alpha| alpha as f32)),
+            all => Alphas::Row(&all[first..]),
         };
-        let epilogue = Epilogue { alphas, glu: gemm.glu() };
+        let biases = problem.biases.map_or([&[][..]; 2], |biases| {
+            biases.map(|bias| &bias[segment.batch * n + column..][..width])
+        });
+        let residual = |values| Residual { values, first: first * n + column, stride: n };
+        let join = match problem.join {
+            Join::Glu(glu) => super::epilogue::Join::Glu(glu),
+            Join::Add(r) => super::epilogue::Join::Add(r.map(residual)),
+        };
+        let epilogue = Epilogue { alphas, biases, join };
         kernel.finish(&epilogue, Sums { acc: &scratch.acc, rows: self.rows }, c);
     }
+}
+
+/// Columns of C that a strip of both weights gives: the same 16 of both of a dual GEMM, and twice 16 of a GEMM, whose
+/// weight stands for both.
+fn columns_of_strip(problem: &Problem<'_>) -> usize {
+    match problem.join {
+        Join::Glu(_) => STRIP,
+        Join::Add(_) => 2 * STRIP,
+    }
+}
+
+/// Strip `i` of the weights of one batch.
+fn strip_of<'a>(problem: &Problem<'_>, weights: [Nvfp4View<'a>; 2], i: usize) -> [Strip<'a>; 2] {
+    let step = columns_of_strip(problem);
+    let firsts = match problem.join {
+        Join::Glu(_) => [i * step; 2],
+        Join::Add(_) => [i * step, i * step + STRIP],
+    };
+    let strip = |weight: Nvfp4View<'a>, first: usize| Strip {
+        weight,
+        first: first.min(weight.rows()),
+        step,
+    };
+    [strip(weights[0], firsts[0]), strip(weights[1], firsts[1])]
 }
 
 /// C as seen by the tasks, each of which writes its own columns of its own rows.

@@ -9,15 +9,26 @@ use std::sync::{Mutex, PoisonError};
 /// engine.
 #[derive(Default)]
 pub(crate) struct Scratch {
-    free: Mutex<Vec<Box<dyn Any + Send>>>,
+    free: Mutex<Vec<Free>>,
+}
+
+struct Free {
+    buffer: Box<dyn Any + Send>,
+    /// The thread of rayon's pool that gave it back, whose cache it may still be in.
+    thread: Option<usize>,
 }
 
 impl Scratch {
-    /// A buffer that was given back, or a new one. It holds whatever its last user left.
+    /// A buffer that was given back, best by this thread, or a new one. It holds whatever its last user left.
     pub fn take<T: Any + Send + Default>(&self) -> Taken<'_, T> {
+        let thread = rayon::current_thread_index();
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = free.iter().rposition(|buffer| buffer.is::<T>());
-        let buffer = found.and_then(|i| free.swap_remove(i).downcast::<T>().ok());
+        let own = |free: &Free| free.buffer.is::<T>() && free.thread == thread;
+        let found = free
+            .iter()
+            .rposition(own)
+            .or_else(|| free.iter().position(|free| free.buffer.is::<T>()));
+        let buffer = found.and_then(|i| free.swap_remove(i).buffer.downcast::<T>().ok());
         Taken { buffer: ManuallyDrop::new(buffer.unwrap_or_default()), scratch: self }
     }
 }
@@ -46,7 +57,8 @@ impl<T: Any + Send> Drop for Taken<'_, T> {
     fn drop(&mut self) {
         // SAFETY: the buffer is not used after this.
         let buffer = unsafe { ManuallyDrop::take(&mut self.buffer) };
-        self.scratch.free.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
+        let free = Free { buffer, thread: rayon::current_thread_index() };
+        self.scratch.free.lock().unwrap_or_else(PoisonError::into_inner).push(free);
     }
 }
 

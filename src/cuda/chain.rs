@@ -3,15 +3,16 @@
 use std::ffi::c_void;
 
 use crate::cuda::convert::Conversion;
-use crate::cuda::ffi::sys::{abi, cudart};
+use crate::cuda::ffi::sys::cudart;
 use crate::cuda::io::{RawActivations, RawDestination, RawIo, RoundFirst};
 use crate::cuda::kernel;
 use crate::cuda::plan::Plan;
 use crate::cuda::quantizer::{self, Work};
-use crate::cuda::rt::memory::Owner;
+use crate::cuda::rt::memory::{Owner, VECTOR_ALIGNMENT, require_aligned};
 use crate::dtype::DType;
 use crate::error::{CudaError, Error, Operand, Result};
 use crate::format::scale_layout::ScaleLayout;
+use crate::op::Stage;
 use crate::shape::MatrixShape;
 
 /// Where parts of the scratch memory begin: a multiple of this.
@@ -21,7 +22,7 @@ pub(in crate::cuda) const ALIGNMENT: usize = 256;
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Input {
     /// They are quantized to NVFP4: with this global scale, or with one that is found anew each time.
-    Nvfp4 { global_scale: Option<f32> },
+    Nvfp4(Option<f32>),
     /// They are f16 or bf16, or are rounded to it.
     Values(DType),
 }
@@ -138,9 +139,7 @@ impl Chain {
         let whole = n == quantizer::padded(n);
         let between = match &parts.down {
             None => Between::Nothing,
-            Some((_, Input::Nvfp4 { global_scale: Some(scale) })) if whole => {
-                Between::Nvfp4(*scale)
-            }
+            Some((_, Input::Nvfp4(Some(scale)))) if whole => Between::Nvfp4(*scale),
             Some((_, Input::Values(dtype))) if whole => Between::Direct(*dtype),
             Some((_, input)) => Between::Indirect(*input),
         };
@@ -217,7 +216,7 @@ impl Chain {
         let scratch = self.scratch(rows)?;
         let mut states = vec![(scratch.x.state, self.k(), Operand::A)];
         if matches!(self.between, Between::Indirect(_)) {
-            states.push((scratch.h.state, self.plan().weights().n(), Operand::C));
+            states.push((scratch.h.state, self.plan().weights().n(), Operand::H));
         }
         Ok(states)
     }
@@ -238,19 +237,13 @@ impl Chain {
         if actual < expected {
             return Err(Error::Cuda(CudaError::Length { what: "scratch", expected, actual }));
         }
-        let sixteen = abi::NVFP4_POINTER_ALIGNMENT as usize;
-        for (address, alignment) in
-            [(values.x as usize, sixteen), (values.scratch as usize, ALIGNMENT)]
-        {
-            if !address.is_multiple_of(alignment) {
-                return Err(Error::Cuda(CudaError::Address { address, alignment }));
-            }
-        }
+        require_aligned(values.x, VECTOR_ALIGNMENT)?;
+        require_aligned(values.scratch, ALIGNMENT)?;
         let refuse = |reason: String| Err(Error::Cuda(CudaError::Refused { reason }));
         let (stride, size, k) = (values.x_row_stride, values.x_type.size(), self.k());
-        if rows > 1 && (stride < k || !stride.is_multiple_of(sixteen / size)) {
+        if rows > 1 && (stride < k || !stride.is_multiple_of(VECTOR_ALIGNMENT / size)) {
             return refuse(format!(
-                "x: a row stride of {stride} {} is less than K = {k} or no multiple of {sixteen} bytes",
+                "x: a row stride of {stride} {} is less than K = {k} or no multiple of {VECTOR_ALIGNMENT} bytes",
                 values.x_type
             ));
         }
@@ -271,6 +264,8 @@ impl Chain {
         Ok(parts)
     }
 
+    /// Calls `after` as each stage has been queued.
+    ///
     /// # Safety
     /// The values passed `check_values`, of which `parts` came; their memory lives until the work has run, and
     /// `stream` is a live stream of the plan's device, which is current.
@@ -279,10 +274,11 @@ impl Chain {
         values: &RawValues,
         parts: &Scratch,
         stream: cudart::cudaStream_t,
+        after: &mut dyn FnMut(Stage) -> Result<()>,
     ) -> Result<()> {
         if !self.parts.per_row {
             // SAFETY: the caller's.
-            return unsafe { self.queue_rows(values, parts, stream) };
+            return unsafe { self.queue_rows(values, parts, stream, after) };
         }
         // A kernel multiplies by one alpha: each row is a problem of its own.
         let bytes = |stride: usize, dtype: DType| {
@@ -300,7 +296,7 @@ impl Chain {
                 of_row.residual = values.residual.wrapping_byte_add(row * residual_bytes);
             }
             // SAFETY: a row of the caller's values, which begins at a multiple of 16 bytes as the stride is one.
-            unsafe { self.queue_rows(&of_row, parts, stream) }?;
+            unsafe { self.queue_rows(&of_row, parts, stream, after) }?;
         }
         Ok(())
     }
@@ -312,6 +308,7 @@ impl Chain {
         values: &RawValues,
         parts: &Scratch,
         stream: cudart::cudaStream_t,
+        after: &mut dyn FnMut(Stage) -> Result<()>,
     ) -> Result<()> {
         let rows = values.rows;
         let part = |offset: usize| values.scratch.wrapping_byte_add(offset);
@@ -325,6 +322,7 @@ impl Chain {
         };
         // SAFETY: the caller's, and the parts of the scratch memory have the lengths that `scratch` counted.
         let a = unsafe { x.queue(self.parts.input, parts.x.at(values.scratch), stream) }?;
+        after(Stage::X)?;
         let y = RawDestination::Values {
             values: values.y,
             dtype: values.y_type,
@@ -354,6 +352,7 @@ impl Chain {
             unsafe { plan.launch_raw(&io, stream.cast()) }
         };
         launch(self.plan(), a, c, std::ptr::null())?;
+        after(Stage::GateUp)?;
         let Some(down) = self.down_plan() else { return Ok(()) };
         let at = parts.h.at(values.scratch);
         let h = match self.between {
@@ -367,7 +366,9 @@ impl Chain {
                 unsafe { h.queue(input, at, stream) }?
             }
         };
-        launch(down, h, y, values.residual)
+        after(Stage::H)?;
+        launch(down, h, y, values.residual)?;
+        after(Stage::Down)
     }
 }
 
@@ -383,7 +384,7 @@ fn activations(
     let MatrixShape { cols, .. } = shape.map_err(|e| e.with_operand(Operand::A))?;
     Ok(match input {
         None => Activations { state, codes: 0, scales: 0 },
-        Some(Input::Nvfp4 { .. }) => {
+        Some(Input::Nvfp4(_)) => {
             let codes = take(Some(rows * cols / 2));
             let scales = take(Some(ScaleLayout::new(1, rows, cols)?.swizzled_len()));
             Activations { state, codes, scales }
@@ -455,7 +456,7 @@ impl Given {
         let Given { values, dtype, row_stride, rows, k } = self;
         let Place { state, codes, scales } = place;
         match input {
-            Input::Nvfp4 { global_scale } => {
+            Input::Nvfp4(global_scale) => {
                 let shape = MatrixShape::new(1, rows, k)?;
                 let known_scale = global_scale;
                 let work =

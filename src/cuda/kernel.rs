@@ -228,7 +228,14 @@ impl Kernel {
         let sm_count = i32::try_from(sm_count).unwrap_or(i32::MAX);
         let (major, minor) = compute_capability;
         let capability = capability(compute_capability);
-        let name = ffi::select_kernel(&sizes(shape)?, weights.to_abi(), capability, sm_count);
+        let name = ffi::select_kernel(
+            &sizes(shape)?,
+            abi::NVFP4_OPERATION_DUAL_GEMM,
+            abi::NVFP4_DATA_TYPE_NVFP4,
+            weights.to_abi(),
+            capability,
+            sm_count,
+        );
         // SAFETY: null, or a name of the host code's, which live as long as the program.
         let name = (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) }.to_string_lossy());
         name.and_then(|name| Kernel::by_name(&name)).ok_or_else(|| Error::Cuda(CudaError::Refused {

@@ -14,6 +14,7 @@ use crate::cuda::rt::stream::Stream;
 use crate::dtype::Element;
 use crate::error::{Operand, Result};
 use crate::format::quantize;
+use crate::op::Stage;
 
 /// What a call with values on the host has for itself while it runs: a stream that nobody else knows, and memory.
 #[derive(Debug)]
@@ -34,13 +35,14 @@ impl Lane {
         &self.stream
     }
 
-    /// Runs a layer and waits once. Allocates where no call before had as many rows.
+    /// Runs a layer and waits once; with `done` after each stage, before it is called. Allocates where no call before had as many rows.
     pub fn run<X: Element, Y: Element>(
         &mut self,
         layer: &LayerPlan,
         x: &[X],
         rows: usize,
         y: &mut [Y],
+        mut done: Option<&mut (dyn FnMut(Stage) + Send)>,
     ) -> Result<()> {
         layer.check_lengths(x.len(), rows, y.len())?;
         let finite =
@@ -82,11 +84,21 @@ impl Lane {
                     cudart::cudaMemcpyAsync(to, from, bytes, cudart::cudaMemcpyDefault, raw)
                 })
             };
+        let wait = |raw: cudart::cudaStream_t| {
+            // SAFETY: the stream lives.
+            check("cudaStreamSynchronize", unsafe { cudart::cudaStreamSynchronize(raw) })
+        };
         let outcome = stream.enqueue(&[], |raw| {
             let mut queue = || {
+                let mut after = |stage| {
+                    let Some(done) = &mut done else { return Ok(()) };
+                    wait(raw)?;
+                    done(stage);
+                    Ok(())
+                };
                 copy(values.x.cast_mut(), x.as_ptr().cast(), size_of_val(x), raw)?;
                 // SAFETY: the memory is this lane's, the weights are the layer's, and both are held.
-                unsafe { chain.queue(&values, &parts, raw) }?;
+                unsafe { chain.queue(&values, &parts, raw, &mut after) }?;
                 copy(y.as_mut_ptr().cast(), values.y, size_of_val(y), raw)?;
                 for (note, (offset, ..)) in notes.iter_mut().zip(&states) {
                     copy(
@@ -100,10 +112,7 @@ impl Lane {
             };
             let queued = queue();
             // Also when something failed: what was queued uses memory of the host.
-            // SAFETY: the stream lives.
-            let done =
-                check("cudaStreamSynchronize", unsafe { cudart::cudaStreamSynchronize(raw) });
-            queued.and(done)
+            queued.and(wait(raw))
         });
         outcome?;
         for (note, &(offset, columns, operand)) in notes.iter().zip(&states) {

@@ -9,8 +9,8 @@ use crate::cuda::rt::device::{Current, Device};
 use crate::cuda::rt::memory::{DeviceView, Owner};
 use crate::cuda::rt::stream::Stream;
 use crate::dtype::{DType, Element};
-use crate::error::{Buffer, Error, Operand, Result};
-use crate::shape::MatrixShape;
+use crate::error::Result;
+use crate::shape;
 
 /// `h = glu(x·gate_projᵀ, x·up_projᵀ)` of values in device memory, and `y = h·down_projᵀ` where the layer has a down
 /// projection. [`Layer::on_device`](crate::Layer::on_device) is that of a layer of an [`Engine`](crate::Engine).
@@ -119,7 +119,7 @@ impl LayerPlan {
         let used = [x.owner(), y.owner(), scratch.owner()].into_iter();
         let owners: Vec<Owner> = used.chain(chain.weights()).cloned().collect();
         // SAFETY: lengths, devices and alignment were looked at, the stream lives, and the owners keep the memory.
-        stream.enqueue(&owners, |raw| unsafe { chain.queue(&values, &parts, raw) })
+        stream.enqueue(&owners, |raw| unsafe { chain.queue(&values, &parts, raw, &mut |_| Ok(())) })
     }
 
     /// [`LayerPlan::launch`] with memory and a stream of another library, which may be capturing the stream.
@@ -139,7 +139,7 @@ impl LayerPlan {
         }
         let _current = Current::enter(self.device())?;
         // SAFETY: the caller's.
-        unsafe { chain.queue(values, &parts, stream.cast()) }
+        unsafe { chain.queue(values, &parts, stream.cast(), &mut |_| Ok(())) }
     }
 
     /// Waits for the stream, and reports whether any x since the last check had a NaN or an infinity, and whether h had
@@ -147,7 +147,7 @@ impl LayerPlan {
     ///
     /// # Errors
     /// [`Error::NonFinite`] with the first place of the launch that met it, of `rows` rows, once: of x as operand a, of
-    /// h as operand c; [`CudaError::Length`](crate::CudaError::Length); [`CudaError::Capture`](crate::CudaError::Capture) inside of a capture; [`CudaError::Call`](crate::CudaError::Call), also for
+    /// operand h; [`CudaError::Length`](crate::CudaError::Length); [`CudaError::Capture`](crate::CudaError::Capture) inside of a capture; [`CudaError::Call`](crate::CudaError::Call), also for
     /// earlier work that failed.
     pub fn check(&self, scratch: &DeviceView<u8>, rows: usize, stream: &Stream) -> Result<()> {
         for (offset, columns, operand) in self.first().states(rows)? {
@@ -162,15 +162,7 @@ impl LayerPlan {
     }
 
     pub(in crate::cuda) fn check_lengths(&self, x: usize, rows: usize, y: usize) -> Result<()> {
-        let shape = MatrixShape::new(1, rows, self.k()).map_err(|e| e.with_operand(Operand::A))?;
-        shape.check_length(Buffer::Values, 1, x, Operand::A)?;
-        let (operand, buffer, batch, cols) = (Operand::C, Buffer::Values, 1, self.n());
-        let overflow = Error::SizeOverflow { operand, batch, rows, cols };
-        let expected = rows.checked_mul(cols).ok_or(overflow)?;
-        if y != expected {
-            return Err(Error::Length { operand, buffer, expected, actual: y, batch, rows, cols });
-        }
-        Ok(())
+        shape::check_values(rows, (self.k(), x), (self.n(), y))
     }
 
     fn check_values(&self, values: &RawValues) -> Result<(&Chain, Scratch)> {

@@ -2,9 +2,9 @@
 
 use crate::cuda::ffi::sys::abi;
 use crate::cuda::rt::device::Device;
-use crate::cuda::rt::memory::{DeviceBuffer, DeviceView};
+use crate::cuda::rt::memory::{DeviceBuffer, DeviceView, VECTOR_ALIGNMENT, require_aligned};
 use crate::cuda::rt::stream::Stream;
-use crate::error::{Buffer, CudaError, Error, Operand, Result};
+use crate::error::{Buffer, Error, Operand, Result};
 use crate::format::scale_layout::ScaleLayout;
 use crate::matrix::Nvfp4View;
 use crate::shape::MatrixShape;
@@ -75,11 +75,7 @@ impl DeviceMatrix {
         }
         scales.device().require("scales", codes.device())?;
         for view in [&codes, &scales] {
-            let (address, alignment) =
-                (view.as_ptr() as usize, abi::NVFP4_POINTER_ALIGNMENT as usize);
-            if !address.is_multiple_of(alignment) {
-                return Err(Error::Cuda(CudaError::Address { address, alignment }));
-            }
+            require_aligned(view.as_ptr(), VECTOR_ALIGNMENT)?;
         }
         Ok(DeviceMatrix { codes, scales, batch, rows, k, global_scale })
     }

@@ -7,8 +7,8 @@ use cxx::UniquePtr;
 
 use crate::cuda::ffi::bridge::{self, ffi};
 use crate::cuda::ffi::sys::abi;
-use crate::cuda::io::{Addresses, Io, RawIo};
-use crate::cuda::kernel::{self, ActivationType, Kernel, KernelInfo};
+use crate::cuda::io::{Io, RawIo};
+use crate::cuda::kernel::{self, ActivationType, Kernel, KernelInfo, WeightFormat};
 use crate::cuda::rt::device::{Current, Device};
 use crate::cuda::rt::memory::Owner;
 use crate::cuda::rt::stream::Stream;
@@ -72,6 +72,11 @@ impl Options {
     pub fn sm_count(mut self, sm_count: impl Into<Option<usize>>) -> Self {
         self.sm_count = sm_count.into();
         self
+    }
+
+    /// How the weights of such a plan lie: as the kernel takes them, separate where none is named.
+    pub fn weight_format(&self) -> WeightFormat {
+        self.kernel.map_or(WeightFormat::Separate, |kernel| kernel.info().weights)
     }
 }
 
@@ -176,7 +181,7 @@ impl Plan {
     /// that is missing or too small, [`CudaError::Capture`] when somebody else captures the stream,
     /// [`CudaError::Refused`] for what a kernel cannot do, [`CudaError::Call`].
     pub fn launch(&self, io: &Io<'_>, stream: &Stream) -> Result<()> {
-        let addresses = self.addresses(io)?;
+        let addresses = io.addresses(&self.weights, self.options.activations)?;
         self.device().require("plan", stream.device())?;
         if addresses.rows == 0 {
             return Ok(());
@@ -184,6 +189,7 @@ impl Plan {
         stream.enqueue(&self.owners(io), |raw| {
             // SAFETY: the stream lives and is of the plan's device; lengths were looked at; the owners keep the memory.
             bridge::check(unsafe { self.plan.launch(&addresses, raw) })
+                .map_err(|error| self.explained(error, io, addresses.rows))
         })
     }
 
@@ -192,10 +198,11 @@ impl Plan {
     /// # Errors
     /// Those of [`Plan::launch`] but for the stream.
     pub fn bind(&self, io: &Io<'_>) -> Result<BoundPlan> {
-        let addresses = self.addresses(io)?;
+        let addresses = io.addresses(&self.weights, self.options.activations)?;
         let _current = Current::enter(self.device())?;
         // SAFETY: as in `launch`; the owners are kept by what is made.
-        let bound = bridge::check(unsafe { ffi::bind(&self.plan, &addresses) })?;
+        let bound = bridge::check(unsafe { ffi::bind(&self.plan, &addresses) })
+            .map_err(|error| self.explained(error, io, addresses.rows))?;
         let kernel = Kernel::of_row(bound.kernel())?;
         let device = self.device().clone();
         Ok(BoundPlan { bound, kernel, device, owners: self.owners(io) })
@@ -261,11 +268,11 @@ impl Plan {
         self.weights.device()
     }
 
-    fn addresses(&self, io: &Io<'_>) -> Result<Addresses> {
-        let addresses = io.addresses(&self.weights, self.options.activations)?;
-        let needed = bridge::check(self.plan.workspace_size(addresses.rows))?;
-        io.require_workspace(needed)?;
-        Ok(addresses)
+    /// What the host code refused, as [`CudaError::Length`] where it is the workspace. It looks at the workspace itself,
+    /// with the kernel that it has chosen; to ask before each launch would be to choose twice.
+    fn explained(&self, error: Error, io: &Io<'_>, rows: i32) -> Error {
+        let needed = bridge::check(self.plan.workspace_size(rows));
+        needed.and_then(|needed| io.require_workspace(needed)).err().unwrap_or(error)
     }
 
     fn owners(&self, io: &Io<'_>) -> Vec<Owner> {

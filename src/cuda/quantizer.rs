@@ -9,9 +9,8 @@ use crate::cuda::io::data_type;
 use crate::cuda::kernel;
 use crate::cuda::matrix::DeviceMatrix;
 use crate::cuda::rt::device::{Current, Device};
-use crate::cuda::rt::memory::{DeviceBuffer, DeviceView, Owner};
+use crate::cuda::rt::memory::{DeviceBuffer, DeviceView, Owner, VECTOR_ALIGNMENT, require_aligned};
 use crate::cuda::rt::stream::Stream;
-use crate::cuda::swizzle;
 use crate::dtype::{DType, Element};
 use crate::error::{Buffer, Error, Operand, Result};
 use crate::format::scale_layout::ScaleLayout;
@@ -186,7 +185,7 @@ impl Quantizer {
         let shape = MatrixShape::new(batch, rows, self.k)?;
         shape.check_length(Buffer::Values, 1, values.len(), Operand::Matrix)?;
         values.device().require("values", self.matrix.device())?;
-        swizzle::check_alignment(values)?;
+        require_aligned(values.as_ptr(), VECTOR_ALIGNMENT)?;
         Ok(Work {
             values: values.as_ptr(),
             dtype: T::DTYPE,

@@ -3,9 +3,9 @@
 use crate::cuda::ffi::bridge::{self, ffi};
 use crate::cuda::ffi::sys::abi::nvfp4_shape;
 use crate::cuda::kernel;
-use crate::cuda::rt::memory::{DeviceElement, DeviceView};
+use crate::cuda::rt::memory::{DeviceView, VECTOR_ALIGNMENT, require_aligned};
 use crate::cuda::rt::stream::Stream;
-use crate::error::{Buffer, CudaError, Error, Operand, Result};
+use crate::error::{Buffer, Error, Operand, Result};
 use crate::format::scale_layout::ScaleLayout;
 
 /// Queues bringing row-major scale factors \[batch, rows, k/16\] into the 128x4 layout
@@ -81,17 +81,6 @@ fn check(
         }
         view.device().require("scales", stream.device())?;
     }
-    check_alignment(swizzled)?;
+    require_aligned(swizzled.as_ptr(), VECTOR_ALIGNMENT)?;
     kernel::sizes_of(Operand::Matrix, batch, rows, k)
-}
-
-/// Vectors of 16 bytes are read and written.
-pub(in crate::cuda) fn check_alignment<T: DeviceElement>(view: &DeviceView<T>) -> Result<()> {
-    let (address, alignment) =
-        (view.as_ptr() as usize, crate::cuda::ffi::sys::abi::NVFP4_POINTER_ALIGNMENT as usize);
-    if address.is_multiple_of(alignment) {
-        Ok(())
-    } else {
-        Err(Error::Cuda(CudaError::Address { address, alignment }))
-    }
 }

@@ -3,15 +3,20 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::host::KnownScales;
 use crate::cuda::{
-    Device, DeviceBuffer, DeviceMatrix, Input, Io, Kernel, Lane, LayerPlan, Options, Parts, Plan,
-    Stream, WeightFormat, Weights,
+    ActivationType, Device, DeviceBuffer, DeviceMatrix, DeviceView, Input, Io, Kernel, Lane,
+    LayerPlan, Options, Parts, Plan, Stream, WeightFormat, Weights,
 };
-use crate::dtype::Element;
-use crate::error::{Error, Operand, Result};
+use crate::dtype::{Element, Values, each_type};
+use crate::error::{CudaError, Error, Operand, Result};
 use crate::glu::Glu;
-use crate::matrix::Nvfp4View;
-use crate::op::{DualGemm, InputScale, MlpWeights};
+use crate::matrix::{Nvfp4View, ValuesView};
+use crate::memory;
+use crate::op::{
+    ActivationsView, DType16, InputScale, Join, MlpWeights, Precision, Problem, Stage, of_down,
+};
+use crate::shape::GemmShape;
 
 /// A device, and the streams and memory of calls with values on the host.
 #[derive(Clone)]
@@ -54,8 +59,8 @@ impl Cuda {
 
     /// How weights are to lie, and what a plan is told.
     fn options(&self, glu: Glu) -> (WeightFormat, Options) {
-        let format = self.kernel.map_or(WeightFormat::Separate, |kernel| kernel.info().weights);
-        (format, Options::default().glu(glu).kernel(self.kernel).constant_weights(true))
+        let options = Options::default().glu(glu).kernel(self.kernel).constant_weights(true);
+        (options.weight_format(), options)
     }
 
     pub fn kernel(&self) -> Option<Kernel> {
@@ -80,25 +85,78 @@ impl Cuda {
     pub fn load(
         &self,
         weights: &MlpWeights,
-        scale: InputScale,
-        known_scale: Option<f32>,
+        precision: Precision,
+        known: KnownScales,
     ) -> Result<LayerPlan> {
-        refuse_biases(weights.biases().is_some())?;
         let (format, options) = self.options(weights.glu());
-        let on_device = self.with_lane(|lane| {
-            Weights::prepare(weights.gate_proj(), weights.up_proj(), format, lane.stream())
+        let (gate_up, down) = self.with_lane(|lane| {
+            let stream = lane.stream();
+            let gate_up = Weights::prepare(weights.gate_proj(), weights.up_proj(), format, stream)?;
+            let gate_up = match weights.biases() {
+                Some([gate, up]) => gate_up.with_biases(gate, up, stream)?,
+                None => gate_up,
+            };
+            let Some(down) = weights.down_proj() else { return Ok((gate_up, None)) };
+            let on_device = Weights::linear(down, format, stream).map_err(of_down)?;
+            let down = match weights.down_bias() {
+                Some(bias) => on_device.with_bias(bias, stream).map_err(of_down)?,
+                None => on_device,
+            };
+            Ok((gate_up, Some(down)))
         })?;
-        let plan = Plan::new(&on_device, &options)?;
-        LayerPlan::new(
-            Parts {
-                gate_up: plan,
-                input: Input::Nvfp4 { global_scale: known_scale },
-                down: None,
-                k: weights.in_features(),
-                per_row: scale == InputScale::PerRow,
-            },
-            [],
-        )
+        let parts = |activations: ActivationType, x: Input, h: Input| -> Result<Parts> {
+            // The kernels of a layer wait for one another, and read nothing but weights before.
+            let options = options.clone().activations(activations).programmatic_launch(true);
+            let first = Plan::new(&gate_up, &options)?;
+            let down = match &down {
+                Some(down) => Some((Plan::new(down, &options).map_err(of_down)?, h)),
+                None => None,
+            };
+            let per_row = precision == Precision::W4A4 { scale: InputScale::PerRow };
+            Ok(Parts { gate_up: first, input: x, down, k: weights.in_features(), per_row })
+        };
+        let round = match precision {
+            Precision::W4A4 { .. } => {
+                let (x, h) = (Input::Nvfp4(known.x), Input::Nvfp4(known.h));
+                return LayerPlan::new(parts(ActivationType::Nvfp4, x, h)?, []);
+            }
+            Precision::W4A16 { round } => round,
+        };
+        self.require_values()?;
+        let of_type = |dtype: DType16| {
+            let input = Input::Values(dtype.into());
+            let activations = match dtype {
+                DType16::F16 => ActivationType::F16,
+                DType16::Bf16 => ActivationType::Bf16,
+            };
+            parts(activations, input, input)
+        };
+        let other = match round {
+            DType16::F16 => DType16::Bf16,
+            DType16::Bf16 => DType16::F16,
+        };
+        match self.kernel.map(|kernel| kernel.info().activations) {
+            None => LayerPlan::new(of_type(round)?, [of_type(other)?]),
+            Some(ActivationType::F16) => LayerPlan::new(of_type(DType16::F16)?, []),
+            Some(_) => LayerPlan::new(of_type(DType16::Bf16)?, []),
+        }
+    }
+
+    /// Refuses a device whose kernels take no 16-bit activations, and says what it can do.
+    fn require_values(&self) -> Result<()> {
+        let takes_values = |kernel: Kernel| {
+            kernel.runs_on(&self.device) && kernel.info().activations != ActivationType::Nvfp4
+        };
+        if Kernel::all().any(takes_values) {
+            return Ok(());
+        }
+        let (major, minor) = self.device.compute_capability();
+        let reason = format!(
+            "W4A16: no kernel of this build takes 16-bit activations on device {} of compute capability {major}.{minor}; \
+             W4A4 with the input scale dynamic or per-row needs no calibration",
+            self.device.ordinal()
+        );
+        Err(Error::Cuda(CudaError::Refused { reason }))
     }
 
     /// Runs a layer with values on the host. After the first call with so many rows nothing is allocated.
@@ -108,45 +166,133 @@ impl Cuda {
         x: &[X],
         rows: usize,
         y: &mut [Y],
+        done: Option<&mut (dyn FnMut(Stage) + Send)>,
     ) -> Result<()> {
-        self.with_lane(|lane| lane.run(layer, x, rows, y))
+        self.with_lane(|lane| lane.run(layer, x, rows, y, done))
     }
 
     /// Runs operands of the host once.
-    pub fn run_into<T: Element>(&self, gemm: &DualGemm<'_>, c: &mut [T]) -> Result<()> {
-        refuse_biases(gemm.biases().is_some())?;
+    pub fn run_into<T: Element>(&self, problem: &Problem<'_>, c: &mut [T]) -> Result<()> {
+        let glu = match problem.join {
+            Join::Glu(glu) => glu,
+            Join::Add(_) => Glu::default(),
+        };
+        let (format, options) = self.options(glu);
+        let options = match problem.a {
+            ActivationsView::Nvfp4(_) => options,
+            ActivationsView::F16(_) => options.activations(ActivationType::F16),
+            ActivationsView::Bf16(_) => options.activations(ActivationType::Bf16),
+        };
+        if options.activations != ActivationType::Nvfp4 {
+            self.require_values()?;
+        }
         self.with_lane(|lane| {
             let stream = lane.stream();
-            let (format, options) = self.options(gemm.glu());
-            let weights = Weights::prepare(gemm.b1(), gemm.b2(), format, stream)?;
+            let weights = upload(problem, format, stream)?;
             let plan = Plan::new(&weights, &options)?;
-            let (shape, a) = (gemm.shape(), gemm.a().nvfp4()?);
-            let Some(row_scales) = gemm.row_scales() else {
-                return run_once(&plan, a, stream, c);
+            let residual = residual::<T>(problem, stream)?;
+            let a = match problem.a {
+                ActivationsView::Nvfp4(a) => a,
+                ActivationsView::F16(a) => return run_values(&plan, a, residual, stream, c),
+                ActivationsView::Bf16(a) => return run_values(&plan, a, residual, stream, c),
+            };
+            let Some(row_scales) = problem.row_scales else {
+                let a = DeviceMatrix::upload(a, stream).map_err(|e| e.with_operand(Operand::A))?;
+                let shape = problem.shape;
+                return run_once(&plan, shape.m, stream, c, |c, workspace| {
+                    plan.launch(&with(Io::new(&a, c), &residual).workspace(workspace), stream)
+                });
             };
             // A kernel multiplies by one alpha: a launch for each row.
-            let rows = row_scales.iter().zip(c.chunks_exact_mut(shape.n)).enumerate();
-            for (row, (&scale, c)) in rows {
+            let GemmShape { n, k, .. } = problem.shape;
+            for (row, (&scale, c)) in row_scales.iter().zip(c.chunks_exact_mut(n)).enumerate() {
                 let (codes, scales) = (a.row_codes(row), a.row_scales(row));
-                run_once(&plan, Nvfp4View::new(1, 1, shape.k, codes, scales, scale)?, stream, c)?;
+                let a =
+                    DeviceMatrix::upload(Nvfp4View::new(1, 1, k, codes, scales, scale)?, stream)?;
+                let of_row = residual.as_ref().map(|all| all.slice(row * n, n)).transpose()?;
+                run_once(&plan, 1, stream, c, |c, workspace| {
+                    plan.launch(&with(Io::new(&a, c), &of_row).workspace(workspace), stream)
+                })?;
             }
             Ok(())
         })
     }
 }
 
-fn refuse_biases(there: bool) -> Result<()> {
-    if there {
-        let (backend, reason) = ("cuda".to_owned(), "biases are not built yet".to_owned());
-        return Err(Error::BackendUnavailable { backend, reason });
+fn upload(problem: &Problem<'_>, format: WeightFormat, stream: &Stream) -> Result<Weights> {
+    let [first, second] = problem.weights;
+    match problem.join {
+        Join::Glu(_) => {
+            let weights = Weights::prepare(first, second, format, stream)?;
+            match problem.biases {
+                Some([gate, up]) => weights.with_biases(gate, up, stream),
+                None => Ok(weights),
+            }
+        }
+        Join::Add(_) => {
+            let weights = Weights::linear(first, format, stream)?;
+            match problem.biases {
+                Some([bias, _]) => weights.with_bias(bias, stream),
+                None => Ok(weights),
+            }
+        }
     }
-    Ok(())
 }
 
-fn run_once<T: Element>(plan: &Plan, a: Nvfp4View<'_>, stream: &Stream, c: &mut [T]) -> Result<()> {
-    let a = DeviceMatrix::upload(a, stream).map_err(|e| e.with_operand(Operand::A))?;
+/// R on the device, which takes it in the type of C alone.
+fn residual<T: Element>(problem: &Problem<'_>, stream: &Stream) -> Result<Option<DeviceView<T>>> {
+    let Join::Add(Some(residual)) = problem.join else { return Ok(None) };
+    if residual.dtype() != T::DTYPE {
+        let reason = format!(
+            "residual: its type is {}, that of C {}, and on a device both are the same",
+            residual.dtype(),
+            T::DTYPE
+        );
+        return Err(Error::Cuda(CudaError::Refused { reason }));
+    }
+    let values: Vec<T> = each_type!(Values, residual, residual => {
+        residual.iter().map(|value| T::from_f32(value.to_f32())).collect()
+    });
+    Ok(Some(DeviceBuffer::from_host(&values, stream)?.view()))
+}
+
+fn with<'a, T: Element>(io: Io<'a>, residual: &'a Option<DeviceView<T>>) -> Io<'a> {
+    match residual {
+        Some(residual) => io.residual(residual),
+        None => io,
+    }
+}
+
+/// 16-bit activations, with K padded as the weights are.
+fn run_values<A: Element, T: Element>(
+    plan: &Plan,
+    a: ValuesView<'_, A>,
+    residual: Option<DeviceView<T>>,
+    stream: &Stream,
+    c: &mut [T],
+) -> Result<()> {
+    let (k, padded) = (a.cols(), plan.weights().k());
+    let mut values = memory::filled(A::default(), a.batch() * a.rows() * padded, Operand::A)?;
+    for (to, from) in values.chunks_exact_mut(padded).zip(a.values().chunks_exact(k)) {
+        to[..k].copy_from_slice(from);
+    }
+    let values = DeviceBuffer::from_host(&values, stream)?;
+    run_once(plan, a.rows(), stream, c, |c, workspace| {
+        let io = with(Io::of_values(&values, a.rows(), c), &residual);
+        plan.launch(&io.workspace(workspace), stream)
+    })
+}
+
+/// `launch` gets C on the device, and a workspace.
+fn run_once<T: Element>(
+    plan: &Plan,
+    rows: usize,
+    stream: &Stream,
+    c: &mut [T],
+    launch: impl FnOnce(&DeviceView<T>, &DeviceView<u8>) -> Result<()>,
+) -> Result<()> {
     let on_device = DeviceBuffer::alloc(c.len(), stream.device())?;
-    let workspace = DeviceBuffer::<u8>::alloc(plan.workspace_bytes(a.rows())?, stream.device())?;
-    plan.launch(&Io::new(&a, &on_device).workspace(&workspace), stream)?;
+    let workspace = DeviceBuffer::<u8>::alloc(plan.workspace_bytes(rows)?, stream.device())?;
+    launch(&on_device, &workspace)?;
     on_device.download(c, stream)
 }

@@ -3,34 +3,37 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::host::{self, KnownScales};
 use super::{Engine, Kind};
-use crate::cpu;
 #[cfg(feature = "cuda")]
 use crate::cuda::LayerPlan;
 use crate::dtype::{Element, Values, ValuesMut, each_type};
-use crate::error::{Buffer, Error, Operand, Result};
-use crate::format::{BLOCK, quantize};
+use crate::error::Result;
 use crate::glu::Glu;
-use crate::matrix::Nvfp4View;
-use crate::op::{InputScale, MlpWeights, Precision};
+use crate::op::{InputScale, MlpWeights, Precision, Stage};
 use crate::oracle;
-use crate::shape::{GemmShape, MatrixShape};
+use crate::shape::{self, GemmShape};
 
 /// How a layer runs, apart from its weights.
 #[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Spec {
-    /// The precision. By default, activations are quantized to NVFP4 with the calibrated scale.
-    pub precision: Precision,
+    /// The precision; `None` takes the one that the weights are meant for ([`MlpWeights::precision`]).
+    pub precision: Option<Precision>,
     /// The function that joins the products; `None` takes that of the weights.
     pub glu: Option<Glu>,
 }
 
 impl Spec {
-    /// Quantizes activations with this global scale.
-    pub fn input_scale(mut self, scale: InputScale) -> Self {
-        self.precision = Precision::W4A4 { scale };
+    /// Computes in this precision.
+    pub fn precision(mut self, precision: Precision) -> Self {
+        self.precision = Some(precision);
         self
+    }
+
+    /// Computes in [`Precision::W4A4`], and quantizes activations with this global scale.
+    pub fn input_scale(self, scale: InputScale) -> Self {
+        self.precision(Precision::W4A4 { scale })
     }
 
     /// Joins the products by this function.
@@ -40,7 +43,11 @@ impl Spec {
     }
 }
 
-/// Weights that an engine has prepared: `y = glu(x·gate_projᵀ, x·up_projᵀ)`, as often as needed.
+/// Weights that an engine has prepared, as often as needed: `y = h·down_projᵀ` of `h = glu(x·gate_projᵀ, x·up_projᵀ)`, with
+/// biases where there are any, or `y = h` of weights without a down projection ([`MlpWeights::gate_up`]).
+///
+/// In [`Precision::W4A4`] x and h are quantized to NVFP4, h from f32. In [`Precision::W4A16`] they have 16 bits: x as it is,
+/// or rounded where it is f32, and h rounded to the type of x.
 ///
 /// Clones are the same layer. It owns what it needs, and several threads may use it at once.
 ///
@@ -54,9 +61,8 @@ pub struct Layer(Arc<Inner>);
 struct Inner {
     engine: Engine,
     weights: MlpWeights,
-    scale: InputScale,
-    /// The one global scale of all activations, where it is known beforehand.
-    known_scale: Option<f32>,
+    precision: Precision,
+    known_scales: KnownScales,
     #[cfg(feature = "cuda")]
     on_device: Option<LayerPlan>,
 }
@@ -67,43 +73,41 @@ impl fmt::Debug for Layer {
             .field("engine", &self.0.engine.to_string())
             .field("in_features", &self.in_features())
             .field("out_features", &self.out_features())
-            .field("scale", &self.0.scale)
+            .field("precision", &self.0.precision)
             .finish_non_exhaustive()
     }
 }
 
 impl Layer {
     pub(super) fn new(engine: &Engine, weights: MlpWeights, spec: &Spec) -> Result<Self> {
-        let Precision::W4A4 { scale } = spec.precision else {
-            let reason = format!("layers in {} are not built yet", spec.precision);
-            return Err(Error::BackendUnavailable { backend: engine.to_string(), reason });
-        };
-        if weights.down_proj().is_some() {
-            let reason = "layers with a down projection are not built yet".to_owned();
-            return Err(Error::BackendUnavailable { backend: engine.to_string(), reason });
-        }
         let weights = match spec.glu {
             Some(glu) => weights.with_glu(glu)?,
             None => weights,
         };
-        let known_scale = weights.known_scale(scale)?;
-        weights.check(spec.precision)?;
+        let precision = spec.precision.unwrap_or(weights.precision());
+        weights.check(precision)?;
+        let known_scales = match precision {
+            Precision::W4A4 { scale } => {
+                KnownScales { x: weights.known_scale(scale)?, h: weights.known_down_scale(scale)? }
+            }
+            Precision::W4A16 { .. } => KnownScales { x: None, h: None },
+        };
         #[cfg(feature = "cuda")]
         let on_device = match &engine.0.kind {
-            Kind::Cuda(cuda) => Some(cuda.load(&weights, scale, known_scale)?),
+            Kind::Cuda(cuda) => Some(cuda.load(&weights, precision, known_scales)?),
             _ => None,
         };
         Ok(Layer(Arc::new(Inner {
             engine: engine.clone(),
             weights,
-            scale,
-            known_scale,
+            precision,
+            known_scales,
             #[cfg(feature = "cuda")]
             on_device,
         })))
     }
 
-    /// Computes `y` \[rows, N\] of `x` \[rows, K\], both row-major. Leading dimensions count as rows, and there may be
+    /// Computes `y` \[rows, out_features\] of `x` \[rows, in_features\], both row-major. Leading dimensions count as rows, and there may be
     /// none. Each may be a slice, an array or a vector of f32, f16 or bf16.
     ///
     /// # Errors
@@ -116,59 +120,63 @@ impl Layer {
         rows: usize,
         y: impl Into<ValuesMut<'y>>,
     ) -> Result<()> {
-        let (x, y) = (x.into(), y.into());
+        self.run_any(x.into(), rows, y.into(), None)
+    }
+
+    /// [`Layer::run`] that calls `done` as each stage has ended, in the order of [`Stage`], so that stages can be timed. On
+    /// a device it waits after each; with input scales per row, stages come once a row. The oracle has no stages.
+    ///
+    /// # Errors
+    /// Those of [`Layer::run`].
+    pub fn run_in_stages<'x, 'y>(
+        &self,
+        x: impl Into<Values<'x>>,
+        rows: usize,
+        y: impl Into<ValuesMut<'y>>,
+        mut done: impl FnMut(Stage) + Send,
+    ) -> Result<()> {
+        self.run_any(x.into(), rows, y.into(), Some(&mut done))
+    }
+
+    fn run_any(
+        &self,
+        x: Values<'_>,
+        rows: usize,
+        y: ValuesMut<'_>,
+        done: Option<&mut (dyn FnMut(Stage) + Send)>,
+    ) -> Result<()> {
         let (k, n) = (self.in_features(), self.out_features());
-        let shape = MatrixShape::new(1, rows, k).map_err(|e| e.with_operand(Operand::A))?;
-        shape.check_length(Buffer::Values, 1, x.len(), Operand::A)?;
-        let expected = rows.checked_mul(n);
-        if expected != Some(y.len()) {
-            let (operand, batch, cols) = (Operand::C, 1, n);
-            let overflow = Error::SizeOverflow { operand, batch, rows, cols };
-            let (expected, actual) = (expected.ok_or(overflow)?, y.len());
-            let buffer = Buffer::Values;
-            return Err(Error::Length { operand, buffer, expected, actual, batch, rows, cols });
-        }
+        shape::check_values(rows, (k, x.len()), (n, y.len()))?;
         if rows == 0 {
             return Ok(());
         }
-        each_type!(Values, x, x => each_type!(ValuesMut, y, y => self.run_typed(x, rows, y)))
+        each_type!(Values, x, x => each_type!(ValuesMut, y, y => self.run_typed(x, rows, y, done)))
     }
 
-    fn run_typed<X: Element, Y: Element>(&self, x: &[X], rows: usize, y: &mut [Y]) -> Result<()> {
-        let Inner { engine, weights, scale, .. } = &*self.0;
+    fn run_typed<X: Element, Y: Element>(
+        &self,
+        x: &[X],
+        rows: usize,
+        y: &mut [Y],
+        done: Option<&mut (dyn FnMut(Stage) + Send)>,
+    ) -> Result<()> {
+        let Inner { engine, weights, precision, known_scales, .. } = &*self.0;
         #[cfg(feature = "cuda")]
         if let (Kind::Cuda(cuda), Some(on_device)) = (&engine.0.kind, &self.0.on_device) {
-            return cuda.run_layer(on_device, x, rows, y);
+            return cuda.run_layer(on_device, x, rows, y, done);
         }
-        let (k, scratch) = (weights.in_features(), &engine.0.scratch);
-        let shape = GemmShape { m: rows, n: weights.out_features(), k, batch: 1 };
-        engine.in_pool(shape, || {
-            let mut buffers = scratch.take::<Quantized>();
-            let Quantized { codes, scales, row_scales } = &mut *buffers;
-            let (codes, scales) = (first(codes, rows * k / 2), first(scales, rows * k / BLOCK));
-            let at = |e: Error| e.with_operand(Operand::A);
-            let amax = quantize::finite_amax(x, rows, k).map_err(at)?;
-            let (global, row_scales) = match (scale, self.0.known_scale) {
-                (InputScale::PerRow, _) => {
-                    let row_scales = first(row_scales, rows);
-                    quantize::quantize_rows_into(x, k, row_scales, codes, scales);
-                    (1.0, Some(&*row_scales))
-                }
-                (_, known) => {
-                    let global = known.unwrap_or_else(|| quantize::global_of_amax(amax));
-                    quantize::quantize_into(x, global, codes, scales);
-                    (global, None)
-                }
-            };
-            let a = Nvfp4View::new(1, rows, k, codes, scales, global).map_err(at)?;
-            let gemm = weights.gate_up_gemm(a)?;
-            let gemm = match row_scales {
-                Some(row_scales) => gemm.with_row_scales(row_scales)?,
-                None => gemm,
-            };
-            match engine.0.kind {
-                Kind::Cpu(isa) => cpu::run(&gemm, isa, scratch, y),
-                _ => oracle::exact_into(&gemm, y),
+        let (k, n) = (weights.in_features(), weights.intermediate_features());
+        let shape = GemmShape { m: rows, n, k, batch: 1 };
+        let mut nothing = |_| {};
+        let (precision, known, scratch) = (*precision, *known_scales, &engine.0.scratch);
+        engine.in_pool(shape, || match engine.0.kind {
+            Kind::Cpu(isa) => {
+                let done = done.unwrap_or(&mut nothing);
+                host::run(weights, precision, known, isa, scratch, (x, rows), y, done)
+            }
+            _ => {
+                y.copy_from_slice(&oracle::mlp(weights, x, rows, precision)?);
+                Ok(())
             }
         })
     }
@@ -178,9 +186,14 @@ impl Layer {
         self.0.weights.in_features()
     }
 
-    /// N: length of a row of y.
+    /// Length of a row of y.
     pub fn out_features(&self) -> usize {
         self.0.weights.out_features()
+    }
+
+    /// The precision in which it runs.
+    pub fn precision(&self) -> Precision {
+        self.0.precision
     }
 
     /// The weights, as they were given.
@@ -198,20 +211,4 @@ impl Layer {
     pub fn on_device(&self) -> Option<&LayerPlan> {
         self.0.on_device.as_ref()
     }
-}
-
-/// Buffers for quantized activations.
-#[derive(Default)]
-struct Quantized {
-    codes: Vec<u8>,
-    scales: Vec<u8>,
-    row_scales: Vec<f32>,
-}
-
-/// The first `len` elements, of which there are enough afterwards; what they hold does not matter.
-fn first<T: Copy + Default>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
-    if buffer.len() < len {
-        buffer.resize(len, T::default());
-    }
-    &mut buffer[..len]
 }

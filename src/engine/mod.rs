@@ -3,6 +3,7 @@
 mod backend;
 #[cfg(feature = "cuda")]
 mod cuda;
+mod host;
 mod layer;
 
 use std::fmt;
@@ -17,7 +18,7 @@ use crate::cpu::{self, Scratch};
 use crate::dtype::Element;
 use crate::error::{Error, Operand, Result};
 use crate::memory;
-use crate::op::{DualGemm, MlpWeights, Sealed};
+use crate::op::{MlpWeights, Operation};
 use crate::oracle;
 use crate::shape::GemmShape;
 use crate::simd::Isa;
@@ -41,14 +42,16 @@ use crate::simd::Isa;
 #[derive(Clone)]
 pub struct Engine(Arc<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     kind: Kind,
     reason: String,
     /// Of the CPU; rayon's current pool where there is none.
     pool: Option<Arc<ThreadPool>>,
-    scratch: Scratch,
+    scratch: Arc<Scratch>,
 }
 
+#[derive(Clone)]
 enum Kind {
     Cpu(Isa),
     Oracle,
@@ -82,7 +85,7 @@ impl fmt::Display for Engine {
 
 impl Engine {
     fn new(kind: Kind, reason: String) -> Self {
-        Engine(Arc::new(Inner { kind, reason, pool: None, scratch: Scratch::default() }))
+        Engine(Arc::new(Inner { kind, reason, pool: None, scratch: Arc::default() }))
     }
 
     /// The first CUDA device that this build has kernels for, unless it is emulated; otherwise the CPU.
@@ -166,14 +169,7 @@ impl Engine {
     /// The same engine, whose work on the CPU runs in `pool`. By default it runs in rayon's current pool: that of the
     /// calling thread, or else the global one. Small problems run on the calling thread either way.
     pub fn with_pool(&self, pool: Arc<ThreadPool>) -> Self {
-        let kind = match &self.0.kind {
-            Kind::Cpu(isa) => Kind::Cpu(*isa),
-            Kind::Oracle => Kind::Oracle,
-            #[cfg(feature = "cuda")]
-            Kind::Cuda(cuda) => Kind::Cuda(cuda.clone()),
-        };
-        let (reason, scratch) = (self.0.reason.clone(), Scratch::default());
-        Engine(Arc::new(Inner { kind, reason, pool: Some(pool), scratch }))
+        Engine(Arc::new(Inner { pool: Some(pool), ..Inner::clone(&self.0) }))
     }
 
     /// The same device, with this kernel for all runs, whatever their size. Weights are packed in the format that it
@@ -186,7 +182,8 @@ impl Engine {
     pub fn with_kernel(&self, kernel: crate::cuda::Kernel) -> Result<Self> {
         match &self.0.kind {
             Kind::Cuda(cuda) => {
-                Ok(Self::new(Kind::Cuda(cuda.with_kernel(kernel)?), self.0.reason.clone()))
+                let kind = Kind::Cuda(cuda.with_kernel(kernel)?);
+                Ok(Engine(Arc::new(Inner { kind, ..Inner::clone(&self.0) })))
             }
             _ => {
                 let reason = format!("kernel {kernel} is for a CUDA device");
@@ -249,12 +246,12 @@ impl Engine {
         Layer::new(self, weights.try_into()?, spec)
     }
 
-    /// Computes C \[batch, M, N\], row-major, once. Weights that are used more than once should be loaded
+    /// Computes C \[batch, M, N\] of a [`DualGemm`](crate::DualGemm) or a [`Gemm`](crate::Gemm), row-major, once. Weights that are used more than once should be loaded
     /// ([`Engine::load`]): on a device, every call uploads all operands.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`]; those of the device.
-    pub fn run<T: Element>(&self, gemm: &DualGemm<'_>) -> Result<Vec<T>> {
+    pub fn run<T: Element>(&self, gemm: &impl Operation) -> Result<Vec<T>> {
         let mut c = memory::filled(T::default(), gemm.problem().c_len(), Operand::C)?;
         self.run_into(gemm, &mut c)?;
         Ok(c)
@@ -264,15 +261,16 @@ impl Engine {
     ///
     /// # Errors
     /// Those of [`Engine::run`], and [`Error::Length`].
-    pub fn run_into<T: Element>(&self, gemm: &DualGemm<'_>, c: &mut [T]) -> Result<()> {
-        gemm.problem().check_c(c.len())?;
+    pub fn run_into<T: Element>(&self, gemm: &impl Operation, c: &mut [T]) -> Result<()> {
+        let problem = gemm.problem();
+        problem.check_c(c.len())?;
         match &self.0.kind {
             Kind::Cpu(isa) => {
-                self.in_pool(gemm.shape(), || cpu::run(gemm, *isa, &self.0.scratch, c))
+                self.in_pool(problem.work(), || cpu::run(gemm, *isa, &self.0.scratch, c))
             }
-            Kind::Oracle => self.in_pool(gemm.shape(), || oracle::exact_into(gemm, c)),
+            Kind::Oracle => self.in_pool(problem.work(), || oracle::exact_into(gemm, c)),
             #[cfg(feature = "cuda")]
-            Kind::Cuda(cuda) => cuda.run_into(gemm, c),
+            Kind::Cuda(cuda) => cuda.run_into(&problem, c),
         }
     }
 

@@ -99,6 +99,46 @@ pub enum CheckpointError {
         expected: &'static str,
     },
 
+    /// A number that is added, such as one of a bias, is infinite or NaN.
+    #[error("{}: tensor {tensor} holds {value} at {index:?}, expected a finite number", path.display())]
+    NonFinite {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// Index of the number in the tensor.
+        index: Vec<usize>,
+        /// The number.
+        value: f32,
+    },
+
+    /// The calibrated scale of the input of a weight-only layer is asked for, which has none.
+    #[error(
+        "{}: layer {layer} is weight-only (W4A16_NVFP4), and has no calibrated scale for 4-bit activations: \
+         {evidence}; run it as W4A16, or choose --input-scale dynamic, per-row or VALUE (InputScale::Dynamic, \
+         InputScale::PerRow, InputScale::Fixed)",
+        path.display()
+    )]
+    WeightOnly {
+        /// The file or directory.
+        path: PathBuf,
+        /// The layer.
+        layer: String,
+        /// What says so.
+        evidence: String,
+    },
+
+    /// The whole MLP is asked for, and there is no down projection that it could run with.
+    #[error("{}: layer {layer} has gate and up projections alone: {reason}", path.display())]
+    NoDown {
+        /// The file or directory.
+        path: PathBuf,
+        /// The layer.
+        layer: String,
+        /// Why there is none.
+        reason: NoDown,
+    },
+
     /// The calibrated global scale of a layer's input cannot be used; another can be chosen.
     #[error(
         "{}: tensor {tensor} holds {stored:e}, and no input can be quantised with that (as for an expert that \
@@ -171,7 +211,7 @@ pub enum CheckpointError {
     },
 
     /// The layer is stored in another format, which must not be read as NVFP4.
-    #[error("{}: layer {layer} is {scheme}, not NVFP4 with 4-bit activations: {evidence}", path.display())]
+    #[error("{}: layer {layer} is {scheme}, not NVFP4 with activations of 4 or 16 bits: {evidence}", path.display())]
     Scheme {
         /// The file or directory.
         path: PathBuf,
@@ -235,6 +275,57 @@ pub enum CheckpointError {
         /// Why not.
         reason: String,
     },
+}
+
+/// Why a layer of a checkpoint is read without its down projection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NoDown {
+    /// The reader did not ask for it.
+    NotAsked,
+    /// The checkpoint has none.
+    Absent {
+        /// Name of the module looked for.
+        module: String,
+    },
+    /// It is stored in another format than NVFP4, or in another precision than gate and up.
+    Format {
+        /// Name of the module.
+        module: String,
+        /// Name of the format.
+        scheme: String,
+        /// By what it was recognised.
+        evidence: String,
+    },
+    /// Something may change what it computes and is not understood.
+    NotUnderstood {
+        /// The tensor or the key, its file, and what can be done.
+        reason: String,
+    },
+    /// Tensors of it are in a file that is not there.
+    Missing {
+        /// The error of the first one.
+        reason: String,
+    },
+    /// Its tensors are damaged, or do not fit gate and up.
+    Damaged {
+        /// The error, with the tensor and the numbers.
+        reason: String,
+    },
+}
+
+impl fmt::Display for NoDown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NoDown::NotAsked => write!(f, "the down projection was not asked for"),
+            NoDown::Absent { module } => write!(f, "there is no {module}"),
+            NoDown::Format { module, scheme, evidence } => {
+                write!(f, "{module} is {scheme}: {evidence}")
+            }
+            NoDown::NotUnderstood { reason } => write!(f, "down is not read: {reason}"),
+            NoDown::Missing { reason } | NoDown::Damaged { reason } => f.write_str(reason),
+        }
+    }
 }
 
 /// ` (nearest: x, y)`.

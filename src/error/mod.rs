@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use crate::dtype::DType;
 
 #[cfg(feature = "checkpoint")]
-pub use checkpoint::CheckpointError;
+pub use checkpoint::{CheckpointError, NoDown};
 pub use cuda::{CudaError, CudaVersion, UnsuitableDevice};
 
 /// Result with this crate's [`Error`].

@@ -28,6 +28,7 @@ pub struct MlpWeights {
     glu: Glu,
     calibration: Calibration,
     down: Option<Down>,
+    precision: Precision,
 }
 
 /// The down projection, with its multiplier folded in.
@@ -51,7 +52,8 @@ impl MlpWeights {
             check_shape(operand, matrix, other, expected)?;
         }
         let (glu, calibration) = (Glu::default(), Calibration::default());
-        Ok(MlpWeights { gate_proj, up_proj, biases: None, glu, calibration, down: None })
+        let precision = Precision::default();
+        Ok(MlpWeights { gate_proj, up_proj, biases: None, glu, calibration, down: None, precision })
     }
 
     /// The same weights with another function to join the products.
@@ -62,6 +64,12 @@ impl MlpWeights {
         glu.validate()?;
         self.glu = glu;
         Ok(self)
+    }
+
+    /// The same weights with the precision that they are meant for: [`Precision::W4A16`] of a weight-only checkpoint.
+    pub fn with_precision(mut self, precision: Precision) -> Self {
+        self.precision = precision;
+        self
     }
 
     /// The same weights with biases of gate_proj and up_proj, each \[N\]. Those of f16 and bf16 are widened to f32
@@ -186,6 +194,11 @@ impl MlpWeights {
     /// The function that joins both products.
     pub fn glu(&self) -> Glu {
         self.glu
+    }
+
+    /// The precision that they are meant for; by default W4A4 with the calibrated scale.
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// The same weights without the down projection, whose result is h.

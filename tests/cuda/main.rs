@@ -14,6 +14,7 @@ mod host;
 #[cfg(feature = "cudarc")]
 mod interop;
 mod layer;
+mod mlp;
 mod no_rows;
 mod operations;
 mod padding;
@@ -47,5 +48,6 @@ fn main() {
     tests.extend(no_rows::all());
     tests.extend(layer::all());
     tests.extend(operations::all());
+    tests.extend(mlp::all());
     harness::main(tests);
 }

@@ -111,7 +111,7 @@ fn one_weight(kernel: Kernel) {
         let space = workspace(&plan, m, &device);
         let io = Io::new(&a, &out.c).workspace(&space);
         plan.launch(&io, &stream).unwrap_or_else(|error| panic!("{what}: {error}"));
-        let exact: Vec<T> = oracle::exact_gemm(&gemm).unwrap();
+        let exact: Vec<T> = oracle::exact(&gemm).unwrap();
         check(&out.read(&what, &stream), &exact, &what);
 
         let other = DeviceBuffer::from_host(&residual, &stream).unwrap();
@@ -122,8 +122,7 @@ fn one_weight(kernel: Kernel) {
             &*other
         };
         plan.launch(&io.residual(added), &stream).unwrap_or_else(|error| panic!("{what}: {error}"));
-        let exact: Vec<T> =
-            oracle::exact_gemm(&gemm.with_residual(&residual[..]).unwrap()).unwrap();
+        let exact: Vec<T> = oracle::exact(&gemm.with_residual(&residual[..]).unwrap()).unwrap();
         check(&out.read(&what, &stream), &exact, &format!("{what}, residual"));
     }
     let [few, tiles, batches] = shapes(kernel);
@@ -298,7 +297,7 @@ fn values_and_one_weight(kernel: Kernel) {
             let io = Io::of_values(&values, m, &out.c).workspace(&space);
             plan.launch(&io, &stream).unwrap_or_else(|error| panic!("{what}: {error}"));
             let gemm = Gemm::new(ValuesView::new(batch, m, k, &x).unwrap(), &w).unwrap();
-            check(&out.read(&what, &stream), &oracle::exact_gemm::<f32>(&gemm).unwrap(), &what);
+            check(&out.read(&what, &stream), &oracle::exact::<f32>(&gemm).unwrap(), &what);
         }
     }
     with_values!(kernel, run)
@@ -332,14 +331,14 @@ fn rows_may_be_apart() {
     (io.residual, io.residual_row_stride) = (r.as_ptr().cast_const(), r_stride);
     (io.workspace, io.workspace_bytes) = (space.as_ptr(), space.len());
     // SAFETY: the buffers live until the stream was waited for.
-    unsafe { plan.launch_raw(&io, stream.as_raw().cast()) }.unwrap();
+    unsafe { plan.launch_raw(&io, stream.as_ptr()) }.unwrap();
     let all = c.to_vec(&stream).unwrap();
     let rows = |values: &[f16], stride: usize| -> Vec<f16> {
         values.chunks(stride).flat_map(|row| row[..n].to_vec()).collect()
     };
     let r = rows(&residual, r_stride);
     let gemm = Gemm::new(&a, &w).unwrap().with_residual(&r[..]).unwrap();
-    check(&rows(&all, c_stride), &oracle::exact_gemm::<f16>(&gemm).unwrap(), "apart");
+    check(&rows(&all, c_stride), &oracle::exact::<f16>(&gemm).unwrap(), "apart");
     let between = all.chunks(c_stride).flat_map(|row| &row[n..]);
     assert!(between.into_iter().all(|value| value.is_nan()), "between the rows of C");
 }

@@ -95,8 +95,20 @@ fn a_plan_takes_any_activations_that_fit_its_weights() {
     match plan.workspace_bytes(20).unwrap() {
         0 => launch(&matrix(20, 64)).unwrap(),
         needed => {
-            let words = launch(&matrix(20, 64)).unwrap_err().to_string();
+            let none = launch(&matrix(20, 64)).unwrap_err();
+            let words = none.to_string();
             assert!(words.contains("workspace") && words.contains(&needed.to_string()), "{words}");
+            let a = matrix(20, 64);
+            let short = DeviceBuffer::<u8>::alloc(needed - 1, &device).unwrap();
+            let io = Io::new(&a, &c).workspace(&short);
+            let errors = [(none, 0), (plan.launch(&io, &stream).unwrap_err(), needed - 1)];
+            let bound = (plan.bind(&io).unwrap_err(), needed - 1);
+            for (error, there) in errors.into_iter().chain([bound]) {
+                let Error::Cuda(CudaError::Length { what, expected, actual }) = error else {
+                    panic!("{error}");
+                };
+                assert_eq!((what, expected, actual), ("workspace", needed, there));
+            }
         }
     }
 

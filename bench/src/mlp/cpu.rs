@@ -10,7 +10,7 @@ use nvfp4_harness::system;
 use nvfp4_harness::timer::{Repeat, Timing, run_times};
 
 use super::report::{Machine, Measured, Memory, Ours, Report, Row};
-use super::{Layer, Mode, Settings, check_comparable};
+use super::{Layer, Settings, check_comparable, checked};
 use crate::peers::{self, Peers};
 use crate::roofline;
 
@@ -29,7 +29,6 @@ pub struct Bench {
 /// An engine in a mode with one layer.
 struct Contestant {
     name: String,
-    mode: Mode,
     layer: nvfp4_dual_gemm::Layer,
     times: Vec<f64>,
     y: Vec<bf16>,
@@ -87,7 +86,7 @@ impl Bench {
     /// # Errors
     /// Those of the engines; y that differs from the oracle's.
     pub fn measure(&mut self, layer: &Layer, rows: usize) -> anyhow::Result<Row> {
-        let (shape, x) = (layer.shape(), layer.input(rows)?);
+        let (shape, x) = (layer.shape(), layer.input(rows));
         let mut contestants = Vec::new();
         for engine in &self.engines {
             for &mode in &self.settings.modes {
@@ -97,7 +96,7 @@ impl Bench {
                 };
                 let layer = engine.load(layer.weights().clone(), &mode.spec())?;
                 let (times, y) = (Vec::new(), vec![bf16::NAN; rows * shape.h]);
-                contestants.push(Contestant { name, mode, layer, times, y });
+                contestants.push(Contestant { name, layer, times, y });
             }
         }
         let mut contenders = match &mut self.peers {
@@ -126,9 +125,8 @@ impl Bench {
             scratch_bytes: None,
         };
         let mut ours = Vec::new();
-        for Contestant { name, mode, times, y, .. } in contestants {
-            let exact = layer.exact(&x, rows, mode)?;
-            let relative_error = exact.check(&y).with_context(|| name.clone())?;
+        for Contestant { name, layer, times, y } in contestants {
+            let relative_error = checked(&layer, &x, rows, &y).with_context(|| name.clone())?;
             let timing = Timing::of(times).context("no run was timed")?;
             let bytes = (memory.weight_bytes + memory.value_bytes) as f64;
             let measured = Measured {

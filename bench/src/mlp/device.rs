@@ -9,7 +9,7 @@ use nvfp4_harness::timer::{Repeat, Timing};
 
 use super::report::{Machine, Measured, Memory, Ours, Report, Row, Stage};
 use super::stages::Stages;
-use super::{Layer, Mode, Settings, check_comparable};
+use super::{Layer, Mode, Settings, check_comparable, checked};
 use crate::clocks::State;
 use crate::device::BUDGET;
 use crate::graph_timer::{self, GraphTimer, Rotation, one_of_all};
@@ -39,6 +39,7 @@ pub struct Loaded<'a> {
 
 /// A mode with one number of tokens.
 struct Contestant<'a> {
+    layer: &'a nvfp4_dual_gemm::Layer,
     plan: &'a LayerPlan,
     whole: GraphTimer,
     results: Vec<DeviceBuffer<bf16>>,
@@ -133,7 +134,7 @@ impl Bench {
     pub fn measure(&mut self, loaded: &Loaded<'_>, rows: usize) -> anyhow::Result<Row> {
         let Loaded { layer, rotation, modes } = loaded;
         let shape = layer.shape();
-        let x = layer.input(rows)?;
+        let x = layer.input(rows);
         let stream = Stream::new(&self.device)?;
         let on_device = DeviceBuffer::from_host(&x, &stream)?;
         let mut contestants = Vec::new();
@@ -167,10 +168,10 @@ impl Bench {
             let name = mode.title().to_owned();
             let (measured, failed) = match contestant {
                 Ok(contestant) => {
-                    let exact = layer.exact(&x, rows, mode)?;
                     let y = one_of_all(&contestant.results, &stream)?;
                     contestant.plan.check(&contestant.scratch, rows, &stream)?;
-                    let relative_error = exact.check(&y).with_context(|| name.clone())?;
+                    let of_y = checked(contestant.layer, &x, rows, &y);
+                    let relative_error = of_y.with_context(|| name.clone())?;
                     (Some(contestant.measured(layer, rows, rotation, relative_error)?), None)
                 }
                 Err(reason) => (None, Some(reason)),
@@ -193,7 +194,9 @@ impl<'a> Contestant<'a> {
     ) -> anyhow::Result<Self> {
         let plans: Option<Vec<&LayerPlan>> = layers.iter().map(|layer| layer.on_device()).collect();
         let plans = plans.context("a layer that is not on the device")?;
-        let Some(&plan) = plans.first() else { bail!("no copy of the layer") };
+        let (Some(&plan), Some(first)) = (plans.first(), layers.first()) else {
+            bail!("no copy of the layer")
+        };
         let rows = x.len() / plan.k();
         let scratch = DeviceBuffer::<u8>::zeroed(plan.scratch_bytes(rows)?, stream)?;
         let mut results = Vec::new();
@@ -211,7 +214,7 @@ impl<'a> Contestant<'a> {
             plans[copy].launch(x, rows, &results[copy], &scratch, stream)
         })?;
         let stages = Stages::capture(layer, mode, &plans, x, rotation, stream)?;
-        Ok(Contestant { plan, whole, results, scratch, stages, times: Vec::new() })
+        Ok(Contestant { layer: first, plan, whole, results, scratch, stages, times: Vec::new() })
     }
 
     fn measured(
@@ -240,7 +243,11 @@ impl<'a> Contestant<'a> {
             kernels,
             relative_error,
             memory: Memory { weight_bytes, value_bytes, scratch_bytes: Some(self.scratch.len()) },
-            stages: self.stages.timings().map(|(stage, timing)| Stage { stage, timing }).collect(),
+            stages: self
+                .stages
+                .timings()
+                .map(|(stage, timing)| Stage { stage: stage.to_string(), timing })
+                .collect(),
         })
     }
 }

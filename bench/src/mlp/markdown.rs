@@ -110,8 +110,8 @@ fn stages(report: &Report) -> Option<String> {
     let all = || report.results.iter().flat_map(|row| row.ours.iter().map(move |own| (row, own)));
     let mut titles: Vec<&str> = Vec::new();
     for stage in all().filter_map(|(_, own)| own.measured.as_ref()).flat_map(|own| &own.stages) {
-        if !titles.contains(&stage.stage) {
-            titles.push(stage.stage);
+        if !titles.contains(&&*stage.stage) {
+            titles.push(&stage.stage);
         }
     }
     if titles.is_empty() {

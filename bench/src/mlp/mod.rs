@@ -12,9 +12,11 @@ mod stages;
 use std::fmt;
 use std::str::FromStr;
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 
-use nvfp4_dual_gemm::{Glu, InputScale, Precision, Spec};
+use nvfp4_dual_gemm::{Glu, InputScale, Precision, Spec, bf16};
+use nvfp4_harness::check::Rows;
+use nvfp4_harness::mlp as check;
 
 pub use layer::Layer;
 
@@ -125,20 +127,13 @@ impl Mode {
         }
     }
 
-    /// The precision of a layer.
-    pub fn precision(self) -> Precision {
-        match self {
+    /// How an engine is to load a layer.
+    pub fn spec(self) -> Spec {
+        Spec::default().precision(match self {
             Mode::W4A4 => Precision::W4A4 { scale: InputScale::Calibrated },
             Mode::W4A4Dynamic => Precision::W4A4 { scale: InputScale::Dynamic },
             Mode::W4A16 => Precision::W4A16,
-        }
-    }
-
-    /// How an engine is to load a layer.
-    pub fn spec(self) -> Spec {
-        let mut spec = Spec::default();
-        spec.precision = self.precision();
-        spec
+        })
     }
 }
 
@@ -168,6 +163,18 @@ impl Settings {
     fn rounds(&self) -> usize {
         self.rounds.unwrap_or(if self.peers.is_some() { 3 } else { 1 })
     }
+}
+
+/// Checks two rows of y, and gives how far they are from the oracle run from x to y: the largest ‖error‖ over ‖row‖.
+fn checked(
+    layer: &nvfp4_dual_gemm::Layer,
+    x: &[bf16],
+    rows: usize,
+    y: &[bf16],
+) -> anyhow::Result<f64> {
+    let check = check::check(layer, x, rows, y, Rows::Some(2))?.context("nothing was checked")?;
+    check.require()?;
+    check.end_to_end.context("a layer without a down projection")
 }
 
 /// Peers have one GLU.

@@ -128,8 +128,8 @@ impl Memory {
 /// A part of a layer, from a graph of that part alone.
 #[derive(Serialize)]
 pub struct Stage {
-    /// Such as `down`.
-    pub stage: &'static str,
+    /// As [`nvfp4_dual_gemm::Stage`] has it.
+    pub stage: String,
     /// Of a launch.
     #[serde(flatten)]
     pub timing: Timing,
@@ -289,8 +289,8 @@ pub(crate) mod tests {
                 scratch_bytes: Some(30_000),
             },
             stages: vec![
-                Stage { stage: "gate and up", timing: timing(median * 0.5) },
-                Stage { stage: "down", timing: timing(median * 0.25) },
+                Stage { stage: "gate and up".to_owned(), timing: timing(median * 0.5) },
+                Stage { stage: "down".to_owned(), timing: timing(median * 0.25) },
             ],
         };
         Ours {

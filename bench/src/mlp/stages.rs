@@ -3,7 +3,7 @@
 use nvfp4_dual_gemm::cuda::{
     BoundPlan, DeviceBuffer, DeviceView, Io, LayerPlan, Quantizer, RoundFirst, Stream,
 };
-use nvfp4_dual_gemm::{Result, bf16};
+use nvfp4_dual_gemm::{Result, Stage, bf16};
 use nvfp4_harness::timer::{Repeat, Timing};
 
 use super::{Layer, Mode};
@@ -12,7 +12,7 @@ use crate::graph_timer::{GraphTimer, Rotation};
 /// Times of stages, in the order of the layer: those that a launch of it queues, with its own plans.
 pub struct Stages {
     /// With the stages that are timed.
-    stages: Vec<(&'static str, GraphTimer, Vec<f64>)>,
+    stages: Vec<(Stage, GraphTimer, Vec<f64>)>,
 }
 
 /// One launch, with the copy of the weights of that number.
@@ -58,7 +58,7 @@ impl Stages {
             let h = DeviceBuffer::<bf16>::alloc(rows * n, stream.device())?;
             let gate_up = bind(false, Io::of_values(x, rows, &h))?;
             let down = bind(true, Io::of_values(&h, rows, &y))?;
-            let stages = vec![(GATE_UP, launch(gate_up)), (DOWN, launch(down))];
+            let stages = vec![(Stage::GateUp, launch(gate_up)), (Stage::Down, launch(down))];
             return Self::of(stages, rotation, stream);
         }
         let known = |scale: Result<Option<f32>>| Ok(scale?.filter(|_| mode == Mode::W4A4));
@@ -68,35 +68,31 @@ impl Stages {
         let (a, h) = (of_x.matrix(), of_h.matrix());
         let quantize_x: Launch<'_> = Box::new(|_, stream| of_x.quantize(x, stream));
         let down = Io::new(h, &y).factors(&h_scale, &h_scale);
-        let mut stages = vec![("quantize x", quantize_x)];
+        let mut stages = vec![(Stage::X, quantize_x)];
         let in_epilogue = plans.iter().all(|plan| plan.quantizes_in_epilogue());
         let values;
         if in_epilogue {
             let io = Io::to_nvfp4(a, h, RoundFirst::None).factors(&x_scale, &x_scale);
-            stages.push((GATE_UP, launch(bind(false, io)?)));
+            stages.push((Stage::GateUp, launch(bind(false, io)?)));
         } else {
             values = DeviceBuffer::<f32>::alloc(rows * n, stream.device())?;
             let io = Io::new(a, &values).factors(&x_scale, &x_scale);
-            stages.push((GATE_UP, launch(bind(false, io)?)));
+            stages.push((Stage::GateUp, launch(bind(false, io)?)));
             let of_h = &of_h;
             let values = &values;
-            stages.push(("quantize h", Box::new(move |_, stream| of_h.quantize(values, stream))));
+            stages.push((Stage::H, Box::new(move |_, stream| of_h.quantize(values, stream))));
         }
-        stages.push((DOWN, launch(bind(true, down)?)));
+        stages.push((Stage::Down, launch(bind(true, down)?)));
         Self::of(stages, rotation, stream)
     }
 
-    fn of(
-        stages: Vec<(&'static str, Launch<'_>)>,
-        rotation: Rotation,
-        stream: &Stream,
-    ) -> Result<Self> {
+    fn of(stages: Vec<(Stage, Launch<'_>)>, rotation: Rotation, stream: &Stream) -> Result<Self> {
         // In order, so that each finds what the one before wrote.
         for (_, launch) in &stages {
             (0..rotation.copies).try_for_each(|copy| launch(copy, stream))?;
         }
         stream.synchronize()?;
-        let capture = |(name, launch): (&'static str, Launch<'_>)| {
+        let capture = |(name, launch): (Stage, Launch<'_>)| {
             Ok((name, GraphTimer::capture(stream, rotation, launch)?, Vec::new()))
         };
         Ok(Stages { stages: stages.into_iter().map(capture).collect::<Result<_>>()? })
@@ -114,13 +110,10 @@ impl Stages {
     }
 
     /// Their names and times, but for those without one.
-    pub fn timings(self) -> impl Iterator<Item = (&'static str, Timing)> {
+    pub fn timings(self) -> impl Iterator<Item = (Stage, Timing)> {
         self.stages.into_iter().filter_map(|(name, _, times)| Some((name, Timing::of(times)?)))
     }
 }
-
-const GATE_UP: &str = "gate and up";
-const DOWN: &str = "down";
 
 fn quantizer(rows: usize, k: usize, scale: Option<f32>, stream: &Stream) -> Result<Quantizer> {
     match scale {

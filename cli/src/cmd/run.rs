@@ -138,7 +138,8 @@ fn with_type<T: Element>(
     prepared.fetch(&mut c)?;
     progress.message("checking against the oracle");
     let check = check::check(gemm, engine.backend(), args.check.check, &c)?;
-    let output = checked::keep(check.as_ref(), args.output.as_deref(), |path| {
+    let passed = check.as_ref().is_none_or(|check| check.pass);
+    let output = checked::keep(passed, args.output.as_deref(), |path| {
         progress.message(format!("writing {}", path.display()));
         let GemmShape { m, n, batch, .. } = problem;
         let shape = if batch == 1 { vec![m, n] } else { vec![batch, m, n] };

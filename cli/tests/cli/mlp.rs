@@ -150,3 +150,104 @@ fn replace(path: &Path, from: &[u8], to: &[u8]) {
     assert_eq!(found, 2, "gate and up");
     std::fs::write(path, bytes).unwrap();
 }
+
+/// Whole layers of small checkpoints, against results that scripts/make_checkpoints.py computed in float64.
+#[test]
+fn whole_mlps_of_checkpoints() {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/checkpoints");
+    let dir = tempfile::tempdir().unwrap();
+    for (name, precision, bias) in [
+        ("modelopt", "W4A4", false),
+        ("compressed-tensors", "W4A4", false),
+        ("modelopt-bias", "W4A4", true),
+        ("compressed-tensors-bias", "W4A4", true),
+        ("modelopt-weight-only", "W4A16", false),
+        ("compressed-tensors-weight-only", "W4A16", false),
+    ] {
+        let model = data.join(name).display().to_string();
+        let expected = data.join(format!("expected/{name}-mlp.safetensors"));
+        let input = expected.display().to_string();
+        let run = ["mlp", &model, "--prefix", "model.layers.0.mlp", "--input", &input];
+        let run = [&run[..], &["-o", "y.safetensors", "--out-dtype", "f32"]].concat();
+        let value = json(dir.path(), &run);
+        assert_eq!(
+            (value["precision"].as_str(), value["down"].as_bool()),
+            (Some(precision), Some(true))
+        );
+        assert_eq!(value["scheme"], precision);
+        assert_eq!(value["bias"], bias, "{name}");
+        assert_eq!(value["output_shape"], serde_json::json!([5, 64]));
+        assert_eq!(value["check"]["pass"], true);
+        assert_eq!(value["check_h"]["elements"], 5 * 48);
+        assert!(value["end_to_end"].as_f64().unwrap() < 0.05, "{value}");
+        for stage in ["x", "gate_up", "h", "down"] {
+            assert!(value["stages"][stage].as_f64().unwrap() >= 0.0, "{value}");
+        }
+        let expected = TensorFile::open(&expected).unwrap().values::<f32>("y").unwrap().1;
+        let y = TensorFile::open(dir.path().join("y.safetensors")).unwrap();
+        let y = y.values::<f32>("y").unwrap().1;
+        let length = |values: &mut dyn Iterator<Item = f32>| {
+            values.map(|value| f64::from(value) * f64::from(value)).sum::<f64>().sqrt()
+        };
+        let error = length(&mut y.iter().zip(&expected).map(|(y, exact)| y - exact));
+        let exact = length(&mut expected.iter().copied());
+        // A code of h next to the right one, at most, or its rounding to bf16.
+        assert!(error <= 0.03 * exact, "{name}: {error} of {exact}");
+
+        let text = ok(dir.path(), &run);
+        let sizes = "5 x 64→48→64";
+        for part in [sizes, precision, "check of h", "from the oracle run from x to y", "stages"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        let only = json(dir.path(), &[&run[..], &["--only", "gate-up"]].concat());
+        assert_eq!((only["down"].as_bool(), only["check_h"].is_null()), (Some(false), true));
+        assert_eq!(only["output_shape"], serde_json::json!([5, 48]));
+    }
+}
+
+#[test]
+fn the_precision_is_a_choice() {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/checkpoints");
+    let dir = tempfile::tempdir().unwrap();
+    let run = |name: &str, more: &[&str]| {
+        let model = data.join(name).display().to_string();
+        let input = data.join(format!("expected/{name}-mlp.safetensors")).display().to_string();
+        let run = ["mlp", &model, "--prefix", "model.layers.0.mlp", "--input", &input, "--json"];
+        let output = nvfp4(dir.path(), &[&run[..], &["-o", "y.safetensors"], more].concat());
+        (
+            output.status.code(),
+            String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap(),
+        )
+    };
+    let (weight_only, quantized) = ("modelopt-weight-only", "modelopt");
+    for (name, more, precision) in [
+        (weight_only, &["--input-scale", "dynamic"][..], "W4A4"),
+        (weight_only, &["--input-scale", "per-row"], "W4A4"),
+        (weight_only, &["--precision", "w4a4", "--input-scale", "0.01"], "W4A4"),
+        (weight_only, &["--precision", "w4a16"], "W4A16"),
+        (quantized, &["--precision", "w4a16"], "W4A16"),
+        (quantized, &["--precision", "w4a4"], "W4A4"),
+    ] {
+        let (code, text) = run(name, more);
+        assert_eq!(code, Some(0), "{name} {more:?}: {text}");
+        assert!(text.contains(&format!("\"precision\":\"{precision}\"")), "{text}");
+    }
+    let (code, text) = run(weight_only, &["--precision", "w4a4"]);
+    assert!(code == Some(1) && text.contains("weight-only"), "{text}");
+    let (code, text) = run(quantized, &["--precision", "w4a16", "--input-scale", "dynamic"]);
+    assert!(code == Some(1) && text.contains("--input-scale dynamic"), "{text}");
+}
+
+#[test]
+fn a_layer_without_a_down_projection_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    write_layer(&dir.path().join("model.safetensors"), 16, 64, None);
+    tensors::write_output(dir.path().join("x.safetensors"), "x", &[1, 64], &[1f32; 64]).unwrap();
+    let whole = MLP.iter().filter(|arg| !["--only", "gate-up"].contains(arg)).copied();
+    let output = nvfp4(dir.path(), &whole.collect::<Vec<_>>());
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    for part in ["down_proj", "--only gate-up"] {
+        assert!(stderr.contains(part), "{stderr}");
+    }
+}

@@ -64,7 +64,7 @@ pub fn write_layer(path: &Path, n: usize, k: usize, input_global: Option<f32>) {
     write_weights(path, Convention::ModelOpt, &weights).unwrap();
 }
 
-/// That layer on `x`.
+/// That layer, which is gate and up alone, on `x`.
 pub const MLP: &[&str] = &[
     "mlp",
     "model.safetensors",
@@ -76,4 +76,6 @@ pub const MLP: &[&str] = &[
     "y.safetensors",
     "--backend",
     "cpu",
+    "--only",
+    "gate-up",
 ];

@@ -49,6 +49,7 @@ void run() {
 
   nvfp4::Spec spec{};
   spec.size = sizeof spec;
+  spec.activations = NVFP4_DATA_TYPE_NVFP4;
   spec.n = shape.n;
   spec.k = shape.k;
   spec.batch = shape.batch;

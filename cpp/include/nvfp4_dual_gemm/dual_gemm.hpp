@@ -1,4 +1,5 @@
-// C = glu(alpha1 * A * B1^T, alpha2 * A * B2^T) in NVFP4, both products and the GLU in one kernel.
+// C = glu(x1, x2) of x1 = alpha1 * A * B1^T + bias1 and x2 = alpha2 * A * B2^T + bias2, weights in NVFP4, all in one
+// kernel; or, as what comes after it, C = [x1, x2] + R (nvfp4_operation).
 //
 //   auto const plan = nvfp4::Plan::prepare(spec, weights);   // checks, loads kernels, encodes the weights' tensor maps
 //   plan.launch(io, stream);                                 // any number of rows: encodes A's maps, and launches
@@ -38,8 +39,8 @@ bool runs_on(KernelInfo const& kernel, int compute_capability) noexcept;
 // The kernel for a shape on a device of this compute capability and `sm_count` SMs that holds as many clusters as such
 // devices usually do: a pure function (src/select has the rules). A plan asks its device instead. The name, or null
 // where no kernel of this build takes it.
-char const* select_kernel(GemmShape const& shape, nvfp4_weight_format weights, int compute_capability,
-                          int sm_count) noexcept;
+char const* select_kernel(GemmShape const& shape, nvfp4_operation operation, nvfp4_data_type activations,
+                          nvfp4_weight_format weights, int compute_capability, int sm_count) noexcept;
 
 // Throws Error unless every rule of the kernels holds for the specification, and for so many rows of it (not for any
 // address). 0 rows break none.
@@ -70,7 +71,7 @@ class BoundPlan {
   std::unique_ptr<Impl> impl_;
 };
 
-// A dual GEMM whose weights are bound, for any number of rows, on one device, and in the context that was current
+// A GEMM or a dual GEMM whose weights are bound, for any number of rows, on one device, and in the context that was current
 // there: it ends with cudaDeviceReset(). Movable; everything const may be called from several threads. A plan that was
 // moved from may be assigned to and destroyed; everything else throws Error or, of noexcept, may not be called.
 class Plan {

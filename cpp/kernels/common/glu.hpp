@@ -44,6 +44,11 @@ constexpr GluConstants glu_constants(nvfp4_glu const& glu) {
   throw Error(NVFP4_STATUS_INVALID_ARGUMENT, 0, "glu.kind is none of the library's");
 }
 
+// Of a GEMM the GLU is not looked at.
+constexpr GluConstants glu_constants(nvfp4_spec const& spec) {
+  return glu_constants(spec.operation == NVFP4_OPERATION_DUAL_GEMM ? spec.glu : nvfp4_glu{});
+}
+
 // In the tail, sigmoid = 2^-exponent is too small for the reciprocal, which flushes subnormal results to 0, although the
 // product with a large x2 is not. It is computed as 2^kTailShift times as large; the two halves of that are taken off x2
 // and the product, so that neither overflows, and neither is subnormal unless the result is 0 in any case. Good up to an

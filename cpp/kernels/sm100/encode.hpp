@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include "common/glu.hpp"
+#include "common/output.hpp"
 #include "nvfp4_dual_gemm/error.hpp"
 #include "registry/instance.hpp"
 #include "select/grid_limits.hpp"
@@ -35,6 +36,7 @@ template <class Config>
 struct Encoded {
   typename OperandMaps<Config>::Params maps;  // without A's
   detail::GluConstants glu;
+  float const* bias[2];
 };
 
 template <class Config>
@@ -43,7 +45,9 @@ void encode_weights(detail::TensorMapEncoder const& encoder, nvfp4_spec const& s
   static_assert(std::is_trivially_copyable_v<Encoded<Config>> && sizeof(Encoded<Config>) <= sizeof(encoded.bytes));
   Encoded<Config> result{};
   OperandMaps<Config>::encode_weights(encoder, spec, weights, result.maps);
-  result.glu = detail::glu_constants(spec.glu);
+  result.glu = detail::glu_constants(spec);
+  result.bias[0] = weights.bias1;
+  result.bias[1] = weights.bias2;
   std::memcpy(encoded.bytes, &result, sizeof(result));
 }
 
@@ -93,7 +97,7 @@ nvfp4_launch_shape shape_of(typename Config::Kernel::Params const& params) {
 
 template <class Config>
 nvfp4_launch_shape launch_shape(nvfp4_spec const& spec, int rows, detail::Residency const& residency) {
-  return shape_of<Config>(params_of<Config>(arguments<Config>({rows, spec.n, spec.k, spec.batch}, residency)));
+  return shape_of<Config>(params_of<Config>(arguments<Config>(detail::products(spec, rows), residency)));
 }
 
 template <class Config>
@@ -103,12 +107,14 @@ void encode_io(detail::KernelInstance const& kernel, detail::TensorMapEncoder co
   using Params = typename Config::Kernel::Params;
   static_assert(std::is_trivially_copyable_v<Params> && sizeof(Params) <= sizeof(detail::ParamsBytes::bytes),
                 "the parameter is handed over as bytes");
-  auto args = arguments<Config>({io.rows, spec.n, spec.k, spec.batch}, residency);
+  auto args = arguments<Config>(detail::products(spec, io.rows), residency);
   Encoded<Config> weights;
   std::memcpy(&weights, encoded.bytes, sizeof(weights));
   args.mainloop = weights.maps;
   OperandMaps<Config>::encode_activations(encoder, spec, io, args.mainloop);
-  args.epilogue = {weights.glu, io.c.type, io.alpha1, io.alpha2, io.factor1, io.factor2, io.c.data};
+  args.epilogue = {weights.glu, detail::output_of(spec, io), {weights.bias[0], weights.bias[1]},
+                   io.alpha1,   io.alpha2,                   io.factor1,
+                   io.factor2};
   Params const params = params_of<Config>(args);
 
   detail::Launch& launch = launches.list[0];
@@ -129,6 +135,7 @@ detail::KernelInstance instance(char const* name, void const* function) {
   info.scheduler = Config::kScheduler;
   info.weights =
       Config::kMainloop == NVFP4_MAINLOOP_INTERLEAVED ? NVFP4_WEIGHTS_INTERLEAVED : NVFP4_WEIGHTS_SEPARATE;
+  info.activations = NVFP4_DATA_TYPE_NVFP4;
   info.compute_capability = 100;
   info.family = NVFP4_SM100_FAMILY;
   info.sms = Config::kSms;

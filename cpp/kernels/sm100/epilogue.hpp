@@ -1,4 +1,4 @@
-// Collective epilogue for CUTLASS's SM100 kernel layer: C = glu(alpha1 * acc1, alpha2 * acc2), from tensor memory
+// Collective epilogue for CUTLASS's SM100 kernel layer: C = glu(x1, x2) or [x1, x2], from tensor memory
 // through registers to global memory. It implements the layer's contract itself: no stock SM100 epilogue reads two
 // accumulators.
 #pragma once
@@ -8,6 +8,7 @@
 #include "common/convert.hpp"
 #include "common/glu.hpp"
 #include "common/grid_dependency.hpp"
+#include "common/output.hpp"
 #include "cute/tensor.hpp"
 #include "cutlass/arch/barrier.h"
 #include "cutlass/cutlass.h"
@@ -67,34 +68,38 @@ class GluEpilogue {
   using TensorStorage = SharedStorage;
   using PipelineStorage = typename LoadPipeline::SharedStorage;
 
-  // C is contiguous: its strides follow from the problem.
   struct Arguments {
     detail::GluConstants glu;
-    nvfp4_data_type type;
+    detail::Output c;
+    float const* bias[2];  // of x1 and x2, or both null
     float alpha1, alpha2;
     float const *factor1, *factor2;  // device scalars that multiply alpha1 and alpha2; may be null
-    void* c;
   };
 
   struct Params {
     detail::GluConstants glu;
-    nvfp4_data_type type;
+    detail::Output c;
     typename Sink::Mode mode;
+    bool whole_bias;  // biases of four columns at a time
+    float const* bias[2];
     float alpha1, alpha2;
     float const *factor1, *factor2;
-    char* c;
   };
 
   template <class ProblemShape>
-  static Params to_underlying_arguments(ProblemShape const& problem, Arguments const& args, void*) {
+  static Params to_underlying_arguments(ProblemShape const&, Arguments const& args, void*) {
+    auto const address = [&](int i) { return reinterpret_cast<std::uintptr_t>(args.bias[i]); };
+    bool const whole_bias =
+        (address(0) | address(1)) % 16 == 0 && args.c.columns[0] % 4 == 0 && args.c.columns[1] % 4 == 0;
     return {args.glu,
-            args.type,
-            Sink::mode(reinterpret_cast<std::uintptr_t>(args.c), columns_of_c(problem), args.type),
+            args.c,
+            Sink::mode(args.c),
+            whole_bias,
+            {args.bias[0], args.bias[1]},
             args.alpha1,
             args.alpha2,
             args.factor1,
-            args.factor2,
-            static_cast<char*>(args.c)};
+            args.factor2};
   }
 
   template <class ProblemShape>
@@ -112,7 +117,7 @@ class GluEpilogue {
   template <class ProblemShape>
   static bool can_implement(ProblemShape const& problem, Arguments const& args) {
     return static_cast<int>(cute::size<1>(problem)) % kProblemNScale == 0 &&
-           reinterpret_cast<std::uintptr_t>(args.c) % detail::element_bytes(args.type) == 0;
+           reinterpret_cast<std::uintptr_t>(args.c.data) % detail::element_bytes(args.c.type) == 0;
   }
 
   template <class CtaTile>
@@ -189,8 +194,19 @@ class GluEpilogue {
     typename Sink::Row const row = row_of_c(problem, coord, static_cast<int>(get<0>(place(_0{}))));
     int const first_column = static_cast<int>(get<1>(coord)) * kTileN;
     auto const finish = [&](int step, Step& sums) {
-      join(alpha1, alpha2, sums.gate, sums.up);
-      row.store(first_column + order(step) * kStepColumns, sums.gate);
+      int const column = first_column + order(step) * kStepColumns;
+      weigh(alpha1, alpha2, static_cast<int>(get<3>(coord)), column, sums.gate, sums.up);
+      if (params_.c.dual()) {
+        join(sums.gate, sums.up);
+      }
+      int const parts = params_.c.parts();
+      CUTLASS_PRAGMA_NO_UNROLL
+      for (int part = 0; part < parts; ++part) {
+        if (part != 0) {
+          sums.gate = sums.up;
+        }
+        row.store(part, column, sums.gate);
+      }
     };
 
     accumulator_pipeline.consumer_wait(accumulator_state);
@@ -224,11 +240,6 @@ class GluEpilogue {
   }
 
  private:
-  template <class ProblemShape>
-  CUTLASS_HOST_DEVICE static int columns_of_c(ProblemShape const& problem) {
-    return static_cast<int>(cute::size<1>(problem)) / kProblemNScale;
-  }
-
   // The gate's and the up projection's columns of the accumulator, each (rows, kTileN).
   template <class Engine, class Layout>
   CUTLASS_DEVICE static auto projections(cute::Tensor<Engine, Layout> const& accumulator) {
@@ -257,35 +268,73 @@ class GluEpilogue {
   template <class ProblemShape, class CtaCoord>
   CUTLASS_DEVICE typename Sink::Row row_of_c(ProblemShape const& problem, CtaCoord const& coord, int row_of_tile) const {
     int const rows = static_cast<int>(cute::size<0>(problem));
-    int const columns = columns_of_c(problem);
     int const row = static_cast<int>(cute::get<0>(coord)) * kRows + row_of_tile;
-    std::int64_t const offset = (static_cast<std::int64_t>(cute::get<3>(coord)) * rows + row) * columns;
-    return {params_.c + offset * detail::element_bytes(params_.type), row < rows ? columns : 0, params_.type,
-            params_.mode};
+    return {params_.c, params_.mode, static_cast<int>(cute::get<3>(coord)), rows, row};
+  }
+
+  // From the sums of columns `column` and following to x1 and x2.
+  CUTLASS_DEVICE void weigh(float alpha1, float alpha2, int batch, int column,
+                            cutlass::Array<float, kStepColumns>& gate,
+                            cutlass::Array<float, kStepColumns>& up) const {
+    if (params_.bias[0] == nullptr) {
+      CUTLASS_PRAGMA_UNROLL
+      for (int i = 0; i < kStepColumns; ++i) {
+        gate[i] *= alpha1;
+        up[i] *= alpha2;
+      }
+    } else {
+      add_bias(alpha1, batch, column, params_.bias[0], params_.c.columns[0], gate);
+      add_bias(alpha2, batch, column, params_.bias[1], params_.c.columns[1], up);
+    }
+  }
+
+  CUTLASS_DEVICE void add_bias(float alpha, int batch, int column, float const* bias, int columns,
+                               cutlass::Array<float, kStepColumns>& sums) const {
+    float const* const source = bias + static_cast<std::int64_t>(batch) * columns + column;
+    int const valid = columns - column;
+    if (params_.whole_bias) {
+      CUTLASS_PRAGMA_UNROLL
+      for (int i = 0; i < kStepColumns; i += 4) {
+        if (i < valid) {
+          uint4 const words = detail::load_16_bytes(source + i);
+          sums[i] = __fmaf_rn(alpha, sums[i], __uint_as_float(words.x));
+          sums[i + 1] = __fmaf_rn(alpha, sums[i + 1], __uint_as_float(words.y));
+          sums[i + 2] = __fmaf_rn(alpha, sums[i + 2], __uint_as_float(words.z));
+          sums[i + 3] = __fmaf_rn(alpha, sums[i + 3], __uint_as_float(words.w));
+        }
+      }
+    } else {
+      CUTLASS_PRAGMA_UNROLL
+      for (int i = 0; i < kStepColumns; ++i) {
+        if (i < valid) {
+          sums[i] = __fmaf_rn(alpha, sums[i], detail::load_float(source + i));
+        }
+      }
+    }
   }
 
   // The result is in `gate`. The kind is the same for the whole launch: it is decided outside of the elements.
-  CUTLASS_DEVICE void join(float alpha1, float alpha2, cutlass::Array<float, kStepColumns>& gate,
+  CUTLASS_DEVICE void join(cutlass::Array<float, kStepColumns>& gate,
                            cutlass::Array<float, kStepColumns> const& up) const {
     switch (params_.glu.kind) {
       case NVFP4_GLU_SWIGLU:
-        join_as<NVFP4_GLU_SWIGLU>(alpha1, alpha2, gate, up);
+        join_as<NVFP4_GLU_SWIGLU>(gate, up);
         break;
       case NVFP4_GLU_CLAMPED_SWIGLU:
-        join_as<NVFP4_GLU_CLAMPED_SWIGLU>(alpha1, alpha2, gate, up);
+        join_as<NVFP4_GLU_CLAMPED_SWIGLU>(gate, up);
         break;
       case NVFP4_GLU_GEGLU_TANH:
-        join_as<NVFP4_GLU_GEGLU_TANH>(alpha1, alpha2, gate, up);
+        join_as<NVFP4_GLU_GEGLU_TANH>(gate, up);
         break;
     }
   }
 
   template <nvfp4_glu_kind kKind>
-  CUTLASS_DEVICE void join_as(float alpha1, float alpha2, cutlass::Array<float, kStepColumns>& gate,
+  CUTLASS_DEVICE void join_as(cutlass::Array<float, kStepColumns>& gate,
                               cutlass::Array<float, kStepColumns> const& up) const {
     CUTLASS_PRAGMA_UNROLL
     for (int i = 0; i < kStepColumns; ++i) {
-      gate[i] = detail::apply_glu<kKind, detail::DeviceMath>(params_.glu, alpha1 * gate[i], alpha2 * up[i]);
+      gate[i] = detail::apply_glu<kKind, detail::DeviceMath>(params_.glu, gate[i], up[i]);
     }
   }
 

@@ -5,6 +5,7 @@
 
 #include "device/tensor_map.hpp"
 #include "nvfp4_dual_gemm/types.h"
+#include "nvfp4_dual_gemm/weights.hpp"
 #include "sm100/kernel.hpp"
 #include "support/integer.hpp"
 
@@ -91,9 +92,10 @@ struct OperandMaps {
     static constexpr char const* kScales[] = {"the scales of B1", "the scales of B2"};
     void const* const codes[] = {weights.b1_codes, weights.b2_codes};
     void const* const scales[] = {weights.b1_scales, weights.b2_scales};
+    int const rows = weight_rows(spec);
     for (int i = 0; i < Weights::kMatrices; ++i) {
-      encoder.encode(params.tma_b[i], kCodes[i], codes[i], b_codes(spec.n, spec.k, spec.batch));
-      encoder.encode(params.tma_sfb[i], kScales[i], scales[i], b_scales(spec.n, spec.k, spec.batch));
+      encoder.encode(params.tma_b[i], kCodes[i], codes[i], b_codes(rows, spec.k, spec.batch));
+      encoder.encode(params.tma_sfb[i], kScales[i], scales[i], b_scales(rows, spec.k, spec.batch));
     }
   }
 

@@ -10,10 +10,11 @@
 #include <string>
 #include <type_traits>
 
-#include "common/convert.hpp"
 #include "common/glu.hpp"
+#include "common/output.hpp"
 #include "device/tensor_map.hpp"
 #include "nvfp4_dual_gemm/error.hpp"
+#include "nvfp4_dual_gemm/weights.hpp"
 #include "registry/instance.hpp"
 #include "select/sm90_tile.hpp"
 #include "sm90/kernel.hpp"
@@ -90,7 +91,7 @@ nvfp4_launch_shape shape_of(Division const& division) {
 
 template <class Tile>
 nvfp4_launch_shape launch_shape(nvfp4_spec const& spec, int rows, detail::Residency const& residency) {
-  return shape_of<Tile>(divide<Tile>({rows, spec.n, spec.k, spec.batch}, residency));
+  return shape_of<Tile>(divide<Tile>(detail::products(spec, rows), residency));
 }
 
 // What all launches have in common of the parameter.
@@ -100,13 +101,14 @@ void encode_weights(detail::TensorMapEncoder const& encoder, nvfp4_spec const& s
   static_assert(std::is_trivially_copyable_v<Params> && sizeof(Params) <= sizeof(encoded.bytes),
                 "the parameter is handed over as bytes");
   std::int64_t const groups = groups_of(spec.k);
+  int const rows = weight_rows(spec);
   Params params{};
   char const* const names[] = {"B1", "B2", "the scales of B1", "the scales of B2"};
   void const* const codes[] = {weights.b1_codes, weights.b2_codes};
   void const* const scales[] = {weights.b1_scales, weights.b2_scales};
   for (int i = 0; i < 2; ++i) {
     encoder.encode(params.codes[i], names[i], codes[i],
-                   map_of(CU_TENSOR_MAP_DATA_TYPE_UINT8, spec.k / 2, spec.n, spec.batch, spec.k / 2, Tile::kTileK / 2,
+                   map_of(CU_TENSOR_MAP_DATA_TYPE_UINT8, spec.k / 2, rows, spec.batch, spec.k / 2, Tile::kTileK / 2,
                           Tile::kColumns,
                           Tile::kTileK == 64    ? CU_TENSOR_MAP_SWIZZLE_NONE
                           : Tile::kTileK == 128 ? CU_TENSOR_MAP_SWIZZLE_64B
@@ -115,13 +117,14 @@ void encode_weights(detail::TensorMapEncoder const& encoder, nvfp4_spec const& s
     constexpr int kAtomWords = NVFP4_SCALE_ATOM_BYTES / 8;
     encoder.encode(params.scales[i], names[2 + i], scales[i],
                    map_of(CU_TENSOR_MAP_DATA_TYPE_INT64, groups * kAtomWords,
-                          detail::ceil_div(spec.n, NVFP4_SCALE_ATOM_ROWS), spec.batch, groups * NVFP4_SCALE_ATOM_BYTES,
+                          detail::ceil_div(rows, NVFP4_SCALE_ATOM_ROWS), spec.batch, groups * NVFP4_SCALE_ATOM_BYTES,
                           Tile::kGroups * kAtomWords, Tile::kScaleAtoms, CU_TENSOR_MAP_SWIZZLE_NONE));
   }
-  params.n = spec.n;
   params.k_tiles = detail::ceil_div(spec.k, Tile::kTileK);
-  params.column_tiles = static_cast<int>(detail::ceil_div(std::int64_t{spec.n}, Tile::kColumns));
-  params.glu = detail::glu_constants(spec.glu);
+  params.column_tiles = static_cast<int>(detail::ceil_div(std::int64_t{rows}, Tile::kColumns));
+  params.glu = detail::glu_constants(spec);
+  params.bias[0] = weights.bias1;
+  params.bias[1] = weights.bias2;
   std::memcpy(encoded.bytes, &params, sizeof(params));
 }
 
@@ -129,29 +132,38 @@ template <class Tile>
 void encode_io(detail::KernelInstance const& kernel, detail::TensorMapEncoder const& encoder, nvfp4_spec const& spec,
                nvfp4_io const& io, detail::Residency const& residency, detail::ParamsBytes const& encoded,
                detail::Launches& launches) {
-  Division const division = divide<Tile>({io.rows, spec.n, spec.k, spec.batch}, residency);
+  Division const division = divide<Tile>(detail::products(spec, io.rows), residency);
   std::int64_t const groups = groups_of(spec.k);
   Params params;
   std::memcpy(&params, encoded.bytes, sizeof(params));
   params.m = io.rows;
   params.token_tiles = static_cast<int>(division.token_tiles);
   params.splits = division.splits;
-  params.type = io.c.type;
-  params.whole_rows = (reinterpret_cast<std::uintptr_t>(io.c.data) |
-                       static_cast<std::uintptr_t>(spec.n) * detail::element_bytes(io.c.type)) %
-                          16 ==
-                      0;
+  params.c = detail::output_of(spec, io);
+  params.whole_rows = detail::alignment_bits(params.c) % 16 == 0;
+  params.whole_residual = detail::whole_residual(params.c);
   params.alpha1 = io.alpha1;
   params.alpha2 = io.alpha2;
   params.factor1 = io.factor1;
   params.factor2 = io.factor2;
-  params.a = {static_cast<std::uint8_t const*>(io.a_codes), static_cast<std::uint8_t const*>(io.a_scales), spec.k / 2,
-              static_cast<int>(groups)};
-  params.c = static_cast<char*>(io.c.data);
+  auto const* const a = static_cast<std::uint8_t const*>(io.a_codes);
+  std::int64_t const row_bytes = 2 * (io.a_row_stride == 0 ? spec.k : io.a_row_stride);  // of values
+  if constexpr (Tile::kActivations == NVFP4_DATA_TYPE_NVFP4) {
+    params.a = {a, static_cast<std::uint8_t const*>(io.a_scales), spec.k / 2, static_cast<int>(groups)};
+  } else {
+    params.values = {a, row_bytes, spec.k};
+  }
 
   bool programmatic = spec.programmatic_launch != 0;
   launches.count = 0;
-  if constexpr (!Tile::kResident) {
+  if constexpr (Tile::kNaturalOrder) {
+    encoder.encode(params.tokens, "A", io.a_codes,
+                   map_of(Tile::kActivations == NVFP4_DATA_TYPE_F16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16
+                                                                    : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
+                          spec.k, io.rows, spec.batch, row_bytes, kGroupK, Tile::kTokens,
+                          CU_TENSOR_MAP_SWIZZLE_128B));
+  }
+  if constexpr (Tile::kWidenedAhead) {
     encoder.encode(params.tokens, "the widened A", io.workspace,
                    map_of(CU_TENSOR_MAP_DATA_TYPE_FLOAT16, groups * kGroupK, io.rows, spec.batch,
                           groups * kGroupTokenBytes, kGroupK, Tile::kTokens, CU_TENSOR_MAP_SWIZZLE_128B));
@@ -189,6 +201,7 @@ detail::KernelInstance instance(char const* name, void const* function) {
   info.mainloop = NVFP4_MAINLOOP_WIDENED;
   info.scheduler = NVFP4_SCHEDULER_GRID;
   info.weights = NVFP4_WEIGHTS_SEPARATE;
+  info.activations = Tile::kActivations;
   info.compute_capability = 90;
   info.sms = 1;
   info.tile_m = Tile::kTokens;
@@ -199,9 +212,7 @@ detail::KernelInstance instance(char const* name, void const* function) {
   info.accumulator_stages = 1;
   info.smem_bytes = sizeof(typename Tile::SharedStorage);
   info.params_bytes = sizeof(Params);
-  if constexpr (Tile::kResident) {
-    return {info, function, nullptr, nullptr, &encode_weights<Tile>, &launch_shape<Tile>, &encode_io<Tile>};
-  } else {
+  if constexpr (Tile::kWidenedAhead) {
     return {info,
             function,
             reinterpret_cast<void const*>(&widen_tokens<Tile>),
@@ -209,6 +220,8 @@ detail::KernelInstance instance(char const* name, void const* function) {
             &encode_weights<Tile>,
             &launch_shape<Tile>,
             &encode_io<Tile>};
+  } else {
+    return {info, function, nullptr, nullptr, &encode_weights<Tile>, &launch_shape<Tile>, &encode_io<Tile>};
   }
 }
 

@@ -9,12 +9,12 @@
 
 #include "common/glu.hpp"
 #include "common/grid_dependency.hpp"
+#include "common/output.hpp"
 #include "cute/arch/cluster_sm90.hpp"
 #include "cutlass/arch/barrier.h"
 #include "sm90/barriers.hpp"
 #include "sm90/params.hpp"
 #include "sm90/tile.hpp"
-#include "sm90/widening.hpp"
 
 namespace nvfp4::sm90 {
 
@@ -27,9 +27,11 @@ class Epilogue {
   // A row of a fragment is 32 floats; the padding keeps the warps' transposed writes off each other's banks.
   static constexpr int kPitch = 32 + 4;
   static constexpr int kFragmentFloats = 8 * kPitch;
+  // Of a GEMM, x2 comes after x1.
+  static constexpr int kStagedFloats = detail::kMostParts * kFragmentFloats;
 
   static constexpr int kPartialsBytes = kFragments * Tile::kSlices * kPartialBytes;
-  static constexpr int kStagedBytes = kFragments * kFragmentFloats * 4;
+  static constexpr int kStagedBytes = kFragments * kStagedFloats * 4;
   // Sums of two CTAs and more are exchanged, so that none stages more than half of the fragments.
   static_assert(Tile::kResident || kPartialsBytes + kStagedBytes / (Tile::kSlices > 1 ? 1 : 2) <=
                                        static_cast<int>(sizeof(typename Tile::Stages)),
@@ -51,9 +53,8 @@ class Epilogue {
                           int warpgroup)
       : params_(params), coordinates_(coordinates), memory_(memory), warpgroup_(warpgroup),
         thread_(static_cast<int>(threadIdx.x) % 128) {
-    float const scale = kWidenedUnit * kWidenedUnit;
     // Powers of two, so that nothing is rounded here; the alphas may be anything.
-    unscale_ = 1.0f / scale;
+    unscale_ = 1.0f / Tile::kSumUnit;
     // Where tokens come in stages, only the thread that loads them has waited.
     detail::wait_for_prior_grids();
     alpha1_ = detail::times_scalar(params.alpha1, params.factor1);
@@ -65,11 +66,12 @@ class Epilogue {
 
   // Where the memory is that of the stages, all of them must have been read before any of the following.
   CUTLASS_DEVICE void store(float const (&sums)[Tile::kTokens / 2]) const {
-    float* const staged = reinterpret_cast<float*>(memory_) + warpgroup_ * (Tile::kTokens / 8) * kFragmentFloats;
-    with_glu([&](auto kind) {
+    float* const staged = reinterpret_cast<float*>(memory_) + warpgroup_ * (Tile::kTokens / 8) * kStagedFloats;
+    Bias const bias = bias_of(warpgroup_);
+    with_kind([&](auto kind) {
       CUTLASS_PRAGMA_UNROLL
       for (int i = 0; i < Tile::kTokens / 8; ++i) {
-        stage<decltype(kind)::value>(staged + i * kFragmentFloats,
+        stage<decltype(kind)::value>(staged + i * kStagedFloats, bias,
                                      make_float4(sums[4 * i], sums[4 * i + 1], sums[4 * i + 2], sums[4 * i + 3]));
       }
     });
@@ -156,8 +158,9 @@ class Epilogue {
     bool const second = coordinates_.split == 1;
     float4 const* const from = reinterpret_cast<float4 const*>(memory_) + warpgroup_ * kPairFragments * 128 + thread_;
     float* const staged =
-        reinterpret_cast<float*>(memory_ + 2 * kPairBytes) + warpgroup_ * kPairFragments * kFragmentFloats;
-    with_glu([&](auto kind) {
+        reinterpret_cast<float*>(memory_ + 2 * kPairBytes) + warpgroup_ * kPairFragments * kStagedFloats;
+    Bias const bias = bias_of(warpgroup_);
+    with_kind([&](auto kind) {
       CUTLASS_PRAGMA_UNROLL
       for (int i = 0; i < kPairFragments; ++i) {
         float4 sum = half(sums, i, second);
@@ -166,7 +169,7 @@ class Epilogue {
         sum.y += value.y;
         sum.z += value.z;
         sum.w += value.w;
-        stage<decltype(kind)::value>(staged + i * kFragmentFloats, sum);
+        stage<decltype(kind)::value>(staged + i * kStagedFloats, bias, sum);
       }
     });
     int const begin = coordinates_.split * kPairFragments * kWarpgroups + warpgroup_;
@@ -181,6 +184,26 @@ class Epilogue {
                                  [&](int fragment, int split, int slice) { return partial(fragment, split, slice); });
     fetched();
     write(staged, {own.begin + warpgroup_, own.end});
+  }
+
+  // The scale factors of C in NVFP4 that pad its rows to whole atoms: those in its columns are written by the first CTA
+  // of the last tile of tokens.
+  CUTLASS_DEVICE void pad_scales() const {
+    if (params_.c.type != NVFP4_DATA_TYPE_NVFP4 || coordinates_.split != 0 ||
+        coordinates_.token_tile != params_.token_tiles - 1) {
+      return;
+    }
+    constexpr int kBlocks = Tile::kColumns / NVFP4_SCALE_BLOCK;
+    int const missing = (NVFP4_SCALE_ATOM_ROWS - params_.m % NVFP4_SCALE_ATOM_ROWS) % NVFP4_SCALE_ATOM_ROWS;
+    for (int i = warpgroup_ * 128 + thread_; i < missing * kBlocks * params_.c.parts(); i += Tile::kConsumers) {
+      int const part = i / (missing * kBlocks);
+      int const column = coordinates_.column_tile * Tile::kColumns + i % kBlocks * NVFP4_SCALE_BLOCK;
+      if (column < params_.c.columns[part]) {
+        int const row = params_.m + i % (missing * kBlocks) / kBlocks;
+        int const block = (params_.c.first_column(part) + column) / NVFP4_SCALE_BLOCK;
+        detail::store_scale(params_.c, coordinates_.batch, params_.m, row, block, 0);
+      }
+    }
   }
 
  private:
@@ -219,8 +242,9 @@ class Epilogue {
   template <class Load>
   CUTLASS_DEVICE float* add_up(Range own, std::uint8_t* staged, Load&& load) const {
     int const most = (own.end - own.begin + kWarpgroups - 1) / kWarpgroups;  // fragments of a warpgroup
-    float* const first = reinterpret_cast<float*>(staged) + warpgroup_ * most * kFragmentFloats;
-    with_glu([&](auto kind) {
+    float* const first = reinterpret_cast<float*>(staged) + warpgroup_ * most * kStagedFloats;
+    Bias const bias = bias_of(own.begin + warpgroup_);
+    with_kind([&](auto kind) {
       float* target = first;
       for (int fragment = own.begin + warpgroup_; fragment < own.end; fragment += kWarpgroups) {
         float4 sum = load(fragment, 0, 0);
@@ -235,8 +259,8 @@ class Epilogue {
             sum.w += value.w;
           }
         }
-        stage<decltype(kind)::value>(target, sum);
-        target += kFragmentFloats;
+        stage<decltype(kind)::value>(target, bias, sum);
+        target += kStagedFloats;
       }
     });
     return first;
@@ -255,51 +279,103 @@ class Epilogue {
                   : make_float4(first[0], first[1], first[2], first[3]);
   }
 
+  static constexpr int kGemm = -1;  // none of nvfp4_glu_kind
+
   // The kind is the same for the whole launch: it is decided outside of the elements.
   template <class Body>
-  CUTLASS_DEVICE void with_glu(Body&& body) const {
+  CUTLASS_DEVICE void with_kind(Body&& body) const {
+    if (!params_.c.dual()) {
+      body(cute::C<kGemm>{});
+      return;
+    }
     switch (params_.glu.kind) {
       case NVFP4_GLU_SWIGLU:
-        body(cute::C<NVFP4_GLU_SWIGLU>{});
+        body(cute::C<int{NVFP4_GLU_SWIGLU}>{});
         break;
       case NVFP4_GLU_CLAMPED_SWIGLU:
-        body(cute::C<NVFP4_GLU_CLAMPED_SWIGLU>{});
+        body(cute::C<int{NVFP4_GLU_CLAMPED_SWIGLU}>{});
         break;
       case NVFP4_GLU_GEGLU_TANH:
-        body(cute::C<NVFP4_GLU_GEGLU_TANH>{});
+        body(cute::C<int{NVFP4_GLU_GEGLU_TANH}>{});
         break;
     }
   }
 
-  // Two elements of C: one column of tokens 2c and 2c + 1, transposed into rows of tokens.
-  template <nvfp4_glu_kind kKind>
-  CUTLASS_DEVICE void stage(float* fragment, float4 const& sums) const {
-    int const column = thread_ / 32 * 8 + thread_ % 32 / 4;
-    float* const target = fragment + thread_ % 4 * 2 * kPitch + column;
-    auto const element = [&](float gate, float up) {
-      return detail::apply_glu<kKind, detail::DeviceMath>(params_.glu, alpha1_ * (gate * unscale_),
-                                                           alpha2_ * (up * unscale_));
-    };
-    target[0] = element(sums.x, sums.z);
-    target[kPitch] = element(sums.y, sums.w);
+  // The column of a fragment whose sums a thread has.
+  CUTLASS_DEVICE int own_column() const { return thread_ / 32 * 8 + thread_ % 32 / 4; }
+
+  struct Bias {
+    float x1, x2;
+  };
+
+  // Of this thread's column in `fragment`, which is the same in all fragments of its warpgroup. None is -0: a fused
+  // multiplication and addition of it is the multiplication.
+  CUTLASS_DEVICE Bias bias_of(int fragment) const {
+    Bias bias{-0.0f, -0.0f};
+    if (params_.bias[0] != nullptr) {
+      int const column = coordinates_.column_tile * Tile::kColumns +
+                         fragment % kColumnWarpgroups * kWarpgroupColumns + own_column();
+      auto const load = [&](int product) {
+        int const columns = params_.c.columns[product];
+        std::int64_t const at = std::int64_t{coordinates_.batch} * columns + column;
+        return column < columns ? detail::load_float(params_.bias[product] + at) : 0.0f;
+      };
+      bias = {load(0), load(1)};
+    }
+    return bias;
   }
 
-  // Fragments fragments.begin, fragments.begin + kWarpgroups, ... of this warpgroup, 8 columns of a token at a time.
+  // Two elements of C, or of each of its parts: one column of tokens 2c and 2c + 1, transposed into rows of tokens.
+  template <int kKind>
+  CUTLASS_DEVICE void stage(float* fragment, Bias const& bias, float4 const& sums) const {
+    float* const target = fragment + thread_ % 4 * 2 * kPitch + own_column();
+    auto const x1 = [&](float sum) { return __fmaf_rn(alpha1_, sum * unscale_, bias.x1); };
+    auto const x2 = [&](float sum) { return __fmaf_rn(alpha2_, sum * unscale_, bias.x2); };
+    if constexpr (kKind == kGemm) {
+      target[0] = x1(sums.x);
+      target[kPitch] = x1(sums.y);
+      target[kFragmentFloats] = x2(sums.z);
+      target[kFragmentFloats + kPitch] = x2(sums.w);
+    } else {
+      constexpr auto kGlu = static_cast<nvfp4_glu_kind>(kKind);
+      target[0] = detail::apply_glu<kGlu, detail::DeviceMath>(params_.glu, x1(sums.x), x2(sums.z));
+      target[kPitch] = detail::apply_glu<kGlu, detail::DeviceMath>(params_.glu, x1(sums.y), x2(sums.w));
+    }
+  }
+
+  // Fragments fragments.begin, fragments.begin + kWarpgroups, ... of this warpgroup.
   CUTLASS_DEVICE void write(float const* staged, Range fragments) const {
     warpgroup_barrier();
-    constexpr int kPieces = 8 * (kWarpgroupColumns / 8);  // of a fragment
-    int const count = (fragments.end - fragments.begin + kWarpgroups - 1) / kWarpgroups;
-    for (int i = thread_; i < count * kPieces; i += 128) {
-      int const fragment = fragments.begin + i / kPieces * kWarpgroups;
-      int const row = i % kPieces / 4;
+    if (params_.c.type == NVFP4_DATA_TYPE_NVFP4) {
+      for_each_piece<NVFP4_SCALE_BLOCK>(staged, fragments, [&](float const* from, Place const& place, int) {
+        Tile::Sink::store_block(params_, from, place);
+      });
+    } else {
+      for_each_piece<8>(staged, fragments, [&](float const* from, Place const& place, int valid) {
+        Tile::Sink::store(params_, from, place, valid);
+      });
+    }
+  }
+
+  // So many columns of a token at a time, of each part.
+  template <int kPieceColumns, class Body>
+  CUTLASS_DEVICE void for_each_piece(float const* staged, Range fragments, Body&& body) const {
+    constexpr int kPiecesOfRow = kWarpgroupColumns / kPieceColumns;
+    constexpr int kPieces = 8 * kPiecesOfRow;  // of a fragment
+    int const pieces = (fragments.end - fragments.begin + kWarpgroups - 1) / kWarpgroups * kPieces;
+    for (int i = thread_; i < pieces * params_.c.parts(); i += 128) {
+      int const part = i < pieces ? 0 : 1;
+      int const piece = i - part * pieces;
+      int const fragment = fragments.begin + piece / kPieces * kWarpgroups;
+      int const row = piece % kPieces / kPiecesOfRow;
+      int const column_of_fragment = piece % kPiecesOfRow * kPieceColumns;
       int const token = coordinates_.token_tile * Tile::kTokens + fragment / kColumnWarpgroups * 8 + row;
       int const column = coordinates_.column_tile * Tile::kColumns +
-                         fragment % kColumnWarpgroups * kWarpgroupColumns + i % 4 * 8;
-      int const valid = params_.n - column;
+                         fragment % kColumnWarpgroups * kWarpgroupColumns + column_of_fragment;
+      int const valid = params_.c.columns[part] - column;
       if (token < params_.m && valid > 0) {
-        float const* const from = staged + i / kPieces * kFragmentFloats + row * kPitch + i % 4 * 8;
-        std::int64_t const at = (std::int64_t{coordinates_.batch} * params_.m + token) * params_.n + column;
-        Tile::Sink::store(params_, from, at, valid);
+        body(staged + piece / kPieces * kStagedFloats + part * kFragmentFloats + row * kPitch + column_of_fragment,
+             Place{coordinates_.batch, token, part, column}, valid);
       }
     }
   }

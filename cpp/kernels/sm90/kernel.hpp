@@ -1,6 +1,8 @@
 // One tile of C by a cluster: a producer and consumer warpgroups in each CTA.
 #pragma once
 
+#include <type_traits>
+
 #include "common/grid_dependency.hpp"
 #include "cutlass/arch/barrier.h"
 #include "cutlass/arch/reg_reconfig.h"
@@ -10,14 +12,18 @@
 #include "sm90/params.hpp"
 #include "sm90/producer.hpp"
 #include "sm90/resident_tokens.hpp"
+#include "sm90/resident_values.hpp"
 #include "sm90/tile.hpp"
 
 namespace nvfp4::sm90 {
 
 template <class Tile>
+using Resident = std::conditional_t<Tile::kActivations == NVFP4_DATA_TYPE_NVFP4, ResidentTokens<Tile>, ResidentValues<Tile>>;
+
+template <class Tile>
 CUTLASS_DEVICE void dual_gemm(Params const& params, char* memory) {
   auto& shared = *reinterpret_cast<typename Tile::SharedStorage*>(memory);
-  int const warpgroup = static_cast<int>(threadIdx.x) / 128;
+  int const warpgroup = cutlass::canonical_warp_group_idx();  // known to the compiler as the same for a warp
   typename Tile::Coordinates const coordinates(params);
 
   if (threadIdx.x == 0) {
@@ -53,7 +59,7 @@ CUTLASS_DEVICE void dual_gemm(Params const& params, char* memory) {
     auto const consumers_barrier = [] { named_barrier(Tile::kConsumers, kConsumersBarrier); };
     if constexpr (Tile::kResident) {
       detail::wait_for_prior_grids();
-      ResidentTokens<Tile> const tokens(params, coordinates);
+      Resident<Tile> const tokens(params, coordinates);
       __syncwarp();  // setmaxnreg is for whole warps
       cutlass::arch::warpgroup_reg_alloc<kRegisters.consumer>();
       tokens.store(shared.stages.tokens);
@@ -67,6 +73,7 @@ CUTLASS_DEVICE void dual_gemm(Params const& params, char* memory) {
     consumer.run(sums);
     detail::launch_dependent_grids();
     Epilogue<Tile> const epilogue(params, shared.coordinates, shared.epilogue(), warpgroup - 1);
+    epilogue.pad_scales();
     if constexpr (Tile::kResident) {
       epilogue.send_partials(sums);
       if (split) {

@@ -25,7 +25,7 @@ class Producer {
   // The kernel that widens tokens has nothing to do with weights; where there is none, the kernel before this one may
   // have written them.
   CUTLASS_DEVICE void weights() {
-    if (Tile::kResident) {
+    if (!Tile::kWidenedAhead) {
       detail::wait_for_prior_grids();
     }
     for (int i = 0; i < 2; ++i) {

@@ -17,6 +17,22 @@
 
 namespace nvfp4::sm90 {
 
+CUTLASS_DEVICE std::uint32_t pack_e5m2(float low, float high) {
+  std::uint16_t bytes;
+  asm("cvt.rn.satfinite.e5m2x2.f32 %0, %1, %2;" : "=h"(bytes) : "f"(high), "f"(low));
+  return bytes;
+}
+
+// Four bytes of E5M2, each the high byte of an fp16, times `factor`.
+CUTLASS_DEVICE void add_e5m2(float* sum, std::uint32_t word, float factor) {
+  std::uint32_t const pairs[] = {__byte_perm(word, 0, 0x1404), __byte_perm(word, 0, 0x3424)};
+  CUTLASS_PRAGMA_UNROLL
+  for (int i = 0; i < 4; ++i) {
+    __half2 const pair = reinterpret_cast<__half2 const&>(pairs[i / 2]);
+    sum[i] = __fmaf_rn(factor, __half2float(i % 2 == 0 ? __low2half(pair) : __high2half(pair)), sum[i]);
+  }
+}
+
 template <int kSums>
 class PromotedAccumulator {
   static_assert(kSums % 4 == 0, "four sums to a word");
@@ -34,36 +50,20 @@ class PromotedAccumulator {
     CUTLASS_PRAGMA_UNROLL
     for (int i = 0; i < kSums / 4; ++i) {
       float* const sum = &sums[4 * i];
-      add(sum, words_[i], 1);
-      words_[i] = pack(sum[0], sum[1]) | pack(sum[2], sum[3]) << 16;
-      add(sum, words_[i], -1);
+      add_e5m2(sum, words_[i], 1);
+      words_[i] = pack_e5m2(sum[0], sum[1]) | pack_e5m2(sum[2], sum[3]) << 16;
+      add_e5m2(sum, words_[i], -1);
     }
   }
 
   CUTLASS_DEVICE void add_to(float (&sums)[kSums]) const {
     CUTLASS_PRAGMA_UNROLL
     for (int i = 0; i < kSums / 4; ++i) {
-      add(&sums[4 * i], words_[i], 1);
+      add_e5m2(&sums[4 * i], words_[i], 1);
     }
   }
 
  private:
-  static CUTLASS_DEVICE std::uint32_t pack(float low, float high) {
-    std::uint16_t bytes;
-    asm("cvt.rn.satfinite.e5m2x2.f32 %0, %1, %2;" : "=h"(bytes) : "f"(high), "f"(low));
-    return bytes;
-  }
-
-  // E5M2 is the high byte of an fp16.
-  static CUTLASS_DEVICE void add(float* sum, std::uint32_t word, float sign) {
-    std::uint32_t const pairs[] = {__byte_perm(word, 0, 0x1404), __byte_perm(word, 0, 0x3424)};
-    CUTLASS_PRAGMA_UNROLL
-    for (int i = 0; i < 4; ++i) {
-      __half2 const pair = reinterpret_cast<__half2 const&>(pairs[i / 2]);
-      sum[i] = __fmaf_rn(sign, __half2float(i % 2 == 0 ? __low2half(pair) : __high2half(pair)), sum[i]);
-    }
-  }
-
   std::uint32_t words_[kSums / 4];
 };
 

@@ -8,6 +8,7 @@
 #include "cutlass/cutlass.h"
 #include "nvfp4_dual_gemm/types.h"
 #include "select/sm90_tile.hpp"
+#include "sm90/activations.hpp"
 #include "sm90/params.hpp"
 #include "sm90/row_store.hpp"
 #include "sm90/tile_coordinates.hpp"
@@ -36,10 +37,14 @@ constexpr Registers registers(int warpgroups) {
 constexpr int registers_at_launch(int threads) { return std::min(65536 / threads, 255) / 8 * 8; }
 
 // kTokens rows of C by kColumns columns, and kTileK of K in a stage, whose groups kSlices warpgroups of the same columns
-// take in turns. Coordinates: which tile a CTA has. Sink: how elements of C leave it.
-template <int kTokens_, int kColumns_, int kTileK_, int kSlices_, class Coordinates_ = GridCoordinates,
+// take in turns. Activations: the type of A. Coordinates: which tile a CTA has. Sink: how elements of C leave it.
+template <int kTokens_, int kColumns_, int kTileK_, int kSlices_,
+          nvfp4_data_type kActivations_ = NVFP4_DATA_TYPE_NVFP4, class Coordinates_ = GridCoordinates,
           class Sink_ = RowStore>
 struct Tile {
+  static constexpr nvfp4_data_type kActivations = kActivations_;
+  using Element = typename Activations<kActivations>::Element;  // of tokens in shared memory, and of widened weights
+  static constexpr float kSumUnit = Activations<kActivations>::kSumUnit;
   using Coordinates = Coordinates_;
   using Sink = Sink_;
   static constexpr int kTokens = kTokens_;
@@ -63,6 +68,9 @@ struct Tile {
   static constexpr int kScaleAtoms = NVFP4_SCALE_ATOM_ROWS % kColumns == 0 ? 1 : 2;
 
   static constexpr bool kResident = kTokens <= kResidentTokens;
+  // Another kernel widens A ahead. Values are loaded as they are, and in their own order of K.
+  static constexpr bool kWidenedAhead = !kResident && kActivations == NVFP4_DATA_TYPE_NVFP4;
+  static constexpr bool kNaturalOrder = !kResident && kActivations != NVFP4_DATA_TYPE_NVFP4;
   static constexpr int kTokenBytes = kResident ? 0 : kTokens * kTileK * 2;  // of a stage
   static constexpr int kResidentGroups = kResident ? kResidentK / kGroupK : 0;
   static constexpr int kResidentBytes = kResidentGroups * kTokens * kGroupTokenBytes;
@@ -74,7 +82,7 @@ struct Tile {
   // Where resident tokens leave room, the epilogue has memory of its own: what other CTAs send then need not wait until
   // this one has read its stages. Two fragments of 8 tokens by 32 columns, or the partials of one from all slices of a
   // cluster.
-  static constexpr int kEpilogueBytes = kResident ? 34 * 1024 : 0;
+  static constexpr int kEpilogueBytes = kResident ? 35 * 1024 : 0;
   // More than ten are slower where tiles are small enough for them (docs/hopper-tuning.md).
   static constexpr int kStages =
       std::min(10, (NVFP4_SM90_SMEM_BYTES - kBarrierBytes - kResidentBytes - kEpilogueBytes) / kStageBytes);

@@ -1,4 +1,5 @@
 // A plan: everything that launches over the same weights have in common, found out once.
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <memory>
@@ -45,7 +46,22 @@ struct Plan::Impl {
 
   bool within_sms() const { return sm_count < device.sm_count; }
 
+  detail::Operands operands() const { return {spec.activations, spec.weights}; }
+
+  // Whether a kernel of this build that runs on the device takes such activations, whatever else it asks for.
+  bool takes_activations() const {
+    auto const table = kernels();
+    return std::any_of(table.begin(), table.end(), [&](KernelInfo const& info) {
+      return runs_on(info, device.compute_capability) && info.activations == spec.activations;
+    });
+  }
+
   [[noreturn]] void fail_no_kernel(int rows) const {
+    if (!takes_activations()) {
+      detail::fail_argument("no kernel of this build takes activations in ", detail::name_of(spec.activations),
+                            " on device ", device.ordinal, " of compute capability ",
+                            detail::dotted(device.compute_capability));
+    }
     detail::fail_argument("no kernel for device ", device.ordinal, " of compute capability ",
                           detail::dotted(device.compute_capability), " takes ", adjective(spec.weights),
                           " weights with M = ", rows, ", N = ", spec.n, ", K = ", spec.k, ", batch = ", spec.batch,
@@ -85,7 +101,7 @@ struct Plan::Impl {
     std::optional<std::pair<KernelInfo const*, detail::Holds>> without_room;
     for (int kernel = 0; kernel < detail::kKernelCount; ++kernel) {
       KernelInfo const& info = detail::instances()[kernel]->info;
-      bool const fits = runs_on(info, device.compute_capability) && info.weights == spec.weights &&
+      bool const fits = runs_on(info, device.compute_capability) && operands().taken_by(detail::kKernelTable[kernel]) &&
                         (!within_sms() || info.scheduler == NVFP4_SCHEDULER_STATIC);
       if (!fits) continue;
       detail::Holds const holds = add(kernel, weights);
@@ -102,11 +118,11 @@ struct Plan::Impl {
     }
   }
 
-  GemmShape shape(int rows) const { return {rows, spec.n, spec.k, spec.batch}; }
+  GemmShape shape(int rows) const { return detail::products(spec, rows); }
 
   int select(int rows) const {
     return only != detail::kNoKernel ? only
-                                     : detail::select_kernel(shape(rows), spec.weights, device.compute_capability,
+                                     : detail::select_kernel(shape(rows), operands(), device.compute_capability,
                                                              residencies, within_sms());
   }
 

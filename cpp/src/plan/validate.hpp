@@ -6,6 +6,9 @@
 
 namespace nvfp4::detail {
 
+// "F16" and the like.
+char const* name_of(nvfp4_data_type type) noexcept;
+
 // Throw Error unless every rule of the kernels holds for the addresses of a valid specification's weights, and for what a
 // launch brings, its rows included.
 void validate_weights(Spec const& spec, Weights const& weights);

@@ -6,11 +6,17 @@
 
 #include "device/tensor_map.hpp"
 #include "nvfp4_dual_gemm/types.h"
+#include "nvfp4_dual_gemm/weights.hpp"
 
 namespace nvfp4::detail {
 
 // Portable clusters have at most eight CTAs (CUDA programming guide, thread block clusters).
 inline constexpr int kMaxCluster = 8;
+
+// The products of a launch with so many rows: n counts the columns of each.
+constexpr nvfp4_shape products(nvfp4_spec const& spec, int rows) {
+  return {rows, weight_rows(spec), spec.k, spec.batch};
+}
 
 // How much of a kernel a device holds at once.
 struct Residency {

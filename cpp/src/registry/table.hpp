@@ -16,6 +16,7 @@ struct KernelRow {
   nvfp4_mainloop mainloop;
   int sms, tile_m, tile_n, tile_k, cluster_m, cluster_n;
   nvfp4_scheduler scheduler;
+  nvfp4_data_type activations;
 
   constexpr nvfp4_weight_format weights() const {
     return mainloop == NVFP4_MAINLOOP_INTERLEAVED ? NVFP4_WEIGHTS_INTERLEAVED : NVFP4_WEIGHTS_SEPARATE;
@@ -28,12 +29,13 @@ inline constexpr KernelRow kKernelTable[] = {
 #if NVFP4_SM100
 #define X(symbol, mainloop, sms, tile_m, tile_n, cluster_m, cluster_n, scheduler)                            \
   {#symbol, 100,       NVFP4_MAINLOOP_##mainloop, sms, tile_m, tile_n, NVFP4_TILE_K,                         \
-   cluster_m, cluster_n, NVFP4_SCHEDULER_##scheduler},
+   cluster_m, cluster_n, NVFP4_SCHEDULER_##scheduler, NVFP4_DATA_TYPE_NVFP4},
 #include "registry/sm100.def"
 #endif
 #if NVFP4_SM90
-#define X(symbol, tile_m, tile_n, tile_k, slices) \
-  {#symbol, 90, NVFP4_MAINLOOP_WIDENED, 1, tile_m, tile_n, tile_k, 0, 0, NVFP4_SCHEDULER_GRID},
+#define X(symbol, tile_m, tile_n, tile_k, slices, activations)                                     \
+  {#symbol, 90, NVFP4_MAINLOOP_WIDENED, 1, tile_m, tile_n, tile_k, 0, 0, NVFP4_SCHEDULER_GRID, \
+   NVFP4_DATA_TYPE_##activations},
 #include "registry/sm90.def"
 #endif
 };

@@ -20,15 +20,16 @@ Residencies usual_residencies(int compute_capability, int sm_count) noexcept {
   return residencies;
 }
 
-int select_kernel(GemmShape const& shape, nvfp4_weight_format weights, int compute_capability,
+int select_kernel(GemmShape const& products, Operands const& operands, int compute_capability,
                   Residencies const& residencies, bool within_sms) noexcept {
-  GemmShape const rows{std::max(shape.m, 1), shape.n, shape.k, shape.batch};  // no row is planned like one
+  // No row is planned like one.
+  GemmShape const rows{std::max(products.m, 1), products.n, products.k, products.batch};
   switch (compute_capability / 10) {
     case 9:
       // One cluster for each tile, on any SM.
-      return weights == NVFP4_WEIGHTS_SEPARATE && !within_sms ? sm90::select_kernel(rows, residencies) : kNoKernel;
+      return within_sms ? kNoKernel : sm90::select_kernel(rows, operands, residencies);
     case 10:
-      return sm100::select_kernel(rows, weights, residencies, within_sms);
+      return sm100::select_kernel(rows, operands, residencies, within_sms);
     default:
       return kNoKernel;
   }
@@ -36,9 +37,10 @@ int select_kernel(GemmShape const& shape, nvfp4_weight_format weights, int compu
 
 }  // namespace detail
 
-char const* select_kernel(GemmShape const& shape, nvfp4_weight_format weights, int compute_capability,
-                          int sm_count) noexcept {
-  int const kernel = detail::select_kernel(shape, weights, compute_capability,
+char const* select_kernel(GemmShape const& shape, nvfp4_operation operation, nvfp4_data_type activations,
+                          nvfp4_weight_format weights, int compute_capability, int sm_count) noexcept {
+  GemmShape const products{shape.m, weight_rows(operation, shape.n), shape.k, shape.batch};
+  int const kernel = detail::select_kernel(products, {activations, weights}, compute_capability,
                                            detail::usual_residencies(compute_capability, sm_count), false);
   return kernel == detail::kNoKernel ? nullptr : detail::kKernelTable[kernel].name;
 }

@@ -12,6 +12,7 @@ namespace {
 
 using detail::ceil_ratio;
 using detail::KernelRow;
+using detail::Operands;
 using detail::Residencies;
 using detail::Residency;
 
@@ -103,14 +104,14 @@ bool sensible(KernelRow const& kernel, GemmShape const& shape, double waves) {
   return kernel.scheduler != NVFP4_SCHEDULER_CLC || waves >= kWavesForClc;
 }
 
-int best_of(GemmShape const& shape, nvfp4_weight_format weights, Residencies const& residencies,
-                          bool within_sms, bool sensible_only) {
+int best_of(GemmShape const& shape, Operands const& operands, Residencies const& residencies, bool within_sms,
+            bool sensible_only) {
   int best = detail::kNoKernel;
   Cost least{};
   for (int i = 0; i < detail::kKernelCount; ++i) {
     KernelRow const& kernel = detail::kKernelTable[i];
     Residency const& residency = residencies[static_cast<std::size_t>(i)];
-    if (kernel.compute_capability != 100 || kernel.weights() != weights) continue;
+    if (kernel.compute_capability != 100 || !operands.taken_by(kernel)) continue;
     if (!possible(kernel, shape, residency, within_sms)) continue;
     Cost const candidate = cost(kernel, shape, clusters_at_once(kernel, residency));
     if (sensible_only && !sensible(kernel, shape, candidate.waves)) continue;
@@ -127,10 +128,10 @@ int best_of(GemmShape const& shape, nvfp4_weight_format weights, Residencies con
 
 }  // namespace
 
-int select_kernel(GemmShape const& shape, nvfp4_weight_format weights, Residencies const& residencies,
+int select_kernel(GemmShape const& shape, Operands const& operands, Residencies const& residencies,
                   bool within_sms) noexcept {
-  int const kernel = best_of(shape, weights, residencies, within_sms, true);
-  return kernel != detail::kNoKernel ? kernel : best_of(shape, weights, residencies, within_sms, false);
+  int const kernel = best_of(shape, operands, residencies, within_sms, true);
+  return kernel != detail::kNoKernel ? kernel : best_of(shape, operands, residencies, within_sms, false);
 }
 
 Residency usual_residency(KernelRow const& kernel, int sm_count) noexcept {

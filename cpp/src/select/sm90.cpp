@@ -91,12 +91,13 @@ detail::Residency usual_residency(int sm_count) noexcept {
   return residency;
 }
 
-int select_kernel(GemmShape const& shape, detail::Residencies const& residencies) noexcept {
+int select_kernel(GemmShape const& shape, detail::Operands const& operands,
+                  detail::Residencies const& residencies) noexcept {
   int best = detail::kNoKernel;
   double least = 0;
   for (int i = 0; i < detail::kKernelCount; ++i) {
     detail::KernelRow const& row = detail::kKernelTable[i];
-    if (row.compute_capability != 90) continue;
+    if (row.compute_capability != 90 || !operands.taken_by(row)) continue;
     Choice const choice =
         choose(shape, {row.tile_m, row.tile_n, row.tile_k}, residencies[static_cast<std::size_t>(i)]);
     if (choice.splits == 0) continue;

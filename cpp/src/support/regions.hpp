@@ -12,8 +12,10 @@ namespace nvfp4::detail {
 struct Region {
   char const* name;
   void const* address;
-  std::size_t bytes;
+  std::size_t bytes;  // from the first to the last
   std::size_t alignment;
+  // Of rows that others may lie between: from one to the next, and what is theirs. 0: all is one.
+  std::size_t row_stride = 0, row_bytes = 0;
 };
 
 inline void require_region(Region const& region) {
@@ -39,9 +41,18 @@ inline void require_apart(Region const& a, Region const& b) {
   }
   std::uintptr_t const first = reinterpret_cast<std::uintptr_t>(a.address);
   std::uintptr_t const second = reinterpret_cast<std::uintptr_t>(b.address);
-  if (first < second + b.bytes && second < first + a.bytes) {
-    fail_argument(a.name, " overlaps ", b.name);
+  if (first >= second + b.bytes || second >= first + a.bytes) {
+    return;
   }
+  // Rows of one between the rows of the other, as columns of the same matrix.
+  if (a.row_stride != 0 && a.row_stride == b.row_stride) {
+    std::size_t const stride = a.row_stride;
+    std::size_t const from = second >= first ? (second - first) % stride : (stride - (first - second) % stride) % stride;
+    if (from >= a.row_bytes && stride - from >= b.row_bytes) {
+      return;
+    }
+  }
+  fail_argument(a.name, " overlaps ", b.name);
 }
 
 }  // namespace nvfp4::detail

@@ -9,6 +9,7 @@
 
 #include <array>
 #include <bit>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -36,6 +37,7 @@ inline unsigned __byte_perm(unsigned x, unsigned y, unsigned selector) {
 #include "nvfp4_dual_gemm/dual_gemm.hpp"
 #include "sm90/tile.hpp"
 #include "sm90/widening.hpp"
+#include "sm90/widening_bf16.hpp"
 
 using namespace nvfp4;
 
@@ -48,10 +50,11 @@ constexpr int kLanes = 4;  // that have a row of a fragment between them
 // Calls check(Tile{}, info, slices) for every kernel of the table.
 template <class Check>
 void for_all_tiles(Check const& check) {
-#define X(symbol, tile_m, tile_n, tile_k, slices)                                         \
-  {                                                                                       \
-    INFO(#symbol);                                                                        \
-    check(sm90::Tile<tile_m, tile_n, tile_k, slices>{}, *find_kernel(#symbol), slices); \
+#define X(symbol, tile_m, tile_n, tile_k, slices, activations)                                             \
+  {                                                                                                        \
+    INFO(#symbol);                                                                                         \
+    check(sm90::Tile<tile_m, tile_n, tile_k, slices, NVFP4_DATA_TYPE_##activations>{}, *find_kernel(#symbol), \
+          slices);                                                                                         \
   }
 #include "registry/sm90.def"
 }
@@ -66,6 +69,10 @@ int swizzled(int row, int byte, int row_bytes) {
 }
 
 double value(std::uint16_t bits) { return static_cast<double>(__half2float(__ushort_as_half(bits))); }
+double value_bf16(std::uint16_t bits) {
+  return static_cast<double>(std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16));
+}
+std::uint16_t half_of(std::uint32_t word, unsigned half) { return static_cast<std::uint16_t>(word >> 16 * half); }
 
 // Of OCP's and NVIDIA's tables.
 double e2m1(unsigned code) {
@@ -83,7 +90,7 @@ TEST_CASE("Hopper: the tensor cores find the tokens where TMA puts them") {
   for_all_tiles([](auto tile, KernelInfo const&, int) {
     using Tile = decltype(tile);
     // As the consumer describes them to wgmma.
-    using Atom = cute::SM90::GMMA::Layout_K_SW128_Atom<cute::half_t>;
+    using Atom = cute::SM90::GMMA::Layout_K_SW128_Atom<typename Tile::Element>;
     auto const layout = cute::tile_to_shape(
         Atom{}, cute::Shape<cute::Int<Tile::kTokens>, cute::Int<kK>, cute::Int<Tile::kTokenGroups>>{});
     static_assert(cute::is_same_v<cute::remove_cvref_t<decltype(layout.layout_a())>, cute::Swizzle<3, 4, 3>>,
@@ -171,9 +178,22 @@ TEST_CASE("Hopper: a thread has the codes of two rows, and both sums of an eleme
   });
 }
 
-TEST_CASE("Hopper: codes times scale factors are exact, in the order of pairs") {
+// The two conversions, and what each is in units of.
+struct Fp16 {
+  static constexpr double kUnit = static_cast<double>(sm90::kWidenedUnit);
+  static auto widen_scales(std::uint32_t scales) { return sm90::widen_scales(scales); }
+  static double value_of(std::uint16_t bits) { return value(bits); }
+};
+struct Bf16 {
+  static constexpr double kUnit = static_cast<double>(sm90::kWidenedUnitBf16);
+  static auto widen_scales(std::uint32_t scales) { return sm90::widen_scales_bf16(scales); }
+  static double value_of(std::uint16_t bits) { return value_bf16(bits); }
+};
+
+template <class Type>
+void check_codes_times_scales() {
   for (unsigned byte = 0; byte <= 0x7e; ++byte) {
-    __half2 const scale = sm90::widen_scales(byte | byte << 16);
+    auto const scale = Type::widen_scales(byte | byte << 16);
     for (unsigned code = 0; code < 16; ++code) {
       for (unsigned place = 0; place < 8; ++place) {
         // One code among others.
@@ -181,14 +201,70 @@ TEST_CASE("Hopper: codes times scale factors are exact, in the order of pairs") 
         sm90::Pairs const pairs = sm90::widen(others | code << 4 * place, scale);
         for (unsigned j = 0; j < 8; ++j) {
           unsigned const at = j == place ? code : others >> 4 * j & 0xf;
-          auto const bits = static_cast<std::uint16_t>(pairs.pair[j % 4] >> (j / 4 * 16));
-          if (value(bits) != e2m1(at) * ue4m3(byte) * static_cast<double>(sm90::kWidenedUnit)) {
-            FAIL("code " << at << " times " << byte << " at " << j << " is " << value(bits));
+          std::uint16_t const bits = half_of(pairs.pair[j % 4], j / 4);
+          if (Type::value_of(bits) != e2m1(at) * ue4m3(byte) * Type::kUnit) {
+            FAIL("code " << at << " times " << byte << " at " << j << " is " << Type::value_of(bits));
           }
         }
       }
     }
   }
+}
+
+TEST_CASE("Hopper: codes times scale factors are exact, in the order of pairs") {
+  check_codes_times_scales<Fp16>();
+  check_codes_times_scales<Bf16>();
+}
+
+// All codes, in both nibbles of the byte that a thread has of two words, times all scale factors.
+template <class Type>
+void check_bytes_times_scales() {
+  for (int c = 0; c < kLanes; ++c) {
+    std::uint32_t const selector = sm90::byte_selector(c);
+    for (unsigned scale_byte = 0; scale_byte <= 0x7e; ++scale_byte) {
+      auto const scale = Type::widen_scales(scale_byte | scale_byte << 16);
+      for (unsigned byte = 0; byte < 256; ++byte) {
+        // The other bytes of the words are those of other threads; the other word's byte is another.
+        std::uint32_t const others = 0x9c3a51f7u & ~(0xffu << 8 * c);
+        unsigned const second = byte * 167 + 13 & 0xff;
+        sm90::BytePairs const pairs =
+            sm90::widen_bytes(others | byte << 8 * c, ~others & ~(0xffu << 8 * c) | second << 8 * c, selector, scale);
+        for (unsigned word = 0; word < 2; ++word) {
+          for (unsigned nibble = 0; nibble < 2; ++nibble) {
+            unsigned const code = (word == 0 ? byte : second) >> 4 * nibble & 0xf;
+            double const widened = Type::value_of(half_of(pairs.pair[word], nibble));
+            if (widened != e2m1(code) * ue4m3(scale_byte) * Type::kUnit) {
+              FAIL("thread " << c << ", word " << word << ": code " << code << " times " << scale_byte << " is " << widened);
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("Hopper: codes of a thread's bytes times scale factors are exact, in natural K order") {
+  check_bytes_times_scales<Fp16>();
+  check_bytes_times_scales<Bf16>();
+}
+
+// What pads K may be any: it is multiplied by 0, and must be finite.
+template <class Type>
+void check_padding_scales() {
+  for (unsigned byte = 0; byte < 256; ++byte) {
+    auto const scale = Type::widen_scales(byte << 16 | (byte ^ 0x55));
+    for (std::uint32_t const codes : {0x76543210u, 0xfedcba98u}) {
+      sm90::Pairs const pairs = sm90::widen(codes, scale);
+      for (unsigned j = 0; j < 8; ++j) {
+        CHECK(std::isfinite(Type::value_of(half_of(pairs.pair[j % 4], j / 4))));
+      }
+    }
+  }
+}
+
+TEST_CASE("Hopper: no byte of a scale factor that pads makes a weight infinite") {
+  check_padding_scales<Fp16>();
+  check_padding_scales<Bf16>();
 }
 
 TEST_CASE("Hopper: tokens come in the order of K in which fragments have the weights") {
@@ -211,6 +287,51 @@ TEST_CASE("Hopper: tokens come in the order of K in which fragments have the wei
     for (int at = 0; at < kK; ++at) {
       bool const here = at == instruction * 16 + position;
       CHECK(value(row[at]) == (here ? static_cast<double>(sm90::kWidenedUnit) : 0.0));
+    }
+  }
+}
+
+TEST_CASE("Hopper: values of 16 bits are put into the K order of owners as widened tokens are") {
+  std::uint16_t values[kK];
+  for (int k = 0; k < kK; ++k) {
+    values[k] = static_cast<std::uint16_t>(1000 + k);
+  }
+  uint4 blocks[kK / 8];
+  static_assert(sizeof(blocks) == sizeof(values));
+  std::memcpy(blocks, values, sizeof(values));
+  typename cute::SM90::GMMA::ALayout_64x16 const weights;
+  for (int word = 0; word < 2; ++word) {
+    sm90::HalfGroup const half =
+        sm90::order_half_group(blocks[word], blocks[2 + word], blocks[4 + word], blocks[6 + word]);
+    std::uint16_t row[kK / 2];
+    static_assert(sizeof(half) == sizeof(row));
+    std::memcpy(row, &half, sizeof(half));
+    for (int owner = 0; owner < kLanes; ++owner) {
+      for (int code = 0; code < 8; ++code) {
+        // As in the case above.
+        int const pair = code % 4, position = static_cast<int>(weights(owner, 4 * (pair % 2) + code / 4)) / 64;
+        CHECK(row[pair / 2 * 16 + position] == values[owner * 16 + word * 8 + code]);
+      }
+    }
+  }
+}
+
+TEST_CASE("Hopper: in natural K order a thread's registers are the bytes that it has of each word") {
+  typename cute::SM90::GMMA::ALayout_64x16 const weights;
+  constexpr unsigned kOne = 0x2;     // the code of 1
+  constexpr unsigned kScale = 0x38;  // the byte of 1
+  for (int k = 0; k < 16; ++k) {     // of an instruction, whose two words are codes 0..7 and 8..15
+    std::uint32_t words[2] = {};
+    words[k / 8] = kOne << 4 * (k % 8);
+    for (int c = 0; c < kLanes; ++c) {
+      sm90::BytePairs const pairs = sm90::widen_bytes(words[0], words[1], sm90::byte_selector(c),
+                                                      sm90::widen_scales(kScale | kScale << 16));
+      for (int i = 0; i < 4; ++i) {
+        // Pair p is register 2p of the gate's row, halves 4p and 4p + 1 of the eight.
+        int const position = static_cast<int>(weights(c, i / 2 * 4 + i % 2)) / 64;
+        CHECK(value(half_of(pairs.pair[i / 2], static_cast<unsigned>(i % 2))) ==
+              (position == k ? static_cast<double>(sm90::kWidenedUnit) : 0.0));
+      }
     }
   }
 }
@@ -242,7 +363,11 @@ TEST_CASE("Hopper: the table of kernels says what was compiled") {
     CHECK(info.stages == Tile::kStages);
     CHECK(info.threads == 128 * (1 + Tile::kColumns / 32 * slices));
     CHECK(info.smem_bytes == sizeof(typename Tile::SharedStorage));
-    CHECK(std::string(info.name) == "sm90_widened_" + std::to_string(Tile::kTokens) + "x" +
+    CHECK(info.activations == Tile::kActivations);
+    std::string const mainloop = Tile::kActivations == NVFP4_DATA_TYPE_NVFP4 ? "widened"
+                                 : Tile::kActivations == NVFP4_DATA_TYPE_F16 ? "f16"
+                                                                             : "bf16";
+    CHECK(std::string(info.name) == "sm90_" + mainloop + "_" + std::to_string(Tile::kTokens) + "x" +
                                         std::to_string(Tile::kColumns) + "_k" + std::to_string(Tile::kTileK) + "_s" +
                                         std::to_string(slices));
   });

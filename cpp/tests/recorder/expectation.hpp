@@ -62,6 +62,7 @@ inline Io symbolic_io(int rows) {
 inline Spec spec_for(KernelInfo const& info, GemmShape const& shape) {
   Spec spec{};
   spec.size = sizeof spec;
+  spec.activations = info.activations;
   spec.n = shape.n;
   spec.k = shape.k;
   spec.batch = shape.batch;

@@ -1,6 +1,9 @@
 // record_launch --list
-// record_launch KERNEL M N K BATCH [--sms N] [--type f16|bf16|f32] [--glu swiglu|clamped|geglu] [--programmatic]
+// record_launch KERNEL M N K BATCH [--sms N] [--type f16|bf16|f32|nvfp4] [--round none|f16|bf16]
+//               [--glu swiglu|clamped|geglu] [--gemm] [--bias] [--residual] [--in-place] [--stride N] [--programmatic]
 //               [--factors]
+//
+// --in-place: the residual is C. --stride: elements from row to row of C, and of the residual.
 //
 // Prints as JSON what the host code would launch: the launch, the kernel's parameter byte for byte, and the tensor maps
 // with their places in it. Operands are at symbolic addresses, one of `objects` each.
@@ -22,9 +25,11 @@ using namespace nvfp4;
 
 // Far enough apart for any operand, and too large for a stride or a size to look like one.
 constexpr int kObjectShift = 44;
-enum Object { kA = 1, kSFA, kB1, kSFB1, kB2, kSFB2, kC, kFactor1, kFactor2, kWorkspace };
+enum Object {
+  kA = 1, kSFA, kB1, kSFB1, kB2, kSFB2, kC, kFactor1, kFactor2, kWorkspace, kSFC, kBias1, kBias2, kResidual, kEnd
+};
 constexpr char const* kObjectNames[] = {"A", "SFA", "B1", "SFB1", "B2", "SFB2", "C",
-                                        "FACTOR1", "FACTOR2", "WORKSPACE"};
+                                        "FACTOR1", "FACTOR2", "WORKSPACE", "SFC", "BIAS1", "BIAS2", "RESIDUAL"};
 
 std::uint64_t address_of(int object) { return static_cast<std::uint64_t>(object) << kObjectShift; }
 
@@ -162,7 +167,7 @@ void print_launch(Spec const& spec, Weights const& weights, Io const& io) {
             << (programmatic != nullptr && programmatic->val.programmaticStreamSerializationAllowed ? "true" : "false")
             << ",\n  \"objects\": {";
   char const* separator = "";
-  for (int object = kA; object <= kWorkspace; ++object) {
+  for (int object = kA; object < kEnd; ++object) {
     std::cout << separator << quoted(kObjectNames[object - kA]) << ": " << address_of(object);
     separator = ", ";
   }
@@ -201,6 +206,7 @@ int main(int argc, char** argv) try {
   Spec spec{};
   spec.size = sizeof spec;
   spec.kernel = kernel == nullptr ? nullptr : kernel->name;
+  spec.activations = kernel == nullptr ? NVFP4_DATA_TYPE_NVFP4 : kernel->activations;
   spec.weights = kernel == nullptr ? NVFP4_WEIGHTS_SEPARATE : kernel->weights;
   spec.n = number(argv[3], "N");
   spec.k = number(argv[4], "K");
@@ -208,6 +214,8 @@ int main(int argc, char** argv) try {
   spec.glu.limit = 7.0f;
   spec.glu.slope = 1.702f;
   spec.glu.offset = 1.0f;
+  Weights weights{};
+  weights.size = sizeof weights;
   Io io{};
   io.size = sizeof io;
   io.rows = number(argv[2], "M");
@@ -234,9 +242,22 @@ int main(int argc, char** argv) try {
     if (option == "--sms") {
       spec.sm_count = number(value(), "--sms");
     } else if (option == "--type") {
-      io.c.type = static_cast<nvfp4_data_type>(choice({"f16", "bf16", "f32"}));
+      io.c.type = static_cast<nvfp4_data_type>(choice({"f16", "bf16", "f32", "nvfp4"}));
     } else if (option == "--glu") {
       spec.glu.kind = static_cast<nvfp4_glu_kind>(choice({"swiglu", "clamped", "geglu"}));
+    } else if (option == "--round") {
+      io.c.round_first = static_cast<nvfp4_round_first>(choice({"none", "f16", "bf16"}));
+    } else if (option == "--gemm") {
+      spec.operation = NVFP4_OPERATION_GEMM;
+    } else if (option == "--bias") {
+      weights.bias1 = symbol<float const>(kBias1);
+      weights.bias2 = symbol<float const>(kBias2);
+    } else if (option == "--residual") {
+      io.residual = symbol<void>(kResidual);
+    } else if (option == "--in-place") {
+      io.residual = symbol<void>(kC);
+    } else if (option == "--stride") {
+      io.c.row_stride = number(value(), "--stride");
     } else if (option == "--programmatic") {
       spec.programmatic_launch = 1;
     } else if (option == "--factors") {
@@ -246,8 +267,6 @@ int main(int argc, char** argv) try {
       usage("there is no option " + std::string(option));
     }
   }
-  Weights weights{};
-  weights.size = sizeof weights;
   weights.b1_codes = symbol<void>(kB1);
   weights.b1_scales = symbol<void>(kSFB1);
   if (spec.weights == NVFP4_WEIGHTS_SEPARATE) {
@@ -257,6 +276,11 @@ int main(int argc, char** argv) try {
   io.a_codes = symbol<void>(kA);
   io.a_scales = symbol<void>(kSFA);
   io.c.data = symbol<void>(kC);
+  if (io.c.type == NVFP4_DATA_TYPE_NVFP4) {
+    io.c.scales = symbol<void>(kSFC);
+    io.c.global_scale = 0.125f;
+  }
+  io.residual_row_stride = io.residual == nullptr ? 0 : io.c.row_stride;
   io.alpha1 = 0.5f;
   io.alpha2 = 0.25f;
   io.workspace = symbol<void>(kWorkspace);

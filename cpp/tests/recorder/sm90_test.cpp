@@ -17,13 +17,20 @@ namespace {
 struct Row {
   char const* kernel;
   int tokens, columns, k, slices;
+  nvfp4_data_type activations;
 
-  // Tiles of eight tokens keep those of all their K. Others read them from a workspace, as fp16.
+  // Tiles of eight tokens keep those of all their K. Others read them from a workspace, as fp16, or from an A of 16 bits.
   bool resident() const { return tokens == 8; }
+  bool values() const { return activations != NVFP4_DATA_TYPE_NVFP4; }
+  bool widened_ahead() const { return !resident() && !values(); }
+  CUtensorMapDataType token_type() const {
+    return activations == NVFP4_DATA_TYPE_BF16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
+  }
 };
 
 constexpr Row kRows[] = {
-#define X(symbol, tile_m, tile_n, tile_k, slices) {#symbol, tile_m, tile_n, tile_k, slices},
+#define X(symbol, tile_m, tile_n, tile_k, slices, activations) \
+  {#symbol, tile_m, tile_n, tile_k, slices, NVFP4_DATA_TYPE_##activations},
 #include "registry/sm90.def"
 };
 
@@ -57,8 +64,11 @@ KernelInfo const& info_of(Row const& row) { return *find_kernel(row.kernel); }
 
 Io io_for(Row const& row, int rows) {
   Io io = symbolic_io(rows);
-  io.workspace = row.resident() ? nullptr : at(kWorkspace);
-  io.workspace_bytes = row.resident() ? 0 : std::size_t{1} << 43;
+  io.workspace = row.widened_ahead() ? at(kWorkspace) : nullptr;
+  io.workspace_bytes = row.widened_ahead() ? std::size_t{1} << 43 : 0;
+  if (row.values()) {
+    io.a_scales = nullptr;
+  }
   return io;
 }
 
@@ -92,7 +102,7 @@ std::vector<recorder::Launch> launches_of(Row const& row, Plan const& plan, Io c
   plan.launch(io, nullptr);
   std::vector<recorder::Launch> const all(recorder::launches().begin() + static_cast<std::ptrdiff_t>(before),
                                           recorder::launches().end());
-  REQUIRE(all.size() == (row.resident() ? 1 : 2));
+  REQUIRE(all.size() == (row.widened_ahead() ? 2 : 1));
   return all;
 }
 
@@ -146,13 +156,19 @@ recorder::TensorMap rank3(CUtensorMapDataType type, int operand, std::vector<std
           CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE};
 }
 
-// In the order of their places in the parameter: A as fp16, codes of the gate and of the up projection, their scales.
-std::vector<recorder::TensorMap> expected_maps(Row const& row, GemmShape const& shape) {
+// In the order of their places in the parameter: A of 16 bits, codes of the gate and of the up projection, their scales.
+// `stride`: elements between rows of an A of 16 bits, 0 for K.
+std::vector<recorder::TensorMap> expected_maps(Row const& row, GemmShape const& shape, std::int64_t stride = 0) {
   std::uint64_t const m = extent(shape.m), n = extent(shape.n), k = extent(shape.k),
                       batch = extent(shape.batch), groups = ceil_div(k, kGroup);
   auto const tile_k = static_cast<std::uint32_t>(row.k);
   std::vector<recorder::TensorMap> maps;
-  if (!row.resident()) {
+  if (!row.resident() && row.values()) {
+    // K ends where A does: TMA writes zeros for what is beyond.
+    maps.push_back(rank3(row.token_type(), kA, {k, m, batch}, 2 * (stride == 0 ? k : static_cast<std::uint64_t>(stride)),
+                         {kGroup, static_cast<std::uint32_t>(row.tokens), 1}, CU_TENSOR_MAP_SWIZZLE_128B));
+  }
+  if (row.widened_ahead()) {
     // K ends with a whole group, of zeros where A has ended.
     maps.push_back(rank3(CU_TENSOR_MAP_DATA_TYPE_FLOAT16, kWorkspace, {groups * kGroup, m, batch}, groups * kGroup * 2,
                          {kGroup, static_cast<std::uint32_t>(row.tokens), 1}, CU_TENSOR_MAP_SWIZZLE_128B));
@@ -173,9 +189,13 @@ std::vector<recorder::TensorMap> expected_maps(Row const& row, GemmShape const& 
   return maps;
 }
 
+bool is_tokens(recorder::TensorMap const& map) {
+  return map.data_type == CU_TENSOR_MAP_DATA_TYPE_FLOAT16 || map.data_type == CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
+}
+
 std::uint64_t bytes_of_box(recorder::TensorMap const& map) {
   std::uint64_t bytes = map.data_type == CU_TENSOR_MAP_DATA_TYPE_INT64 ? 8
-                        : map.data_type == CU_TENSOR_MAP_DATA_TYPE_FLOAT16 ? 2
+                        : is_tokens(map)                                   ? 2
                                                                            : 1;
   for (std::uint32_t const elements : map.box_dim) {
     bytes *= elements;
@@ -235,8 +255,7 @@ TEST_CASE("Hopper: a stage holds what its barriers expect") {
     std::uint64_t stage = 0;
     for (recorder::TensorMap const& map : expected_maps(row, {512, 1024, 1024, 1})) {
       // A box of tokens is one group of K, one of the others all of a tile.
-      bool const tokens = map.data_type == CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
-      stage += bytes_of_box(map) * (tokens ? extent(row.k) / kGroup : 1);
+      stage += bytes_of_box(map) * (is_tokens(map) ? extent(row.k) / kGroup : 1);
     }
     std::uint64_t const tile_k = extent(row.k), columns = extent(row.columns);
     std::uint64_t const tokens = row.resident() ? 0 : extent(row.tokens) * tile_k * 2;
@@ -322,9 +341,9 @@ TEST_CASE("Hopper: the kernel ahead widens all of A into the workspace") {
     std::uint64_t const bytes = extent(shape.batch) * extent(shape.m) * groups * kGroup * 2;
     recorder::reset();
     auto const plan = plan_for(row, shape);
-    CHECK(plan.workspace_size(shape.m) == (row.resident() ? 0 : bytes));
+    CHECK(plan.workspace_size(shape.m) == (row.widened_ahead() ? bytes : 0));
     auto const launches = launches_of(row, plan, shape.m);
-    if (row.resident()) {
+    if (!row.widened_ahead()) {
       return;
     }
     recorder::Launch const& launch = launches.front();
@@ -361,7 +380,7 @@ TEST_CASE("Hopper: the kernel begins under the one that widens A, and that under
       recorder::reset();
       auto const launches = launches_of(row, Plan::prepare(spec, symbolic_weights(spec.weights)), 256);
       CHECK(programmatic(launches.front()) == (asked == 1));
-      CHECK(programmatic(launches.back()) == (asked == 1 || !row.resident()));
+      CHECK(programmatic(launches.back()) == (asked == 1 || row.widened_ahead()));
     }
   }
 }
@@ -376,9 +395,9 @@ TEST_CASE("Hopper: prepare() sets the kernel's shared memory, launch() encodes t
     CHECK(recorder::launches().empty());
     // The kernel, and the one that widens A.
     auto const& loaded = recorder::loaded_functions();
-    REQUIRE(loaded.size() == (row.resident() ? 1 : 2));
+    REQUIRE(loaded.size() == (row.widened_ahead() ? 2 : 1));
     CHECK(loaded.front() == std::string("nvfp4_") + info.name);
-    if (!row.resident()) {
+    if (row.widened_ahead()) {
       CHECK(loaded.back().find("widen_tokens") != std::string::npos);
     }
     bool large = false;
@@ -399,7 +418,7 @@ TEST_CASE("Hopper: prepare() sets the kernel's shared memory, launch() encodes t
         }
       }
       auto counts = counted_calls();
-      CHECK(counts["cudaLaunchKernelExC"] == (row.resident() ? 2 : 4));
+      CHECK(counts["cudaLaunchKernelExC"] == (row.widened_ahead() ? 4 : 2));
       CHECK(counts["cuTensorMapEncodeTiled"] == (row.resident() || is_bound ? 0 : 2));
       CHECK(counts["cudaGetDevice"] <= 2);  // to be on the plan's device, which it is already
       for (char const* const known : {"cudaLaunchKernelExC", "cuTensorMapEncodeTiled", "cudaGetDevice"}) {
@@ -414,27 +433,37 @@ TEST_CASE("Hopper: prepare() sets the kernel's shared memory, launch() encodes t
 
 TEST_CASE("Hopper: a plan for any rows launches the selection's kernel, and asks nothing for it") {
   Hopper const hopper;
-  Spec any = spec_for(info_of(kRows[0]), {1, 4096, 7168, 1});
-  any.kernel = nullptr;
-  auto const plan = Plan::prepare(any, symbolic_weights(any.weights));
-  recorder::reset();
-  int launches = 0, encoded = 0;
-  for (int const rows : {1, 8, 9, 16, 17, 33, 64, 65, 129, 256, 257, 512, 5000}) {
-    CAPTURE(rows);
-    Io io = symbolic_io(rows);
-    io.workspace_bytes = plan.workspace_size(rows);
-    io.workspace = io.workspace_bytes == 0 ? nullptr : at(kWorkspace);
-    CHECK((io.workspace_bytes == 0) == (plan.kernel(rows).tile_m == 8));
-    plan.launch(io, nullptr);
-    CHECK(recorder::launches().back().function == std::string("nvfp4_") + plan.kernel(rows).name);
-    encoded += io.workspace_bytes != 0;
-    launches += 1 + (io.workspace_bytes != 0);
+  for (nvfp4_data_type const activations : {NVFP4_DATA_TYPE_NVFP4, NVFP4_DATA_TYPE_F16, NVFP4_DATA_TYPE_BF16}) {
+    CAPTURE(activations);
+    bool const values = activations != NVFP4_DATA_TYPE_NVFP4;
+    Spec any = spec_for(info_of(kRows[0]), {1, 4096, 7168, 1});
+    any.kernel = nullptr;
+    any.activations = activations;
+    auto const plan = Plan::prepare(any, symbolic_weights(any.weights));
+    recorder::reset();
+    int launches = 0, encoded = 0;
+    for (int const rows : {1, 8, 9, 16, 17, 33, 64, 65, 129, 256, 257, 512, 5000}) {
+      CAPTURE(rows);
+      Io io = symbolic_io(rows);
+      if (values) {
+        io.a_scales = nullptr;
+      }
+      io.workspace_bytes = plan.workspace_size(rows);
+      io.workspace = io.workspace_bytes == 0 ? nullptr : at(kWorkspace);
+      bool const resident = plan.kernel(rows).tile_m == 8;
+      CHECK((io.workspace_bytes == 0) == (resident || values));
+      CHECK(plan.kernel(rows).activations == activations);
+      plan.launch(io, nullptr);
+      CHECK(recorder::launches().back().function == std::string("nvfp4_") + plan.kernel(rows).name);
+      encoded += !resident;
+      launches += 1 + (io.workspace_bytes != 0);
+    }
+    auto counts = counted_calls();
+    CHECK(counts["cudaLaunchKernelExC"] == launches);
+    CHECK(counts["cuTensorMapEncodeTiled"] == encoded);
+    CHECK(counts["cudaGetDevice"] <= launches);
+    CHECK(counts.size() == 3);
   }
-  auto counts = counted_calls();
-  CHECK(counts["cudaLaunchKernelExC"] == launches);
-  CHECK(counts["cuTensorMapEncodeTiled"] == encoded);
-  CHECK(counts["cudaGetDevice"] <= launches);
-  CHECK(counts.size() == 3);
 }
 
 TEST_CASE("Hopper: a launch has its own A, and the weights of its plan") {
@@ -456,13 +485,51 @@ TEST_CASE("Hopper: a launch has its own A, and the weights of its plan") {
       for (std::size_t i = 0; i < expected.size(); ++i) {
         recorder::TensorMap wanted = expected[i];
         wanted.address += wanted.address == address_of(kSFB2) ? 8192 : 0;
+        wanted.address += wanted.address == address_of(kA) ? static_cast<std::uint64_t>(moved) : 0;
         CHECK(words(recorder::tensor_maps().at(found[i].index)) == words(wanted));
-        CHECK((found[i].index < 4) == (wanted.address != address_of(kWorkspace)));
+        CHECK((found[i].index < 4) == (wanted.address != address_of(kWorkspace) && !is_tokens(wanted)));
       }
-      if (!row.resident()) {
+      if (row.widened_ahead()) {
         std::uint64_t codes = 0;
         std::memcpy(&codes, launches.front().parameter.data(), sizeof(codes));
         CHECK(codes == address_of(kA) + static_cast<std::uint64_t>(moved));
+      }
+    }
+  }
+}
+
+TEST_CASE("Hopper: rows of an A of 16 bits may be apart") {
+  Hopper const hopper;
+  GemmShape const shape{300, 1000, 992, 2};
+  for (Row const& row : kRows) {
+    if (!row.values()) {
+      continue;
+    }
+    INFO(std::string(info_of(row).name));
+    for (std::int64_t const stride : {std::int64_t{992}, std::int64_t{1000}, std::int64_t{1} << 30}) {
+      recorder::reset();
+      Io io = io_for(row, shape.m);
+      io.a_row_stride = stride;
+      auto const launch = launches_of(row, plan_for(row, shape), io).back();
+      if (row.resident()) {
+        // Address, bytes from row to row, and K, as kernels/sm90/params.hpp has them.
+        struct Values {
+          std::uint64_t address;
+          std::int64_t row_bytes;
+          std::int32_t k, padding;
+        };
+        int found = 0;
+        for (std::size_t at = 0; at + sizeof(Values) <= launch.parameter.size(); at += 8) {
+          Values values{};
+          std::memcpy(&values, launch.parameter.data() + at, sizeof(values));
+          found += values.address == address_of(kA) && values.row_bytes == 2 * stride && values.k == shape.k;
+        }
+        CHECK(found == 1);
+      } else {
+        auto const found = recorder::find_tensor_maps(launch.parameter);
+        REQUIRE(found.size() == 5);
+        CHECK(words(recorder::tensor_maps().at(found.front().index)) ==
+              words(expected_maps(row, shape, stride).front()));
       }
     }
   }

@@ -102,6 +102,7 @@ KernelInstance make() {
   info.mainloop = row.mainloop;
   info.scheduler = row.scheduler;
   info.weights = row.weights();
+  info.activations = row.activations;
   info.compute_capability = row.compute_capability;
   info.sms = row.sms;
   info.tile_m = row.tile_m;

@@ -33,6 +33,7 @@ int fresh_device() {
 nvfp4::Spec spec(char const* kernel = nullptr) {
   nvfp4::Spec spec{};
   spec.size = sizeof spec;
+  spec.activations = NVFP4_DATA_TYPE_NVFP4;
   spec.n = 4096;
   spec.k = 7168;
   spec.batch = 1;
@@ -363,7 +364,8 @@ TEST_CASE_FIXTURE(Fresh, "a plan takes for any number of rows what such a device
       int const rows = i < 300 ? i : 1 + static_cast<int>(random() % (1u << (random() % 17)));
       CAPTURE(rows);
       char const* const expected =
-          nvfp4::select_kernel({rows, 4096, 7168, 1}, NVFP4_WEIGHTS_SEPARATE, capability, cuda().sm_count);
+          nvfp4::select_kernel({rows, 4096, 7168, 1}, NVFP4_OPERATION_DUAL_GEMM, NVFP4_DATA_TYPE_NVFP4,
+                               NVFP4_WEIGHTS_SEPARATE, capability, cuda().sm_count);
       REQUIRE(expected != nullptr);
       CHECK(std::string(plan.kernel(rows).name) == expected);
       cuda().launches.clear();
@@ -498,7 +500,8 @@ TEST_CASE_FIXTURE(Fresh, "code for a family runs on its later devices, other cod
   any.launch(io(), nullptr);
   Plan::prepare(spec(kTwoAccumulators), weights()).launch(io(), nullptr);
   CHECK(cuda().launches.size() == 2);
-  CHECK(std::string(nvfp4::select_kernel({256, 4096, 7168, 1}, NVFP4_WEIGHTS_SEPARATE, 103, 148)) == kTwoAccumulators);
+  CHECK(std::string(nvfp4::select_kernel({256, 4096, 7168, 1}, NVFP4_OPERATION_DUAL_GEMM, NVFP4_DATA_TYPE_NVFP4,
+                                         NVFP4_WEIGHTS_SEPARATE, 103, 148)) == kTwoAccumulators);
   CHECK(failure(spec("sm90_widened_8x64_k128_s2")).status() == NVFP4_STATUS_ARCHITECTURE);
   // Neither on an earlier one nor on another major one.
   for (auto const& [major, minor] : {std::pair{9, 9}, {11, 0}, {12, 0}}) {
@@ -638,6 +641,48 @@ TEST_CASE_FIXTURE(Fresh, "without rows a plan launches nothing") {
   CHECK(cuda().launches.empty());
 }
 
+TEST_CASE_FIXTURE(Fresh, "activations that no kernel of the device takes are refused by name") {
+  for (auto const& [type, name] : {std::pair{NVFP4_DATA_TYPE_F16, "F16"}, {NVFP4_DATA_TYPE_BF16, "BF16"}}) {
+    nvfp4::Spec values = spec();
+    values.activations = type;
+    nvfp4::Error const error = failure(values);
+    CHECK(error.status() == NVFP4_STATUS_INVALID_ARGUMENT);
+    CHECK(std::string(error.what()) == "no kernel of this build takes activations in " + std::string(name) +
+                                           " on device " + std::to_string(cuda().current) +
+                                           " of compute capability 10.0");
+    values.kernel = kTwoAccumulators;
+    CHECK(std::string(failure(values).what()) == "kernel " + std::string(kTwoAccumulators) +
+                                                     " takes activations in NVFP4, those of the plan are in " + name);
+  }
+  CHECK(cuda().launches.empty());
+}
+
+TEST_CASE_FIXTURE(Fresh, "a GEMM is planned like the dual GEMM over its weights, and gets what it adds") {
+  nvfp4::Spec gemm = spec();
+  gemm.operation = NVFP4_OPERATION_GEMM;
+  gemm.n = 2 * 4096 - 1;
+  nvfp4::Weights with_bias = weights();
+  with_bias.bias1 = at<float>(11 * kGiB);
+  with_bias.bias2 = at<float>(12 * kGiB);
+  Plan const plan = Plan::prepare(gemm, with_bias), dual = Plan::prepare(spec(), weights());
+  for (int const rows : {1, 100, 256, 4096, 50000}) CHECK(&plan.kernel(rows) == &dual.kernel(rows));
+  nvfp4::Io in_place = io();
+  in_place.residual = in_place.c.data;
+  in_place.c.row_stride = in_place.residual_row_stride = 8200;
+  plan.launch(in_place, nullptr);
+  REQUIRE(cuda().launches.size() == 1);
+  fake::Params const params = fake::params_of(cuda().launches[0]);
+  CHECK(params.weights.bias1 == with_bias.bias1);
+  CHECK(params.weights.bias2 == with_bias.bias2);
+  CHECK(params.io.residual == in_place.c.data);
+  CHECK(fake::encoded().spec.operation == NVFP4_OPERATION_GEMM);
+  CHECK(fake::encoded().spec.n == 2 * 4096 - 1);
+  in_place.c.row_stride = 8191;
+  CHECK(refusal_of([&] { plan.launch(in_place, nullptr); }) ==
+        "residual is c, and their rows are 8200 and 8191 elements apart");
+  CHECK(cuda().launches.size() == 1);
+}
+
 namespace {
 
 // 7,168 for 7168.
@@ -770,6 +815,31 @@ TEST_CASE_FIXTURE(Hopper, "a workspace that does not fit is refused by name") {
   CHECK(refusal(small) == "workspace: 0 bytes, and 256 rows take 65536");
   small.rows = 0;
   CHECK(refusal(small) == "");
+  // What C in NVFP4, a residual and biases add to the operands.
+  nvfp4::Spec gemm = spec();
+  gemm.operation = NVFP4_OPERATION_GEMM;
+  nvfp4::Weights with_bias = weights();
+  with_bias.bias1 = at<float>(11 * kGiB);
+  with_bias.bias2 = at<float>(12 * kGiB);
+  Plan const of_gemm = Plan::prepare(gemm, with_bias);
+  auto const gemm_refusal = [&](std::uintptr_t workspace, bool nvfp4) {
+    nvfp4::Io all = with_workspace(workspace);
+    if (nvfp4) {
+      all.c.type = NVFP4_DATA_TYPE_NVFP4;
+      all.c.scales = at<void>(13 * kGiB);
+      all.c.global_scale = 1.0f;
+    } else {
+      all.residual = at<void>(14 * kGiB);
+    }
+    return refusal_of([&] { of_gemm.bind(all); });
+  };
+  CHECK(gemm_refusal(kWorkspace, false) == "");
+  CHECK(gemm_refusal(11 * kGiB, false) == "workspace overlaps bias1");
+  CHECK(gemm_refusal(12 * kGiB, false) == "workspace overlaps bias2");
+  CHECK(gemm_refusal(13 * kGiB, false) == "");
+  CHECK(gemm_refusal(13 * kGiB, true) == "workspace overlaps c.scales");
+  CHECK(gemm_refusal(14 * kGiB, true) == "");
+  CHECK(gemm_refusal(14 * kGiB, false) == "workspace overlaps residual");
   char const* const operands[] = {"a.codes", "a.scales", "b1.codes", "b1.scales", "b2.codes", "b2.scales", "c"};
   for (std::uintptr_t i = 0; i < 7; ++i) {
     CHECK(refusal(with_workspace((i + 1) * kGiB)) == std::string("workspace overlaps ") + operands[i]);

@@ -30,7 +30,7 @@ void for_random_shapes(Check const& check) {
 }
 
 KernelRow const& chosen(GemmShape const& shape, nvfp4_weight_format weights, int capability, int sms) {
-  char const* const name = nvfp4::select_kernel(shape, weights, capability, sms);
+  char const* const name = nvfp4::select_kernel(shape, NVFP4_OPERATION_DUAL_GEMM, NVFP4_DATA_TYPE_NVFP4, weights, capability, sms);
   REQUIRE(name != nullptr);
   int const kernel = nvfp4::detail::kernel_index(name);
   REQUIRE(kernel >= 0);

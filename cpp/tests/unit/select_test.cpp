@@ -19,7 +19,7 @@ constexpr int kB200 = 148;
 
 // The name; "" where there is none.
 std::string select_kernel(GemmShape const& shape, nvfp4_weight_format weights, int compute_capability, int sms) {
-  char const* const name = nvfp4::select_kernel(shape, weights, compute_capability, sms);
+  char const* const name = nvfp4::select_kernel(shape, NVFP4_OPERATION_DUAL_GEMM, NVFP4_DATA_TYPE_NVFP4, weights, compute_capability, sms);
   if (name == nullptr) return "";
   CHECK(nvfp4::find_kernel(name) != nullptr);
   return name;
@@ -249,7 +249,7 @@ TEST_CASE("select: whatever the device holds, a kernel that runs is found") {
       return counted && grid && residency.max_clusters[row.cluster_size()] > 0 &&
              residency.sm_count >= row.cluster_size();
     };
-    int const kernel = nvfp4::detail::select_kernel(shape, weights, capability, residencies, within);
+    int const kernel = nvfp4::detail::select_kernel(shape, {NVFP4_DATA_TYPE_NVFP4, weights}, capability, residencies, within);
     bool any = false;
     for (int i = 0; i < nvfp4::detail::kKernelCount; ++i) any = any || runs(i);
     CAPTURE(shape.m);
@@ -265,6 +265,43 @@ TEST_CASE("select: no rows are planned like one") {
   for (int const capability : {90, 100}) {
     CHECK(select_kernel({0, 4096, 7168, 1}, NVFP4_WEIGHTS_SEPARATE, capability, 132) ==
           select_kernel({1, 4096, 7168, 1}, NVFP4_WEIGHTS_SEPARATE, capability, 132));
+  }
+}
+
+TEST_CASE("select: a GEMM gets the kernel of the dual GEMM over its weights") {
+  for (int const capability : {90, 100}) {
+    for (int const n : {1, 127, 128, 129, 4096, 18432}) {
+      for (int const m : {1, 64, 256, 4096}) {
+        CAPTURE(n);
+        CAPTURE(m);
+        for (int const odd : {0, 1}) {
+          if (2 * n - odd < 1) continue;
+          char const* const name =
+              nvfp4::select_kernel({m, 2 * n - odd, 7168, 1}, NVFP4_OPERATION_GEMM, NVFP4_DATA_TYPE_NVFP4,
+                                   NVFP4_WEIGHTS_SEPARATE, capability, 132);
+          REQUIRE(name != nullptr);
+          CHECK(name == select_kernel({m, n, 7168, 1}, NVFP4_WEIGHTS_SEPARATE, capability, 132));
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("select: a kernel takes the activations that it is for") {
+  for (nvfp4_data_type const activations : {NVFP4_DATA_TYPE_F16, NVFP4_DATA_TYPE_BF16, NVFP4_DATA_TYPE_F32}) {
+    for (int const capability : {90, 100}) {
+      for (nvfp4_weight_format const weights : {NVFP4_WEIGHTS_SEPARATE, NVFP4_WEIGHTS_INTERLEAVED}) {
+        char const* const name = nvfp4::select_kernel({256, 4096, 7168, 1}, NVFP4_OPERATION_DUAL_GEMM, activations,
+                                                      weights, capability, 132);
+        bool any = false;
+        for (nvfp4::KernelInfo const& info : nvfp4::kernels()) {
+          any = any || (info.compute_capability == capability && info.activations == activations &&
+                        info.weights == weights);
+        }
+        CHECK((name != nullptr) == any);
+        if (name != nullptr) CHECK(nvfp4::find_kernel(name)->activations == activations);
+      }
+    }
   }
 }
 

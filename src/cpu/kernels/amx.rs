@@ -11,7 +11,7 @@ use super::avx512;
 use super::unpack512::{SPAN, Span, StripRows};
 use crate::cpu::epilogue::{Epilogue, Sums};
 use crate::cpu::integer::STRIP;
-use crate::cpu::schedule::{Kernel, Next};
+use crate::cpu::schedule::{Kernel, Next, Strip};
 use crate::dtype::Element;
 use crate::format::{BLOCK, e2m1, ue4m3};
 use crate::matrix::Nvfp4View;
@@ -21,14 +21,14 @@ use crate::simd::detect::TileConfig;
 pub(in super::super) const MIN_ROWS: usize = 17;
 
 /// Rows of a tile.
-const TILE_ROWS: usize = 16;
+pub(super) const TILE_ROWS: usize = 16;
 /// k of a tile.
-const TILE_K: usize = 32;
+pub(super) const TILE_K: usize = 32;
 
 /// 16 rows × 32 k of A in bf16, row-major.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
-pub(in super::super) struct ATile([[u16; TILE_K]; TILE_ROWS]);
+pub(in super::super) struct ATile(pub(super) [[u16; TILE_K]; TILE_ROWS]);
 
 impl Default for ATile {
     fn default() -> Self {
@@ -60,6 +60,7 @@ impl Amx {
 }
 
 impl Kernel for Amx {
+    type Input<'a> = Nvfp4View<'a>;
     type A = ATile;
     type B = BTiles;
     const ROWS: usize = TILE_ROWS;
@@ -91,17 +92,10 @@ impl Kernel for Amx {
         }
     }
 
-    fn decode(
-        &self,
-        b: [&Nvfp4View<'_>; 2],
-        column: usize,
-        units: Range<usize>,
-        next: Next,
-        out: &mut [BTiles],
-    ) {
+    fn decode(&self, b: [Strip<'_>; 2], units: Range<usize>, next: Next, out: &mut [BTiles]) {
         for (weight, b) in b.into_iter().enumerate() {
             // SAFETY: `Amx` is only made where the features exist.
-            unsafe { decode(b, weight, column, units.start * TILE_K / BLOCK, next, out) };
+            unsafe { decode(b, weight, units.start * TILE_K / BLOCK, next, out) };
         }
     }
 
@@ -145,21 +139,14 @@ impl Kernel for Amx {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-fn decode(
-    b: &Nvfp4View<'_>,
-    weight: usize,
-    column: usize,
-    start: usize,
-    next: Next,
-    out: &mut [BTiles],
-) {
+fn decode(b: Strip<'_>, weight: usize, start: usize, next: Next, out: &mut [BTiles]) {
     // f32 values by code; `vpermps` looks at the low four bits of each lane only.
     // SAFETY: sixteen f32.
     let table = unsafe { _mm512_loadu_ps(e2m1::VALUES.as_ptr()) };
     // Scale factors come as 2^-8 of their value.
     let table = _mm512_mul_ps(table, _mm512_set1_ps(256.0));
     let upper_half = _mm512_set1_epi32(0xffff_0000u32 as i32);
-    let rows = StripRows::new(b, column);
+    let rows = StripRows::new(b);
     for (i, out) in out.chunks_mut(SPAN * BLOCK / TILE_K).enumerate() {
         let block = start + i * SPAN;
         rows.prefetch(next, block);

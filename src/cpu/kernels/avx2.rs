@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use crate::cpu::epilogue::{Epilogue, Sums};
 use crate::cpu::integer::{self, ABlock, B_SCALE, BBlock, BIAS, MAGIC, SCALES, STRIP};
-use crate::cpu::schedule::{Kernel, Next};
+use crate::cpu::schedule::{Kernel, Next, Strip};
 use crate::dtype::{DType, Element};
 use crate::format::BLOCK;
 use crate::matrix::Nvfp4View;
@@ -29,6 +29,7 @@ const ROWS_AT_ONCE: usize = 4;
 const LANES: usize = 8;
 
 impl Kernel for Avx2 {
+    type Input<'a> = Nvfp4View<'a>;
     type A = ABlock;
     type B = BBlock;
     const ROWS: usize = 1;
@@ -38,17 +39,10 @@ impl Kernel for Avx2 {
         integer::pack_row(a, rows.start, units, out);
     }
 
-    fn decode(
-        &self,
-        b: [&Nvfp4View<'_>; 2],
-        column: usize,
-        units: Range<usize>,
-        _next: Next,
-        out: &mut [BBlock],
-    ) {
+    fn decode(&self, b: [Strip<'_>; 2], units: Range<usize>, _next: Next, out: &mut [BBlock]) {
         for (weight, b) in b.into_iter().enumerate() {
             // SAFETY: `Avx2` is only made where the features exist.
-            unsafe { decode(b, weight, column, units.clone(), out) };
+            unsafe { decode(b, weight, units.clone(), out) };
         }
     }
 
@@ -84,8 +78,9 @@ impl Kernel for Avx2 {
     }
 }
 
+/// The way from the sums to C as AVX2 code.
 #[target_feature(enable = "avx2,fma,f16c")]
-fn finish<'c, T: Element>(
+pub(super) fn finish<'c, T: Element>(
     epilogue: &Epilogue<'_>,
     sums: Sums<'_>,
     c: impl Iterator<Item = &'c mut [T]>,
@@ -105,16 +100,10 @@ fn finish<'c, T: Element>(
     });
 }
 
-/// Decodes blocks `blocks` of the strip of columns from `column` on, two blocks of a row at a time.
+/// Decodes blocks `blocks` of a strip, two blocks of a row at a time.
 /// Columns beyond the last row of the weight become zero.
 #[target_feature(enable = "avx2")]
-fn decode(
-    b: &Nvfp4View<'_>,
-    weight: usize,
-    column: usize,
-    blocks: Range<usize>,
-    out: &mut [BBlock],
-) {
+fn decode(b: Strip<'_>, weight: usize, blocks: Range<usize>, out: &mut [BBlock]) {
     // Biased doubled codes by code.
     let table = _mm_setr_epi8(12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0);
     let low_nibbles = _mm_set1_epi8(0x0f);
@@ -134,16 +123,16 @@ fn decode(
         words
     };
     for row in 0..STRIP {
-        if column + row >= b.rows() {
+        if row >= b.rows() {
             for out in out.iter_mut() {
                 out.codes[weight].iter_mut().for_each(|quad| quad[row] = [BIAS as u8; 4]);
                 out.scales[weight][row] = 0.0;
             }
             continue;
         }
-        let codes = b.row_codes(column + row);
+        let codes = b.weight.row_codes(b.first + row);
         let codes = &codes[blocks.start * BLOCK / 2..blocks.end * BLOCK / 2];
-        let scales = &b.row_scales(column + row)[blocks.clone()];
+        let scales = &b.weight.row_scales(b.first + row)[blocks.clone()];
         for ((bytes, scales), out) in
             codes.chunks(BLOCK).zip(scales.chunks(2)).zip(out.chunks_mut(2))
         {

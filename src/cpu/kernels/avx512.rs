@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::unpack512::{SPAN, Span, StripRows};
 use crate::cpu::epilogue::{Epilogue, Sums};
 use crate::cpu::integer::{self, ABlock, BBlock, MAGIC, STRIP};
-use crate::cpu::schedule::{Kernel, Next};
+use crate::cpu::schedule::{Kernel, Next, Strip};
 use crate::dtype::{DType, Element};
 use crate::format::BLOCK;
 use crate::matrix::Nvfp4View;
@@ -28,6 +28,7 @@ impl Avx512 {
 const ROWS_AT_ONCE: usize = 6;
 
 impl Kernel for Avx512 {
+    type Input<'a> = Nvfp4View<'a>;
     type A = ABlock;
     type B = BBlock;
     const ROWS: usize = 1;
@@ -37,17 +38,10 @@ impl Kernel for Avx512 {
         integer::pack_row(a, rows.start, units, out);
     }
 
-    fn decode(
-        &self,
-        b: [&Nvfp4View<'_>; 2],
-        column: usize,
-        units: Range<usize>,
-        next: Next,
-        out: &mut [BBlock],
-    ) {
+    fn decode(&self, b: [Strip<'_>; 2], units: Range<usize>, next: Next, out: &mut [BBlock]) {
         for (weight, b) in b.into_iter().enumerate() {
             // SAFETY: `Avx512` is only made where the features exist.
-            unsafe { decode(b, weight, column, units.start, next, out) };
+            unsafe { decode(b, weight, units.start, next, out) };
         }
     }
 
@@ -106,20 +100,13 @@ pub(super) fn finish<'c, T: Element>(
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-fn decode(
-    b: &Nvfp4View<'_>,
-    weight: usize,
-    column: usize,
-    start: usize,
-    next: Next,
-    out: &mut [BBlock],
-) {
+fn decode(b: Strip<'_>, weight: usize, start: usize, next: Next, out: &mut [BBlock]) {
     // Biased doubled codes by code.
     let table = _mm512_broadcast_i32x4(_mm_setr_epi8(
         12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0,
     ));
     let low_nibbles = _mm512_set1_epi8(0x0f);
-    let rows = StripRows::new(b, column);
+    let rows = StripRows::new(b);
     for (i, out) in out.chunks_mut(SPAN).enumerate() {
         let block = start + i * SPAN;
         rows.prefetch(next, block);

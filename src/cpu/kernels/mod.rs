@@ -9,3 +9,4 @@ pub(super) mod avx512;
 pub(super) mod portable;
 #[cfg(target_arch = "x86_64")]
 mod unpack512;
+pub(super) mod w4a16;

@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::ops::Range;
 
 use crate::cpu::integer::{A_SCALE, B_SCALE, DOUBLED_PAIRS, SCALES, STRIP};
-use crate::cpu::schedule::{Kernel, Next};
+use crate::cpu::schedule::{Kernel, Next, Strip};
 use crate::format::BLOCK;
 use crate::matrix::Nvfp4View;
 
@@ -26,6 +26,7 @@ pub(in super::super) struct BBlock {
 }
 
 impl Kernel for Portable {
+    type Input<'a> = Nvfp4View<'a>;
     type A = ABlock;
     type B = BBlock;
     const ROWS: usize = 1;
@@ -40,21 +41,13 @@ impl Kernel for Portable {
         }
     }
 
-    fn decode(
-        &self,
-        b: [&Nvfp4View<'_>; 2],
-        column: usize,
-        units: Range<usize>,
-        _next: Next,
-        out: &mut [BBlock],
-    ) {
-        let rows = b[0].rows().saturating_sub(column).min(STRIP);
-        if rows < STRIP {
+    fn decode(&self, b: [Strip<'_>; 2], units: Range<usize>, _next: Next, out: &mut [BBlock]) {
+        if b.iter().any(|b| b.rows() < STRIP) {
             out.fill(BBlock::default());
         }
         for (weight, b) in b.into_iter().enumerate() {
-            for row in 0..rows {
-                let blocks = blocks_of_row(b, column + row, units.clone());
+            for row in 0..b.rows() {
+                let blocks = blocks_of_row(&b.weight, b.first + row, units.clone());
                 for ((bytes, &scale), out) in blocks.zip(&mut *out) {
                     for (pair, &byte) in out.codes[weight].chunks_exact_mut(2).zip(bytes) {
                         let [low, high] = DOUBLED_PAIRS[usize::from(byte)].map(i16::from);

@@ -3,9 +3,8 @@
 use std::arch::x86_64::*;
 
 use crate::cpu::integer::STRIP;
-use crate::cpu::schedule::Next;
+use crate::cpu::schedule::{Next, Strip};
 use crate::format::BLOCK;
-use crate::matrix::Nvfp4View;
 
 /// Blocks of one load: 64 packed bytes, 128 consecutive k.
 pub(super) const SPAN: usize = 8;
@@ -27,18 +26,22 @@ pub(super) struct StripRows<'a> {
     row_scales: usize,
     /// Rows that exist, at most 16.
     rows: usize,
-    /// The strips behind this one, for [`StripRows::prefetch`].
+    /// The next strip of the sweep and what is behind it, for [`StripRows::prefetch`].
     next_codes: &'a [u8],
     next_scales: &'a [u8],
 }
 
 impl<'a> StripRows<'a> {
-    /// Rows `row..row + 16` of a weight; those beyond its end read as zero.
-    pub fn new(b: &Nvfp4View<'a>, row: usize) -> Self {
+    /// The rows of a strip; those beyond the end of the weight read as zero.
+    pub fn new(strip: Strip<'a>) -> Self {
+        let (b, rows) = (strip.weight, strip.rows());
         let (row_codes, row_scales) = (b.cols() / 2, b.cols() / BLOCK);
-        let rows = b.rows().saturating_sub(row).min(STRIP);
-        let (codes, next_codes) = b.codes()[row * row_codes..].split_at(rows * row_codes);
-        let (scales, next_scales) = b.scales()[row * row_scales..].split_at(rows * row_scales);
+        let (first, end) = (strip.first, strip.first + rows);
+        let next = (first + strip.step).min(b.rows());
+        let (codes, scales) = (b.codes(), b.scales());
+        let (next_codes, next_scales) = (&codes[next * row_codes..], &scales[next * row_scales..]);
+        let codes = &codes[first * row_codes..end * row_codes];
+        let scales = &scales[first * row_scales..end * row_scales];
         StripRows { codes, scales, row_codes, row_scales, rows, next_codes, next_scales }
     }
 

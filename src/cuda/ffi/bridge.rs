@@ -78,6 +78,8 @@ pub(in crate::cuda) mod ffi {
         /// The name; null where there is none.
         fn select_kernel(
             shape: &nvfp4_shape,
+            operation: u32,
+            activations: u32,
             weights: u32,
             compute_capability: i32,
             sm_count: i32,

@@ -18,7 +18,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use crate::cuda::ffi::call::{check, forget_last_error};
-use crate::cuda::ffi::sys::cudart;
+use crate::cuda::ffi::sys::{abi, cudart};
 use crate::cuda::rt::capture::Relaxed;
 use crate::cuda::rt::device::{Current, Device};
 use crate::cuda::rt::lent::Lent;
@@ -41,6 +41,19 @@ impl<T: Element> DeviceElement for T {}
 
 /// Whatever must live as long as the device may use some memory.
 pub type Owner = Arc<dyn Any + Send + Sync>;
+
+/// From a multiple of how many bytes on kernels read and write vectors.
+pub(in crate::cuda) const VECTOR_ALIGNMENT: usize = abi::NVFP4_POINTER_ALIGNMENT as usize;
+
+/// [`CudaError::Address`] unless `address` is a multiple of `alignment`.
+pub(in crate::cuda) fn require_aligned<T>(address: *const T, alignment: usize) -> Result<()> {
+    let address = address as usize;
+    if address.is_multiple_of(alignment) {
+        Ok(())
+    } else {
+        Err(Error::Cuda(CudaError::Address { address, alignment }))
+    }
+}
 
 /// Memory of cudaMalloc.
 struct Allocation {

@@ -1,0 +1,1 @@
+"""What scripts/floors.py is made of."""

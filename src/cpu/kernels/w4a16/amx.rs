@@ -1,0 +1,91 @@
+//! AMX-BF16: bf16 activations are tiles as they are, and the weights those of the kernel for NVFP4.
+//!
+//! Products are exact, but for subnormal numbers, which the unit takes for 0. Each piece of K is summed on its own and
+//! added to the accumulator, as the other kernels do.
+
+use half::bf16;
+use std::ops::Range;
+
+use crate::cpu::epilogue::{Epilogue, Sums};
+use crate::cpu::integer::STRIP;
+use crate::cpu::kernels::amx::{ATile, Amx, BTiles, TILE_K, TILE_ROWS};
+use crate::cpu::schedule::{Kernel, Next, Strip};
+use crate::dtype::Element;
+use crate::matrix::ValuesView;
+
+/// The kernel for bf16.
+pub(in crate::cpu) struct AmxBf16(Amx);
+
+impl AmxBf16 {
+    /// # Safety
+    /// That of [`Amx::new`].
+    pub unsafe fn new() -> Self {
+        // SAFETY: by the contract of this function.
+        AmxBf16(unsafe { Amx::new() })
+    }
+}
+
+/// Rows that are summed together.
+const ROWS_AT_ONCE: usize = 2 * TILE_ROWS;
+
+impl Kernel for AmxBf16 {
+    type Input<'a> = ValuesView<'a, bf16>;
+    type A = ATile;
+    type B = BTiles;
+    const ROWS: usize = TILE_ROWS;
+    const K: usize = TILE_K;
+
+    fn pack(
+        &self,
+        a: &ValuesView<'_, bf16>,
+        rows: Range<usize>,
+        units: Range<usize>,
+        out: &mut [ATile],
+    ) {
+        for row in 0..TILE_ROWS {
+            if row >= rows.len() {
+                out.iter_mut().for_each(|tile| tile.0[row].fill(0));
+                continue;
+            }
+            let values = a.row(rows.start + row).chunks(TILE_K).skip(units.start);
+            for (values, tile) in values.zip(&mut *out) {
+                // K may end in the middle of a tile.
+                let (there, beyond) = tile.0[row].split_at_mut(values.len());
+                there.iter_mut().zip(values).for_each(|(bits, value)| *bits = value.to_bits());
+                beyond.fill(0);
+            }
+        }
+    }
+
+    fn decode(&self, b: [Strip<'_>; 2], units: Range<usize>, next: Next, out: &mut [BTiles]) {
+        self.0.decode(b, units, next, out);
+    }
+
+    fn multiply(&self, a: &[ATile], b: &[BTiles], acc: [&mut [[f32; STRIP]]; 2], first: bool) {
+        let [acc1, acc2] = acc;
+        if first {
+            return self.0.multiply(a, b, [acc1, acc2], true);
+        }
+        let accs = acc1.chunks_mut(ROWS_AT_ONCE).zip(acc2.chunks_mut(ROWS_AT_ONCE));
+        for (a, (acc1, acc2)) in a.chunks(2 * b.len()).zip(accs) {
+            let mut sums = [[[0.0; STRIP]; ROWS_AT_ONCE]; 2];
+            let [sums1, sums2] = &mut sums;
+            let (sums1, sums2) = (&mut sums1[..acc1.len()], &mut sums2[..acc2.len()]);
+            self.0.multiply(a, b, [&mut *sums1, &mut *sums2], true);
+            for (acc, sums) in [(acc1, sums1), (acc2, sums2)] {
+                for (acc, sum) in acc.as_flattened_mut().iter_mut().zip(sums.as_flattened()) {
+                    *acc += sum;
+                }
+            }
+        }
+    }
+
+    fn finish<'c, C: Element>(
+        &self,
+        epilogue: &Epilogue<'_>,
+        sums: Sums<'_>,
+        c: impl Iterator<Item = &'c mut [C]>,
+    ) {
+        self.0.finish(epilogue, sums, c);
+    }
+}

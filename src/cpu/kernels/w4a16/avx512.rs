@@ -1,0 +1,195 @@
+//! AVX-512: `vpermps` looks up the e2m1 values of sixteen columns at once.
+
+use std::arch::x86_64::*;
+use std::marker::PhantomData;
+use std::ops::Range;
+
+use super::{ABlock, BBlock, pack_row};
+use crate::cpu::epilogue::{Epilogue, Sums};
+use crate::cpu::integer::STRIP;
+use crate::cpu::kernels::avx512;
+use crate::cpu::kernels::unpack512::{SPAN, Span, StripRows};
+use crate::cpu::schedule::{Kernel, Next, Strip};
+use crate::dtype::Element;
+use crate::format::{BLOCK, e2m1};
+use crate::matrix::ValuesView;
+
+/// Proof that the machine has the features.
+pub(in crate::cpu) struct Avx512<T>(PhantomData<T>);
+
+impl<T> Avx512<T> {
+    /// # Safety
+    /// The machine has AVX-512 F, BW and VL, and FMA.
+    pub unsafe fn new() -> Self {
+        Avx512(PhantomData)
+    }
+}
+
+/// Rows of one call of the inner loop: each has a sum and two halves of a block.
+const ROWS_AT_ONCE: usize = 8;
+
+impl<T: Element> Kernel for Avx512<T> {
+    type Input<'a> = ValuesView<'a, T>;
+    type A = ABlock;
+    type B = BBlock;
+    const ROWS: usize = 1;
+    const K: usize = BLOCK;
+
+    fn pack(
+        &self,
+        a: &ValuesView<'_, T>,
+        rows: Range<usize>,
+        units: Range<usize>,
+        out: &mut [ABlock],
+    ) {
+        pack_row(a, rows.start, units, out);
+    }
+
+    fn decode(&self, b: [Strip<'_>; 2], units: Range<usize>, next: Next, out: &mut [BBlock]) {
+        for (weight, b) in b.into_iter().enumerate() {
+            // SAFETY: `Avx512` is only made where the features exist.
+            unsafe { decode(b, weight, units.start, next, out) };
+        }
+    }
+
+    fn multiply(&self, a: &[ABlock], b: &[BBlock], acc: [&mut [[f32; STRIP]]; 2], first: bool) {
+        let [acc1, acc2] = acc;
+        assert!(a.len() == acc1.len() * b.len() && acc1.len() == acc2.len());
+        let mut row = 0;
+        while row < acc1.len() {
+            let rows = (acc1.len() - row).min(ROWS_AT_ONCE);
+            let a = &a[row * b.len()..];
+            let (acc1, acc2) = (&mut acc1[row..row + rows], &mut acc2[row..row + rows]);
+            // Few rows take both weights at once, so that there are sums enough to hide the latency of additions.
+            // SAFETY: `Avx512` is only made where the features exist; the lengths were checked above.
+            unsafe {
+                match rows {
+                    1 => multiply::<1, 2>(a, b, 0, [acc1, acc2], first),
+                    2 => multiply::<2, 2>(a, b, 0, [acc1, acc2], first),
+                    3 => multiply::<3, 2>(a, b, 0, [acc1, acc2], first),
+                    4 => multiply::<4, 2>(a, b, 0, [acc1, acc2], first),
+                    5 => each_weight::<5>(a, b, [acc1, acc2], first),
+                    6 => each_weight::<6>(a, b, [acc1, acc2], first),
+                    7 => each_weight::<7>(a, b, [acc1, acc2], first),
+                    _ => each_weight::<8>(a, b, [acc1, acc2], first),
+                }
+            }
+            row += rows;
+        }
+    }
+
+    fn finish<'c, C: Element>(
+        &self,
+        epilogue: &Epilogue<'_>,
+        sums: Sums<'_>,
+        c: impl Iterator<Item = &'c mut [C]>,
+    ) {
+        // SAFETY: `Avx512` is only made where the features exist.
+        unsafe { avx512::finish(epilogue, sums, c) }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn decode(b: Strip<'_>, weight: usize, start: usize, next: Next, out: &mut [BBlock]) {
+    let rows = StripRows::new(b);
+    // Scale factors come as 2^-8 of their value.
+    let unit = _mm512_set1_ps(256.0);
+    for (i, out) in out.chunks_mut(SPAN).enumerate() {
+        let block = start + i * SPAN;
+        rows.prefetch(next, block);
+        let Span { codes, scales } = rows.load(block);
+        for (j, out) in out.iter_mut().enumerate() {
+            let [low, high] = &mut out.codes[weight];
+            // SAFETY: sixteen words each, and sixteen f32.
+            unsafe {
+                _mm512_storeu_si512(low.as_mut_ptr().cast(), codes[2 * j]);
+                _mm512_storeu_si512(high.as_mut_ptr().cast(), codes[2 * j + 1]);
+                let scale = _mm512_mul_ps(scales[j], unit);
+                _mm512_storeu_ps(out.scales[weight].as_mut_ptr(), scale);
+            }
+        }
+    }
+}
+
+/// [`multiply`] with one weight after the other.
+///
+/// # Safety
+/// That of [`multiply`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,fma")]
+unsafe fn each_weight<const R: usize>(
+    a: &[ABlock],
+    b: &[BBlock],
+    acc: [&mut [[f32; STRIP]]; 2],
+    first: bool,
+) {
+    for (weight, acc) in acc.into_iter().enumerate() {
+        // SAFETY: by the contract of this function.
+        unsafe { multiply::<R, 1>(a, b, weight, [acc], first) };
+    }
+}
+
+/// `acc[weight][row][column] (+)= Σ a·b` for `R` rows and `W` weights from `weight` on.
+///
+/// # Safety
+/// `a` holds `b.len()` blocks of each of `R` rows; each of `acc` has `R` rows; there are two weights.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,fma")]
+unsafe fn multiply<const R: usize, const W: usize>(
+    a: &[ABlock],
+    b: &[BBlock],
+    weight: usize,
+    acc: [&mut [[f32; STRIP]]; W],
+    first: bool,
+) {
+    let a = a.as_ptr();
+    // SAFETY: sixteen f32. `vpermps` looks at the low four bits of each lane only.
+    let table = unsafe { _mm512_loadu_ps(e2m1::VALUES.as_ptr()) };
+    let mut sums = [[_mm512_setzero_ps(); R]; W];
+    for (k, block) in b.iter().enumerate() {
+        // Even and odd k of each row.
+        let mut halves = [[[_mm512_setzero_ps(); 2]; R]; W];
+        for half in 0..2 {
+            let mut codes = [_mm512_setzero_si512(); W];
+            for (w, codes) in codes.iter_mut().enumerate() {
+                // SAFETY: sixteen words.
+                *codes =
+                    unsafe { _mm512_loadu_si512(block.codes[weight + w][half].as_ptr().cast()) };
+            }
+            for i in 0..8 {
+                for w in 0..W {
+                    let value = _mm512_permutexvar_ps(codes[w], table);
+                    codes[w] = _mm512_srli_epi32::<4>(codes[w]);
+                    for r in 0..R {
+                        // SAFETY: row `r` holds as many blocks as `b`, by the contract of this function.
+                        let a = unsafe { (*a.add(r * b.len() + k))[8 * half + i] };
+                        let (a, sum) = (_mm512_set1_ps(a), &mut halves[w][r][i % 2]);
+                        // The first product is no addition to 0, which would make −0 positive.
+                        *sum = if half == 0 && i < 2 {
+                            _mm512_mul_ps(a, value)
+                        } else {
+                            _mm512_fmadd_ps(a, value, *sum)
+                        };
+                    }
+                }
+            }
+        }
+        for w in 0..W {
+            // SAFETY: sixteen f32.
+            let scale = unsafe { _mm512_loadu_ps(block.scales[weight + w].as_ptr()) };
+            for r in 0..R {
+                let [even, odd] = halves[w][r];
+                let term = _mm512_mul_ps(_mm512_add_ps(even, odd), scale);
+                sums[w][r] = _mm512_add_ps(sums[w][r], term);
+            }
+        }
+    }
+    for (acc, sums) in acc.into_iter().zip(sums) {
+        for (acc, sum) in acc.iter_mut().zip(sums) {
+            // SAFETY: sixteen f32 a row.
+            unsafe {
+                let before = _mm512_loadu_ps(acc.as_ptr());
+                let sum = if first { sum } else { _mm512_add_ps(before, sum) };
+                _mm512_storeu_ps(acc.as_mut_ptr(), sum);
+            }
+        }
+    }
+}

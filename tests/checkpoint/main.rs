@@ -1,0 +1,23 @@
+//! Checkpoints: reading, refusing, quantizing and writing them.
+
+mod arithmetic;
+mod beside;
+mod bias;
+mod calibrate;
+mod down;
+mod experts;
+mod files;
+mod groups;
+mod hostile;
+mod keys;
+mod layer;
+mod parts;
+mod quantize;
+mod read_everything;
+mod refuse;
+mod replace;
+mod requantized;
+mod tensors;
+mod tiny;
+mod weight_only;
+mod whole;
