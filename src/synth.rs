@@ -139,7 +139,8 @@ pub fn values<T: Element>(len: usize, seed: u64) -> Vec<T> {
     let uniforms = |bits: u64| (0..4).map(|i| (bits >> (16 * i) & 0xffff) as u32).sum::<u32>();
     let value = |i: u64| (0..3).map(|j| uniforms(mix(seed, 3 * i + j))).sum::<u32>();
     // Twelve numbers below 2^16: every sum is exact.
-    (0..len as u64).map(|i| T::from_f32(value(i) as f32 / 65536.0 - 6.0)).collect()
+    let rounded = |i: u64| T::from_f32(value(i) as f32 / 65536.0 - 6.0);
+    (0..len as u64).into_par_iter().map(rounded).collect()
 }
 
 fn matrix(

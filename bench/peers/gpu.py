@@ -35,8 +35,11 @@ PEERS = {
 TOLERANCE = 3e-3
 ROWS = 8
 
-arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-arguments.add_argument("--peers", default=",".join(PEERS), help="names, with commas between them")
+# mlp.py has the same arguments.
+arguments = argparse.ArgumentParser(
+    description=sys.modules["__main__"].__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+)
+arguments.add_argument("--peers", default="", help="names, with commas between them; default: all")
 arguments.add_argument("--rounds", type=int, default=3)
 arguments.add_argument("--budget", type=float, default=0.25, help="seconds of replays a round")
 arguments.add_argument("--nodes", type=int, default=48, help="launches of a graph, at least")
@@ -44,7 +47,7 @@ arguments.add_argument("--warm", action="store_true", help="one copy of the weig
 arguments.add_argument("--json", metavar="FILE")
 arguments.add_argument("--device", type=int, default=0)
 arguments.add_argument("--serve", action="store_true", help="requests on stdin, answers on stdout, a JSON object a line")
-arguments.add_argument("shapes", nargs="*", metavar="M,N,K")
+arguments.add_argument("shapes", nargs="*", metavar="SIZES")
 arguments = arguments.parse_args()
 
 try:
@@ -179,7 +182,31 @@ def exact(codes, scales, dtype):
     return table[nibbles.int()] * factors
 
 
-class Problem:
+class Checked:
+    """A result `out`, of which `rows` are compared with `reference`."""
+
+    def compare_with(self, out, reference):
+        """`reference` gives rows of the result in float64 for their indices."""
+        m = out.shape[0]
+        self.out = out
+        # From the last one on: it is there that the end of a tile shows.
+        self.rows = torch.arange(m - 1, -1, -max(1, m // ROWS), device=DEVICE)
+        self.reference = reference(self.rows)
+
+    def error(self, run):
+        """The relative error of one call, which has to write all of the result."""
+        self.out.fill_(float("nan"))
+        run(0)
+        torch.cuda.synchronize()
+        if not torch.isfinite(self.out).all():
+            raise ArithmeticError("there are values that are not finite, or were not written")
+        error = (self.out[self.rows].double() - self.reference).norm() / self.reference.norm()
+        if not error <= TOLERANCE:
+            raise ArithmeticError(f"wrong: relative error {error:.2e}, allowed are {TOLERANCE:.0e}")
+        return float(error)
+
+
+class Problem(Checked):
     """Operands of one shape: fp16 activations, and copies of the packed weights, B1 over B2."""
 
     def __init__(self, m, n, k, folder=None, alpha1=1.0, alpha2=1.0):
@@ -200,12 +227,13 @@ class Problem:
         self.a = exact(*a, torch.float16)
         self.codes = torch.cat((b1[0], b2[0]))
         self.scales = torch.cat((b1[1].view(torch.uint8), b2[1].view(torch.uint8))).view(torch.float8_e4m3fn)
-        self.out = torch.empty(m, n, dtype=torch.float16, device=DEVICE)
-        # From the last one on: it is there that the end of a tile shows.
-        self.rows = torch.arange(m - 1, -1, -max(1, m // ROWS), device=DEVICE)
-        rows = self.a[self.rows].double()
-        gate, up = (rows @ exact(*b, torch.float64).T * alpha for b, alpha in ((b1, alpha1), (b2, alpha2)))
-        self.reference = torch.nn.functional.silu(gate) * up
+
+        def reference(rows):
+            rows = self.a[rows].double()
+            gate, up = (rows @ exact(*b, torch.float64).T * alpha for b, alpha in ((b1, alpha1), (b2, alpha2)))
+            return torch.nn.functional.silu(gate) * up
+
+        self.compare_with(torch.empty(m, n, dtype=torch.float16, device=DEVICE), reference)
 
     def packed_copies(self):
         copies = rotation(self.codes.numel() + self.scales.numel())
@@ -213,25 +241,14 @@ class Problem:
         clone = lambda scales: scales.view(torch.uint8).clone().view(torch.float8_e4m3fn)  # noqa: E731
         return [(self.codes.clone(), clone(self.scales)) for _ in range(copies)]
 
-    def error(self, run):
-        """The relative error of one call, which has to write all of C."""
-        self.out.fill_(float("nan"))
-        run(0)
-        torch.cuda.synchronize()
-        if not torch.isfinite(self.out).all():
-            raise ArithmeticError("C has values that are not finite, or were not written")
-        error = (self.out[self.rows].double() - self.reference).norm() / self.reference.norm()
-        if not error <= TOLERANCE:
-            raise ArithmeticError(f"wrong: relative error {error:.2e}, allowed are {TOLERANCE:.0e}")
-        return float(error)
-
 
 def rotation(weight_bytes):
     """Copies that are more than four times the L2 cache."""
     return 1 if arguments.warm else min(1024, 4 * L2_BYTES // weight_bytes + 1)
 
 
-# ---- Peers: each gives, by variant, what runs once on a copy of the weights, and the number of copies
+# ---- Peers: each gives, by variant, what runs once on a copy of the weights, the number of copies, and it may give the
+# bytes of a copy
 
 
 def products(a, weights, pre, n, two):
@@ -295,24 +312,28 @@ def peer_triton(problem):
     return {f"{bm}x{bn}x{bk}, {warps} warps, {stages} stages": (variant(best), len(packed))}
 
 
-def peer_humming(problem):
+def humming_layer(codes, scales, global_scale=1.0):
+    """A linear layer of Humming with fp16 activations."""
     from humming.layer import HummingLayer
 
+    made = HummingLayer(
+        shape_n=codes.shape[0],
+        shape_k=2 * codes.shape[1],
+        weight_config={"quant_method": "modelopt", "quant_algo": "nvfp4"},
+        torch_dtype=torch.float16,
+    ).to(DEVICE)
+    global_scale = torch.full((1,), global_scale, dtype=torch.float32, device=DEVICE)
+    made.load_from_tensors({"weight": codes, "weight_scale": scales, "weight_scale_2": global_scale})
+    made.transform()
+    return made
+
+
+def peer_humming(problem):
     copies = rotation(problem.codes.numel() + problem.scales.numel())
 
     def layer(rows):
-        codes, scales = problem.codes[rows], problem.scales.view(torch.uint8)[rows].view(torch.float8_e4m3fn)
-        made = HummingLayer(
-            shape_n=codes.shape[0],
-            shape_k=problem.k,
-            weight_config={"quant_method": "modelopt", "quant_algo": "nvfp4"},
-            torch_dtype=torch.float16,
-        ).to(DEVICE)
         # The alphas are applied with the gate: there they cost nothing and may differ.
-        one = torch.ones(1, dtype=torch.float32, device=DEVICE)
-        made.load_from_tensors({"weight": codes, "weight_scale": scales, "weight_scale_2": one})
-        made.transform()
-        return made
+        return humming_layer(problem.codes[rows], problem.scales.view(torch.uint8)[rows].view(torch.float8_e4m3fn))
 
     whole = [layer(slice(None)) for _ in range(copies)]
     n = problem.n
@@ -395,14 +416,15 @@ class Graph:
 
 
 class Session:
-    """The peers on one shape at a time."""
+    """The peers on one problem at a time, which `problem` makes of a request."""
 
-    def __init__(self):
+    def __init__(self, problem, makers):
+        self.make_problem, self.makers = problem, makers
         self.problem, self.graphs = None, {}
 
-    def take(self, problem):
+    def take(self, request):
         self.drop()
-        self.problem = Problem(*problem["shape"], problem.get("folder"), problem.get("alpha1", 1.0), problem.get("alpha2", 1.0))
+        self.problem = self.make_problem(request)
 
     def drop(self):
         self.problem, self.graphs = None, {}
@@ -412,14 +434,16 @@ class Session:
 
     def prepare(self, name):
         """Checks the results of a peer and captures its graphs; gives the error and the copies of each variant."""
-        variants = MAKERS[name](self.problem)
+        variants = self.makers[name](self.problem)
         ready, answer = {}, {}
-        for variant, (run, copies) in variants.items():
+        for variant, (run, copies, *weight_bytes) in variants.items():
             error = self.problem.error(run)
             graph = Graph(run, copies)
             self.problem.error(lambda _, graph=graph: graph.launch())
             ready[variant] = (graph, run)
             answer[variant] = {"relative_error": error, "copies": copies, "nodes": graph.nodes}
+            if weight_bytes:
+                answer[variant]["weight_bytes"] = weight_bytes[0]
         self.graphs[name] = ready
         return answer
 
@@ -468,9 +492,9 @@ def guarded(work):
 
 
 def answer(session, request):
-    if "shape" in request:
+    if "folder" in request:
         session.take(request)
-        return {"taken": request["shape"]}
+        return {"taken": True}
     if "prepare" in request:
         return {"prepared": session.prepare(request["prepare"])}
     if "time" in request:
@@ -478,7 +502,7 @@ def answer(session, request):
     return {"failed": f"what is {request}?"}
 
 
-def serve(session):
+def serve(session, peers):
     """One JSON object a line both ways. Libraries print, too: their stdout is our stderr."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
@@ -487,18 +511,18 @@ def serve(session):
         answers.write(json.dumps(message) + "\n")
         answers.flush()
 
-    say({"peers": list(PEERS.items()), "versions": versions(), "tolerance": TOLERANCE, "rows": ROWS})
+    say({"peers": list(peers.items()), "versions": versions(), "tolerance": TOLERANCE, "rows": ROWS})
     for line in sys.stdin:
         request = json.loads(line)
         say(guarded(lambda: answer(session, request)))
 
 
-def alone(session, names):
+def alone(session, peers, names):
     report = {"device": torch.cuda.get_device_name(DEVICE), "versions": versions(), "warm": arguments.warm, "results": []}
     for shape in arguments.shapes:
-        m, n, k = map(int, shape.split(","))
-        session.take({"shape": (m, n, k)})
-        row = {"shape": [m, n, k], "peers": {}}
+        sizes = [int(size) for size in shape.split(",")]
+        session.take({"sizes": sizes})
+        row = {"shape": sizes, "peers": {}}
         for name in names:
             row["peers"][name] = guarded(lambda: session.prepare(name))
             if "failed" in row["peers"][name]:
@@ -513,7 +537,7 @@ def alone(session, names):
                 if "times_us" in found:
                     times = found["times_us"]
                     print(
-                        f"{shape:>16}  {PEERS[name]:<38} {variant:<32} median {statistics.median(times):8.2f} us"
+                        f"{shape:>16}  {peers[name]:<38} {variant:<32} median {statistics.median(times):8.2f} us"
                         f"  least {min(times):8.2f}  relative error {found['relative_error']:.1e}",
                         flush=True,
                     )
@@ -529,18 +553,23 @@ if torch.cuda.is_available():
     torch.set_grad_enabled(False)
 
 
-def main():
-    names = [name for name in arguments.peers.split(",") if name]
-    unknown = set(names) - set(PEERS)
+def main(peers, makers, problem, example):
+    names = [name for name in arguments.peers.split(",") if name] or list(peers)
+    unknown = set(names) - set(peers)
     if unknown:
-        sys.exit(f"{', '.join(sorted(unknown))}: no such peer; there are {', '.join(PEERS)}")
+        sys.exit(f"{', '.join(sorted(unknown))}: no such peer; there are {', '.join(peers)}")
     if arguments.serve:
-        serve(Session())
+        serve(Session(problem, makers), peers)
     elif arguments.shapes:
-        alone(Session(), names)
+        alone(Session(problem, makers), peers, names)
     else:
-        sys.exit("no shapes: give M,N,K, such as 256,4096,7168")
+        sys.exit(f"no sizes: give {example}")
+
+
+def dual_gemm(request):
+    sizes = request.get("sizes") or request["shape"]
+    return Problem(*sizes, request.get("folder"), request.get("alpha1", 1.0), request.get("alpha2", 1.0))
 
 
 if __name__ == "__main__":
-    main()
+    main(PEERS, MAKERS, dual_gemm, "M,N,K, such as 256,4096,7168")

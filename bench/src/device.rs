@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use serde::Serialize;
 
-use nvfp4_dual_gemm::cuda::{self, Device, Kernel};
+use nvfp4_dual_gemm::cuda::{Device, Kernel};
 use nvfp4_dual_gemm::synth::Operands;
 use nvfp4_dual_gemm::{DType, Element, GemmShape, Glu};
 use nvfp4_harness::check::{Exact, Rows};
@@ -16,10 +16,11 @@ use nvfp4_harness::{system, units};
 
 use crate::clocks::State;
 use crate::graph_timer::{self, NODES, Replay, Rotation};
+use crate::hardware::Hardware;
 use crate::peers::{self, About, Contender, Peers};
 
 /// For the replays of each contender, each round.
-const BUDGET: Duration = Duration::from_millis(250);
+pub(crate) const BUDGET: Duration = Duration::from_millis(250);
 
 /// What was measured, on what, and how.
 #[derive(Serialize)]
@@ -50,27 +51,6 @@ pub struct Report {
     pub peers: Option<About>,
     /// A row for each size.
     pub results: Vec<Row>,
-}
-
-/// The device, and what its kernels were built with.
-#[derive(Serialize)]
-pub struct Hardware {
-    /// As the driver gives it.
-    pub name: String,
-    /// Such as 9.0.
-    pub compute_capability: String,
-    /// Streaming multiprocessors.
-    pub sms: usize,
-    /// All of its memory.
-    pub memory_bytes: usize,
-    /// Its L2 cache.
-    pub l2_bytes: usize,
-    /// The newest CUDA that the driver knows.
-    pub driver: Option<String>,
-    /// CUDA that the kernels were built with.
-    pub toolkit: Option<&'static str>,
-    /// CUTLASS that the kernels were built with.
-    pub cutlass: Option<&'static str>,
 }
 
 /// One size.
@@ -194,13 +174,14 @@ impl<T: Element> Bench<T> {
         let peers = match &settings.peers {
             Some(choice) => {
                 check_comparable::<T>(settings.common.glu, problems)?;
-                Some(Peers::start(peers::Settings {
-                    choice: choice.clone(),
-                    ordinal: device.ordinal(),
-                    nodes: NODES,
-                    budget: BUDGET,
-                    warm: settings.common.warm,
-                })?)
+                Some(Peers::start(peers::Settings::on_device(
+                    choice.clone(),
+                    peers::DUAL_GEMM,
+                    device.ordinal(),
+                    NODES,
+                    BUDGET,
+                    settings.common.warm,
+                ))?)
             }
             None => None,
         };
@@ -327,21 +308,6 @@ fn peer_rows(contender: Contender, ours: &Timing) -> Vec<PeerRow> {
     }
 }
 
-impl Hardware {
-    fn of(device: &Device, l2: usize) -> Self {
-        Hardware {
-            name: device.name().to_owned(),
-            compute_capability: units::dotted(device.compute_capability()),
-            sms: device.sm_count(),
-            memory_bytes: device.memory(),
-            l2_bytes: l2,
-            driver: cuda::driver_version().map(|version| version.to_string()),
-            toolkit: cuda::TOOLKIT,
-            cutlass: cuda::CUTLASS,
-        }
-    }
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -405,6 +371,7 @@ pub(crate) mod tests {
         let found = crate::peers::Variant {
             relative_error: 1e-4,
             copies: 2,
+            weight_bytes: None,
             times: vec![50e-6, 60e-6, 70e-6],
         };
         let mut report = report();
@@ -460,6 +427,7 @@ pub(crate) mod tests {
         let variant = |times: &[f64]| crate::peers::Variant {
             relative_error: 1e-4,
             copies: 2,
+            weight_bytes: None,
             times: times.to_vec(),
         };
         let contender = Contender {

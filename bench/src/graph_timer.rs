@@ -36,15 +36,25 @@ impl Rotation {
         let copies = if warm { 1 } else { enough.min(COPIES) };
         Rotation { copies, nodes: NODES.next_multiple_of(copies), cold: copies >= enough }
     }
+
+    /// The same copies in a graph of `nodes` launches, at least.
+    pub fn with_nodes(self, nodes: usize) -> Self {
+        Rotation { nodes: nodes.next_multiple_of(self.copies), ..self }
+    }
+}
+
+/// Launches in one graph, timed by events around its replays.
+pub struct GraphTimer {
+    stream: Stream,
+    graph: Graph,
+    nodes: usize,
 }
 
 /// A dual GEMM on a device: a plan for each copy of the weights, each with a C of its own, and all in one graph.
 pub struct Replay<T> {
-    stream: Stream,
-    graph: Graph,
+    timer: GraphTimer,
     plans: Vec<BoundPlan>,
     results: Vec<DeviceBuffer<T>>,
-    nodes: usize,
 }
 
 impl<T: Element> Replay<T> {
@@ -81,15 +91,40 @@ impl<T: Element> Replay<T> {
             // NaN in every type: what a replay leaves unwritten fails the check.
             c.fill_bytes(0xff, &stream)?;
         }
-        let graph = Graph::capture(&stream, |stream| {
-            plans.iter().cycle().take(rotation.nodes).try_for_each(|plan| plan.launch(stream))
-        })?;
-        Ok(Replay { stream, graph, plans, results, nodes: rotation.nodes })
+        let timer =
+            GraphTimer::capture(&stream, rotation, |copy, stream| plans[copy].launch(stream))?;
+        Ok(Replay { timer, plans, results })
     }
 
     /// The plan of the first copy; the others are alike.
     pub fn plan(&self) -> &BoundPlan {
         &self.plans[0]
+    }
+
+    /// [`GraphTimer::times`]
+    pub fn times(&self, repeat: Repeat) -> nvfp4_dual_gemm::Result<Vec<f64>> {
+        self.timer.times(repeat)
+    }
+
+    /// C of the first copy after the last replay; an error where another copy's differs.
+    pub fn result(&self) -> anyhow::Result<Vec<T>> {
+        one_of_all(&self.results, &self.timer.stream)
+    }
+}
+
+impl GraphTimer {
+    /// Captures the launches of a rotation; `launch` queues one with the copy of that number. What it launches has run
+    /// before: a module is not loaded in a capture.
+    pub fn capture(
+        stream: &Stream,
+        rotation: Rotation,
+        launch: impl Fn(usize, &Stream) -> nvfp4_dual_gemm::Result<()>,
+    ) -> nvfp4_dual_gemm::Result<Self> {
+        let Rotation { copies, nodes, .. } = rotation;
+        let graph = Graph::capture(stream, |stream| {
+            (0..nodes).try_for_each(|node| launch(node % copies, stream))
+        })?;
+        Ok(GraphTimer { stream: stream.clone(), graph, nodes })
     }
 
     /// Seconds a launch, of each replay, after a third as many that do not count.
@@ -119,21 +154,24 @@ impl<T: Element> Replay<T> {
         let seconds = |ms: f32| f64::from(ms) * 1e-3 / self.nodes as f64;
         events.windows(2).map(|pair| pair[0].elapsed_ms(&pair[1]).map(seconds)).collect()
     }
+}
 
-    /// C of the first copy after the last replay; an error where another copy's differs.
-    pub fn result(&self) -> anyhow::Result<Vec<T>> {
-        let first = self.results[0].to_vec(&self.stream)?;
-        for (copy, c) in self.results.iter().enumerate().skip(1) {
-            let other = c.to_vec(&self.stream)?;
-            let differ = first.iter().zip(&other).filter(|(a, b)| a != b).count();
-            ensure!(
-                differ == 0,
-                "the same operands gave two results: {differ} of {} values of copies 0 and {copy} differ",
-                first.len()
-            );
-        }
-        Ok(first)
+/// The first of several results; an error where another differs.
+pub fn one_of_all<T: Element>(
+    results: &[DeviceBuffer<T>],
+    stream: &Stream,
+) -> anyhow::Result<Vec<T>> {
+    let first = results[0].to_vec(stream)?;
+    for (copy, result) in results.iter().enumerate().skip(1) {
+        let other = result.to_vec(stream)?;
+        let differ = first.iter().zip(&other).filter(|(a, b)| a != b).count();
+        ensure!(
+            differ == 0,
+            "the same operands gave two results: {differ} of {} values of copies 0 and {copy} differ",
+            first.len()
+        );
     }
+    Ok(first)
 }
 
 /// Replays of `seconds` each that fit `budget`.
@@ -177,6 +215,8 @@ mod tests {
         }
         let warm = Rotation { copies: 1, nodes: NODES, cold: false };
         assert_eq!(Rotation::new(l2, 33_030_144, true), warm);
+        let six = Rotation::new(l2, 40 << 20, false).with_nodes(16);
+        assert_eq!(six, Rotation { copies: 6, nodes: 18, cold: true });
         let small = Rotation { copies: COPIES, nodes: COPIES, cold: false };
         assert_eq!(Rotation::new(l2, 1, false), small);
     }

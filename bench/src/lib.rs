@@ -1,16 +1,16 @@
-//! Measures NVFP4 dual GEMMs: on the CPU over the roofline of this machine, on a GPU by its own clock and in turns with
+//! Measures NVFP4 dual GEMMs and whole MLPs: on the CPU over the roofline of this machine, on a GPU by its own clock and in turns with
 //! peers.
 
-#[cfg(feature = "cuda")]
 pub mod clocks;
 pub mod cpu;
 #[cfg(feature = "cuda")]
 pub mod device;
 #[cfg(feature = "cuda")]
 pub mod graph_timer;
+pub mod hardware;
 #[cfg(feature = "cuda")]
 pub mod markdown;
-#[cfg(feature = "cuda")]
+pub mod mlp;
 pub mod peers;
 pub mod plot;
 pub mod roofline;
@@ -19,7 +19,7 @@ use nvfp4_dual_gemm::Glu;
 use nvfp4_dual_gemm::synth::Data;
 
 /// What is measured, and how often.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Settings {
     /// What the operands look like.
     pub data: Data,

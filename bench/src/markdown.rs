@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use nvfp4_harness::units;
 
 use crate::device::{PeerRow, Report, Row};
+use crate::peers::About;
 
 /// The whole page: what was measured on what, a table of medians, one of least times, and who was left out.
 pub fn page(report: &Report) -> String {
@@ -32,29 +33,8 @@ pub fn page(report: &Report) -> String {
 }
 
 fn facts(report: &Report) -> Vec<String> {
-    let device = &report.device;
-    let mut facts = vec![format!(
-        "{}, compute capability {}, {}, L2 {}, {}",
-        device.name,
-        device.compute_capability,
-        units::count(device.sms, "SM"),
-        units::binary_bytes(device.l2_bytes),
-        report
-            .state_after
-            .as_ref()
-            .map_or_else(|| "no nvidia-smi".to_owned(), |state| format!("{state}, just after")),
-    )];
-    facts.push(format!(
-        "built with CUDA {}, CUTLASS {}; the driver is for CUDA {}",
-        device.toolkit.unwrap_or("unknown"),
-        device.cutlass.unwrap_or("unknown"),
-        device.driver.as_deref().unwrap_or("unknown"),
-    ));
-    if let Some(about) = &report.peers {
-        let versions: Vec<String> =
-            about.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
-        facts.push(format!("peers: {}", versions.join(", ")));
-    }
+    let mut facts = report.device.facts(report.state_after.as_ref());
+    facts.extend(report.peers.as_ref().map(About::fact));
     facts.push(report.method());
     facts.push(format!(
         "a copy within the device's memory reads and writes {}",

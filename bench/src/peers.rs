@@ -1,4 +1,4 @@
-//! Peers of the device kernels: a Python script that takes turns with us, over the same operands.
+//! Peers: a Python script that takes turns with us, over the same operands.
 //!
 //! It is asked in JSON, a line each way. A peer that ends the script, or does not answer, is left out from there on; the
 //! script is started again for the others.
@@ -14,13 +14,25 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use nvfp4_dual_gemm::DualGemm;
+use nvfp4_dual_gemm::{DualGemm, Nvfp4Matrix, bf16};
 
-/// cuBLAS, Humming, dequantizing and Triton.
-pub const SCRIPT: &str = include_str!("../peers/gpu.py");
+use crate::mlp::{Layer, Shape};
+
+/// Files of a script, by name. The first is what Python runs.
+pub type Script = &'static [(&'static str, &'static str)];
+
+/// cuBLAS, Humming, dequantizing and Triton for a dual GEMM on a GPU.
+pub const DUAL_GEMM: Script = &[("gpu.py", include_str!("../peers/gpu.py"))];
+
+/// cuBLAS and Humming for a whole MLP on a GPU.
+pub const MLP: Script =
+    &[("mlp.py", include_str!("../peers/mlp.py")), ("gpu.py", include_str!("../peers/gpu.py"))];
+
+/// torch for a whole MLP on the CPU.
+pub const MLP_CPU: Script = &[("mlp_cpu.py", include_str!("../peers/mlp_cpu.py"))];
 
 /// Some peers compile their kernels when they first see a shape.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -31,7 +43,10 @@ pub struct Variant {
     /// ‖error‖ over ‖C‖, of the rows that were compared.
     pub relative_error: f64,
     /// Copies of its weights that it goes through.
+    #[serde(default)]
     pub copies: usize,
+    /// Bytes of one copy of its weights, where it tells.
+    pub weight_bytes: Option<usize>,
     /// Seconds of each call.
     #[serde(skip)]
     pub times: Vec<f64>,
@@ -59,10 +74,19 @@ pub struct About {
     pub rows: usize,
 }
 
+impl About {
+    /// The versions, in a sentence for a page.
+    pub fn fact(&self) -> String {
+        let versions: Vec<String> =
+            self.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
+        format!("peers: {}", versions.join(", "))
+    }
+}
+
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Request<'a> {
-    Take { shape: [usize; 3], folder: &'a Path, alpha1: f32, alpha2: f32 },
+    Take(&'a Value),
     Prepare { prepare: &'a str },
     Time { time: &'a str },
 }
@@ -85,9 +109,9 @@ enum Failure {
 }
 
 /// What there is beside us.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Choice {
-    /// What Python runs; `None`: [`SCRIPT`].
+    /// What Python runs; `None`: the built-in script.
     pub script: Option<PathBuf>,
     /// Peers by name; all of them where empty.
     pub names: Vec<String>,
@@ -98,14 +122,32 @@ pub struct Choice {
 pub struct Settings {
     /// Which.
     pub choice: Choice,
-    /// The device.
-    pub ordinal: usize,
-    /// Launches of a graph, at least.
-    pub nodes: usize,
-    /// Of replays a round.
-    pub budget: Duration,
-    /// Whether weights may stay in L2.
-    pub warm: bool,
+    /// The built-in script.
+    pub script: Script,
+    /// What the script is told beside `--serve`.
+    pub arguments: Vec<String>,
+}
+
+impl Settings {
+    /// For a script on a GPU: the number of the device, launches of a graph at least, time of the replays of a round,
+    /// and whether weights may stay in L2.
+    pub fn on_device(
+        choice: Choice,
+        script: Script,
+        ordinal: usize,
+        nodes: usize,
+        budget: Duration,
+        warm: bool,
+    ) -> Self {
+        let options = [
+            ("--device", ordinal.to_string()),
+            ("--nodes", nodes.to_string()),
+            ("--budget", budget.as_secs_f64().to_string()),
+        ];
+        let options = options.into_iter().flat_map(|(name, value)| [name.to_owned(), value]);
+        let arguments = options.chain(warm.then(|| "--warm".to_owned())).collect();
+        Settings { choice, script, arguments }
+    }
 }
 
 /// The script, running.
@@ -118,8 +160,8 @@ pub struct Peers {
     banned: BTreeMap<String, String>,
     /// With the script, if it is ours.
     operands: TempDir,
-    shape: [usize; 3],
-    alphas: (f32, f32),
+    /// What the script was given last: a name for people, and the request.
+    problem: (String, Value),
 }
 
 impl Peers {
@@ -130,9 +172,12 @@ impl Peers {
             Some(script) if script.is_file() => script.clone(),
             Some(script) => bail!("--peers: {}: no such file", script.display()),
             None => {
-                let script = operands.path().join("gpu.py");
-                fs::write(&script, SCRIPT).with_context(|| script.display().to_string())?;
-                script
+                for (name, text) in settings.script {
+                    let file = operands.path().join(name);
+                    fs::write(&file, text).with_context(|| file.display().to_string())?;
+                }
+                let (first, _) = settings.script.first().context("a script without files")?;
+                operands.path().join(first)
             }
         };
         let (process, about) = Process::start(&script, &settings)?;
@@ -148,8 +193,7 @@ impl Peers {
             process: Some(process),
             banned: BTreeMap::new(),
             operands,
-            shape: [0; 3],
-            alphas: (1.0, 1.0),
+            problem: (String::new(), Value::Null),
         })
     }
 
@@ -158,16 +202,57 @@ impl Peers {
         &self.about
     }
 
-    /// Hands over the operands of a shape, and has each peer check its result there.
+    /// Hands over the operands of a dual GEMM, and has each peer check its result there.
     pub fn prepare(&mut self, gemm: &DualGemm<'_>) -> anyhow::Result<Vec<Contender>> {
         for (name, matrix) in [("a", gemm.a().nvfp4()?), ("b1", gemm.b1()), ("b2", gemm.b2())] {
-            fs::write(self.operands.path().join(format!("{name}.codes")), matrix.codes())?;
-            fs::write(self.operands.path().join(format!("{name}.scales")), matrix.scales())?;
+            self.write(&format!("{name}.codes"), matrix.codes())?;
+            self.write(&format!("{name}.scales"), matrix.scales())?;
         }
         let problem = gemm.shape();
-        self.shape = [problem.m, problem.n, problem.k];
         let global = gemm.a().global_scale();
-        self.alphas = (global * gemm.b1().global_scale(), global * gemm.b2().global_scale());
+        let request = json!({
+            "shape": [problem.m, problem.n, problem.k],
+            "folder": self.operands.path(),
+            "alpha1": global * gemm.b1().global_scale(),
+            "alpha2": global * gemm.b2().global_scale(),
+        });
+        self.problem = (format!("{}x{}x{}", problem.m, problem.n, problem.k), request);
+        self.prepare_all()
+    }
+
+    /// Hands over a layer and its input `x` \[rows, K\], and has each peer check its result there.
+    pub fn prepare_layer(
+        &mut self,
+        layer: &Layer,
+        x: &[bf16],
+        rows: usize,
+    ) -> anyhow::Result<Vec<Contender>> {
+        let weights = layer.weights();
+        let down = weights.down_proj().context("a layer without a down projection")?;
+        let matrices = [("gate", weights.gate_proj()), ("up", weights.up_proj()), ("down", down)];
+        for (name, matrix) in matrices {
+            self.write(&format!("{name}.codes"), matrix.codes())?;
+            self.write(&format!("{name}.scales"), matrix.scales())?;
+        }
+        let x: Vec<u8> = x.iter().flat_map(|value| value.to_bits().to_le_bytes()).collect();
+        self.write("x.bf16", &x)?;
+        let Shape { k, n, h } = layer.shape();
+        let request = json!({
+            "layer": [k, n, h],
+            "rows": rows,
+            "folder": self.operands.path(),
+            "globals": matrices.map(|(_, matrix): (_, &Nvfp4Matrix)| matrix.global_scale()),
+        });
+        self.problem = (format!("{}, M = {rows}", layer.shape()), request);
+        self.prepare_all()
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> anyhow::Result<()> {
+        let file = self.operands.path().join(name);
+        fs::write(&file, bytes).with_context(|| file.display().to_string())
+    }
+
+    fn prepare_all(&mut self) -> anyhow::Result<Vec<Contender>> {
         let chosen = &self.settings.choice.names;
         let wanted = |name: &String| chosen.is_empty() || chosen.contains(name);
         let names = self.about.peers.iter().map(|(name, _)| name).filter(|name| wanted(name));
@@ -244,8 +329,7 @@ impl Peers {
             Ok(_) => "an answer to another question".to_owned(),
         };
         self.process = None;
-        let [m, n, k] = self.shape;
-        let reason = format!("on {m}x{n}x{k}: {ended}");
+        let reason = format!("on {}: {ended}", self.problem.0);
         self.banned.insert(contenders[at].peer.clone(), reason.clone());
         contenders[at].variants = Err(reason);
         match Process::start(&self.script, &self.settings) {
@@ -272,10 +356,8 @@ impl Peers {
     }
 
     fn take(&mut self) -> Result<(), String> {
-        let folder = self.operands.path().to_owned();
-        let (alpha1, alpha2) = self.alphas;
-        let request = Request::Take { shape: self.shape, folder: &folder, alpha1, alpha2 };
-        match self.ask(&request) {
+        let request = self.problem.1.clone();
+        match self.ask(&Request::Take(&request)) {
             Ok(_) => Ok(()),
             Err(Failure::Said(reason) | Failure::Ended(reason)) => Err(reason),
         }
@@ -307,10 +389,7 @@ impl Process {
         command
             .arg(script)
             .arg("--serve")
-            .args(["--device", &settings.ordinal.to_string()])
-            .args(["--nodes", &settings.nodes.to_string()])
-            .args(["--budget", &settings.budget.as_secs_f64().to_string()])
-            .args(settings.warm.then_some("--warm"))
+            .args(&settings.arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
         let mut child = command.spawn().with_context(|| python.clone())?;

@@ -51,9 +51,21 @@ const MAX_RUNS: usize = 200;
 /// Runs `work` repeatedly, `before` (not timed) ahead of each.
 pub fn measure<E>(
     repeat: Repeat,
+    before: impl FnMut(),
+    work: impl FnMut() -> Result<(), E>,
+) -> Result<Timing, E> {
+    let (times, warmed_up) = run_times(repeat, before, work)?;
+    let first = times.first().copied().unwrap_or_default();
+    let single = Timing { median: first, min: first, runs: 1, warmed_up };
+    Ok(Timing::of(times).map_or(single, |timing| Timing { warmed_up, ..timing }))
+}
+
+/// Seconds of each run of [`measure`], at least one, and whether an untimed run went before.
+pub fn run_times<E>(
+    repeat: Repeat,
     mut before: impl FnMut(),
     mut work: impl FnMut() -> Result<(), E>,
-) -> Result<Timing, E> {
+) -> Result<(Vec<f64>, bool), E> {
     let mut timed = || -> Result<Duration, E> {
         before();
         let start = Instant::now();
@@ -61,12 +73,10 @@ pub fn measure<E>(
         Ok(start.elapsed())
     };
     let first = timed()?;
-    let seconds = first.as_secs_f64();
-    let single = Timing { median: seconds, min: seconds, runs: 1, warmed_up: false };
     if let Repeat::For(budget) = repeat
         && first > 5 * budget
     {
-        return Ok(single);
+        return Ok((vec![first.as_secs_f64()], false));
     }
     let mut times = Vec::new();
     let start = Instant::now();
@@ -80,7 +90,7 @@ pub fn measure<E>(
             break;
         }
     }
-    Ok(Timing::of(times).unwrap_or(single))
+    Ok((times, true))
 }
 
 #[cfg(test)]

@@ -230,6 +230,14 @@ impl Weights {
         self.k
     }
 
+    /// Bytes of device memory that they take.
+    pub fn bytes(&self) -> usize {
+        let second = self.second.iter().flat_map(|(codes, scales)| [codes, scales]);
+        let views = [&self.first.0, &self.first.1].into_iter().chain(second);
+        let of_biases = self.biases.iter().flatten().map(|bias| bias.len() * size_of::<f32>());
+        views.map(|view| view.len()).chain(of_biases).sum()
+    }
+
     /// The multipliers of B1 and of B2.
     pub fn global_scales(&self) -> (f32, f32) {
         self.global_scales

@@ -4,7 +4,6 @@ use anyhow::{Context, bail};
 
 use nvfp4_bench::device::{Bench, Report, Row, Settings};
 use nvfp4_bench::markdown;
-use nvfp4_bench::peers::Choice;
 use nvfp4_dual_gemm::cuda::{Device, Kernel};
 use nvfp4_dual_gemm::{Element, GemmShape, checkpoint};
 use nvfp4_harness::notation::shape_text;
@@ -39,17 +38,11 @@ pub fn run<T: Element>(
         kernel,
         programmatic: args.device.programmatic,
         rounds: args.device.rounds,
-        peers: args
-            .device
-            .peers
-            .as_ref()
-            .map(|script| Choice { script: script.clone(), names: args.device.peer.clone() }),
+        peers: args.device.choice(),
     };
     let mut bench = Bench::<T>::new(settings, problems)?;
     drop(progress);
-    let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
-    let command_line: Vec<String> = std::iter::once("nvfp4".to_owned()).chain(words).collect();
-    let mut report = bench.report(command_line.join(" "));
+    let mut report = bench.report(super::command_line());
     print_head(out, &report, bench.copy_bytes())?;
     let table = start_table(out, problems)?;
     let progress = Progress::bar(problems.len(), "");
