@@ -264,7 +264,7 @@ fn long_sums_and_cancellation() {
         let (first, second) = scales.split_at_mut(k / 32);
         second.copy_from_slice(first);
     }
-    let cancelling = Nvfp4Matrix::new(1, n, k, codes, scales, global).unwrap();
+    let canceling = Nvfp4Matrix::new(1, n, k, codes, scales, global).unwrap();
     let opposed = |noise: f32| -> Vec<f32> {
         let noise_of = synth::values::<f32>(m * k, 99);
         (0..m * k)
@@ -280,7 +280,7 @@ fn long_sums_and_cancellation() {
     let isas = paths();
     for (name, values, w) in [
         ("plain", given.bf16.iter().map(|x| x.to_f32()).collect(), weights),
-        ("cancelling", opposed(0.05), &cancelling),
+        ("canceling", opposed(0.05), &canceling),
         ("outliers", outliers, weights),
     ] {
         let halves: Vec<f16> = values.iter().map(|&x: &f32| f16::from_f32(x)).collect();

@@ -196,7 +196,7 @@ fn whole_mlps_of_checkpoints() {
 
         let text = ok(dir.path(), &run);
         let sizes = "5 x 64→48→64";
-        for part in [sizes, precision, "check of h", "from the oracle run from x to y", "stages"] {
+        for part in [sizes, precision, "check of h", "run from x to y", "stages"] {
             assert!(text.contains(part), "{part}: {text}");
         }
         let only = json(dir.path(), &[&run[..], &["--only", "gate-up"]].concat());
