@@ -68,6 +68,9 @@ fn additional_memory_is_bounded() {
             let more = peak_of(|| Engine::cpu_with(isa).unwrap().run_into(&gemm, &mut c).unwrap());
             assert!(more <= 64 << 20, "{isa} {problem:?}: {} MiB", more >> 20);
             // The same with 16-bit activations, which are widened in pieces.
+            if isa == Isa::Portable && problem.flops() > 1e8 {
+                continue;
+            }
             let x = vec![bf16::ONE; batch * m * k];
             let a = ValuesView::new(batch, m, k, &x).unwrap();
             let gemm = DualGemm::new(a, &operands.b1, &operands.b2).unwrap();
