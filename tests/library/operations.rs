@@ -278,6 +278,7 @@ fn long_sums_and_cancellation() {
         .map(|i| given.bf16[i].to_f32() * if i % 997 == 5 { 300.0 } else { 1.0 })
         .collect();
     let isas = paths();
+    check::<f16>(&Gemm::new(&given.nvfp4.a, weights).unwrap(), &isas, "nvfp4");
     for (name, values, w) in [
         ("plain", given.bf16.iter().map(|x| x.to_f32()).collect(), weights),
         ("canceling", opposed(0.05), &canceling),
