@@ -145,7 +145,8 @@ fn with_type<T: Element>(args: &Args, out: &Output) -> anyhow::Result<()> {
     let checkpoint = Checkpoint::open(&args.checkpoint)?;
     // The files of a directory or an index are known only now.
     files::ensure_outside(output, &checkpoint)?;
-    let mut options = args.compute.glu.iter().fold(LayerOptions::new().gate_up_only(), |o, &glu| o.glu(glu));
+    let mut options =
+        args.compute.glu.iter().fold(LayerOptions::new().gate_up_only(), |o, &glu| o.glu(glu));
     options = args.ignore_key.iter().fold(options, |options, key| options.ignore(key));
     let layer = checkpoint.layer_with(prefix, &options)?;
 
