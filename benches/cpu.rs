@@ -1,4 +1,5 @@
-//! The CPU backend on the shapes of the design, each instruction set, next to its peers.
+//! The CPU backend on the shapes of the design, each instruction set, next to its peers: the dual GEMM, the same with bf16
+//! activations (W4A16), and a GEMM with one weight of 2N rows, which is as much work.
 //!
 //! `cargo bench --bench cpu [-- --isa avx512,avx2] [--threads 2] [--rounds 3] [--repeat 9] [--no-peers]`
 //!
@@ -10,7 +11,9 @@ use std::process::Command;
 use std::time::Instant;
 
 use nvfp4_dual_gemm::synth::{Data, Operands};
-use nvfp4_dual_gemm::{Engine, GemmShape, Isa, f16, oracle};
+use nvfp4_dual_gemm::{
+    DualGemm, Engine, Gemm, GemmShape, Isa, Operation, ValuesView, bf16, f16, oracle, synth,
+};
 
 const SHAPES: [(usize, usize, usize); 9] = [
     (256, 4096, 7168),
@@ -30,6 +33,19 @@ struct Arguments {
     repeat: usize,
     rounds: usize,
     peers: bool,
+}
+
+/// What is timed.
+#[derive(Clone, Copy)]
+enum Work {
+    DualGemm,
+    W4A16,
+    Gemm,
+}
+
+impl Work {
+    const ALL: [(Work, &str); 3] =
+        [(Work::DualGemm, ""), (Work::W4A16, " W4A16"), (Work::Gemm, " GEMM of 2N")];
 }
 
 /// Times in ms of one contender on every shape, over all rounds.
@@ -54,8 +70,11 @@ impl Contender {
 fn main() {
     let arguments = parse();
     rayon::ThreadPoolBuilder::new().num_threads(arguments.threads).build_global().unwrap();
-    let mut ours: Vec<Contender> =
-        arguments.isas.iter().map(|isa| Contender::new(isa.to_string())).collect();
+    let mut ours: Vec<Contender> = arguments
+        .isas
+        .iter()
+        .flat_map(|isa| Work::ALL.map(|(_, what)| Contender::new(format!("{isa}{what}"))))
+        .collect();
     let mut peers: Vec<Contender> = Vec::new();
     let mut beyond = 0.0f64;
     // Machines have quiet and noisy spells: rounds give every contender some of both.
@@ -63,9 +82,28 @@ fn main() {
         for (shape, &(m, n, k)) in SHAPES.iter().enumerate() {
             let operands =
                 Operands::generate(GemmShape { m, n, k, batch: 1 }, Data::Full, 1).unwrap();
-            for (&isa, contender) in arguments.isas.iter().zip(&mut ours) {
-                let share = time(&operands, isa, arguments.repeat, &mut contender.times[shape]);
-                beyond = beyond.max(share);
+            let x: Vec<bf16> = synth::values(m * k, 1);
+            let stacked =
+                Operands::generate(GemmShape { m, n: 2 * n, k, batch: 1 }, Data::Full, 2).unwrap();
+            let (repeat, Operands { b1, b2, .. }) = (arguments.repeat, &operands);
+            for (&isa, of_isa) in arguments.isas.iter().zip(ours.chunks_mut(Work::ALL.len())) {
+                for ((work, _), contender) in Work::ALL.into_iter().zip(of_isa) {
+                    let times = &mut contender.times[shape];
+                    let share = match work {
+                        Work::DualGemm => {
+                            time(&operands.gemm().unwrap(), [m, n], isa, repeat, times)
+                        }
+                        Work::W4A16 => {
+                            let a = ValuesView::new(1, m, k, &x).unwrap();
+                            time(&DualGemm::new(a, b1, b2).unwrap(), [m, n], isa, repeat, times)
+                        }
+                        Work::Gemm => {
+                            let gemm = Gemm::new(&operands.a, &stacked.b1).unwrap();
+                            time(&gemm, [m, 2 * n], isa, repeat, times)
+                        }
+                    };
+                    beyond = beyond.max(share);
+                }
             }
         }
         if arguments.peers {
@@ -82,20 +120,24 @@ fn main() {
 }
 
 /// Checks a few rows, and adds `repeat` times; gives the share of values beyond 1 ULP.
-fn time(operands: &Operands, isa: Isa, repeat: usize, times: &mut Vec<f64>) -> f64 {
-    let gemm = operands.gemm().unwrap();
-    let GemmShape { m, n, .. } = gemm.shape();
-    let mut c = vec![f16::ZERO; m * n];
-    Engine::cpu_with(isa).unwrap().run_into(&gemm, &mut c).unwrap();
+fn time(
+    gemm: &impl Operation,
+    [m, n]: [usize; 2],
+    isa: Isa,
+    repeat: usize,
+    times: &mut Vec<f64>,
+) -> f64 {
+    let (engine, mut c) = (Engine::cpu_with(isa).unwrap(), vec![f16::ZERO; m * n]);
+    engine.run_into(gemm, &mut c).unwrap();
     // Up to eight, the last among them: it is there that the end of a tile shows.
     let rows: Vec<(usize, usize)> = (0..m).rev().step_by(m.div_ceil(8)).map(|r| (0, r)).collect();
-    let exact = oracle::exact_rows::<f16>(&gemm, &rows).unwrap();
+    let exact = oracle::exact_rows::<f16>(gemm, &rows).unwrap();
     let sample: Vec<f16> = rows.iter().flat_map(|&(_, r)| c[r * n..][..n].to_vec()).collect();
     let comparison = oracle::compare(&sample, &exact);
     assert!(comparison.passes(), "{isa}: {comparison:?}");
     for _ in 0..repeat {
         let start = Instant::now();
-        Engine::cpu_with(isa).unwrap().run_into(&gemm, black_box(&mut c)).unwrap();
+        engine.run_into(gemm, black_box(&mut c)).unwrap();
         times.push(start.elapsed().as_secs_f64() * 1e3);
     }
     comparison.beyond_one_ulp as f64 / comparison.count as f64
@@ -134,7 +176,11 @@ fn report(arguments: &Arguments, ours: &[Contender], peers: &[Contender], beyond
     let Arguments { threads, repeat, rounds, .. } = arguments;
     println!("{threads} threads, {rounds} rounds of {repeat} runs, ms");
     for (title, at) in [("medians", 0.5), ("least", 0.0)] {
-        let best = |s: usize| ours.iter().map(|c| c.quantile(s, at)).fold(f64::INFINITY, f64::min);
+        // What the peers compute is the dual GEMM.
+        let best = |s: usize| {
+            let ours = ours.iter().step_by(Work::ALL.len());
+            ours.map(|c| c.quantile(s, at)).fold(f64::INFINITY, f64::min)
+        };
         print!("{title:<34}");
         SHAPES.iter().for_each(|(m, n, k)| print!(" {:>15}", format!("{m},{n},{k}")));
         println!();

@@ -1,7 +1,7 @@
 //! Throughput of the format kernels next to memcpy, as a Markdown table.
 //!
 //! `cargo bench --bench formats` — counted are the bytes that an operation must read plus those that it
-//! must write; the quantiser reads its input twice (once for the largest magnitude), and both reads
+//! must write; the quantizer reads its input twice (once for the largest magnitude), and both reads
 //! count. memcpy copies half as many bytes as the operation counts, so both move the same number,
 //! with the same number of threads, in turns with the operation. Each figure is the median of its runs.
 //! With `-- WORD`, only the operations whose name has that word.
@@ -78,7 +78,7 @@ fn dequantize<T: Element>(bench: &Bench, view: Nvfp4View<'_>) {
     let n = view.rows() * view.cols();
     let mut out = vec![T::from_f32(1.0); n];
     let moved = n / 2 + n / BLOCK + size_of_val(&out[..]);
-    bench.run(&format!("dequantise to {}", T::DTYPE), moved, || {
+    bench.run(&format!("dequantize to {}", T::DTYPE), moved, || {
         black_box(view).dequantize_into(&mut out).unwrap();
     });
 }
@@ -100,7 +100,7 @@ fn quantize<T: Element>(bench: &Bench, n: usize, k: usize) {
     });
     let (mut codes, mut scales) = (vec![1u8; n / 2], vec![1u8; n / BLOCK]);
     let moved = 2 * read + codes.len() + scales.len();
-    bench.run(&format!("quantise {}, both passes", T::DTYPE), moved, || {
+    bench.run(&format!("quantize {}, both passes", T::DTYPE), moved, || {
         quantize::two_level(black_box(&values), 1, n / k, k, &mut codes, &mut scales).unwrap();
     });
 }

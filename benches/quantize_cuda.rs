@@ -1,4 +1,4 @@
-//! Throughput of the device's quantiser and swizzle next to cudaMemcpyAsync, as a Markdown table.
+//! Throughput of the device's quantizer and swizzle next to cudaMemcpyAsync, as a Markdown table.
 //!
 //! `cargo bench --features cuda --bench quantize_cuda` — counted are the bytes that an operation must read plus those
 //! that it must write; where the device finds the global scale, both readings of the values count. The copy, from
@@ -8,7 +8,7 @@
 //! "DRAM": the launches of a graph go through buffers of 512 MiB and more. "L2": all use the same buffers, which is
 //! where activations that a kernel has just written often are; only for what fits.
 //!
-//! What the quantiser and the swizzle have left is compared with the CPU's, bit for bit, before anything is timed.
+//! What the quantizer and the swizzle have left is compared with the CPU's, bit for bit, before anything is timed.
 
 use nvfp4_dual_gemm::cuda::{
     Device, DeviceBuffer, DeviceMatrix, Event, Graph, Quantizer, Stream, swizzle_scales,
@@ -64,8 +64,8 @@ impl Bench {
         let shape = format!("{rows}x{k}");
         for dynamic in [false, true] {
             let name = match dynamic {
-                false => format!("quantise {}, scale known", T::DTYPE),
-                true => format!("quantise {}, scale found", T::DTYPE),
+                false => format!("quantize {}, scale known", T::DTYPE),
+                true => format!("quantize {}, scale found", T::DTYPE),
             };
             let bytes = if dynamic { 2 * read + written } else { read + written };
             for (memory, sets) in places(read + written, stream.device()) {

@@ -3,13 +3,14 @@
 
     python3 scripts/check_quantize.py NVFP4_BINARY
 
-Makes a tiny Llama with tied embeddings, takes samples of the inputs of its MLPs, quantises it in both
-conventions with and without them, and asks of each result:
+Makes a tiny Llama with tied embeddings, takes samples of the inputs of its MLPs and of their down
+projections, quantizes it in both conventions with samples of all, with those of the MLPs alone (down
+projections stay as they are) and weight-only, and asks of each result:
 
 * compressed-tensors' convention: `QuantizationConfig` takes the configuration and `AutoModelForCausalLM`
   loads the folder with no key too many or missing; each loaded weight is what the stored codes, scales
-  and divisor mean, computed here; input scales are those of the samples; logits are near those of the
-  bf16 model.
+  and divisor mean, computed here; input scales are those of the samples, and a weight-only module has
+  none and no scheme of its input; logits are near those of the bf16 model.
 * ModelOpt's convention: `convert_hf_quant_config_format` makes config.json's `quantization_config` of
   hf_quant_config.json, and `NVFP4QTensor.dequantize` the same weights as above.
 
@@ -64,8 +65,12 @@ def sample(model):
         return lambda _, args: inputs.__setitem__(name, args[0].detach().float().contiguous())
 
     hooks = [
-        layer.mlp.register_forward_pre_hook(watch(f"model.layers.{i}.mlp"))
+        module.register_forward_pre_hook(watch(name))
         for i, layer in enumerate(model.model.layers)
+        for name, module in (
+            (f"model.layers.{i}.mlp", layer.mlp),
+            (f"model.layers.{i}.mlp.down_proj", layer.mlp.down_proj),
+        )
     ]
     with torch.no_grad():
         logits = model(tokens()).logits.float()
@@ -87,7 +92,7 @@ def weight(codes, scales, multiplier):
     return (values * scales.float().unsqueeze(-1)).flatten(1) * multiplier
 
 
-def check_compressed_tensors(out, inputs, logits):
+def check_compressed_tensors(out, inputs, logits, with_down):
     stored = load_file(out / "model.safetensors")
     config = json.loads((out / "config.json").read_text())["quantization_config"]
     QuantizationConfig.model_validate(config)
@@ -101,8 +106,12 @@ def check_compressed_tensors(out, inputs, logits):
     distance = ((ours - logits).norm() / logits.norm()).item()
     expect(f"logits are finite and {distance:.3f} from those in bf16", 0 < distance < 0.4)
     for i, layer in enumerate(model.model.layers):
-        for name in ("gate_proj", "up_proj"):
+        for name in ("gate_proj", "up_proj", "down_proj"):
             prefix, module = f"model.layers.{i}.mlp.{name}", getattr(layer.mlp, name)
+            scheme = getattr(module, "quantization_scheme", None)
+            if name == "down_proj" and not with_down:
+                expect(f"{prefix}: left in bf16", scheme is None and f"{prefix}.weight" in stored)
+                continue
             part = lambda last: stored[f"{prefix}.{last}"]
             divisor = part("weight_global_scale")
             meant = weight(part("weight_packed"), part("weight_scale"), 1 / divisor)
@@ -113,11 +122,12 @@ def check_compressed_tensors(out, inputs, logits):
             same = torch.equal(theirs, meant.to(theirs.dtype))
             expect(f"{prefix}: the compressor's weight is the stored one", same)
             if inputs:
-                amax = inputs[f"model.layers.{i}.mlp"].abs().max()
+                amax = inputs[f"model.layers.{i}.mlp" if name != "down_proj" else prefix].abs().max()
                 loaded, expected = module.input_global_scale.item(), (torch.tensor(2688.0) / amax).item()
                 expect(f"{prefix}: input scale {loaded!r}", loaded == expected)
             else:
-                expect(f"{prefix}: no input scale", getattr(module, "input_global_scale", None) is None)
+                none = getattr(module, "input_global_scale", None) is None
+                expect(f"{prefix}: no input scale", none and scheme.input_activations is None)
 
 
 def check_modelopt(out, same_as):
@@ -156,20 +166,23 @@ def main():
         model = small_llama()
         model.save_pretrained(work / "bf16")
         inputs, logits = sample(model)
-        save_file(inputs, work / "inputs.safetensors")
-        for calibrated in (True, False):
+        of_mlps = {k: v for k, v in inputs.items() if k.endswith("mlp")}
+        for what, samples in (("calibrated", inputs), ("calibrated but for down", of_mlps), ("weight-only", None)):
             outs = {}
             for convention in ("compressed-tensors", "modelopt"):
-                out = outs[convention] = work / f"{convention}-{calibrated}"
+                out = outs[convention] = work / f"{convention}-{what}".replace(" ", "-")
                 command = [binary, "quantize", work / "bf16", "-o", out, "--convention", convention]
-                if calibrated:
+                if samples is None:
+                    command.append("--weight-only")
+                else:
+                    save_file(samples, work / "inputs.safetensors")
                     command += ["--calibrate", work / "inputs.safetensors"]
                 subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-                print(f"{convention}, {'calibrated' if calibrated else 'weight-only'}")
+                print(f"{convention}, {what}")
                 if convention == "modelopt":
                     check_modelopt(out, outs["compressed-tensors"])
                 else:
-                    check_compressed_tensors(out, inputs if calibrated else None, logits)
+                    check_compressed_tensors(out, samples, logits, samples is not of_mlps)
 
 
 main()

@@ -55,7 +55,7 @@ def all_16_bit(dtype):
 
 
 def runs(bits, codes):
-    """`first last code` for each run of neighbouring bit patterns with the same code."""
+    """`first last code` for each run of neighboring bit patterns with the same code."""
     lines = []
     start = 0
     for i in range(1, len(bits) + 1):
@@ -100,7 +100,7 @@ write(
     [f"{b:02x} " + ("nan" if np.isnan(v) else f"{v.view(np.uint32):08x}") for b, v in zip(all_bytes, by_torch)],
 )
 
-# The float32 neighbours of every tie and bound: a rounding by way of a smaller type fails here.
+# The float32 neighbors of every tie and bound: a rounding by way of a smaller type fails here.
 edges = []
 for t in [0.0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 3e38]:
     t = np.float32(t)
@@ -139,7 +139,7 @@ for batch, rows, cols in [(1, 1, 1), (1, 128, 4), (2, 130, 5), (1, 257, 9), (3, 
     lines.append(f"{batch} {rows} {cols} {hexes(to_128x4(index))}")
 write("scale_layout.txt", lines)
 
-# -- The two-level quantiser -----------------------------------------------------------------------
+# -- The two-level quantizer -----------------------------------------------------------------------
 
 
 def contract(x, global_scale=None):
@@ -227,7 +227,7 @@ for name, global_scale in [("saturating", 1e-5), ("coarse", 1.0), ("least", 2.0*
     lines.append(line(name, x, *contract(x, torch.tensor(global_scale))))
 write("quantize.txt", lines)
 
-# -- The quantisers of the checkpoints' makers -----------------------------------------------------
+# -- The quantizers of the checkpoints' makers -----------------------------------------------------
 #
 # Both differ from the contract in three ways:
 # * a block of zeros gets a scale that is not 0 (its values are the same), and -0 loses its sign; the

@@ -56,16 +56,16 @@ def clamped_swiglu(limit, alpha, x1, x2):
     return library.item(), (up + 1) * gate / (1 + mp.exp(-mp.mpf(alpha) * gate))
 
 
-def neighbour(x, towards):
+def neighbor(x, towards):
     return torch.nextafter(torch.tensor(x, dtype=torch.float32), torch.tensor(towards)).item()
 
 
 def above(x):
-    return neighbour(x, float("inf"))
+    return neighbor(x, float("inf"))
 
 
 def below(x):
-    return neighbour(x, -float("inf"))
+    return neighbor(x, -float("inf"))
 
 
 TAIL = [-0.5, -1.0, -2.75, -5.0, -6.5, -8.5, -9.75, -11.5, -13.0, -20.0, -38.5, -87.0, -88.0, -88.5, -89.0, -103.5, -150.0, -260.0, -700.0]

@@ -119,7 +119,7 @@ def compressed_fake_quantize(x, divisor):
 
 
 def expect(name, gate, up, xq):
-    """What tests compare with: weights and input as the library dequantises them, and the layer."""
+    """What tests compare with: weights and input as the library dequantizes them, and the layer."""
     x1, x2 = xq.double() @ gate.double().T, xq.double() @ up.double().T
     y = torch.nn.functional.silu(x1) * x2
     tensors = {"gate": gate, "up": up, "x": layer_input(), "xq": xq, "y": y}
@@ -251,7 +251,7 @@ def make_whole():
         make(ROOT / name)
     # Exact in 16 bits, as weight-only layers take it.
     x = layer_input().to(torch.bfloat16).float().numpy()
-    for name in ("modelopt", "compressed-tensors", *makers):
+    for name in ("modelopt", "modelopt-fused", "compressed-tensors", *makers):
         path = ROOT / name / "model.safetensors"
         h, y = mlp_reference.mlp(path, PREFIX, x, four_bits="weight-only" not in name)
         save_mlp(name, x=x, h=h, y=y)
@@ -325,7 +325,7 @@ def check(directory):
     config = json.loads((directory / "config.json").read_text())["quantization_config"]
     modules = [n.removesuffix(".weight_scale") for n in tensors if n.endswith(".weight_scale")]
     if not modules:
-        sys.exit(f"{directory}: nothing is quantised")
+        sys.exit(f"{directory}: nothing is quantized")
     for module in modules:
         weight = floats[f"{module}.weight"].float()
         if config["quant_method"] == "modelopt":
@@ -388,9 +388,9 @@ def main():
     if args.whole:
         return print(f"whole MLPs made with {versions}: say so in {ROOT / 'README.md'}")
     (ROOT / "README.md").write_text(
-        "Made by `python3 scripts/make_checkpoints.py`, which says how each was quantised and by whose code,\n"
+        "Made by `python3 scripts/make_checkpoints.py`, which says how each was quantized and by whose code,\n"
         f"with {versions}.\n"
-        "`expected/` has the weights and the input as the library itself dequantises them, and the layer in f64;\n"
+        "`expected/` has the weights and the input as the library itself dequantizes them, and the layer in f64;\n"
         "`expected/*-mlp` the whole MLP in f64, of `scripts/mlp_reference.py` or of `GptOssExperts`.\n"
     )
 

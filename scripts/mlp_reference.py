@@ -3,10 +3,11 @@
     y = down(glu(x·gateᵀ + b_gate, x·upᵀ + b_up)) + b_down
 
 It reads the file itself, so that nothing of it is the code of a library that wrote the file or of the one
-that is tested. Activations are quantised, by stored scales, where the layer is W4A4: as the file of
+that is tested. Activations are quantized, by stored scales, where the layer is W4A4: as the file of
 docs/formats.md says, scale = e4m3(amax/6/global) and code = e2m1(v/(scale·global)) in f32.
 """
 
+import copy
 import json
 import math
 
@@ -39,7 +40,7 @@ def values(codes, scales, multiplier):
     return e2m1 * np.repeat(scales.astype(np.float64), 16, -1) * float(multiplier)
 
 
-def quantised(x, multiplier):
+def quantized(x, multiplier):
     """The NVFP4 values of x [M, K] under a global scale."""
     blocks = x.astype(np.float32).reshape(x.shape[0], -1, 16)
     multiplier = np.float32(multiplier)
@@ -65,7 +66,13 @@ class Projection:
             self.input = get("input_scale")
         self.weight = values(codes, get("weight_scale"), scale)
         bias = get("bias")
-        self.bias = 0.0 if bias is None else bias.astype(np.float64)
+        self.bias = np.zeros(len(codes)) if bias is None else bias.astype(np.float64)
+
+    def rows(self, of):
+        """The projection of some of the rows."""
+        part = copy.copy(self)
+        part.weight, part.bias = self.weight[of], self.bias[of]
+        return part
 
     def __call__(self, x):
         return x @ self.weight.T + self.bias
@@ -76,13 +83,20 @@ def silu(gate, up):
 
 
 def mlp(path, prefix, x, four_bits):
-    """h and y for the layer at a prefix of a file. `four_bits` is whether activations are quantised."""
+    """h and y for the layer at a prefix of a file. `four_bits` is whether activations are quantized."""
     tensors = read(path)
-    gate, up, down = (Projection(tensors, f"{prefix}.{n}_proj") for n in ("gate", "up", "down"))
+    read_one = lambda name: Projection(tensors, f"{prefix}.{name}_proj")
+    if f"{prefix}.gate_up_proj.weight_scale" in tensors:
+        both = read_one("gate_up")
+        half = len(both.weight) // 2
+        gate, up = both.rows(slice(half)), both.rows(slice(half, None))
+    else:
+        gate, up = read_one("gate"), read_one("up")
+    down = read_one("down")
     if four_bits:
-        x = quantised(x, max(gate.input, up.input))
+        x = quantized(x, max(gate.input, up.input))
     else:
         assert gate.input is None and down.input is None, "a weight-only layer with input scales"
     h = silu(gate(x.astype(np.float64)), up(x.astype(np.float64)))
     assert all(math.isfinite(v) for v in h.flat)
-    return h, down(quantised(h, down.input) if four_bits else h)
+    return h, down(quantized(h, down.input) if four_bits else h)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Proves that the SM100 kernels synchronise: no deadlock, no race, tensor memory within its life, in every schedule.
+"""Proves that the SM100 kernels synchronize: no deadlock, no race, tensor memory within its life, in every schedule.
 
 Usage: scripts/static_proof.py [--build FOLDER] [--only TEXT] [--jobs N] [--output FILE] [--all | --record]
 
@@ -96,10 +96,10 @@ class Case:
         self.launch = build.launch(kernel["name"], shape, *options)
         tile_m, tile_n, _ = kernel["tile"]
         tiles_n = math.ceil(shape[1] / tile_n)
-        # Two 64-column tiles share an atom of scales; see ptx.normalise.
+        # Two 64-column tiles share an atom of scales; see ptx.normalize.
         odd_tiles = kernel["mainloop"] == "two_accumulators" and tile_n == 64 and \
             (tiles_n > 1 or kernel["cluster"][1] > 1)
-        self.text, self.changes = ptx.normalise(text, even_tiles=odd_tiles)
+        self.text, self.changes = ptx.normalize(text, even_tiles=odd_tiles)
         self.config = verifier.kernel_input(self.launch, self.text)
         # Another process, at other addresses: what the kernel reads must not depend on memory that was never written.
         again = build.launch(kernel["name"], shape, *options, poison=0x5C)

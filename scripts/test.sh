@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Everything that can be tested without a GPU: fetches compiler and CUTLASS, builds all kernels, runs the tests of Rust
-# and C++, those of the device on an emulated B200 and H100, proves that the SM100 kernels synchronise, and compares the
+# and C++, those of the device on an emulated B200 and H100, proves that the SM100 kernels synchronize, and compares the
 # machine code of all with docs/sm100-instances.md and docs/sm90-instances.md.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -203,7 +203,7 @@ fn f32_round_to_odd(value: f64) -> f32 {
     }
     let mut bits = nearest.to_bits();
     if back.abs() > value.abs() {
-        bits -= 1; // the neighbour towards zero; also infinity to the largest finite value
+        bits -= 1; // the neighbor towards zero; also infinity to the largest finite value
     }
     f32::from_bits(bits | 1)
 }
@@ -406,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn ordinals_count_neighbours() {
+    fn ordinals_count_neighbors() {
         assert_eq!(f16::NEG_ZERO.ordinal(), f16::ZERO.ordinal());
         assert_eq!(f16::from_bits(0x8001).ordinal(), -1);
         assert_eq!(f16::INFINITY.ordinal() - f16::MAX.ordinal(), 1);

@@ -270,6 +270,11 @@ impl Nvfp4Matrix {
         Ok(Nvfp4Matrix { shape, codes: codes.into(), scales: scales.into(), global_scale })
     }
 
+    /// Codes and scale factors, in memory that can be shared.
+    pub(crate) fn shared(&self) -> (&Bytes, &Bytes) {
+        (&self.codes, &self.scales)
+    }
+
     /// Borrows the matrix.
     pub fn view(&self) -> Nvfp4View<'_> {
         Nvfp4View {

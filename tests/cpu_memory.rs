@@ -1,10 +1,13 @@
 //! The CPU backend needs no more than 64 MiB beyond its packed operands and C, whatever the size.
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use nvfp4_dual_gemm::synth::{Data, Operands};
-use nvfp4_dual_gemm::{Engine, GemmShape, Isa, bf16};
+use nvfp4_dual_gemm::{
+    ActivationsView, DualGemm, Engine, Gemm, GemmShape, Isa, Operation, ValuesView, bf16, f16,
+};
 
 /// Counts the bytes in use, and their peak.
 struct Counting;
@@ -31,8 +34,20 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
+/// Tests of one process count each other's bytes.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// Bytes that `work` had in use at once, more than before.
+fn peak_of(work: impl FnOnce()) -> usize {
+    let before = IN_USE.load(Relaxed);
+    PEAK.store(before, Relaxed);
+    work();
+    PEAK.load(Relaxed) - before
+}
+
 #[test]
 fn additional_memory_is_bounded() {
+    let _alone = ALONE.lock().unwrap();
     let problems = [
         (1, 8192, 8192, 1),
         (256, 4096, 7168, 1),
@@ -50,11 +65,53 @@ fn additional_memory_is_bounded() {
             if isa == Isa::Portable && problem.flops() > 1e10 {
                 continue; // the same schedule as the others, and slow
             }
-            let before = IN_USE.load(Relaxed);
-            PEAK.store(before, Relaxed);
-            Engine::cpu_with(isa).unwrap().run_into(&gemm, &mut c).unwrap();
-            let more = PEAK.load(Relaxed) - before;
+            let more = peak_of(|| Engine::cpu_with(isa).unwrap().run_into(&gemm, &mut c).unwrap());
             assert!(more <= 64 << 20, "{isa} {problem:?}: {} MiB", more >> 20);
+            // The same with 16-bit activations, which are widened in pieces.
+            if isa == Isa::Portable && problem.flops() > 1e8 {
+                continue;
+            }
+            let x = vec![bf16::ONE; batch * m * k];
+            let a = ValuesView::new(batch, m, k, &x).unwrap();
+            let gemm = DualGemm::new(a, &operands.b1, &operands.b2).unwrap();
+            let more = peak_of(|| Engine::cpu_with(isa).unwrap().run_into(&gemm, &mut c).unwrap());
+            assert!(more <= 64 << 20, "{isa} {problem:?} W4A16: {} MiB", more >> 20);
+        }
+    }
+}
+
+/// A second call finds the buffers of the first: what is left are the jobs of rayon's pool.
+#[test]
+fn further_calls_allocate_no_buffer() {
+    let _alone = ALONE.lock().unwrap();
+    fn check(operation: &impl Operation, len: usize, what: &str) {
+        let (mut c, r) = (vec![f16::ZERO; len], 3);
+        for isa in Isa::available() {
+            let engine = Engine::cpu_with(isa).unwrap();
+            engine.run_into(operation, &mut c).unwrap();
+            let least =
+                (0..r).map(|_| peak_of(|| engine.run_into(operation, &mut c).unwrap())).min();
+            assert!(least < Some(16 << 10), "{isa} {what}: {least:?} bytes");
+        }
+    }
+    let (n, k) = (513, 1024);
+    for m in [1, 64] {
+        let problem = GemmShape { m, n, k, batch: 1 };
+        let Operands { a, b1, b2 } = Operands::generate(problem, Data::Full, 3).unwrap();
+        let halves = vec![f16::ONE; m * k];
+        let brains = vec![bf16::ONE; m * k];
+        let (residual, bias) = (vec![f16::ONE; m * n], vec![1.0; n]);
+        let views: [(&str, ActivationsView<'_>); 3] = [
+            ("nvfp4", (&a).into()),
+            ("f16", ValuesView::new(1, m, k, &halves).unwrap().into()),
+            ("bf16", ValuesView::new(1, m, k, &brains).unwrap().into()),
+        ];
+        for (name, a) in views {
+            let gemm = Gemm::new(a, &b1).unwrap().with_bias(&bias).unwrap();
+            let gemm = gemm.with_residual(&residual).unwrap();
+            check(&gemm, m * n, &format!("gemm of {name}, {m} rows"));
+            let dual = DualGemm::new(a, &b1, &b2).unwrap().with_biases([&bias, &bias]).unwrap();
+            check(&dual, m * n, &format!("dual gemm of {name}, {m} rows"));
         }
     }
 }

@@ -8,9 +8,9 @@ is that of a node of a CUDA graph, by events around its replays. Weights rotate 
 times the L2 cache; --warm uses one. Every result is checked against float64 on eight rows: ||error|| / ||C|| at most
 3e-3, and no value of C may be left unwritten. A peer that cannot run or is wrong is left out, with the reason.
 
-    cublas      fp16 weights, dequantised ahead of time: torch.mm on [B1; B2] or on each, and one silu*mul kernel
+    cublas      fp16 weights, dequantized ahead of time: torch.mm on [B1; B2] or on each, and one silu*mul kernel
     humming     W4A16 NVFP4 of PyPI's humming-kernels, on [B1; B2] or on each, and the same kernel
-    dequantise  packed weights, dequantised in each call by one kernel, then as cublas
+    dequantize  packed weights, dequantized in each call by one kernel, then as cublas
     triton      one kernel over packed weights: both products and the gate
 
 Needs torch and triton; humming is looked for on PYTHONPATH.
@@ -27,9 +27,9 @@ import statistics
 import sys
 
 PEERS = {
-    "cublas": "cuBLAS fp16, dequantised ahead",
+    "cublas": "cuBLAS fp16, dequantized ahead",
     "humming": "Humming W4A16 NVFP4",
-    "dequantise": "dequantise in each call + cuBLAS fp16",
+    "dequantize": "dequantize in each call + cuBLAS fp16",
     "triton": "one Triton kernel",
 }
 TOLERANCE = 3e-3
@@ -89,7 +89,7 @@ def widen(codes, factors, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
 
 
 @triton.jit
-def dequantise_kernel(codes, scales, out, blocks, ROWS: tl.constexpr):
+def dequantize_kernel(codes, scales, out, blocks, ROWS: tl.constexpr):
     """out[block, 0:16] = e2m1 * e4m3 for `blocks` blocks of 16 values, ROWS of them a program."""
     block = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     inside = (block < blocks)[:, None]
@@ -135,9 +135,9 @@ def silu_mul(gate, up, out, problem):
     )
 
 
-def dequantise(codes, scales, out):
+def dequantize(codes, scales, out):
     blocks, rows = scales.numel(), 256
-    dequantise_kernel[(triton.cdiv(blocks, rows),)](codes, scales, out, blocks, ROWS=rows, num_warps=4)
+    dequantize_kernel[(triton.cdiv(blocks, rows),)](codes, scales, out, blocks, ROWS=rows, num_warps=4)
 
 
 def fused(a, codes, scales, c, problem, config):
@@ -174,7 +174,7 @@ def made_up(rows, k):
 
 
 def exact(codes, scales, dtype):
-    """Dequantised by plain torch; exact in fp16 already."""
+    """Dequantized by plain torch; exact in fp16 already."""
     table = [0, 0.5, 1, 1.5, 2, 3, 4, 6]
     table = torch.tensor(table + [-value for value in table], dtype=dtype, device=codes.device)
     nibbles = torch.stack((codes & 15, codes >> 4), dim=-1).view(codes.shape[0], -1)
@@ -277,13 +277,13 @@ def peer_cublas(problem):
     return {"one GEMM": (variant(False), copies), "two GEMMs": (variant(True), copies)}
 
 
-def peer_dequantise(problem):
+def peer_dequantize(problem):
     packed = problem.packed_copies()
     weights = torch.empty(2 * problem.n, problem.k, dtype=torch.float16, device=DEVICE)
     pre = pre_activations(problem, False)
 
     def run(copy):
-        dequantise(*packed[copy], weights)
+        dequantize(*packed[copy], weights)
         silu_mul(*products(problem.a, weights, pre, problem.n, False), problem.out, problem)
 
     return {"one GEMM": (run, len(packed))}
@@ -357,7 +357,7 @@ def peer_humming(problem):
     return variants
 
 
-MAKERS = {"cublas": peer_cublas, "humming": peer_humming, "dequantise": peer_dequantise, "triton": peer_triton}
+MAKERS = {"cublas": peer_cublas, "humming": peer_humming, "dequantize": peer_dequantize, "triton": peer_triton}
 
 
 # ---- Timing

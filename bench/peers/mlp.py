@@ -7,7 +7,7 @@
 Times and checks are those of gpu.py, which lies beside it; results are compared with y in float64 of activations that
 are not quantized.
 
-    cublas      fp16 weights, dequantised ahead of time and rounded: torch.mm on [gate; up] or on each, one silu*mul
+    cublas      fp16 weights, dequantized ahead of time and rounded: torch.mm on [gate; up] or on each, one silu*mul
                 kernel, torch.mm on down
     humming     W4A16 NVFP4 of PyPI's humming-kernels on [gate; up], the same kernel, and on down
 
@@ -19,7 +19,7 @@ import types
 import gpu
 import torch
 
-PEERS = {"cublas": "cuBLAS fp16, dequantised ahead", "humming": "Humming W4A16 NVFP4"}
+PEERS = {"cublas": "cuBLAS fp16, dequantized ahead", "humming": "Humming W4A16 NVFP4"}
 
 
 class Mlp(gpu.Checked):

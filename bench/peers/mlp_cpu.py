@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""What a user would otherwise run on a CPU: the whole MLP of dequantised NVFP4 weights, by torch.
+"""What a user would otherwise run on a CPU: the whole MLP of dequantized NVFP4 weights, by torch.
 
 `nvfp4 bench --backend cpu --mlp --peers` starts it with --serve and takes turns with it, over the same weights and x:
-requests on stdin, answers on stdout, a JSON object a line. Weights are dequantised, and prepacked, outside of the
+requests on stdin, answers on stdout, a JSON object a line. Weights are dequantized, and prepacked, outside of the
 timing. Every result is checked against float64 on eight rows: ||error|| / ||y|| at most 1e-2, that of bf16.
 
 Needs torch.

@@ -29,8 +29,8 @@ const GAP: i32 = 14;
 const TOP: i32 = 92;
 const BOTTOM: i32 = 58;
 const RIGHT: i32 = 170;
-/// Okabe and Ito's colours, which the colour-blind can tell apart.
-const COLOURS: [RGBColor; 5] = [
+/// Okabe and Ito's colors, which the color-blind can tell apart.
+const COLORS: [RGBColor; 5] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
     RGBColor(0, 158, 115),
@@ -38,7 +38,7 @@ const COLOURS: [RGBColor; 5] = [
     RGBColor(86, 86, 86),
 ];
 const INK: RGBColor = RGBColor(30, 30, 30);
-const GREY: RGBColor = RGBColor(110, 110, 110);
+const GRAY: RGBColor = RGBColor(110, 110, 110);
 const LINE: RGBColor = RGBColor(222, 222, 222);
 
 /// Refuses a file name that says another format than SVG.
@@ -77,22 +77,22 @@ pub fn draw(title: &str, subtitle: &str, points: &[Point]) -> Result<String> {
         let area =
             SVGBackend::with_string(&mut svg, (WIDTH as u32, height as u32)).into_drawing_area();
         area.fill(&WHITE).map_err(failed)?;
-        let text = |words: &str, x: i32, y: i32, size: i32, colour: RGBColor, side: HPos| {
+        let text = |words: &str, x: i32, y: i32, size: i32, color: RGBColor, side: HPos| {
             // plotters takes the height of a line, which it holds to be 1.24 font sizes.
-            let style = ("sans-serif", f64::from(size) * 1.24).into_font().color(&colour);
+            let style = ("sans-serif", f64::from(size) * 1.24).into_font().color(&color);
             let style = style.pos(Pos::new(side, VPos::Center));
             area.draw_text(words, &style, (x, y)).map_err(failed)
         };
-        let line = |from: (i32, i32), to: (i32, i32), colour: RGBColor, width: u32| {
-            area.draw(&PathElement::new([from, to], colour.stroke_width(width))).map_err(failed)
+        let line = |from: (i32, i32), to: (i32, i32), color: RGBColor, width: u32| {
+            area.draw(&PathElement::new([from, to], color.stroke_width(width))).map_err(failed)
         };
 
         text(title, 20, 24, 21, INK, HPos::Left)?;
-        text(subtitle, 20, 48, 14, GREY, HPos::Left)?;
+        text(subtitle, 20, 48, 14, GRAY, HPos::Left)?;
         for tick in &axis.ticks {
             let x = axis.x(*tick);
             let roof = *tick == 1.0;
-            line((x, TOP), (x, bottom), if roof { GREY } else { LINE }, if roof { 2 } else { 1 })?;
+            line((x, TOP), (x, bottom), if roof { GRAY } else { LINE }, if roof { 2 } else { 1 })?;
             text(&format!("{tick}"), x, bottom + 14, 14, INK, HPos::Center)?;
         }
         let middle = (left + WIDTH - RIGHT) / 2;
@@ -103,7 +103,7 @@ pub fn draw(title: &str, subtitle: &str, points: &[Point]) -> Result<String> {
         if series.len() > 1 {
             let mut x = left;
             for (s, name) in series.iter().enumerate() {
-                area.draw(&Circle::new((x, 74), 5, colour(s).filled())).map_err(failed)?;
+                area.draw(&Circle::new((x, 74), 5, color(s).filled())).map_err(failed)?;
                 text(name, x + 11, 74, 14, INK, HPos::Left)?;
                 x += 40 + 8 * name.chars().count() as i32;
             }
@@ -116,13 +116,13 @@ pub fn draw(title: &str, subtitle: &str, points: &[Point]) -> Result<String> {
             }
             if i == 0 || new_group(i) {
                 let group = points[i..].iter().take_while(|p| p.shape == point.shape).count();
-                let centre = y + (group as i32 - 1) * ROW / 2;
-                text(&point.shape, left - 12, centre, 15, INK, HPos::Right)?;
+                let center = y + (group as i32 - 1) * ROW / 2;
+                text(&point.shape, left - 12, center, 15, INK, HPos::Right)?;
             }
             let s = series.iter().position(|name| *name == point.path).unwrap_or(0);
             let x = axis.x(point.ratio);
-            line((axis.x(1.0), y), (x, y), colour(s), 4)?;
-            area.draw(&Circle::new((x, y), 6, colour(s).filled())).map_err(failed)?;
+            line((axis.x(1.0), y), (x, y), color(s), 4)?;
+            area.draw(&Circle::new((x, y), 6, color(s).filled())).map_err(failed)?;
             text(&point.label, x.max(axis.x(1.0)) + 13, y, 14, INK, HPos::Left)?;
             y += ROW;
         }
@@ -131,8 +131,8 @@ pub fn draw(title: &str, subtitle: &str, points: &[Point]) -> Result<String> {
     Ok(svg)
 }
 
-fn colour(series: usize) -> RGBColor {
-    COLOURS[series % COLOURS.len()]
+fn color(series: usize) -> RGBColor {
+    COLORS[series % COLORS.len()]
 }
 
 fn failed(error: impl std::fmt::Display) -> anyhow::Error {

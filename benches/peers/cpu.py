@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""What a user would otherwise run on a CPU: the SwiGLU dual GEMM over dequantised NVFP4 weights.
+"""What a user would otherwise run on a CPU: the SwiGLU dual GEMM over dequantized NVFP4 weights.
 
     python3 benches/peers/cpu.py [--threads N] [--repeat R] [--slow] M,N,K [M,N,K ...]
 
 One line a peer: name, then for each shape a tab and the times in ms ("-" where it cannot run).
-Every peer is warmed up twice, and weights are dequantised (and prepacked) outside of the timing
+Every peer is warmed up twice, and weights are dequantized (and prepacked) outside of the timing
 unless the name says otherwise. Needs torch and numpy.
 """
 
@@ -16,7 +16,7 @@ import time
 arguments = argparse.ArgumentParser()
 arguments.add_argument("--threads", type=int, default=os.cpu_count())
 arguments.add_argument("--repeat", type=int, default=15)
-arguments.add_argument("--slow", action="store_true", help="also dequantise in each call")
+arguments.add_argument("--slow", action="store_true", help="also dequantize in each call")
 arguments.add_argument("shapes", nargs="+")
 arguments = arguments.parse_args()
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -95,13 +95,13 @@ def numpy_f32(packed, f32):
 
 PEERS = {
     "torch bf16, oneDNN-prepacked": torch_prepacked,
-    "torch bf16, dequantised once": torch_dtype(torch.bfloat16),
+    "torch bf16, dequantized once": torch_dtype(torch.bfloat16),
     "torch f32 tensors, bf16 math": torch_f32_bf16_math,
-    "torch f32, dequantised once": torch_dtype(torch.float32),
-    "numpy f32, dequantised once": numpy_f32,
+    "torch f32, dequantized once": torch_dtype(torch.float32),
+    "numpy f32, dequantized once": numpy_f32,
 }
 if arguments.slow:
-    PEERS["torch bf16, dequantised in each call"] = torch_packed
+    PEERS["torch bf16, dequantized in each call"] = torch_packed
 
 
 def times_ms(run):

@@ -1,4 +1,4 @@
-// The C++ half of the quantiser in src/cuda/ffi/bridge.rs.
+// The C++ half of the quantizer in src/cuda/ffi/bridge.rs.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-//! What kernels did, for people, and the time on a B200 that is modelled from it.
+//! What kernels did, for people, and the time on a B200 that is modeled from it.
 
 mod entry;
 mod model;

@@ -112,7 +112,7 @@ fn mbarriers_are_used_by_their_rules() {
     };
     check("mbarrier.arrive.shared::cta.b64 _, [%r2], 2;", FaultKind::Barrier, "2 arrivals where 1");
     check("mbarrier.init.shared::cta.b64 [%r2], 1;", FaultKind::Barrier, "lives already");
-    check("mbarrier.arrive.shared::cta.b64 _, [%r2+8];", FaultKind::Barrier, "initialised");
+    check("mbarrier.arrive.shared::cta.b64 _, [%r2+8];", FaultKind::Barrier, "initialized");
     check("mbarrier.arrive.shared::cta.b64 _, [%r2+4];", FaultKind::Misaligned, "multiple of 8");
     check("mbarrier.init.shared::cta.b64 [%r2+8], 0;", FaultKind::Barrier, "count of 0");
     check(

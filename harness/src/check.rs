@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
+use nvfp4_dual_gemm::oracle::MlpRows;
 use nvfp4_dual_gemm::{Backend, DualGemm, Element, GemmShape, Operation, oracle};
 
 use crate::units;
@@ -87,6 +88,8 @@ impl Rows {
 pub struct Exact<T> {
     rows: Vec<(usize, usize)>,
     values: Vec<T>,
+    /// How much further off each may be; empty: no more than roundings explain.
+    slack: Vec<f32>,
 }
 
 impl<T: Element> Exact<T> {
@@ -101,12 +104,12 @@ impl<T: Element> Exact<T> {
         rows: Vec<(usize, usize)>,
     ) -> nvfp4_dual_gemm::Result<Self> {
         let values = oracle::exact_rows(operation, &rows)?;
-        Ok(Exact { rows, values })
+        Ok(Exact { rows, values, slack: Vec::new() })
     }
 
-    /// Of values that were asked for already.
-    pub(crate) fn from_values(rows: Vec<(usize, usize)>, values: Vec<T>) -> Self {
-        Exact { rows, values }
+    /// Of rows of a whole MLP that were asked for already.
+    pub(crate) fn of_mlp(rows: Vec<(usize, usize)>, exact: MlpRows<T>) -> Self {
+        Exact { rows, values: exact.values, slack: exact.slack }
     }
 
     /// Compares the same rows of a whole C.
@@ -117,7 +120,7 @@ impl<T: Element> Exact<T> {
             .iter()
             .flat_map(|&(l, row)| c[(l * m + row) * n..][..n].iter().copied())
             .collect();
-        let comparison = oracle::compare(&picked, &self.values);
+        let comparison = oracle::compare_within(&picked, &self.values, &self.slack);
         let elements = comparison.count;
         Check {
             pass: comparison.passes(),

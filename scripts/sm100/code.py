@@ -13,7 +13,7 @@ A kernel's name is `sm100_<mainloop>_<SMs per MMA>sm_<tile M>x<tile N>_c<cluster
 counts columns of C, that is rows of each of B1 and B2. K is taken in tiles of 256.
 """
 
-PROOF = """## Static proof of synchronisation
+PROOF = """## Static proof of synchronization
 
 {verifier} on the PTX of the library with the launch that the host code makes, parameter and tensor maps included.
 `race_free`: in every schedule the kernel ends, TMA brings the bytes that its barriers expect, no two accesses to

@@ -136,7 +136,7 @@ def split_wide(text):
     return MMA.sub(split, text), count
 
 
-def normalise(text, even_tiles):
+def normalize(text, even_tiles):
     """The PTX as the verifier can read it, and words for what changed.
 
     * `collector::a` qualifiers go: they say where a copy of A comes from, not what is read or written.

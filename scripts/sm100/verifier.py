@@ -1,4 +1,4 @@
-"""SentryWard's input from a recorded launch, its run, and the judgement of its result."""
+"""SentryWard's input from a recorded launch, its run, and the judgment of its result."""
 
 import json
 import os

@@ -75,7 +75,7 @@ impl Adapter {
             (None, false) => return None,
         };
         Some(format!(
-            "{} is beside the weights with {CONFIG}, {what}: merge it before quantising \
+            "{} is beside the weights with {CONFIG}, {what}: merge it before quantizing \
              (--ignore-key {CONFIG}, LayerOptions::ignore, to read the layer without it)",
             self.weights
         ))

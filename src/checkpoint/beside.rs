@@ -20,7 +20,7 @@ const DOWN: [&str; 3] = ["down_proj", "w2", "ffn_sub_norm"];
 
 /// Modules and tensors that may lie beside the projections of a layer: what comes after the product,
 /// and the parts of a mixture of experts.
-const NEIGHBOURS: [&str; 14] = [
+const NEIGHBORS: [&str; 14] = [
     "down_proj",
     "w2",
     "ffn_sub_norm",
@@ -191,7 +191,7 @@ fn role(checkpoint: &Checkpoint, layer: &Layer<'_>, scope: &str, level: Level, r
     }
     let first = rest.split('.').next().unwrap_or(rest);
     let other = match level {
-        Level::Layer => is_neighbour(rest),
+        Level::Layer => is_neighbor(rest),
         Level::Experts => !concerns_experts(scope, rest),
         Level::Above => {
             // An MLP beside the experts.
@@ -199,7 +199,7 @@ fn role(checkpoint: &Checkpoint, layer: &Layer<'_>, scope: &str, level: Level, r
                 let has = |last: &str| checkpoint.get(&join(scope, &format!("{first}.{last}")));
                 rest != first && has("weight").or_else(|| has("weight_packed")).is_some()
             };
-            is_neighbour(rest) || ABOVE.contains(&first) || (PROJECTIONS.contains(&first) && mlp())
+            is_neighbor(rest) || ABOVE.contains(&first) || (PROJECTIONS.contains(&first) && mlp())
         }
     };
     let elsewhere = scope.is_empty() && !of_projection(first); // whatever else is in the file
@@ -208,10 +208,10 @@ fn role(checkpoint: &Checkpoint, layer: &Layer<'_>, scope: &str, level: Level, r
 
 /// Whether a tensor of a layer or of a module of experts, by its name in there, comes after the product
 /// or belongs to another part of a mixture.
-fn is_neighbour(rest: &str) -> bool {
+fn is_neighbor(rest: &str) -> bool {
     let first = rest.split('.').next().unwrap_or(rest);
     let down = ["down_proj_", "w2_"].iter().any(|start| first.starts_with(start));
-    down || is_number(first) || NEIGHBOURS.contains(&first)
+    down || is_number(first) || NEIGHBORS.contains(&first)
 }
 
 /// Whether a tensor of the module of all experts, by its name in there, may have to do with gate and up
@@ -224,7 +224,7 @@ pub(super) fn concerns_experts(parent: &str, rest: &str) -> bool {
     }
     // `gate_proj.7` is of one expert.
     let single = PROJECTIONS.contains(&first) && parts.next().is_some_and(is_number);
-    !single && !is_neighbour(rest)
+    !single && !is_neighbor(rest)
 }
 
 /// Whether a tensor or module is named for a projection.

@@ -106,8 +106,16 @@ impl Checkpoint {
         if gate_multiplier != 1.0 {
             layer.gate_proj = self.scaled(prefix, layer.gate_proj, gate_multiplier)?;
             // The multiplier is that of the product and its bias.
-            let scaled = |bias: Arc<[f32]>| bias.iter().map(|b| b * gate_multiplier).collect();
-            layer.gate_bias = layer.gate_bias.map(scaled);
+            let bias: Option<Arc<[f32]>> = layer
+                .gate_bias
+                .map(|bias| bias.iter().map(|value| value * gate_multiplier).collect());
+            if let Some(at) = bias.iter().flat_map(|b| b.iter()).position(|v| !v.is_finite()) {
+                let reason = format!(
+                    "with its multiplier {gate_multiplier:e}, the bias of gate is infinite at {at}"
+                );
+                return Err(self.not_understood(prefix, reason));
+            }
+            layer.gate_bias = bias;
         }
         layer.glu = gate.unwrap_or_default();
         layer.down_multiplier = down_multiplier;

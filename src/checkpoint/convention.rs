@@ -12,6 +12,8 @@ use std::str::FromStr;
 /// | weight global, F32 \[\] or \[1\] | `weight_scale_2`, a multiplier (amax/2688) | `weight_global_scale`, a divisor (2688/amax) |
 /// | activation global, F32 \[\] or \[1\] | `input_scale`, a multiplier | `input_global_scale`, a divisor |
 ///
+/// A weight-only layer has no activation global. A `bias`, F16, BF16 or F32 \[N\], has the same name in both.
+///
 /// This library computes with multipliers: a divisor d becomes `1/d`, rounded to f32.
 /// Sources: ModelOpt `nvfp4_tensor.py`, compressed-tensors `compressors/nvfp4` and `generate_gparam`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

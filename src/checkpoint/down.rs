@@ -7,6 +7,7 @@ use super::open::Checkpoint;
 use super::options::LayerOptions;
 use super::patterns;
 use super::projection::{Names, Part};
+use super::scheme;
 use super::verdict::Refusal;
 use crate::error::{NoDown, Operand, Result};
 
@@ -74,13 +75,17 @@ impl Checkpoint {
             self.require(&format!("{module}.")).map_err(missing)?;
         }
         beside::require_down(self, &own).map_err(missing)?;
+        // What the tensors are comes first: one that was left in another format is listed as such, too.
+        let of_tensors = beside::comfy(self, &modules)
+            .or_else(|| modules.iter().find_map(|module| scheme::refusal(self, module)))
+            .or_else(|| self.stack_refusal(&stacks));
+        if let Some(refusal) = of_tensors {
+            return Err(format(refusal));
+        }
         if names.is_some() {
             // What is said of gate and up has been read, so that all three have to agree.
             let all: Vec<&str> = gate_up.modules.iter().copied().chain([module]).collect();
-            self.verdict(&patterns::Names::each(&all), &[module]).map_err(format)?;
-        }
-        if let Some(refusal) = self.stack_refusal(&stacks) {
-            return Err(format(refusal));
+            self.sidecar.verdict(&patterns::Names::each(&all)).map_err(format)?;
         }
         if let Some(reason) = beside::objection_to_down(self, &own) {
             return Err(not_understood(reason));

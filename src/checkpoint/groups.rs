@@ -106,7 +106,7 @@ fn verdict(file: &str, name: &str, group: &Value, format: Option<&str>) -> Verdi
         }
     }
     if stated("output_activations").is_some() {
-        return refuse("NVFP4 with quantised outputs", format!("has {at}.output_activations"));
+        return refuse("NVFP4 with quantized outputs", format!("has {at}.output_activations"));
     }
     if group.get("has_zero_point").and_then(Value::as_bool) == Some(true) {
         return refuse("an asymmetric format", format!("says {at}.has_zero_point true"));

@@ -1,7 +1,8 @@
 //! NVFP4 layers in safetensors checkpoints, and safetensors files of single tensors.
 //!
-//! [`Checkpoint`] opens a file, a directory or an index, and [`Checkpoint::layer`] reads the gate
-//! and up projections of one MLP or expert, in ModelOpt's or compressed-tensors' [`Convention`].
+//! [`Checkpoint`] opens a file, a directory or an index, and [`Checkpoint::layer`] reads one MLP or expert in
+//! ModelOpt's or compressed-tensors' [`Convention`]: gate and up projections, the down projection where it can be
+//! read, biases, and whether it is weight-only ([`Scheme`]). [`Checkpoint::mlp`] wants all three projections.
 //! [`quantize_file`] makes such a checkpoint from floats. [`tensors`] has the operands of one dual
 //! GEMM as tensors of a file.
 //!
@@ -19,10 +20,10 @@
 //!
 //! # What is refused
 //! Schemes that look alike and mean something else are refused by name: NVFP4_AWQ whose scale is not
-//! folded, NVFP4_SVD, W4A16_NVFP4, W4A8_NVFP4_FP8, MXFP4, FP8, INT4 and INT8 formats, groups other than 16,
-//! weights that are not quantized. They are told by their tensors, and by `hf_quant_config.json` and
-//! `quantization_config` in `config.json` where these lie beside them: W4A16_NVFP4 and
-//! W4A8_NVFP4_FP8 cannot be told by tensors alone.
+//! folded, NVFP4_SVD, W4A8_NVFP4_FP8, MXFP4, FP8, INT4 and INT8 formats, groups other than 16, weights that are
+//! not quantized. They are told by their tensors, and by `hf_quant_config.json` and `quantization_config` in
+//! `config.json` where these lie beside them: W4A8_NVFP4_FP8, and that a layer is weight-only, cannot be told by
+//! tensors alone.
 //!
 //! What may change the arithmetic of a layer is applied where it is understood, and refused where it is
 //! not: tensors beside a projection other than those of its convention, and keys of `config.json` for

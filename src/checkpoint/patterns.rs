@@ -23,7 +23,7 @@ const PREFIXES: [&str; 9] = [
 const PREFIX_PARTS: [&str; 4] = ["model", "language_model", "llm", "text_model"];
 
 /// The name without [`PREFIX_PARTS`] at its beginning.
-fn normalised(name: &str) -> &str {
+fn normalized(name: &str) -> &str {
     let mut rest = name;
     while let Some((first, tail)) = rest.split_once('.') {
         if !PREFIX_PARTS.contains(&first) {
@@ -42,7 +42,7 @@ fn of_text(name: &str) -> bool {
 /// All names under which a configuration may speak of a projection.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Names {
-    /// Normalised.
+    /// Normalized.
     exact: Vec<String>,
     /// With every prefix.
     spelled: Vec<String>,
@@ -70,7 +70,7 @@ impl Names {
     fn of(module: &str) -> Self {
         let mut names = Names::default();
         for alias in aliases(module) {
-            let bare = normalised(&alias).to_owned();
+            let bare = normalized(&alias).to_owned();
             if names.exact.contains(&bare) {
                 continue;
             }
@@ -151,7 +151,7 @@ fn aliases(module: &str) -> Vec<String> {
 
 /// The key under which a map of module names keeps one of them.
 pub(super) fn key(name: &str) -> String {
-    normalised(name).to_owned()
+    normalized(name).to_owned()
 }
 
 /// How surely a list speaks of a module.
@@ -200,7 +200,7 @@ impl Patterns {
         // vLLM looks for the word within the name of the class.
         self.linear |= text == "Linear" || (!text.contains('.') && text.ends_with("Linear"));
         self.experts |= ["Experts", "FusedMoE", "RoutedExperts"].iter().any(|c| text.ends_with(c));
-        self.exact.insert(normalised(text).to_owned());
+        self.exact.insert(normalized(text).to_owned());
     }
 
     fn regex(&mut self, text: &str, pattern: &str) {

@@ -16,7 +16,7 @@ pub(super) struct Statement {
     ignore: Patterns,
     /// Whether the list means what is below its modules, too.
     ignore_below: bool,
-    /// ModelOpt's `quantized_layers`, by normalised name.
+    /// ModelOpt's `quantized_layers`, by normalized name.
     layers: BTreeMap<String, Verdict>,
     /// ModelOpt's `moe_quant_algo`: that of the experts which `layers` does not name.
     experts: Option<Verdict>,
@@ -211,7 +211,7 @@ impl Statement {
                 (_, Rule::All(verdict)) => verdict.clone(),
                 // Its neighbor is spelled as is known.
                 (_, Rule::Layers) if any => Err(Refusal {
-                    scheme: "quantised in part".to_owned(),
+                    scheme: "quantized in part".to_owned(),
                     evidence: format!(
                         "{} does not name {} among quantized_layers",
                         self.file,
@@ -241,7 +241,7 @@ impl Statement {
                 // Packed all the same; what its activations are is then not said.
                 let evidence =
                     format!("{} lists it among the modules that are left alone", self.file);
-                let scheme = "packed, but said not to be quantised".to_owned();
+                let scheme = "packed, but said not to be quantized".to_owned();
                 return Ok(Err(Refusal { scheme, evidence }));
             }
         }

@@ -201,7 +201,7 @@ impl Checkpoint {
         self.below(module).next().is_some() || self.require(&format!("{module}.")).is_err()
     }
 
-    /// What the configuration says of the modules of a layer. Fails when they are recognised as another
+    /// What the configuration says of the modules of a layer. Fails when they are recognized as another
     /// scheme, or when there is something beside them that is not known.
     fn refuse(&self, layer: &beside::Layer<'_>) -> Result<Option<Stated>> {
         let &beside::Layer { prefix, modules, .. } = layer;
@@ -218,7 +218,7 @@ impl Checkpoint {
 
     /// What the tensors of `modules` and the configuration say of the scheme; `names` are those under which
     /// the configuration may speak of it.
-    pub(super) fn verdict(&self, names: &[Names], modules: &[&str]) -> Verdict {
+    fn verdict(&self, names: &[Names], modules: &[&str]) -> Verdict {
         let of_tensors = |found: Option<Refusal>| found.map_or(Ok(()), Err);
         of_tensors(beside::comfy(self, modules))?;
         let stated = self.sidecar.verdict(names)?;

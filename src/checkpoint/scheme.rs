@@ -40,7 +40,7 @@ pub(super) fn refusal(checkpoint: &Checkpoint, module: &str) -> Option<Refusal> 
         Dtype::U8 | Dtype::F4 => {}
         Dtype::F32 | Dtype::F16 | Dtype::BF16 => {
             let evidence = format!("{}; `nvfp4 quantize` makes it NVFP4", of(&codes));
-            return refuse("not quantised", evidence);
+            return refuse("not quantized", evidence);
         }
         Dtype::F8_E4M3 => return refuse("FP8", of(&codes)),
         Dtype::F8_E5M2 => return refuse("FP8 (E5M2)", of(&codes)),

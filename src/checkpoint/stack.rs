@@ -112,7 +112,7 @@ impl Checkpoint {
         stacks.iter().find_map(|names| {
             let codes = self.get(&names.codes)?;
             if matches!(codes.dtype(), Dtype::F32 | Dtype::F16 | Dtype::BF16) {
-                return refuse("not quantised", of(&codes));
+                return refuse("not quantized", of(&codes));
             }
             let scales = self.get(&names.scales)?;
             let (&[_, k, n], &[_, blocks, columns]) = (codes.shape(), scales.shape()) else {

@@ -141,7 +141,7 @@ pub enum CheckpointError {
 
     /// The calibrated global scale of a layer's input cannot be used; another can be chosen.
     #[error(
-        "{}: tensor {tensor} holds {stored:e}, and no input can be quantised with that (as for an expert that \
+        "{}: tensor {tensor} holds {stored:e}, and no input can be quantized with that (as for an expert that \
          the calibration never reached): choose --input-scale dynamic or --input-scale VALUE \
          (MlpLayer::quantize_input_with and InputScale::Dynamic or InputScale::Fixed)",
         path.display()
@@ -219,7 +219,7 @@ pub enum CheckpointError {
         layer: String,
         /// Name of the scheme that it is.
         scheme: String,
-        /// By what it was recognised, and what to do if something can be done.
+        /// By what it was recognized, and what to do if something can be done.
         evidence: String,
     },
 
@@ -294,7 +294,7 @@ pub enum NoDown {
         module: String,
         /// Name of the format.
         scheme: String,
-        /// By what it was recognised.
+        /// By what it was recognized.
         evidence: String,
     },
     /// Something may change what it computes and is not understood.

@@ -216,7 +216,7 @@ pub enum Error {
     },
 
     /// A value to quantize or to round to 16 bits is NaN or infinite, or becomes so.
-    #[error("{operand}: {value} at batch {batch}, row {row}, column {col} cannot be quantised")]
+    #[error("{operand}: {value} at batch {batch}, row {row}, column {col} cannot be quantized")]
     NonFinite {
         /// Operand at fault.
         operand: Operand,
@@ -261,6 +261,19 @@ pub enum Error {
         global_scale: f32,
         /// The factor.
         multiplier: f32,
+    },
+
+    /// A part of an MLP for a rank that there is not, or for more ranks than there are blocks.
+    #[error(
+        "rank {rank} of {ranks}: there are {ranks} parts of N = {n} only where that has as many blocks of 16, and ranks count from 0"
+    )]
+    Shard {
+        /// The rank.
+        rank: usize,
+        /// How many there are.
+        ranks: usize,
+        /// Rows of gate_proj.
+        n: usize,
     },
 
     /// Something of the down projection, of weights that have none.
@@ -382,7 +395,7 @@ impl Error {
             | RowOutOfRange { operand, .. }
             | OutOfMemory { operand, .. } => *operand = place(*operand),
             GluParameter { .. } | BackendUnavailable { .. } | Environment { .. } | Io { .. } => {}
-            NoDownProjection { .. } => {}
+            NoDownProjection { .. } | Shard { .. } => {}
             Cuda(_) => {}
             #[cfg(feature = "checkpoint")]
             Checkpoint(_) => {}

@@ -166,6 +166,14 @@ impl MlpWeights {
         self.down.as_mut().ok_or(Error::NoDownProjection { what })
     }
 
+    pub(super) fn calibration(&self) -> &Calibration {
+        &self.calibration
+    }
+
+    pub(super) fn down_calibration(&self) -> Option<&Calibration> {
+        self.down.as_ref().map(|down| &down.calibration)
+    }
+
     /// Weights of gate_proj, B1.
     pub fn gate_proj(&self) -> &Nvfp4Matrix {
         &self.gate_proj

@@ -9,6 +9,7 @@ mod input_scale;
 mod mlp;
 mod precision;
 mod problem;
+mod shard;
 mod stage;
 
 pub use activations::{Activations, ActivationsView};

@@ -5,6 +5,6 @@ mod exact;
 mod integer;
 mod mlp;
 
-pub use compare::{Comparison, Tolerance, compare, ulp_distance};
+pub use compare::{Comparison, Tolerance, compare, compare_within, ulp_distance};
 pub use exact::{exact, exact_into, exact_rows};
-pub use mlp::{mlp, mlp_rows};
+pub use mlp::{ExactMlp, MlpRows, mlp};

@@ -319,6 +319,15 @@ fn fused_rows_of_gpt_oss() {
     tiny.config(r#"{"model_type": "gpt_oss", "hidden_act": "silu"}"#);
     let text = tiny.refusal();
     assert!(text.contains("gpt_oss") && text.contains("in turns"), "{text}");
+    // A stack by the name that vLLM has for it.
+    let mut tiny = Tiny::fused("l.experts").renamed(|name| name.replace("gate_up_proj.", "w13_"));
+    for (_, shape, _) in tiny.tensors.values_mut().filter(|(_, shape, _)| shape.len() == 2) {
+        shape.insert(0, 1);
+    }
+    close(tiny.c_with("l.experts.0", &LayerOptions::new()), SILU / 2.0);
+    tiny.config(r#"{"model_type": "gpt_oss", "hidden_act": "silu"}"#);
+    let text = tiny.c_with("l.experts.0", &LayerOptions::new()).unwrap_err();
+    assert!(text.contains("gpt_oss") && text.contains("in turns"), "{text}");
 }
 
 #[test]

@@ -94,7 +94,7 @@ fn other_tensors_are_refused_by_name() {
 
 /// What comes after the product, routers and other experts.
 #[test]
-fn neighbours_are_let_be() {
+fn neighbors_are_let_be() {
     let mut tiny = Tiny::new();
     for name in [
         "down_proj.weight",
@@ -135,7 +135,7 @@ fn calibrated_scales_and_other_layers_are_let_be() {
     tiny.add("model.layers.10.mlp.gate_proj.bias", Dtype::F32, &[N]);
     close(tiny.c(), SILU);
 
-    // Experts: the neighbour's bias is not ours.
+    // Experts: the neighbor's bias is not ours.
     let mut tiny = Tiny::at("l.mlp.experts.1");
     tiny.add("l.mlp.experts.10.gate_proj.bias", Dtype::F32, &[N]);
     tiny.add("l.mlp.gate.bias", Dtype::F32, &[N]);

@@ -194,8 +194,8 @@ fn other_formats_are_named() {
         vec![float(dtype), floats(&format!("l.down_proj.{scale}"), &[1], &[1.0])]
     };
     for (parts, scheme) in [
-        (vec![float(Dtype::BF16)], "not quantised"),
-        (vec![float(Dtype::F16)], "not quantised"),
+        (vec![float(Dtype::BF16)], "not quantized"),
+        (vec![float(Dtype::F16)], "not quantized"),
         (with_scale(Dtype::F8_E4M3, "weight_scale"), "FP8"),
         (with_scale(Dtype::F8_E4M3, "weight_scale_inv"), "FP8 in blocks"),
         (with_scale(Dtype::I8, "weight_scale"), "INT8"),
@@ -243,7 +243,7 @@ fn other_formats_are_named() {
     };
     let name = "l.experts.down_proj";
     let text = stacks(vec![part(name, Dtype::BF16, &[E, H, N], vec![0; E * H * N * 2])]);
-    assert!(text.contains("l.experts.down_proj is not quantised"), "{text}");
+    assert!(text.contains("l.experts.down_proj is not quantized"), "{text}");
     let scale = format!("{name}_weight_scale");
     let text = stacks(vec![
         part(name, Dtype::U8, &[E, 16, 64], vec![0; E * 16 * 64]),
@@ -468,7 +468,7 @@ fn by_configuration() {
         (
             own,
             modelopt(&format!(r#""quant_algo": "NVFP4", "exclude_modules": ["{down}"]"#)),
-            "said not to be quantised",
+            "said not to be quantized",
         ),
         (config, two(w4a4("Linear"), w4a4(&down)), ""),
         (config, two(w4a4("Linear"), w4a16(&down)), "W4A16_NVFP4 in part"),
@@ -477,7 +477,7 @@ fn by_configuration() {
         (
             config,
             groups(&format!(r#""a": {}"#, w4a4("Linear")), &format!(r#", "ignore": ["{down}"]"#)),
-            "said not to be quantised",
+            "said not to be quantized",
         ),
         (config, transform("input", "re:.*down_proj$", ""), "transforms at input"),
         (config, transform("output", "re:.*down_proj$", ""), "transforms at output"),

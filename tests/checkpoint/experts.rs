@@ -297,9 +297,9 @@ fn stacks_that_are_refused() {
 
     let mut all = good();
     all[0] = part(&base, Dtype::BF16, &[E, 2 * N, K], vec![0; E * 2 * N * K * 2]);
-    assert!(refused(&all, &prefix).contains("is not quantised"), "{}", refused(&all, &prefix));
+    assert!(refused(&all, &prefix).contains("is not quantized"), "{}", refused(&all, &prefix));
     let error = refused(&all[..1], &prefix);
-    assert!(error.contains("is not quantised") && error.contains("BF16 [5, 32, 32]"), "{error}");
+    assert!(error.contains("is not quantized") && error.contains("BF16 [5, 32, 32]"), "{error}");
     let mut all = good();
     all[1].dtype = Dtype::U8;
     assert!(refused(&all, &prefix).contains("may be another format"));

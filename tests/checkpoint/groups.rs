@@ -102,7 +102,7 @@ fn the_group_is_that_of_the_targets() {
 }
 
 #[test]
-fn prefixes_are_normalised() {
+fn prefixes_are_normalized() {
     for (tensors, config) in [
         ("model.language_model.layers.0.mlp", "language_model.model.layers.0.mlp"),
         ("language_model.model.layers.0.mlp", "model.language_model.layers.0.mlp"),
@@ -231,7 +231,7 @@ fn ignored_modules() {
         r#"["*mlp*"]"#,
     ] {
         let text = with(ignore).unwrap_err();
-        assert!(text.contains("said not to be quantised"), "{ignore}: {text}");
+        assert!(text.contains("said not to be quantized"), "{ignore}: {text}");
     }
     assert!(with(r#"["re:["]"#).unwrap_err().contains("cannot be read"));
     let excluded = r#"{"quantization": {"quant_algo": "NVFP4", "exclude_modules": ["*.mlp*"]}}"#;
@@ -353,7 +353,7 @@ fn modules_around_the_excluded_ones() {
     };
     for module in ["model.layers.0.mlp", "language_model.model.layers.0", "model.layers.0.mlp*"] {
         let text = modelopt(module).unwrap_err();
-        assert!(text.contains("said not to be quantised"), "{module}: {text}");
+        assert!(text.contains("said not to be quantized"), "{module}: {text}");
     }
     for module in [
         "model.layers.0.mlp.gate",

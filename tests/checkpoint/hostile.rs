@@ -130,6 +130,7 @@ fn layer_file() -> impl Strategy<Value = Vec<u8>> {
         "weight_scale_2",
         "weight_global_scale",
         "input_scale",
+        "bias",
     ]);
     let module = prop::sample::select(vec![
         "gate_proj",
@@ -138,6 +139,8 @@ fn layer_file() -> impl Strategy<Value = Vec<u8>> {
         "experts.gate_up_proj",
         "experts.gate_proj.1",
         "experts.up_proj.1",
+        "down_proj",
+        "experts.down_proj",
     ]);
     let bytes = prop_oneof![Just(None), (0usize..2000).prop_map(Some)];
     prop::collection::vec((module, name, dtype, shape, bytes), 1..9).prop_map(|list| {

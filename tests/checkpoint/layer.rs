@@ -99,7 +99,7 @@ fn reading_and_mapping_agree() {
     assert_eq!(owned.layer(PREFIX).unwrap(), layer);
 }
 
-/// An input scale that no input can be quantised with does not keep the layer from being read.
+/// An input scale that no input can be quantized with does not keep the layer from being read.
 #[test]
 fn bad_input_scales() {
     const K: usize = 32;

@@ -1,4 +1,4 @@
-//! Quantising a checkpoint, against what the libraries make of the same weights.
+//! Quantizing a checkpoint, against what the libraries make of the same weights.
 
 use nvfp4_dual_gemm::checkpoint::{
     self, Calibration, Checkpoint, Convention, Declared, Dtype, QuantizeOptions, QuantizeReport,
@@ -101,6 +101,7 @@ fn configurations_say_what_was_done() {
         (Convention::ModelOpt, "modelopt", "W4A16_NVFP4"),
         (Convention::CompressedTensors, "compressed-tensors", "NVFP4A16"),
     ] {
+        let own_of_library = |name: &str| json(&data(name).join("hf_quant_config.json"));
         let output = dir.path().join(theirs);
         let report = run(&data("floats"), &output, &calibrated(convention, PREFIX)).unwrap();
         assert_eq!(report.scheme.as_deref(), Some("NVFP4"));
@@ -128,27 +129,28 @@ fn configurations_say_what_was_done() {
             );
             assert_eq!(own["group_size"], 16);
         }
-        // A second time there is nothing that could be quantised.
+        // A second time there is nothing that could be quantized.
         let error = quantize(&output, &dir.path().join("again"), convention).unwrap_err();
         assert!(error.to_string().contains("already"), "{error}");
 
-        // Without samples no reader may take the activations for quantised.
+        // Without samples no reader may take the activations for quantized.
         let report = quantize(&data("floats"), &output, convention).unwrap();
         assert_eq!(report.scheme.as_deref(), Some(weight_only));
         let config = json(&output.join("config.json"));
-        let mut group = theirs["config_groups"]["group_0"].clone();
-        let group_of_ours = &config["quantization_config"]["config_groups"]["group_0"];
-        match convention {
-            Convention::ModelOpt => {
-                group.as_object_mut().unwrap().remove("input_activations");
-                assert_eq!(config["quantization_config"]["quant_algo"], weight_only);
-                let own = json(&output.join("hf_quant_config.json"));
-                assert_eq!(own["quantization"]["quant_algo"], weight_only);
-            }
-            Convention::CompressedTensors => group["input_activations"] = serde_json::Value::Null,
-            _ => unreachable!(),
+        let name = format!("{convention}-weight-only");
+        let theirs = json(&data(&name).join("config.json"));
+        for key in ["config_groups", "quant_method", "quant_algo", "format", "quantization_status"]
+        {
+            let of = |config: &serde_json::Value| config["quantization_config"][key].clone();
+            assert_eq!(of(&config), of(&theirs), "{convention}: {key}");
         }
-        assert_eq!(group_of_ours, &group);
+        if convention == Convention::ModelOpt {
+            let own = json(&output.join("hf_quant_config.json"));
+            for key in ["quant_algo", "kv_cache_quant_algo", "group_size"] {
+                assert_eq!(own["quantization"][key], own_of_library(&name)["quantization"][key]);
+            }
+            assert_eq!(own["quantization"]["quant_algo"], weight_only);
+        }
         let checkpoint = Checkpoint::open(&output).unwrap();
         let scale = convention.input_global();
         assert!(checkpoint.names().all(|name| !name.ends_with(scale)));
@@ -157,6 +159,89 @@ fn configurations_say_what_was_done() {
         let error = layer.input_global_scale().unwrap_err().to_string();
         assert!(error.contains("W4A16_NVFP4"), "{error}");
     }
+}
+
+/// With samples of its input, and weight-only.
+#[test]
+fn down_projections_are_quantized_as_the_libraries_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let down = format!("{PREFIX}.down_proj");
+    for (convention, library) in
+        [(Convention::ModelOpt, "modelopt"), (Convention::CompressedTensors, "compressed-tensors")]
+    {
+        let output = dir.path().join(library);
+        let samples = Calibration::new([(PREFIX, 4.0), (down.as_str(), 2.0)]).unwrap();
+        let options = QuantizeOptions::new(convention).with_calibration(samples);
+        let report = run(&data("floats"), &output, &options).unwrap();
+        assert_eq!((report.quantized.len(), report.notes.len()), (3, 0));
+        let ours = Checkpoint::open(&output).unwrap().mlp(PREFIX).unwrap();
+        let theirs = Checkpoint::open(data(library)).unwrap().mlp(PREFIX).unwrap();
+        let (a, b) = (ours.down_proj.as_ref().unwrap(), theirs.down_proj.as_ref().unwrap());
+        assert_eq!((a.rows(), a.cols(), a.global_scale()), (64, 48, b.global_scale()));
+        // A tie tips, as in `same_bytes_as_the_libraries`.
+        let scales = a.scales().iter().zip(b.scales()).filter(|(x, y)| x != y).count();
+        let (x, y) = (a.dequantize(), b.dequantize());
+        let values = x.iter().zip(&y).filter(|(x, y)| x != y).count();
+        assert!(scales <= 1 && values <= x.len() / 100 + 16, "{scales} scales, {values} values");
+        let multiplier = match convention {
+            Convention::ModelOpt => 2.0f32 / 2688.0,
+            _ => 1.0 / 1344.0,
+        };
+        assert_eq!(ours.down_input_global, Some(multiplier));
+        assert_eq!(ours.scheme, Scheme::W4A4);
+
+        // The same bytes without samples, declared weight-only.
+        quantize(&data("floats"), &output, convention).unwrap();
+        let weight_only = Checkpoint::open(&output).unwrap().mlp(PREFIX).unwrap();
+        assert_eq!((weight_only.scheme, &weight_only.down_proj), (Scheme::W4A16, &ours.down_proj));
+        assert_eq!(weight_only.down_input_global, None);
+    }
+}
+
+/// Nobody asked for them by name, and there is nothing that their scale could be made of.
+#[test]
+fn down_projections_without_samples_are_left_as_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = dir.path().join("out");
+    let mut options = calibrated(Convention::ModelOpt, PREFIX);
+    let report = run(&data("floats"), &output, &options).unwrap();
+    let down = format!("{PREFIX}.down_proj");
+    let reason = "there are no samples of its input".to_owned();
+    assert_eq!(report.left_alone, [(format!("{down}.weight"), reason)]);
+    let note = format!(
+        "{down} is not quantized: there are no samples of its input, which {down}.input would be"
+    );
+    assert_eq!(report.notes, [note]);
+    let error = Checkpoint::open(&output).unwrap().mlp(PREFIX).unwrap_err().to_string();
+    assert!(error.contains(&format!("{down} is")) && error.contains("BF16"), "{error}");
+    // Asked for by name, and with samples of another layer's.
+    options.include = vec!["gate_proj".to_owned(), "down_proj".to_owned()];
+    let error = run(&data("floats"), &output, &options).unwrap_err().to_string();
+    assert!(error.contains(&format!("calibration: {down}: there are no samples")), "{error}");
+    let input = dir.path().join("in.safetensors");
+    let names: Vec<String> = ["l.0", "l.1"]
+        .iter()
+        .flat_map(|l| ["gate", "up", "down"].map(|p| format!("{l}.{p}_proj.weight")))
+        .collect();
+    let tensors: Vec<(&str, Dtype, &[usize])> =
+        names.iter().map(|name| (name.as_str(), Dtype::F16, &[16, 16][..])).collect();
+    floats(&input, &tensors);
+    let with = |samples: &[(&str, f32)]| {
+        let samples = Calibration::new(samples.iter().copied()).unwrap();
+        let options = QuantizeOptions::default().with_calibration(samples);
+        run(&input, &dir.path().join("out.safetensors"), &options).map_err(|e| e.to_string())
+    };
+    let error = with(&[("l.0", 1.0), ("l.1", 1.0), ("l.0.down_proj", 1.0)]).unwrap_err();
+    assert!(error.contains("calibration: l.1.down_proj: there are no samples"), "{error}");
+    let report = with(&[("l.0", 1.0), ("l.1", 1.0)]).unwrap();
+    assert_eq!((report.quantized.len(), report.left_alone.len()), (4, 2));
+    assert!(
+        report.notes[0].contains("l.0.down_proj is not quantized (and so for 1 more)"),
+        "{:?}",
+        report.notes
+    );
+    let all = [("l.0", 1.0), ("l.1", 1.0), ("l.0.down_proj.input", 2.0), ("l.1.down_proj", 3.0)];
+    assert_eq!(with(&all).unwrap().quantized.len(), 6);
 }
 
 #[test]
@@ -290,7 +375,7 @@ fn sharded_in_sharded_out() {
 }
 
 #[test]
-fn file_to_file_and_what_cannot_be_quantised() {
+fn file_to_file_and_what_cannot_be_quantized() {
     let dir = tempfile::tempdir().unwrap();
     let (input, output) = (dir.path().join("in.safetensors"), dir.path().join("out.safetensors"));
     floats(
@@ -318,8 +403,8 @@ fn file_to_file_and_what_cannot_be_quantised() {
     let error = quantize(&input, &output, Convention::ModelOpt).unwrap_err().to_string();
     assert!(
         error.ends_with(
-            "is named gate_proj.weight or up_proj.weight or gate_up_proj.weight or w1.weight or \
-             w3.weight (nearest: norm.weight)"
+            "is named gate_proj.weight or up_proj.weight or gate_up_proj.weight or down_proj.weight or \
+             w1.weight or w3.weight or w2.weight (nearest: norm.weight)"
         ),
         "{error}"
     );
@@ -328,14 +413,14 @@ fn file_to_file_and_what_cannot_be_quantised() {
         floats(&input, &[("l.up_proj.weight", dtype, &[4, 16]), scale]);
         let error = quantize(&input, &output, Convention::ModelOpt).unwrap_err().to_string();
         assert!(error.contains("tensor l.up_proj.weight is F8_E"), "{error}");
-        assert!(error.ends_with("has to be dequantised first, with its scales"), "{error}");
+        assert!(error.ends_with("has to be dequantized first, with its scales"), "{error}");
     }
     let error = quantize(&input, &input, Convention::ModelOpt).unwrap_err();
     assert!(matches!(error, Error::Checkpoint(_)));
 }
 
 #[test]
-fn what_is_quantised_already_is_refused_wherever_it_is() {
+fn what_is_quantized_already_is_refused_wherever_it_is() {
     let dir = tempfile::tempdir().unwrap();
     let (input, output) = (dir.path().join("in.safetensors"), dir.path().join("out"));
     let target = ("l.mlp.up_proj.weight", Dtype::BF16, &[4, 16][..]);
@@ -350,7 +435,7 @@ fn what_is_quantised_already_is_refused_wherever_it_is() {
         floats(&input, &[target, (name, dtype, &[4, 16]), (scale, Dtype::F32, &[1])]);
         let error = quantize(&input, &output, Convention::ModelOpt).unwrap_err().to_string();
         assert!(error.contains(&format!("tensor {name} is {dtype}")), "{error}");
-        assert!(error.contains("dequantised first"), "{error}");
+        assert!(error.contains("dequantized first"), "{error}");
         assert!(!output.exists());
     }
     // Numbers that are no weights stay what they are.
@@ -369,11 +454,14 @@ fn stacks_of_experts_are_named() {
     let down = ("l.mlp.experts.down_proj", Dtype::BF16, &[3, 16, 16][..]);
     floats(&input, &[stack, down, ("l.shared.up_proj.weight", Dtype::BF16, &[4, 16])]);
     let report = quantize(&input, &output, Convention::ModelOpt).unwrap();
-    let reason = "a stack of experts [3, 16, 32], which is not quantised";
-    assert_eq!(report.unsuitable, [(stack.0.to_owned(), reason.to_owned())]);
+    let reason = |stack: (&str, Dtype, &[usize])| {
+        (stack.0.to_owned(), format!("a stack of experts {:?}, which is not quantized", stack.2))
+    };
+    assert_eq!(report.unsuitable, [reason(down), reason(stack)]);
     floats(&input, &[stack, down]);
     let error = quantize(&input, &output, Convention::ModelOpt).unwrap_err().to_string();
-    assert!(error.contains(&format!("({}: {reason})", stack.0)), "{error}");
+    let (name, reason) = reason(down);
+    assert!(error.contains(&format!("({name}: {reason})")), "{error}");
 }
 
 #[test]
@@ -401,7 +489,7 @@ fn odd_numbers() {
     assert!(!output.exists());
 }
 
-/// Where there is nothing to quantise but in parts that are left alone, the sentence says so.
+/// Where there is nothing to quantize but in parts that are left alone, the sentence says so.
 #[test]
 fn parts_that_are_left_alone() {
     let dir = tempfile::tempdir().unwrap();
@@ -410,11 +498,11 @@ fn parts_that_are_left_alone() {
     let text =
         ["l.0.mlp.gate_proj", "l.0.mlp.up_proj", "l.1.moe.experts.0.w1", "l.1.moe.experts.0.w3"];
     let towers = ["visual.b.0.mlp.gate_proj", "visual.b.0.mlp.up_proj", "mtp.layers.0.mlp.up_proj"];
-    let other =
-        ["visual.b.0.attn.qkv", "l.0.self_attn.q_proj", "l.0.mlp.down_proj", "l.1.moe.gate"];
-    // Qwen's first generation: no w3, and w1 is its up projection.
-    let odd = ["h.0.mlp.w1", "h.0.mlp.w2", "model.layers.2.mlp.up_proj"];
-    let mut tensors: Vec<(String, &[usize])> = [&text[..], &towers, &other, &odd]
+    let down = ["l.0.mlp.down_proj", "l.1.moe.experts.0.w2"];
+    let other = ["visual.b.0.attn.qkv", "l.0.self_attn.q_proj", "l.1.moe.gate"];
+    // Qwen's first generation: no w3, and w1 is its up projection. A down projection without the others.
+    let odd = ["h.0.mlp.w1", "h.0.mlp.w2", "h.1.mlp.down_proj", "model.layers.2.mlp.up_proj"];
+    let mut tensors: Vec<(String, &[usize])> = [&text[..], &down, &towers, &other, &odd]
         .concat()
         .iter()
         .map(|name| (format!("{name}.weight"), &[2, 16][..]))
@@ -439,9 +527,12 @@ fn parts_that_are_left_alone() {
     let output = dir.path().join("out");
     for convention in [Convention::ModelOpt, Convention::CompressedTensors] {
         let report = quantize(&input, &output, convention).unwrap();
-        assert_eq!(modules(&report), text);
+        let quantized: BTreeSet<String> = modules(&report).into_iter().collect();
+        let whole: BTreeSet<String> =
+            [&text[..], &down].concat().into_iter().map(str::to_owned).collect();
+        assert_eq!(quantized, whole);
         let left: BTreeSet<String> = names(&report.left_alone).into_iter().collect();
-        let expected = [&towers[..], &["h.0.mlp.w1", "model.layers.2.mlp.up_proj"]].concat();
+        let expected = [&towers[..], &odd].concat();
         assert_eq!(left, expected.into_iter().map(str::to_owned).collect());
 
         let config = json(&output.join("config.json"));
@@ -453,7 +544,7 @@ fn parts_that_are_left_alone() {
         {
             assert!(ignore.contains(&name), "{convention}: {name} is not in {ignore:?}");
         }
-        for name in text {
+        for name in text.into_iter().chain(down) {
             assert!(!ignore.contains(&name), "{name}");
         }
         let patterns: &[&str] = match convention {
@@ -486,7 +577,7 @@ fn parts_that_are_left_alone() {
     options = QuantizeOptions::default();
     options.exclude = vec!["l.0".to_owned()];
     let report = run(&input, &output, &options).unwrap();
-    assert_eq!(modules(&report), text[2..]);
+    assert_eq!(modules(&report), [text[2], down[1], text[3]]);
     assert!(
         report.left_alone.contains(&("l.0.mlp.up_proj.weight".into(), "l.0 is excluded".into()))
     );
@@ -501,10 +592,36 @@ fn experts_without_their_down_projection_are_noted() {
         names.iter().map(|name| (name.as_str(), Dtype::F16, &[16, 16][..])).collect();
     floats(&input, &tensors);
     let mut options = QuantizeOptions::default();
-    let report = run(&input, &output, &options).unwrap();
-    assert!(report.notes[0].starts_with("l.experts.0.w2 is not quantised"), "{:?}", report.notes);
-    options.include.push("w2.weight".to_owned());
     assert_eq!(run(&input, &output, &options).unwrap().notes, [""; 0]);
+    options.exclude.push("w2.weight".to_owned());
+    let report = run(&input, &output, &options).unwrap();
+    assert!(report.notes[0].starts_with("l.experts.0.w2 is not quantized"), "{:?}", report.notes);
+}
+
+/// Biases are copied, and read again with the weights.
+#[test]
+fn biases_stay_as_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let (input, output) = (dir.path().join("in.safetensors"), dir.path().join("out.safetensors"));
+    floats(
+        &input,
+        &[
+            ("l.gate_proj.weight", Dtype::F16, &[32, 16]),
+            ("l.up_proj.weight", Dtype::F16, &[32, 16]),
+            ("l.down_proj.weight", Dtype::F16, &[16, 32]),
+            ("l.gate_proj.bias", Dtype::F16, &[32]),
+            ("l.down_proj.bias", Dtype::BF16, &[16]),
+        ],
+    );
+    for convention in [Convention::ModelOpt, Convention::CompressedTensors] {
+        let report = quantize(&input, &output, convention).unwrap();
+        assert_eq!((report.quantized.len(), report.copied), (3, 2));
+        let layer = Checkpoint::open(&output).unwrap().mlp("l").unwrap();
+        // 0x3c3c in both types.
+        assert_eq!(layer.gate_bias.as_deref(), Some(&[1.058_593_75f32; 32][..]));
+        assert_eq!(layer.down_bias.as_deref(), Some(&[0.011_474_609_375f32; 16][..]));
+        assert_eq!(layer.up_bias, None);
+    }
 }
 
 /// 2688/3 = 896, and 895.99994 has the same reciprocal in f32: it is what 1/(1/896) gives.

@@ -15,6 +15,13 @@ pub fn read_everything(bytes: &[u8]) -> bool {
                 layer.up_proj.rows() * layer.up_proj.cols() / 16
             );
             assert!(layer.gate_proj.dequantize().iter().all(|v| !v.is_nan()));
+            let biases = [&layer.gate_bias, &layer.up_bias, &layer.down_bias];
+            assert!(biases.into_iter().flatten().flat_map(|b| b.iter()).all(|v| v.is_finite()));
+            assert_eq!(layer.down_proj.is_none(), layer.no_down.is_some());
+            if let Some(down) = &layer.down_proj {
+                assert_eq!(down.cols(), layer.gate_proj.rows());
+            }
+            let _ = layer.weights();
         }
     }
     for name in checkpoint.names() {

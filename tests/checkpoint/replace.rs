@@ -172,14 +172,14 @@ fn files_that_are_no_weights_are_copied() {
 }
 
 #[test]
-fn what_is_quantised_already_is_refused() {
+fn what_is_quantized_already_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let [input, output] = ["in", "out"].map(|name| dir.path().join(name));
     for (file, text, part) in [
         (
             "config.json",
             r#"{"quantization_config": {"quant_method": "fp8"}}"#,
-            "of fp8: dequantise",
+            "of fp8: dequantize",
         ),
         (
             "config.json",
@@ -189,7 +189,7 @@ fn what_is_quantised_already_is_refused() {
         ("config.json", r#"{"quantization": {"bits": 4}}"#, "has a quantization already"),
         ("config.json", r#"{"compression_config": {}}"#, "has a compression_config already"),
         ("params.json", r#"{"quantization": {"qformat_weight": "fp8_e4m3"}}"#, "params.json: has"),
-        ("hf_quant_config.json", "{}", "quantised already"),
+        ("hf_quant_config.json", "{}", "quantized already"),
     ] {
         model(&input, 0x3f80, false);
         fs::write(input.join(file), text).unwrap();

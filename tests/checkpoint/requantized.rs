@@ -1,4 +1,4 @@
-//! Statements of ModelOpt beside what is left of the checkpoint that was quantised anew.
+//! Statements of ModelOpt beside what is left of the checkpoint that was quantized anew.
 
 use crate::tiny::{PREFIX, SILU, Tiny, close};
 use nvfp4_dual_gemm::checkpoint::{Dtype, LayerOptions};
@@ -42,7 +42,7 @@ fn algorithms_of_single_layers_beside_another_method() {
         (experts("W4A16_NVFP4"), first, "moe_quant_algo \"W4A16_NVFP4\""),
         (experts("NVFP4"), "layers.0.ffn.shared_experts", "quant_method \"fp8\""),
         (experts("NVFP4"), "layers.0.ffn", "quant_method \"fp8\""),
-        (experts("NVFP4"), "mtp.0.ffn.experts.0", "said not to be quantised"),
+        (experts("NVFP4"), "mtp.0.ffn.experts.0", "said not to be quantized"),
     ] {
         let result = |tiny: Tiny| {
             tiny.config(&config(&rest));
@@ -112,7 +112,7 @@ fn a_stale_method_of_the_source() {
         (
             block,
             own(r#""quant_algo": "NVFP4", "exclude_modules": ["model.layers.0.mlp*"]"#),
-            "said not to be quantised",
+            "said not to be quantized",
         ),
         // These may well store such tensors.
         (r#"{"quant_method": "modelopt", "quant_algo": "W4A16_NVFP4"}"#, nvfp4.clone(), "W4A16"),
@@ -127,7 +127,7 @@ fn a_stale_method_of_the_source() {
     assert!(tiny.refusal().contains("quant_method \"fp8\""));
 }
 
-/// Kimi-K2.5-NVFP4: the part that was quantised to INT4 before keeps its old configuration.
+/// Kimi-K2.5-NVFP4: the part that was quantized to INT4 before keeps its old configuration.
 #[test]
 fn a_stale_nested_configuration() {
     let tiny = Tiny::at("language_model.model.layers.1.mlp.experts.0");

@@ -70,7 +70,7 @@ fn f4_codes_scalar_shapes_and_absent_global() {
 }
 
 #[test]
-fn floats_are_quantised_on_the_fly() {
+fn floats_are_quantized_on_the_fly() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("in.safetensors");
     let values: Vec<f32> = (0..64).map(|i| (i as f32 - 20.0) / 4.0).collect();

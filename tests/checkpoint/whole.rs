@@ -57,6 +57,7 @@ fn four_bit_activations() {
         check(convention, Scheme::W4A4, false);
         check(&format!("{convention}-bias"), Scheme::W4A4, true);
     }
+    check("modelopt-fused", Scheme::W4A4, false);
 }
 
 #[test]

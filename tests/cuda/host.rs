@@ -104,6 +104,16 @@ sm90_widened_64x64_k128_s2 64x64x128 1 0x0 640 Widened Grid separate 9.0
 sm90_widened_32x64_k128_s2 32x64x128 1 0x0 640 Widened Grid separate 9.0
 sm90_widened_16x64_k128_s2 16x64x128 1 0x0 640 Widened Grid separate 9.0
 sm90_widened_8x64_k128_s2 8x64x128 1 0x0 640 Widened Grid separate 9.0
+sm90_f16_256x64_k64_s1 256x64x64 1 0x0 384 Widened Grid separate 9.0
+sm90_f16_128x64_k64_s1 128x64x64 1 0x0 384 Widened Grid separate 9.0
+sm90_f16_64x64_k128_s2 64x64x128 1 0x0 640 Widened Grid separate 9.0
+sm90_f16_16x64_k128_s2 16x64x128 1 0x0 640 Widened Grid separate 9.0
+sm90_f16_8x64_k128_s2 8x64x128 1 0x0 640 Widened Grid separate 9.0
+sm90_bf16_256x64_k64_s1 256x64x64 1 0x0 384 Widened Grid separate 9.0
+sm90_bf16_128x64_k64_s1 128x64x64 1 0x0 384 Widened Grid separate 9.0
+sm90_bf16_64x64_k128_s2 64x64x128 1 0x0 640 Widened Grid separate 9.0
+sm90_bf16_16x64_k128_s2 16x64x128 1 0x0 640 Widened Grid separate 9.0
+sm90_bf16_8x64_k128_s2 8x64x128 1 0x0 640 Widened Grid separate 9.0
 ";
 
 /// The table as compiled: every row of it is the kernel that its name says.

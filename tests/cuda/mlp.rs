@@ -21,7 +21,7 @@ pub fn all() -> Vec<Test> {
         let of_arch = tests![Needs::Kernels;
             mlps_agree_with_the_oracle, mlps_with_16_bit_activations_agree_with_the_oracle,
             a_residual_is_added_to_values_on_the_device, stages_come_in_order,
-            what_is_not_finite_is_named];
+            what_is_not_finite_is_named, ranks_add_up];
         all.extend(of_arch.into_iter().map(|test| test.on(arch)));
     }
     all
@@ -218,6 +218,29 @@ fn stages_come_in_order() {
     let mut again = vec![0f32; 4 * H];
     layer.run(&x, 4, &mut again).unwrap();
     assert_eq!(y, again);
+}
+
+/// Tensor parallelism with the ranks on one device, and their sum on the host in place of an all-reduce.
+fn ranks_add_up() {
+    let (engine, rows) = (engine(), 6);
+    let whole = weights(160, 96, true);
+    let x = x::<f32>(rows, 96);
+    let exact: Vec<f32> = oracle::mlp(&whole, &x, rows, Precision::default()).unwrap();
+    for ranks in [1, 3] {
+        let mut sum = vec![0f64; rows * H];
+        for rank in 0..ranks {
+            let layer = engine.load(whole.shard(rank, ranks).unwrap(), &Spec::default()).unwrap();
+            let mut y = vec![0f32; rows * H];
+            layer.run(&x, rows, &mut y).unwrap();
+            check(&layer, &x, rows, &y, &format!("rank {rank} of {ranks}"));
+            sum.iter_mut().zip(&y).for_each(|(sum, &y)| *sum += f64::from(y));
+        }
+        let length =
+            |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
+        let error = length(&mut sum.iter().zip(&exact).map(|(y, &exact)| y - f64::from(exact)));
+        let all = length(&mut exact.iter().map(|&exact| f64::from(exact)));
+        assert!(error <= 0.01 * all, "{ranks} ranks: {error} of {all}");
+    }
 }
 
 fn what_is_not_finite_is_named() {

@@ -15,7 +15,7 @@ pub fn all() -> Vec<Test> {
     let of_arch = |arch: Arch| {
         let all = tests![Needs::Kernels;
             a_plan_of_no_rows_does_nothing, host_operands_of_no_rows_give_no_c,
-            no_values_are_quantised_as_on_the_cpu];
+            no_values_are_quantized_as_on_the_cpu];
         all.into_iter().map(move |test| test.on(arch))
     };
     Arch::ALL.into_iter().flat_map(of_arch).collect()
@@ -96,7 +96,7 @@ fn host_operands_of_no_rows_give_no_c() {
     }
 }
 
-fn no_values_are_quantised_as_on_the_cpu() {
+fn no_values_are_quantized_as_on_the_cpu() {
     fn of_type<T: Element>(stream: &Stream) {
         let device = stream.device();
         let (batch, k) = (2, 80);

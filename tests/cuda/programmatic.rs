@@ -126,7 +126,7 @@ fn a_launch_may_begin_under_the_one_that_writes_its_operands() {
     }
 }
 
-/// The same with the quantiser, whose scale is on the device, behind a queue that the host has run ahead of.
+/// The same with the quantizer, whose scale is on the device, behind a queue that the host has run ahead of.
 fn a_launch_may_begin_under_the_quantizer() {
     let device = device();
     let stream = Stream::new(&device).unwrap();

@@ -1,4 +1,4 @@
-//! The device's quantiser and swizzle, bit for bit against those of the CPU.
+//! The device's quantizer and swizzle, bit for bit against those of the CPU.
 
 use nvfp4_dual_gemm::cuda::sys::cudart;
 use nvfp4_dual_gemm::cuda::{
@@ -17,17 +17,17 @@ use crate::streams::Theirs;
 
 pub fn all() -> Vec<Test> {
     let mut all = tests![Needs::Kernels;
-        every_shape_is_quantised_as_on_the_cpu, every_16_bit_value_is_quantised_as_on_the_cpu,
-        neighbours_of_ties_are_quantised_as_on_the_cpu, any_f32_is_quantised_as_on_the_cpu,
-        nan_and_infinity_are_refused_as_on_the_cpu, a_graph_quantises_and_multiplies,
-        a_graph_of_others_quantises_and_multiplies,
+        every_shape_is_quantized_as_on_the_cpu, every_16_bit_value_is_quantized_as_on_the_cpu,
+        neighbors_of_ties_are_quantized_as_on_the_cpu, any_f32_is_quantized_as_on_the_cpu,
+        nan_and_infinity_are_refused_as_on_the_cpu, a_graph_quantizes_and_multiplies,
+        a_graph_of_others_quantizes_and_multiplies,
         scales_are_swizzled_as_on_the_cpu, what_does_not_fit_is_refused];
     // The same source, compiled for the other architecture.
     let hopper: [(&str, fn()); 4] = [
-        ("every_shape_is_quantised_as_on_the_cpu", every_shape_is_quantised_as_on_the_cpu),
+        ("every_shape_is_quantized_as_on_the_cpu", every_shape_is_quantized_as_on_the_cpu),
         (
-            "neighbours_of_ties_are_quantised_as_on_the_cpu",
-            neighbours_of_ties_are_quantised_as_on_the_cpu,
+            "neighbors_of_ties_are_quantized_as_on_the_cpu",
+            neighbors_of_ties_are_quantized_as_on_the_cpu,
         ),
         ("nan_and_infinity_are_refused_as_on_the_cpu", nan_and_infinity_are_refused_as_on_the_cpu),
         ("scales_are_swizzled_as_on_the_cpu", scales_are_swizzled_as_on_the_cpu),
@@ -135,7 +135,7 @@ const SHAPES: [(usize, usize, usize); 9] = [
     (1, 4, 1040),
 ];
 
-fn every_shape_is_quantised_as_on_the_cpu() {
+fn every_shape_is_quantized_as_on_the_cpu() {
     fn of_type<T: Element>(stream: &Stream) {
         let mut random = Random(1);
         for (batch, rows, k) in SHAPES {
@@ -172,7 +172,7 @@ fn every_shape_is_quantised_as_on_the_cpu() {
 }
 
 /// In their order, where a block has values of about one size, and mixed.
-fn every_16_bit_value_is_quantised_as_on_the_cpu() {
+fn every_16_bit_value_is_quantized_as_on_the_cpu() {
     fn of_type<T: Element>(from_bits: fn(u16) -> T, stream: &Stream) {
         let finite: Vec<T> =
             (0..=u16::MAX).map(from_bits).filter(|value| value.to_f32().is_finite()).collect();
@@ -193,9 +193,9 @@ fn every_16_bit_value_is_quantised_as_on_the_cpu() {
 }
 
 /// Quotients at, just below and just above every tie, for units with all kinds of significands.
-fn neighbours_of_ties_are_quantised_as_on_the_cpu() {
+fn neighbors_of_ties_are_quantized_as_on_the_cpu() {
     fn of_type<T: Element>(
-        neighbour: fn(T, i32) -> T,
+        neighbor: fn(T, i32) -> T,
         exponents: std::ops::Range<u32>,
         stream: &Stream,
     ) {
@@ -209,29 +209,29 @@ fn neighbours_of_ties_are_quantised_as_on_the_cpu() {
                 for (i, tie) in [0.25f32, 0.75, 1.25, 1.75, 2.5, 3.5, 5.0].into_iter().enumerate() {
                     let value = T::from_f32(tie * unit);
                     let step = (random.next() >> i) as i32 & 3;
-                    values.extend([neighbour(value, step - 1), T::from_f32(-tie * unit)]);
+                    values.extend([neighbor(value, step - 1), T::from_f32(-tie * unit)]);
                 }
             }
             check_with_global(&values, (1, 8, values.len() / 8), global, stream);
         }
     }
     let stream = stream();
-    let f32_neighbour = |value: f32, step| f32::from_bits((value.to_bits() as i32 + step) as u32);
-    of_type::<f32>(f32_neighbour, 120..134, &stream);
-    of_type::<f32>(f32_neighbour, 1..3, &stream);
+    let f32_neighbor = |value: f32, step| f32::from_bits((value.to_bits() as i32 + step) as u32);
+    of_type::<f32>(f32_neighbor, 120..134, &stream);
+    of_type::<f32>(f32_neighbor, 1..3, &stream);
     // Where the quotient's arithmetic goes another way.
-    of_type::<f32>(f32_neighbour, 18..34, &stream);
-    of_type::<f32>(f32_neighbour, 216..229, &stream);
-    let f16_neighbour =
+    of_type::<f32>(f32_neighbor, 18..34, &stream);
+    of_type::<f32>(f32_neighbor, 216..229, &stream);
+    let f16_neighbor =
         |value: f16, step| f16::from_bits((i32::from(value.to_bits()) + step) as u16);
-    of_type::<f16>(f16_neighbour, 114..120, &stream);
-    let bf16_neighbour =
+    of_type::<f16>(f16_neighbor, 114..120, &stream);
+    let bf16_neighbor =
         |value: bf16, step| bf16::from_bits((i32::from(value.to_bits()) + step) as u16);
-    of_type::<bf16>(bf16_neighbour, 120..126, &stream);
+    of_type::<bf16>(bf16_neighbor, 120..126, &stream);
 }
 
 /// Bits of all kinds in one block, and of about one size.
-fn any_f32_is_quantised_as_on_the_cpu() {
+fn any_f32_is_quantized_as_on_the_cpu() {
     let stream = stream();
     let mut random = Random(3);
     for round in 0..6 {
@@ -311,7 +311,7 @@ fn nan_and_infinity_are_refused_as_on_the_cpu() {
 }
 
 /// New activations through one graph, with a global scale that is known, and with one that the device finds.
-fn a_graph_quantises_and_multiplies() {
+fn a_graph_quantizes_and_multiplies() {
     let device = device();
     let stream = Stream::new(&device).unwrap();
     let (m, n, k) = (9, 80, 144);
@@ -365,7 +365,7 @@ fn a_graph_quantises_and_multiplies() {
 }
 
 /// What others capture, the checked calls refuse and the unchecked ones take.
-fn a_graph_of_others_quantises_and_multiplies() {
+fn a_graph_of_others_quantizes_and_multiplies() {
     let device = device();
     let stream = Stream::new(&device).unwrap();
     let (m, n, k) = (9, 80, 144);

@@ -104,6 +104,7 @@ fn errors() -> Vec<Error> {
         MlpWeights::new(b.clone(), b.clone()).unwrap().with_down_bias(vec![0.0]).unwrap_err(),
         MlpWeights::new(b.clone(), b.clone()).unwrap().with_down(b.clone()).unwrap_err(),
         mlp().with_down_multiplier(-2.0).unwrap_err(),
+        mlp().shard(2, 2).unwrap_err(),
         mlp().with_down_bias(vec![f32::INFINITY]).unwrap_err(),
         // With feature `cuda` it is the device that is missing; tests/cuda has that.
         #[cfg(not(feature = "cuda"))]

@@ -1,6 +1,7 @@
 //! The oracle for GEMMs, biases, 16-bit activations and the whole MLP, against numbers computed by hand and against dot
 //! products in f64 that are written here.
 
+use nvfp4_dual_gemm::oracle::{ExactMlp, compare_within};
 use nvfp4_dual_gemm::synth::{self, Data, Operands};
 use nvfp4_dual_gemm::{
     ActivationsView, DType16, DualGemm, Element, Error, Gemm, GemmShape, Glu, InputScale,
@@ -97,7 +98,7 @@ fn agrees_with_f64_dot_products() {
     }
     for (m, n, k, batch) in [(1, 1, 16, 1), (3, 19, 48, 2), (17, 9, 1024, 1), (2, 3, 8192, 1)] {
         let ops = Operands::generate(GemmShape { m, n, k, batch }, Data::Full, 7).unwrap();
-        let (halves, brains) = (values::<f16>(batch * m * k, 3), values::<bf16>(batch * m * k, 20));
+        let (halves, brains) = (values::<f16>(batch * m * k, 3), values::<bf16>(batch * m * k, 8));
         let bias: [Vec<f32>; 2] = [synth::values(batch * n, 1), synth::values(batch * n, 2)];
         let residual: Vec<f32> = synth::values(batch * m * n, 3);
         let wide = |x: &Nvfp4Matrix| -> Vec<f64> {
@@ -214,13 +215,81 @@ fn some_rows_of_a_whole_mlp() {
         (&weights, Precision::W4A16),
     ] {
         let y: Vec<f16> = oracle::mlp(weights, &x, 6, precision).unwrap();
-        let some: Vec<f16> = oracle::mlp_rows(weights, &x, 6, precision, &[4, 0]).unwrap();
-        assert_eq!(some, [&y[4 * 21..5 * 21], &y[..21]].concat(), "{precision:?}");
+        let some = ExactMlp::new(weights, precision).rows::<f32, f16>(&x, 6, &[4, 0]).unwrap();
+        assert_eq!(some.values, [&y[4 * 21..5 * 21], &y[..21]].concat(), "{precision:?}");
+        assert_eq!(some.slack.len(), some.values.len());
         all.push(y);
     }
     // The fourth row is large: it has a say in the dynamic scale of the others, and none by rows.
     assert_ne!(all[0], all[1]);
     assert_eq!(all[0], all[2]);
+}
+
+/// An h next to a step of its quantization: the slack is the step times the weight, and 0 away from steps.
+#[test]
+fn slack_is_the_step_of_what_is_next_to_one() {
+    // h = silu(gate)·up with up = 1 by its bias and a gate so large that its sigmoid is 1: h is what the bias of gate is.
+    let n = 32;
+    let zero = Nvfp4Matrix::new(1, n, 16, vec![0; n * 8], vec![0; n], 1.0).unwrap();
+    // Row 0 of the down projection is 1, row 1 is −2 in the second block only.
+    let codes = [[0x22; 16], [0; 16]].concat();
+    let mut codes = codes.to_vec();
+    codes[24..].fill(0xcc);
+    let down = Nvfp4Matrix::new(1, 2, n, codes, vec![0x38; 4], 0.5).unwrap();
+    let with_h = |h: &[f32]| {
+        let weights = MlpWeights::new(zero.clone(), zero.clone()).unwrap();
+        let weights = weights.with_biases(h.to_vec(), vec![1.0; n]).unwrap();
+        weights.with_down(down.clone()).unwrap().with_down_input_scale(8.0).unwrap()
+    };
+    let x = [1.0f32; 16];
+    let precision = Precision::W4A4 { scale: InputScale::Fixed(1.0) };
+    let slack = |h: &[f32]| {
+        let weights = with_h(h);
+        ExactMlp::new(&weights, precision).rows::<f32, f32>(&x, 1, &[0]).unwrap().slack
+    };
+    // Blocks with scale 1 and global scale 8: amax 48. The grid is 0, 4, 8, 12, 16, 24, 32, 48, its middles 2, 6, ... 40.
+    let mut h = [48.0f32; 32];
+    assert_eq!(slack(&h), [0.0, 0.0]);
+    // Next to 40 the step is 16, and the weights are 1·0.5 and 0.
+    h[3] = 40.0;
+    let next = |value: f32, want: f32| (value - want).abs() <= 1e-6 * want;
+    let of_first = slack(&h);
+    assert!(next(of_first[0], 8.0) && of_first[1] == 0.0, "{of_first:?}");
+    h[3] = 40.01;
+    assert_eq!(slack(&h), [0.0, 0.0]);
+    // In the second block it counts in both rows: 0.5 and 1 times the step.
+    h[20] = 28.0; // between 24 and 32
+    let of_both = slack(&h);
+    assert!(next(of_both[0], 4.0) && next(of_both[1], 8.0), "{of_both:?}");
+    // A backend on the other side is within it, one that is wrong by more is not.
+    let weights = with_h(&h);
+    let exact = ExactMlp::new(&weights, precision).rows::<f32, f32>(&x, 1, &[0]).unwrap();
+    let moved = |by: f32| [exact.values[0] + by * of_both[0], exact.values[1] - by * of_both[1]];
+    assert!(compare_within(&moved(1.0), &exact.values, &exact.slack).passes());
+    assert!(!compare_within(&moved(1.2), &exact.values, &exact.slack).passes());
+    assert!(!oracle::compare(&moved(1.0), &exact.values).passes());
+}
+
+/// Rounding h to bf16 before it is quantized moves what is next to a step.
+#[test]
+fn h_may_be_rounded_before_it_is_quantized() {
+    let n = 16;
+    let zero = Nvfp4Matrix::new(1, n, 16, vec![0; n * 8], vec![0; n], 1.0).unwrap();
+    // 40.0625 is 40 in bf16 (steps of 0.25), a tie of 32 and 48 that goes to the even code of 32; as it is it is 48.
+    let mut h = [48.0f32; 16];
+    h[0] = 40.0625;
+    let weights = MlpWeights::new(zero.clone(), zero).unwrap();
+    let weights = weights.with_biases(h.to_vec(), vec![1.0; n]).unwrap();
+    let weights = weights.with_down(rows_of(&[ONE], 1.0)).unwrap();
+    let weights = weights.with_down_input_scale(8.0).unwrap();
+    let precision = Precision::W4A4 { scale: InputScale::Fixed(1.0) };
+    let y = |first| {
+        let mlp = ExactMlp::new(&weights, precision).round_first(first);
+        mlp.rows::<f32, f32>(&[1.0; 16], 1, &[0]).unwrap().values[0]
+    };
+    assert_eq!(y(None), 16.0 * 48.0);
+    assert_eq!(y(Some(DType16::F16)), 16.0 * 48.0); // exact there
+    assert_eq!(y(Some(DType16::Bf16)), 15.0 * 48.0 + 32.0);
 }
 
 #[test]

@@ -75,7 +75,7 @@ proptest! {
         prop_assert_eq!(layout.unswizzle(&swizzled).unwrap(), scales);
     }
 
-    /// |x − dequantised| is at most half the widest step (1, between 4 and 6) of the block's unit, and
+    /// |x − dequantized| is at most half the widest step (1, between 4 and 6) of the block's unit, and
     /// half a step of e4m3 more where the unit was rounded down and the largest value saturates.
     #[test]
     fn error_bound(seed: u64, exponent in -20i32..20) {
@@ -131,7 +131,7 @@ fn encoding_what_is_no_such_number() {
 
 /// All codes with all scales, in every output type.
 #[test]
-fn every_code_and_scale_dequantises() {
+fn every_code_and_scale_dequantizes() {
     fn check<T: Element>(global: f32) {
         let scales: Vec<u8> = (0..127).collect();
         let codes: Vec<u8> = [0x10, 0x32, 0x54, 0x76, 0x98, 0xba, 0xdc, 0xfe].repeat(127);

@@ -64,7 +64,7 @@ fn ue4m3_of_every_positive_f16_and_bf16() {
 }
 
 #[test]
-fn f32_neighbours_of_ties() {
+fn f32_neighbors_of_ties() {
     for line in data!("e2m1_of_f32.txt") {
         let value = f32::from_bits(hex(line[0]));
         assert_eq!(u32::from(e2m1::encode(value)), hex(line[1]), "{value:e}");
@@ -158,7 +158,7 @@ impl Case {
         self.values.iter().map(widen).collect()
     }
 
-    /// Quantises the values in their own type.
+    /// Quantizes the values in their own type.
     fn quantize(&self, with_global: bool) -> Nvfp4Matrix {
         fn run<T: Element>(case: &Case, values: Vec<T>, with_global: bool) -> Nvfp4Matrix {
             let (rows, cols) = (case.rows, case.cols);

@@ -14,4 +14,5 @@ mod operations;
 mod oracle;
 #[cfg(feature = "cuda")]
 mod scale_layout_cutlass;
+mod shard;
 mod sizes;

@@ -139,7 +139,7 @@ mod files {
             let file = TensorFile::open(&path).unwrap();
             assert_eq!(file.values::<f32>("c").unwrap(), (shape.to_vec(), vec![]));
         }
-        // Floats that are quantised when they are read.
+        // Floats that are quantized when they are read.
         tensors::write_output::<bf16>(&path, "a", &[0, 48], &[]).unwrap();
         let file = TensorFile::open(&path).unwrap();
         let a = file.operand("a", Operand::A).unwrap();

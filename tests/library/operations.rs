@@ -114,6 +114,55 @@ fn every_combination_against_the_oracle() {
     }
 }
 
+/// What a wrong kernel would give does not pass: faults put into exact results.
+#[test]
+fn faults_do_not_pass() {
+    let given = Given::new((9, 70, 1024, 2), 12);
+    let GemmShape { n, k, batch, .. } = given.shape;
+    let biases = [&given.biases[0][..], &given.biases[1]];
+    let (b1, bias) = (&given.nvfp4.b1, &given.biases[0]);
+    let moved: Vec<f32> = (0..bias.len()).map(|i| bias[(i + 1) % bias.len()]).collect();
+    let zeros = vec![0.0; bias.len()];
+    // The last block of K left out: its scale factors are 0.
+    let (codes, mut scales, global) = b1.clone().into_parts();
+    scales.iter_mut().skip(k / 16 - 1).step_by(k / 16).for_each(|scale| *scale = 0);
+    let without_end = Nvfp4Matrix::new(batch, n, k, codes, scales, global).unwrap();
+    let other_alpha = b1.clone().with_global_scale(b1.global_scale() * 1.01).unwrap();
+    let exact = |gemm: Gemm<'_>| oracle::exact::<f16>(&gemm).unwrap();
+    for (name, a) in given.activations() {
+        let gemm = |w| Gemm::new(a, w).unwrap();
+        let right = |w| gemm(w).with_bias(bias).unwrap().with_residual(&given.residual).unwrap();
+        let want = exact(right(b1));
+        let swapped: Vec<f16> = want
+            .chunks(n)
+            .flat_map(|row| [&row[16..32], &row[..16], &row[32..]].concat())
+            .collect();
+        let from_other_rows = [&want[n..], &want[..n]].concat();
+        for (fault, c) in [
+            ("no residual", exact(gemm(b1).with_bias(bias).unwrap())),
+            ("no bias", exact(gemm(b1).with_residual(&given.residual).unwrap())),
+            ("bias of the next column", exact(right(b1).with_bias(&moved).unwrap())),
+            ("K is short", exact(right(&without_end))),
+            ("alpha is off by 1 %", exact(right(&other_alpha))),
+            ("strips are swapped", swapped),
+            ("rows are shifted", from_other_rows),
+        ] {
+            assert!(!oracle::compare(&c, &want).passes(), "{name}: {fault}");
+        }
+        assert!(oracle::compare(&want, &want).passes());
+        let dual = DualGemm::new(a, b1, &given.nvfp4.b2).unwrap();
+        let with = |biases| oracle::exact::<f16>(&dual.with_biases(biases).unwrap()).unwrap();
+        let want = with(biases);
+        for (fault, biases) in [
+            ("swapped", [biases[1], biases[0]]),
+            ("gate only", [biases[0], &zeros]),
+            ("up only", [&zeros, biases[1]]),
+        ] {
+            assert!(!oracle::compare(&with(biases), &want).passes(), "{name}: {fault}");
+        }
+    }
+}
+
 /// The residual has a type of its own, and is what its values are.
 #[test]
 fn residuals_of_all_types() {
@@ -215,7 +264,7 @@ fn long_sums_and_cancellation() {
         let (first, second) = scales.split_at_mut(k / 32);
         second.copy_from_slice(first);
     }
-    let cancelling = Nvfp4Matrix::new(1, n, k, codes, scales, global).unwrap();
+    let canceling = Nvfp4Matrix::new(1, n, k, codes, scales, global).unwrap();
     let opposed = |noise: f32| -> Vec<f32> {
         let noise_of = synth::values::<f32>(m * k, 99);
         (0..m * k)
@@ -229,9 +278,10 @@ fn long_sums_and_cancellation() {
         .map(|i| given.bf16[i].to_f32() * if i % 997 == 5 { 300.0 } else { 1.0 })
         .collect();
     let isas = paths();
+    check::<f16>(&Gemm::new(&given.nvfp4.a, weights).unwrap(), &isas, "nvfp4");
     for (name, values, w) in [
         ("plain", given.bf16.iter().map(|x| x.to_f32()).collect(), weights),
-        ("cancelling", opposed(0.05), &cancelling),
+        ("canceling", opposed(0.05), &canceling),
         ("outliers", outliers, weights),
     ] {
         let halves: Vec<f16> = values.iter().map(|&x: &f32| f16::from_f32(x)).collect();

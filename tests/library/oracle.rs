@@ -1,4 +1,4 @@
-//! The oracle against dot products in f64 over dequantised values, which are exact for short K, and the gates' own
+//! The oracle against dot products in f64 over dequantized values, which are exact for short K, and the gates' own
 //! definitions by tanh. The gates alone are compared with other libraries in golden_gates.rs.
 
 use nvfp4_dual_gemm::synth::{Data, Operands};

@@ -61,7 +61,8 @@ impl Stages {
             let stages = vec![(Stage::GateUp, launch(gate_up)), (Stage::Down, launch(down))];
             return Self::of(stages, rotation, stream);
         }
-        let known = |scale: Result<Option<f32>>| Ok(scale?.filter(|_| mode == Mode::W4A4));
+        let known =
+            |scale: Result<Option<f32>>| scale.map(|scale| scale.filter(|_| mode == Mode::W4A4));
         let of_x = quantizer(rows, k, known(layer.weights().input_scale())?, stream)?;
         let of_h = quantizer(rows, n, known(layer.weights().down_input_scale())?, stream)?;
         let (x_scale, h_scale) = (of_x.global_scale(), of_h.global_scale());

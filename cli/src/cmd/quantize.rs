@@ -13,12 +13,12 @@ use crate::ui::output::{Output, Shown};
 use crate::ui::progress::Progress;
 use crate::ui::table::{Align, Table, row};
 
-/// Quantise the weights of a safetensors checkpoint to NVFP4
+/// Quantize the weights of a safetensors checkpoint to NVFP4
 ///
-/// Gate and up projections of text layers are quantised, the two of a layer with one global scale;
-/// other tensors and files are copied. With samples of the layers' inputs (--calibrate) the result has
-/// input scales and is declared NVFP4 (4-bit weights and activations); without, it is declared
-/// weight-only, which `nvfp4 mlp` does not run.
+/// Gate, up and down projections of text layers are quantized, gate and up of a layer with one global
+/// scale; other tensors and files are copied. With samples of the layers' inputs (--calibrate) the result
+/// has input scales and is declared NVFP4 (W4A4: 4-bit weights and activations); without, it is declared
+/// weight-only (W4A16: activations stay in 16 bits).
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 IN is a safetensors file, an index or a directory; OUT is a file ending in .safetensors, which has no
@@ -27,10 +27,12 @@ which is replaced whole.
 
 A PATTERN matches whole parts of a tensor's name, between its dots; * stands for any characters.
 Samples are tensors [..., K] named by module (model.layers.0.mlp.gate_proj) or by what shares the input
-(model.layers.0.mlp); .input may follow; x does for a checkpoint with one layer.
+(model.layers.0.mlp); .input may follow; x does for a checkpoint with one layer. Down projections have an
+input of their own (model.layers.0.mlp.down_proj); without samples of any they are left as they are.
 
 Examples:
   nvfp4 quantize model/ -o model-nvfp4/ --calibrate inputs.safetensors
+  nvfp4 quantize model/ -o model-w4a16/ --weight-only
   nvfp4 quantize layer.safetensors -o layer-nvfp4.safetensors --convention compressed-tensors
   nvfp4 quantize model/ -o out/ --include gate_proj,up_proj,down_proj --exclude layers.0")]
 pub struct Args {
@@ -44,16 +46,21 @@ pub struct Args {
     /// compressed-tensors (divisors; llm-compressor and vLLM)
     #[arg(long, value_name = "NAME", default_value = "modelopt")]
     convention: Convention,
-    /// Safetensors file with samples of the inputs of all layers that are quantised
+    /// Safetensors file with samples of the inputs of all layers that are quantized
     #[arg(long, value_name = "FILE")]
     calibrate: Option<PathBuf>,
-    /// Weights to quantise [default: gate_proj.weight,up_proj.weight,gate_up_proj.weight,w1.weight,w3.weight]
+    /// Quantize weights alone, and declare that activations stay in 16 bits (W4A16_NVFP4, NVFP4A16): what
+    /// happens without --calibrate, said outright
+    #[arg(long, conflicts_with = "calibrate")]
+    weight_only: bool,
+    /// Weights to quantize [default: gate_proj.weight,up_proj.weight,gate_up_proj.weight,down_proj.weight,
+    /// w1.weight,w3.weight,w2.weight]
     #[arg(long, value_name = "PATTERN", value_delimiter = ',', value_parser = NonEmptyStringValueParser::new())]
     include: Vec<String>,
     /// Weights to leave alone even so
     #[arg(long, value_name = "PATTERN", value_delimiter = ',', value_parser = NonEmptyStringValueParser::new())]
     exclude: Vec<String>,
-    /// Quantise what --include names also in vision and audio parts, projectors and layers of multi-token
+    /// Quantize what --include names also in vision and audio parts, projectors and layers of multi-token
     /// prediction, and embeddings, output heads and routers
     #[arg(long)]
     all_parts: bool,
@@ -151,11 +158,11 @@ pub fn run(args: &Args, out: &Output) -> anyhow::Result<()> {
         bytes_in: done.bytes_in,
         bytes_out: done.bytes_out,
     };
-    print(out, &report)?;
+    print(out, &report, args.weight_only)?;
     out.json(true, &report)
 }
 
-fn print(out: &Output, report: &Report) -> anyhow::Result<()> {
+fn print(out: &Output, report: &Report, asked: bool) -> anyhow::Result<()> {
     let mut table = Table::new(&[
         ("tensor", Align::Left),
         ("shape", Align::Left),
@@ -183,7 +190,7 @@ fn print(out: &Output, report: &Report) -> anyhow::Result<()> {
         out.line(format!("copied although asked for: {tensor} ({reason})"))?;
     }
     out.line(format!(
-        "{} quantised ({}), {} copied, {} to {}",
+        "{} quantized ({}), {} copied, {} to {}",
         units::count(report.quantized.len(), "weight"),
         report.convention,
         report.copied,
@@ -201,7 +208,8 @@ fn print(out: &Output, report: &Report) -> anyhow::Result<()> {
             "declared {scheme}: 4-bit weights, and 4-bit activations under the calibrated input scales"
         ))?,
         (Some(scheme), false) => out.line(format!(
-            "declared {scheme}: 4-bit weights only, as there is no --calibrate; `nvfp4 mlp` refuses that"
+            "declared {scheme}: 4-bit weights only; activations stay in 16 bits{}",
+            if asked { "" } else { ", as there is no --calibrate" }
         ))?,
         (None, true) => out.line("declares nothing: a single file has no configuration")?,
         (None, false) => out.line(

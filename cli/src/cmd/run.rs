@@ -24,7 +24,7 @@ use crate::{checked, files, warnings};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Operands of a file: `a.codes` U8 [(L,)M,K/2], `a.scales` F8_E4M3 [(L,)M,K/16], `a.global` F32 (1 when
-absent), the same for b1 (gate) and b2 (up); or `a` as F32, F16 or BF16 [(L,)M,K], quantised on the
+absent), the same for b1 (gate) and b2 (up); or `a` as F32, F16 or BF16 [(L,)M,K], quantized on the
 fly. The result is tensor `c` [(L,)M,N].
 
 Examples:

@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 
 use nvfp4_harness::json;
 
-/// Colours of the terminal, used sparingly.
+/// Colors of the terminal, used sparingly.
 #[derive(Debug, Clone, Copy)]
 pub enum Style {
     Bold,
@@ -49,7 +49,7 @@ impl Output {
         Output { command, json, printed_json: Cell::new(false) }
     }
 
-    /// One line for people; nothing with `--json`. Without colours where stdout is no terminal, and with `NO_COLOR`.
+    /// One line for people; nothing with `--json`. Without colors where stdout is no terminal, and with `NO_COLOR`.
     pub fn line(&self, text: impl AsRef<str>) -> anyhow::Result<()> {
         if self.json {
             return Ok(());

@@ -120,7 +120,7 @@ fn render(
 ) -> anyhow::Result<String> {
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::NOTHING);
-    // The stream that it is printed to takes colours away where there should be none.
+    // The stream that it is printed to takes colors away where there should be none.
     table.enforce_styling().style_text_only();
     table.set_content_arrangement(match wrap {
         true => ContentArrangement::Dynamic,
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn colour_codes_take_no_room() {
+    fn color_codes_take_no_room() {
         let columns = columns([("a", Align::Right, 6), ("b", Align::Left, 0)]);
         let rows = [row!["1", "x"], vec![Cell::verdict(true), Cell::from("y")]];
         let text = render(&columns, rows, false).unwrap();

@@ -40,7 +40,8 @@ fn mlp(dir: &Path, config: &str, more: &[&str]) -> Result<Value, String> {
     std::fs::write(dir.join("model/config.json"), config).unwrap();
     let args =
         ["mlp", "model", "--prefix", PREFIX, "--input", "x.safetensors", "-o", "y.safetensors"];
-    let output = nvfp4(dir, &[&args[..], &["--backend", "oracle", "--json"], more].concat());
+    let always = ["--only", "gate-up", "--backend", "oracle", "--json"];
+    let output = nvfp4(dir, &[&args[..], &always, more].concat());
     let (stdout, stderr) =
         (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
     if output.status.success() { Ok(parse(&stdout)) } else { Err(stderr + &stdout) }

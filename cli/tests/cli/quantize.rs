@@ -30,7 +30,8 @@ fn quantize_in_both_conventions_then_mlp() {
         assert!(value["scheme"].is_null() && value["calibrated"] == false, "{value}");
         assert!(value["bytes_out"].as_u64().unwrap() * 3 < value["bytes_in"].as_u64().unwrap());
         let run = ["mlp", &out, "--prefix", "model.layers.3.mlp", "--input", "x.safetensors"];
-        ok(dir.path(), &[&run[..], &["-o", "y.safetensors", "--out-dtype", "f32"]].concat());
+        let more = ["-o", "y.safetensors", "--out-dtype", "f32", "--only", "gate-up"];
+        ok(dir.path(), &[&run[..], &more].concat());
         let (shape, y) =
             TensorFile::open(path("y.safetensors")).unwrap().values::<f32>("y").unwrap();
         assert_eq!(shape, [m, n]);
@@ -69,11 +70,13 @@ fn quantize_with_samples_then_mlp() {
         let quantize = ["quantize", "float.safetensors", "-o", "out", "--convention", convention];
         let run =
             ["mlp", "out", "--prefix", prefix, "--input", "x.safetensors", "-o", "y.safetensors"];
+        let run = [&run[..], &["--only", "gate-up"]].concat();
         let text = ok(dir.path(), &quantize);
         assert!(text.contains(&format!("declared {weight_only}: 4-bit weights only")), "{text}");
-        let output = nvfp4(dir.path(), &run);
+        assert_eq!(json(dir.path(), &run)["precision"], "W4A16");
+        let output = nvfp4(dir.path(), &[&run[..], &["--input-scale", "calibrated"]].concat());
         assert_eq!(output.status.code(), Some(1));
-        assert!(String::from_utf8(output.stderr).unwrap().contains("W4A16_NVFP4"));
+        assert!(String::from_utf8(output.stderr).unwrap().contains("weight-only"));
 
         let calibrated = [&quantize[..], &["--calibrate", "x.safetensors"]].concat();
         let text = ok(dir.path(), &calibrated);

@@ -17,7 +17,7 @@ fn run_on_made_up_operands() {
     assert!(text.contains("5x24x64x2"), "{text}");
     assert!(!text.contains("warning"), "{text}");
     assert!(text.contains("PASS, all 10 rows of C"), "{text}");
-    assert!(!text.contains('\x1b'), "colours without a terminal: {text}");
+    assert!(!text.contains('\x1b'), "colors without a terminal: {text}");
 
     let args = ["run", "--shape", "5x24x64", "--data", "full", "--seed", "9", "--check", "3"];
     let value = json(dir.path(), &[&args[..], &["--glu", "gpt-oss", "--repeat", "1"]].concat());

@@ -1,4 +1,4 @@
-// Quantising activations on the device, and the 128x4 layout of scale factors, bit for bit as the CPU does
+// Quantizing activations on the device, and the 128x4 layout of scale factors, bit for bit as the CPU does
 // (src/format/quantize.rs and src/format/scale_layout.rs):
 //
 //   global = amax(tensor) / 2688;  scale = ue4m3(amax(block) / 6 / global);  code = e2m1(x / (f32(scale) * global))
@@ -21,7 +21,7 @@ namespace nvfp4 {
 // may have to wait for all streams, and is not allowed in a stream capture. Cheap where it was done before.
 void load_quantizer();
 
-// Types of unquantised values; the numbers are those of nvfp4_data_type.
+// Types of unquantized values; the numbers are those of nvfp4_data_type.
 enum class ValueType : std::uint32_t { kF16 = 0, kBf16 = 1, kF32 = 2 };
 
 // What the kernels find out, in device memory. All zero bytes are its beginning: see clear().
@@ -50,7 +50,7 @@ struct Quantization {
   std::int64_t row_stride = 0;
 };
 
-// Where a value was that cannot be quantised.
+// Where a value was that cannot be quantized.
 struct NonFinite {
   std::size_t index;  // (batch * rows + row) * k + column
   enum class Kind { kNaN, kInfinity, kMinusInfinity } kind;
@@ -65,10 +65,10 @@ void clear(QuantizeState* state, cudaStream_t stream);
 // Sets state->amax_bits, whatever it was. Codes and scales are not looked at.
 void find_amax(Quantization const& work, cudaStream_t stream);
 
-// Quantises with a global scale that is known, finite and > 0. Values beyond 2688 * global_scale saturate.
+// Quantizes with a global scale that is known, finite and > 0. Values beyond 2688 * global_scale saturate.
 void quantize(Quantization const& work, float global_scale, cudaStream_t stream);
 
-// Quantises with the global scale of state->amax_bits, and leaves it in state->global_scale.
+// Quantizes with the global scale of state->amax_bits, and leaves it in state->global_scale.
 void quantize(Quantization const& work, cudaStream_t stream);
 
 // rows x k values, and where they go as activations in 16 bits. The addresses of both are multiples of 16.

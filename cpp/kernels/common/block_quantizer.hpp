@@ -1,4 +1,4 @@
-// 16 neighbouring columns of a row of C in NVFP4: codes and a scale factor, one text for host and device. Nothing
+// 16 neighboring columns of a row of C in NVFP4: codes and a scale factor, one text for host and device. Nothing
 // branches by the values.
 #pragma once
 

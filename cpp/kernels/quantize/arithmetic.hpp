@@ -1,4 +1,4 @@
-// The two-level quantiser's arithmetic, one block at a time, one text for host and device: what
+// The two-level quantizer's arithmetic, one block at a time, one text for host and device: what
 // src/format/quantize.rs computes, bit for bit. Every operation rounds once, to nearest even, and subnormal numbers
 // are kept: the intrinsics say so on the device, whatever the flags.
 #pragma once

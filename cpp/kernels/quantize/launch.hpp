@@ -1,4 +1,4 @@
-// Checks and launches that quantiser and swizzle have in common.
+// Checks and launches that quantizer and swizzle have in common.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,4 @@
-// The largest magnitude of a tensor, and its quantisation. A thread has two blocks of 16; values are read once, codes
+// The largest magnitude of a tensor, and its quantization. A thread has two blocks of 16; values are read once, codes
 // are written 256 consecutive bytes at a time, scale factors 32.
 #include "nvfp4_dual_gemm/quantize.hpp"
 
@@ -15,7 +15,7 @@ namespace detail {
 
 namespace {
 
-// A warp does this many blocks of two neighbouring rows; the four warps of a thread block do so 32 rows apart in a tile
+// A warp does this many blocks of two neighboring rows; the four warps of a thread block do so 32 rows apart in a tile
 // of 128. These are 32 bytes of each atom.
 constexpr unsigned kWarpBlocks = 32;
 constexpr unsigned kWarps = NVFP4_SCALE_ATOM_ROWS / 32;

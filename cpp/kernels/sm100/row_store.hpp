@@ -1,4 +1,4 @@
-// Writes neighbouring columns of one row of C, as wide as its addresses allow.
+// Writes neighboring columns of one row of C, as wide as its addresses allow.
 #pragma once
 
 #include <cstddef>

@@ -34,12 +34,16 @@ NVFP4_WEIGHTS_BY_TOKENS(256)
 #undef NVFP4_WEIGHTS_BY_TOKENS
 #undef NVFP4_WEIGHTS_BY_TOKENS_OF
 
-// Where sums of the tokens of W4A4 have a range that is known, those of 16-bit activations have not.
+// Sums of widened tokens have a range that is known. Those of other activations may be of any size, which takes two bytes
+// of each where there are registers for them, beside the sums and two fragments.
+template <class Tile>
+inline constexpr bool kRoomToPromote =
+    registers(Tile::kWarpgroups).consumer - Tile::kTokens / 2 - 2 * 16 - Tile::kTokens / 4 >= 40;
 template <class Tile>
 using Promoted = std::conditional_t<
     Tile::kActivations == NVFP4_DATA_TYPE_NVFP4, PromotedAccumulator<Tile::kTokens / 2>,
-    std::conditional_t<(Tile::kTokens > 128), ScaledPromotedAccumulator<Tile::kTokens / 2>,
-                       WidePromotedAccumulator<Tile::kTokens / 2>>>;
+    std::conditional_t<kRoomToPromote<Tile>, WidePromotedAccumulator<Tile::kTokens / 2>,
+                       ScaledPromotedAccumulator<Tile::kTokens / 2>>>;
 
 // Weights are the M operand, from registers; tokens are N, from shared memory. Rows j and j + 8 of a warp's sixteen are
 // column j of the gate and of the up projection, so that a thread gets both sums of an element: accumulator registers

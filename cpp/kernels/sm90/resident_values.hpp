@@ -11,7 +11,7 @@
 
 namespace nvfp4::sm90 {
 
-// Each thread of the consumers has one group of one row; neighbours have different rows, whose pieces lie in different
+// Each thread of the consumers has one group of one row; neighbors have different rows, whose pieces lie in different
 // banks.
 template <class Tile>
 class ResidentValues {

@@ -1,4 +1,4 @@
-// Writes neighbouring columns of one row of C.
+// Writes neighboring columns of one row of C.
 #pragma once
 
 #include <cstdint>

@@ -87,8 +87,9 @@ class OwnedWeights {
 
 // In natural K order: of each of its two rows a thread has a byte of every word, and four scale factors.
 //
-// The four threads of a row load the same 16 bytes and select theirs, which takes 3.5 instructions for two codes where
-// owners take 2.75. What that saves is a kernel that permutes the tokens ahead, with its launch and its workspace.
+// The four threads of a row load the same 16 bytes and select theirs, which takes four instructions for two codes, beside
+// their product, where owners take 2.75. What that saves is a kernel that permutes the tokens ahead, with its launch and its
+// workspace.
 template <class Tile>
 class NaturalWeights {
   using Scheme = Activations<Tile::kActivations>;

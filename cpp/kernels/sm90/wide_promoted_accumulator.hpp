@@ -9,7 +9,7 @@
 
 namespace nvfp4::sm90 {
 
-// The upper half of each sum, a bf16 by truncation, is promoted. For up to 128 tokens, where there are registers for it.
+// The upper half of each sum, a bf16 by truncation, is promoted.
 template <int kSums>
 class WidePromotedAccumulator {
   static_assert(kSums % 2 == 0, "two sums to a word");
@@ -57,7 +57,7 @@ class WidePromotedAccumulator {
   std::uint32_t words_[kSums / 2];
 };
 
-// A byte of each sum, E5M2 in a unit of this thread that is found anew each time: the largest sum lies at the upper end,
+// Where registers are scarce: a byte of each sum, E5M2 in a unit of this thread that is found anew each time: the largest sum lies at the upper end,
 // and sums down to 2^-30 of it are promoted. What is not, smaller sums and all of a thread with one that is not finite,
 // stays where it is.
 template <int kSums>

@@ -71,7 +71,7 @@ struct KernelInstance {
                     nvfp4_io const& io, Residency const& residency, ParamsBytes const& encoded, Launches& launches);
 };
 
-// In the order of kKernelTable. Each is made when it is first asked for, so that initialisers of static variables may
+// In the order of kKernelTable. Each is made when it is first asked for, so that initializers of static variables may
 // ask, whichever translation unit comes first.
 KernelInstance const* const* instances() noexcept;
 

@@ -23,7 +23,7 @@ constexpr double kSmemBytesPerClock = 128;    // operands are read at this rate
 constexpr double kRowBytes = NVFP4_TILE_K / 2;                            // codes of one row of a tile of K
 constexpr double kAtomsBytes = NVFP4_SCALE_ATOM_BYTES * NVFP4_TILE_K / 64;  // scale factors of 128 rows of it
 
-// What leaves L2 for all SMs together: 14.6 TB/s at 1.5 GHz, modelled after one published measurement, good for a fifth
+// What leaves L2 for all SMs together: 14.6 TB/s at 1.5 GHz, modeled after one published measurement, good for a fifth
 // either way.
 constexpr double kL2BytesPerClock = 14.6e12 / 1.5e9;
 
@@ -48,7 +48,7 @@ struct Cost {
   double l2_bytes;  // that leave L2, after multicast
   double ctas;      // with those that only fill clusters
 
-  // Fewer clocks; then everything at once on the device, which hides the quantisation of waves from the model's error;
+  // Fewer clocks; then everything at once on the device, which hides the quantization of waves from the model's error;
   // then less traffic, and fewer CTAs without a tile.
   bool operator<(Cost const& other) const {
     if (clocks != other.clocks) return clocks < other.clocks;

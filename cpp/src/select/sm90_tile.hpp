@@ -18,7 +18,7 @@ struct TileShape {
   constexpr int most_k() const { return tokens <= kResidentTokens ? kResidentK : 0x7fffffff; }
 };
 
-// How many CTAs, a cluster, share the K of a tile of C: as the least modelled time has it, at most `kMaxCluster`; 0 where
+// How many CTAs, a cluster, share the K of a tile of C: as the least modeled time has it, at most `kMaxCluster`; 0 where
 // K is more than so many may take, or the device takes no cluster that is large enough. Pure; src/select/sm90.cpp has the
 // model.
 int splits(nvfp4_shape const& shape, TileShape const& tile, detail::Residency const& residency);

@@ -16,7 +16,7 @@ using detail::fail_argument;
 using Bytes = std::span<std::uint8_t const>;
 
 constexpr std::size_t kTileRows = NVFP4_INTERLEAVE;
-// Neighbouring scale factors of one row in one atom.
+// Neighboring scale factors of one row in one atom.
 constexpr std::size_t kGroup = NVFP4_SCALE_ATOM_BLOCKS;
 
 void require_size(char const* operand, std::size_t actual, std::size_t expected, int n, int k, int batch) {

@@ -1,6 +1,6 @@
 // Everything that an epilogue can be asked for, of every kernel that runs on the device: GEMMs and dual GEMMs, biases,
 // residuals, rows that are apart, every type of C. Operands are such that sums are exact in f32, in any order: a GEMM has
-// to be right to the bit. A C in NVFP4 is compared with the f32 C of the same launch, quantised by the definition.
+// to be right to the bit. A C in NVFP4 is compared with the f32 C of the same launch, quantized by the definition.
 #include <doctest/doctest.h>
 
 #include <cuda_bf16.h>
@@ -513,7 +513,7 @@ TEST_CASE("a dual GEMM with biases, and rows that are apart") {
   run_all(cases);
 }
 
-TEST_CASE("C in NVFP4 is the f32 C quantised, and what pads its scale factors is 0") {
+TEST_CASE("C in NVFP4 is the f32 C quantized, and what pads its scale factors is 0") {
   std::vector<Case> cases{
       of(kDual, kNvfp4, 1, 32, 32, 1),    of(kDual, kNvfp4, 130, 96, 96, 2), of(kDual, kNvfp4, 128, 224, 64, 1),
       of(kDual, kNvfp4, 300, 128, 64, 1), of(kDual, kNvfp4, 17, 288, 96, 2), of(kGemm, kNvfp4, 1, 32, 32, 1),

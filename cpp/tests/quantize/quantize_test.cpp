@@ -1,4 +1,4 @@
-// What the quantiser and the swizzle refuse before any CUDA call, and what they say.
+// What the quantizer and the swizzle refuse before any CUDA call, and what they say.
 #include <doctest/doctest.h>
 
 #include <climits>
@@ -49,7 +49,7 @@ void refuses_work(std::string const& words, Change const& change) {
 
 }  // namespace
 
-TEST_CASE("a quantisation that breaks a rule is refused with its numbers") {
+TEST_CASE("a quantization that breaks a rule is refused with its numbers") {
   refuses_work("rows = -1 is negative", [](Quantization& work) { work.rows = -1; });
   refuses_work("K = 24", [](Quantization& work) { work.k = 24; });
   refuses_work("K = 0", [](Quantization& work) { work.k = 0; });

@@ -46,7 +46,7 @@ int from_environment(char const* name, int otherwise) {
   return static_cast<int>(value);
 }
 
-// Static initialisers of kernels register themselves here: no order of initialisation may matter.
+// Static initializers of kernels register themselves here: no order of initialization may matter.
 State& state() {
   static State& instance = *[] {
     auto* const fresh = new State;
@@ -224,7 +224,7 @@ cudaError_t __cudaLaunchKernel(cudaKernel_t, dim3, dim3, void**, std::size_t, cu
 unsigned __cudaPushCallConfiguration(dim3, dim3, std::size_t, CUstream_st*) { refuse("__cudaPushCallConfiguration"); }
 cudaError_t __cudaPopCallConfiguration(dim3*, dim3*, std::size_t*, void*) { refuse("__cudaPopCallConfiguration"); }
 
-// CUTLASS's templates and the quantiser refer to these; nothing that is recorded must reach them.
+// CUTLASS's templates and the quantizer refer to these; nothing that is recorded must reach them.
 cudaError_t cudaLaunchKernel(void const*, dim3, dim3, void**, std::size_t, cudaStream_t) { refuse("cudaLaunchKernel"); }
 cudaError_t cudaMemsetAsync(void*, int, std::size_t, cudaStream_t) { refuse("cudaMemsetAsync"); }
 

@@ -8,7 +8,7 @@
 
 using namespace nvfp4;
 
-TEST_CASE("the quantiser's kernels can be loaded ahead, all of them") {
+TEST_CASE("the quantizer's kernels can be loaded ahead, all of them") {
   recorder::reset();
   load_quantizer();
   auto names = recorder::loaded_functions();

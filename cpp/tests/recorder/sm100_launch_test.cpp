@@ -22,7 +22,7 @@ recorder::Launch launch_of(Plan const& plan, int rows) {
   return recorder::launches().front();
 }
 
-// Asked for before main() begins, and before the kernels' own translation units are initialised.
+// Asked for before main() begins, and before the kernels' own translation units are initialized.
 long const named_at_start = std::count_if(kernels().begin(), kernels().end(), [](KernelInfo const& info) {
   return info.name != nullptr && info.threads > 0 && info.params_bytes > 0;
 });

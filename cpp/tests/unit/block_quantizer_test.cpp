@@ -39,7 +39,7 @@ constexpr std::array<float, 6> kGlobals = {1.0f, 0.37f, 3.3e-5f, 1.7e4f, 0x1p-12
 
 }  // namespace
 
-TEST_CASE("block: every code, every tie and its neighbours, under every scale") {
+TEST_CASE("block: every code, every tie and its neighbors, under every scale") {
   int blocks = 0;
   for (float const global : kGlobals) {
     for (unsigned byte = 1; byte < 0x7f; ++byte) {

@@ -116,15 +116,15 @@ KernelInstance make() {
   info.smem_bytes = 200000;
   info.tmem_columns = 496;
   info.params_bytes = sizeof(fake::Params);
-  bool const hopper = row.compute_capability == 90;
+  bool const widened_ahead = row.compute_capability == 90 && row.activations == NVFP4_DATA_TYPE_NVFP4;
   auto const workspace = [](GemmShape const& shape) {
     return fake::kWorkspaceBytesPerRow * static_cast<std::size_t>(shape.m);
   };
   KernelInstance instance{};
   instance.info = info;
   instance.function = fake::function(row.name);
-  instance.prologue = hopper ? fake::prologue(row.name) : nullptr;
-  if (hopper) instance.workspace_bytes = workspace;
+  instance.prologue = widened_ahead ? fake::prologue(row.name) : nullptr;
+  if (widened_ahead) instance.workspace_bytes = workspace;
   instance.encode_weights = &encode_weights;
   instance.launch_shape = &launch_shape<kKernel>;
   instance.encode_io = &encode_io;

@@ -1,4 +1,4 @@
-// The quantiser's arithmetic on the host, which is that of the device operation by operation, against the definitions
+// The quantizer's arithmetic on the host, which is that of the device operation by operation, against the definitions
 // of the formats.
 #include <doctest/doctest.h>
 
@@ -22,7 +22,7 @@ namespace {
 
 constexpr float kInf = std::numeric_limits<float>::infinity();
 
-// Midpoints of neighbouring codes; the even code takes them.
+// Midpoints of neighboring codes; the even code takes them.
 std::uint32_t code_of(float q) {
   return static_cast<std::uint32_t>((q > 0.25f) + (q >= 0.75f) + (q > 1.25f) + (q >= 1.75f) + (q > 2.5f) +
                                     (q >= 3.5f) + (q > 5.0f));
@@ -114,7 +114,7 @@ TEST_CASE("scale factors are rounded to nearest even and never 0 beside a value"
     float const global = float_of(bits_of(0x1p-20f) + (random() % (40u << 23)));
     check(global * float_of(bits_of(0x1p-12f) + (random() % (25u << 23))), global);
   }
-  // Every number, every midpoint, and their neighbours.
+  // Every number, every midpoint, and their neighbors.
   for (int byte = 0; byte < 126; ++byte) {
     for (double const of : {ue4m3_value(byte), (ue4m3_value(byte) + ue4m3_value(byte + 1)) / 2}) {
       float const amax = static_cast<float>(6 * of);

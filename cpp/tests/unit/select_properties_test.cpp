@@ -29,8 +29,10 @@ void for_random_shapes(Check const& check) {
   }
 }
 
-KernelRow const& chosen(GemmShape const& shape, nvfp4_weight_format weights, int capability, int sms) {
-  char const* const name = nvfp4::select_kernel(shape, NVFP4_OPERATION_DUAL_GEMM, NVFP4_DATA_TYPE_NVFP4, weights, capability, sms);
+KernelRow const& chosen(GemmShape const& shape, nvfp4_weight_format weights, int capability, int sms,
+                        nvfp4_data_type activations = NVFP4_DATA_TYPE_NVFP4) {
+  char const* const name =
+      nvfp4::select_kernel(shape, NVFP4_OPERATION_DUAL_GEMM, activations, weights, capability, sms);
   REQUIRE(name != nullptr);
   int const kernel = nvfp4::detail::kernel_index(name);
   REQUIRE(kernel >= 0);
@@ -38,6 +40,7 @@ KernelRow const& chosen(GemmShape const& shape, nvfp4_weight_format weights, int
   KernelRow const& row = kKernelTable[kernel];
   REQUIRE(row.compute_capability == capability);
   REQUIRE(row.weights() == weights);
+  REQUIRE(row.activations == activations);
   return row;
 }
 
@@ -67,12 +70,15 @@ TEST_CASE("select: rows that complete a tile change nothing on a B200") {
 
 TEST_CASE("select: Hopper takes no tile of which half is empty where the half would do") {
   for_random_shapes([](GemmShape const& shape, int sms) {
-    KernelRow const& row = chosen(shape, NVFP4_WEIGHTS_SEPARATE, 90, sms);
-    for (KernelRow const& other : kKernelTable) {
-      bool const same_columns = other.compute_capability == 90 && other.tile_n == row.tile_n;
-      // Tiles of eight tokens keep all of K, at most 4096 a CTA: more of it takes clusters, which others do without.
-      if (same_columns && other.tile_m > 8 && other.tile_m >= shape.m) {
-        CHECK(row.tile_m < 2 * other.tile_m);
+    for (nvfp4_data_type const activations : {NVFP4_DATA_TYPE_NVFP4, NVFP4_DATA_TYPE_F16, NVFP4_DATA_TYPE_BF16}) {
+      KernelRow const& row = chosen(shape, NVFP4_WEIGHTS_SEPARATE, 90, sms, activations);
+      for (KernelRow const& other : kKernelTable) {
+        bool const same_columns =
+            other.compute_capability == 90 && other.activations == activations && other.tile_n == row.tile_n;
+        // Tiles of eight tokens keep all of K, at most 4096 a CTA: more of it takes clusters, which others do without.
+        if (same_columns && other.tile_m > 8 && other.tile_m >= shape.m) {
+          CHECK(row.tile_m < 2 * other.tile_m);
+        }
       }
     }
   });

@@ -18,8 +18,10 @@ namespace {
 constexpr int kB200 = 148;
 
 // The name; "" where there is none.
-std::string select_kernel(GemmShape const& shape, nvfp4_weight_format weights, int compute_capability, int sms) {
-  char const* const name = nvfp4::select_kernel(shape, NVFP4_OPERATION_DUAL_GEMM, NVFP4_DATA_TYPE_NVFP4, weights, compute_capability, sms);
+std::string select_kernel(GemmShape const& shape, nvfp4_weight_format weights, int compute_capability, int sms,
+                          nvfp4_data_type activations = NVFP4_DATA_TYPE_NVFP4) {
+  char const* const name =
+      nvfp4::select_kernel(shape, NVFP4_OPERATION_DUAL_GEMM, activations, weights, compute_capability, sms);
   if (name == nullptr) return "";
   CHECK(nvfp4::find_kernel(name) != nullptr);
   return name;
@@ -180,6 +182,35 @@ TEST_CASE("select: Hopper's choice for measured shapes") {
   }
 }
 
+// By the same model: the tiles that there are, each for the rows that need it.
+TEST_CASE("select: Hopper's kernels for 16-bit activations") {
+  struct Row {
+    GemmShape shape;
+    char const* tile;
+  };
+  constexpr Row kRows[] = {
+      {{1, 4096, 7168, 1}, "8x64_k128_s2"},      {{8, 4096, 7168, 1}, "8x64_k128_s2"},
+      {{9, 4096, 7168, 1}, "16x64_k128_s2"},     {{16, 4096, 7168, 1}, "16x64_k128_s2"},
+      {{17, 4096, 7168, 1}, "64x64_k128_s2"},    {{64, 4096, 7168, 1}, "64x64_k128_s2"},
+      {{65, 4096, 7168, 1}, "128x64_k64_s1"},    {{256, 4096, 7168, 1}, "256x64_k64_s1"},
+      {{512, 4096, 7168, 1}, "256x64_k64_s1"},   {{4096, 14336, 4096, 1}, "256x64_k64_s1"},
+      {{8, 4096, 8 * 4096 + 32, 1}, "16x64_k128_s2"},
+  };
+  for (Row const& row : kRows) {
+    CAPTURE(row.shape.m);
+    CAPTURE(row.shape.k);
+    CHECK(select_kernel(row.shape, NVFP4_WEIGHTS_SEPARATE, 90, 132, NVFP4_DATA_TYPE_F16) ==
+          std::string("sm90_f16_") + row.tile);
+    CHECK(select_kernel(row.shape, NVFP4_WEIGHTS_SEPARATE, 90, 132, NVFP4_DATA_TYPE_BF16) ==
+          std::string("sm90_bf16_") + row.tile);
+    for (nvfp4_data_type const activations : {NVFP4_DATA_TYPE_F16, NVFP4_DATA_TYPE_BF16}) {
+      CHECK(select_kernel(row.shape, NVFP4_WEIGHTS_INTERLEAVED, 90, 132, activations) == "");
+      CHECK(select_kernel(row.shape, NVFP4_WEIGHTS_SEPARATE, 100, 148, activations) == "");
+      CHECK(select_kernel(row.shape, NVFP4_WEIGHTS_INTERLEAVED, 100, 148, activations) == "");
+    }
+  }
+}
+
 TEST_CASE("select: Hopper splits no K that is not there, and no cluster that does not fit") {
   nvfp4::detail::Residency const one{132, {0, 132}};
   CHECK(nvfp4::sm90::splits({16, 64, 7168, 1}, {16, 64, 128}, one) == 1);
@@ -227,6 +258,9 @@ TEST_CASE("select: whatever the device holds, a kernel that runs is found") {
     int const capability = below(2) == 0 ? 90 : 100;
     bool const within = below(4) == 0;
     auto const weights = below(4) == 0 ? NVFP4_WEIGHTS_INTERLEAVED : NVFP4_WEIGHTS_SEPARATE;
+    auto const activations = below(2) == 0   ? NVFP4_DATA_TYPE_NVFP4
+                             : below(2) == 0 ? NVFP4_DATA_TYPE_F16
+                                             : NVFP4_DATA_TYPE_BF16;
     nvfp4::detail::Residencies residencies{};
     for (auto& residency : residencies) {
       residency.sm_count = size(8);
@@ -237,6 +271,7 @@ TEST_CASE("select: whatever the device holds, a kernel that runs is found") {
       nvfp4::detail::KernelRow const& row = kKernelTable[static_cast<std::size_t>(kernel)];
       auto const& residency = residencies[static_cast<std::size_t>(kernel)];
       if (row.compute_capability != capability || row.weights() != weights) return false;
+      if (row.activations != activations) return false;
       if (within && row.scheduler != NVFP4_SCHEDULER_STATIC) return false;
       GemmShape const rows{std::max(shape.m, 1), shape.n, shape.k, shape.batch};
       if (capability == 90) return nvfp4::sm90::splits(rows, {row.tile_m, row.tile_n, row.tile_k}, residency) > 0;
@@ -249,7 +284,8 @@ TEST_CASE("select: whatever the device holds, a kernel that runs is found") {
       return counted && grid && residency.max_clusters[row.cluster_size()] > 0 &&
              residency.sm_count >= row.cluster_size();
     };
-    int const kernel = nvfp4::detail::select_kernel(shape, {NVFP4_DATA_TYPE_NVFP4, weights}, capability, residencies, within);
+    int const kernel =
+        nvfp4::detail::select_kernel(shape, {activations, weights}, capability, residencies, within);
     bool any = false;
     for (int i = 0; i < nvfp4::detail::kKernelCount; ++i) any = any || runs(i);
     CAPTURE(shape.m);

@@ -2,7 +2,7 @@
 //! and Communication Instructions: clusterlaunchcontrol").
 //!
 //! The answer of 16 bytes is opaque to programs. Ours is the three coordinates of the first thread block of the
-//! cancelled cluster and a word that says whether there is one.
+//! canceled cluster and a word that says whether there is one.
 
 use crate::execute::step::{Flow, Step};
 use crate::fault::{Fault, FaultKind, Result};

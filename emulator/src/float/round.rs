@@ -142,7 +142,7 @@ impl Exact {
     }
 
     /// The leading bit brought to bit 125; zero stays.
-    fn normalised(self) -> Self {
+    fn normalized(self) -> Self {
         if self.mantissa == 0 {
             return self;
         }
@@ -163,7 +163,7 @@ impl Exact {
 
     /// The sum. Of two equal numbers with other signs it is +0, or −0 when rounding down.
     pub fn add(self, other: Self, mode: Mode) -> Self {
-        let (a, b) = (self.normalised(), other.normalised());
+        let (a, b) = (self.normalized(), other.normalized());
         if a.mantissa == 0 || b.mantissa == 0 {
             let both_zero = a.mantissa == b.mantissa;
             let mut sum = if a.mantissa == 0 { b } else { a };
@@ -189,7 +189,7 @@ impl Exact {
     /// The quotient; the divisor is not zero.
     pub fn divide(self, other: Self) -> Self {
         let negative = self.negative != other.negative;
-        let (a, b) = (self.normalised(), other.normalised());
+        let (a, b) = (self.normalized(), other.normalized());
         if a.mantissa == 0 || b.mantissa == 0 {
             return Self { negative, ..a };
         }
@@ -202,7 +202,7 @@ impl Exact {
 
     /// The square root of what is not negative.
     pub fn root(self) -> Self {
-        let mut a = self.normalised();
+        let mut a = self.normalized();
         if a.mantissa == 0 {
             return a;
         }

@@ -1,4 +1,4 @@
-//! Which spellings of an opcode are modelled.
+//! Which spellings of an opcode are modeled.
 //!
 //! A family asks an opcode for the words that it knows and would not notice another one, such as a modifier of a later
 //! PTX version. So each opcode is held against a list of forms first, written as the PTX ISA writes its syntax, and one
@@ -381,7 +381,7 @@ pub fn check(statement: &Statement) -> Result<()> {
     if forms.is_some_and(fits) {
         return Ok(());
     }
-    Err(Fault::unsupported(format!("{}: no form that is modelled", statement.opcode())))
+    Err(Fault::unsupported(format!("{}: no form that is modeled", statement.opcode())))
 }
 
 /// Whether the words are those of the places, in their order.

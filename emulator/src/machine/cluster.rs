@@ -99,7 +99,7 @@ impl Cluster {
         self.running(rank)?.mbarriers.get_mut(&offset).ok_or_else(|| {
             Fault::new(
                 FaultKind::Barrier,
-                format!("no mbarrier was initialised at offset {offset:#x} of thread block {rank}"),
+                format!("no mbarrier was initialized at offset {offset:#x} of thread block {rank}"),
             )
         })
     }
@@ -248,7 +248,7 @@ pub struct Random(u64);
 impl Random {
     /// Equal seeds give equal numbers.
     pub fn new(seed: u64) -> Self {
-        // A finaliser spreads neighbouring seeds; the state must not be zero.
+        // A finalizer spreads neighboring seeds; the state must not be zero.
         let mut state = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
         state = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         state = (state ^ (state >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);

@@ -143,7 +143,7 @@ impl Allocation {
         bytes[first..first + from.len()].copy_from_slice(from);
         kept[first..first + from.len()].fill(0);
         let (value, kept) = (u64::from_le_bytes(bytes), u64::from_le_bytes(kept));
-        // A neighbour of another thread block may share the word.
+        // A neighbor of another thread block may share the word.
         exchange(self.word(offset), |old| old & kept | value);
     }
 

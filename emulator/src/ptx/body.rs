@@ -79,7 +79,7 @@ impl<'a, 'u> Body<'a, 'u> {
                 }
                 Kind::Dot(word) => self.directive(word)?,
                 Kind::Word(_) if self.unit.cursor.ahead(1).kind == Kind::Sign(':') => {
-                    self.labelled()?;
+                    self.labeled()?;
                 }
                 Kind::Word(_) | Kind::Sign('@') => self.statement()?,
                 Kind::End => return Err(first.fault("no `}` closes this block")),
@@ -155,7 +155,7 @@ impl<'a, 'u> Body<'a, 'u> {
     }
 
     /// `name:` and, for lists of targets and prototypes, what follows.
-    fn labelled(&mut self) -> Result<()> {
+    fn labeled(&mut self) -> Result<()> {
         let (token, name) = self.unit.cursor.word("a label")?;
         self.unit.cursor.sign(':')?;
         match self.unit.cursor.kind() {

@@ -7,7 +7,7 @@ use crate::fault::Result;
 
 /// Most dimensions of an array.
 const DIMENSIONS: usize = 8;
-/// Most bytes that an initialiser may reach: a short text must not take all memory of the host.
+/// Most bytes that an initializer may reach: a short text must not take all memory of the host.
 const LARGEST: u64 = 1 << 27;
 
 /// Bytes of a type; `None` for what is no type of a variable.
@@ -173,7 +173,7 @@ struct Bytes<'a> {
 }
 
 impl<'a> Bytes<'a> {
-    /// Reads one initialiser for the element at `at`. `strides` are those of its own elements, if it has any.
+    /// Reads one initializer for the element at `at`. `strides` are those of its own elements, if it has any.
     fn fill(&mut self, cursor: &mut Cursor<'a>, strides: &[u64], at: u64) -> Result<()> {
         let Some((stride, inner)) = strides.split_first() else { return self.scalar(cursor, at) };
         let open = cursor.sign('{')?;
@@ -188,7 +188,7 @@ impl<'a> Bytes<'a> {
             // Elements of a vector, and of arrays whose braces are left out, follow each other.
             if cursor.kind() == Kind::Sign('{') {
                 if inner.is_empty() {
-                    return Err(open.fault("an initialiser with more braces than dimensions"));
+                    return Err(open.fault("an initializer with more braces than dimensions"));
                 }
                 self.fill(cursor, inner, offset)?;
                 offset += stride;

@@ -1,7 +1,7 @@
-//! The time that a launch takes at least on a B200, modelled from what was counted. Nothing of it was measured.
+//! The time that a launch takes at least on a B200, modeled from what was counted. Nothing of it was measured.
 //!
 //! Each bound assumes that everything else is free: the tensor cores, the memory, shared memory, and the issue of
-//! instructions. The modelled time is the largest. Latencies, the launch itself and imbalance between thread blocks are
+//! instructions. The modeled time is the largest. Latencies, the launch itself and imbalance between thread blocks are
 //! not in it. The constants are public measurements of a B200.
 
 use std::fmt;
@@ -41,7 +41,7 @@ pub struct Bound {
 pub struct Model {
     /// Multiprocessors that have work.
     pub sms: f64,
-    /// Bounds; the largest is the modelled time.
+    /// Bounds; the largest is the modeled time.
     pub bounds: Vec<Bound>,
     /// Things that were counted and that no bound covers.
     pub omitted: Vec<String>,
@@ -105,7 +105,7 @@ fn mma_cycles(shape: &str) -> Option<f64> {
     Some(sms * interpolate(&table, columns))
 }
 
-/// Between neighbours of the table; beyond its ends, as near there.
+/// Between neighbors of the table; beyond its ends, as near there.
 fn interpolate(table: &[(f64, f64)], at: f64) -> f64 {
     let [first, .., last] = table else { return 0.0 };
     let pair = table.windows(2).find(|pair| at <= pair[1].0).unwrap_or(&table[table.len() - 2..]);
@@ -148,16 +148,16 @@ impl fmt::Display for Model {
         let sms = self.sms;
         writeln!(
             f,
-            "  modelled for a B200 (not measured), {sms:.0} of {SMS} SMs at {slow} to {fast} GHz:"
+            "  modeled for a B200 (not measured), {sms:.0} of {SMS} SMs at {slow} to {fast} GHz:"
         )?;
         for Bound { what, microseconds: [slow, fast] } in &self.bounds {
-            writeln!(f, "    {what}: at least {fast:.3} to {slow:.3} us (modelled)")?;
+            writeln!(f, "    {what}: at least {fast:.3} to {slow:.3} us (modeled)")?;
         }
         for what in &self.omitted {
             writeln!(f, "    {what}: no figure, left out")?;
         }
         let [slow, fast] = self.microseconds();
-        writeln!(f, "    all: at least {fast:.3} to {slow:.3} us (modelled, the largest of these)")
+        writeln!(f, "    all: at least {fast:.3} to {slow:.3} us (modeled, the largest of these)")
     }
 }
 

@@ -49,7 +49,7 @@ impl Report {
             let mut value = serde_json::to_value(entry).unwrap_or_default();
             let model = serde_json::to_value(Model::of(entry)).unwrap_or_default();
             if let Some(object) = value.as_object_mut() {
-                object.insert("modelled".to_owned(), model);
+                object.insert("modeled".to_owned(), model);
             }
             format!("{value}\n")
         };

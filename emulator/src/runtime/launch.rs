@@ -220,7 +220,7 @@ pub fn blocks_per_sm(kernel: &Kernel, threads: u32, dynamic_shared: u64) -> u32 
 }
 
 /// Clusters that run at the same time, if all multiprocessors can be combined: on the real device those of one cluster
-/// have to be neighbours, and there can be fewer. (An H100 says 528 for clusters of 2 blocks of 128 threads without shared
+/// have to be neighbors, and there can be fewer. (An H100 says 528 for clusters of 2 blocks of 128 threads without shared
 /// memory, which are 8 blocks a multiprocessor; this says 1056. With one block a multiprocessor both agree.)
 pub fn active_clusters(device: &Device, found: &Found, shape: &Shape) -> Outcome<u32> {
     let settings = *lock(&found.function.settings);

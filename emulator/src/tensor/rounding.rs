@@ -72,7 +72,7 @@ pub fn to_odd(sum: f64, error: f64) -> f64 {
     if error == 0.0 || bits & 1 != 0 || !sum.is_finite() {
         return sum;
     }
-    // The exact value lies between `sum` and its neighbour on the side of the error; one of them is odd.
+    // The exact value lies between `sum` and its neighbor on the side of the error; one of them is odd.
     let away = (error > 0.0) == (sum > 0.0);
     f64::from_bits(if away { bits + 1 } else { bits - 1 })
 }

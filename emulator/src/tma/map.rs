@@ -95,7 +95,7 @@ pub struct TensorMap {
     pub rank: usize,
     /// Extents in elements; 1 beyond the rank.
     pub dims: [u64; MAX_RANK],
-    /// Distance in bytes between neighbours in dimension i + 1.
+    /// Distance in bytes between neighbors in dimension i + 1.
     pub strides: [u64; MAX_RANK - 1],
     /// Elements that the box covers; 1 beyond the rank.
     pub box_dims: [u32; MAX_RANK],

@@ -110,7 +110,7 @@ impl Format {
         if bits >> (exponent_bits as i32 + precision - 1) & 1 == 0 { magnitude } else { -magnitude }
     }
 
-    /// The distance between neighbours at a magnitude.
+    /// The distance between neighbors at a magnitude.
     pub fn ulp(self, magnitude: f64) -> f64 {
         let (precision, lowest, _) = self.parameters();
         let top = if magnitude > 0.0 { magnitude.log2().floor() as i32 } else { lowest };

@@ -24,7 +24,9 @@ const LISTED: usize = 6;
 /// 2. `P.input` or `P`: of all modules below `P` that share one input (gate and up, fused or not; q, k
 ///    and v);
 /// 3. `Q.input` or `Q` where `P` is `Q.experts.N`: of all experts of a layer;
-/// 4. `x`, where all weights that are quantized share one input.
+/// 4. `x`, where all weights that are quantized share one input, but for down projections.
+///
+/// The input of a down projection is that of no other module, so that it has the first two names alone.
 ///
 /// An expert that no token reached has samples with the largest magnitude 0. It gets the largest among
 /// the same inputs of the layer's other experts, and where all have none, that of the next name.
@@ -87,9 +89,10 @@ impl Calibration {
         &self,
         weights: &[(&'a str, usize)],
     ) -> Result<(BTreeMap<&'a str, f32>, Vec<&'a str>)> {
-        let mut shared: Vec<_> = weights.iter().map(|(m, _)| fused::shared_input(m)).collect();
+        let mut shared: Vec<_> =
+            weights.iter().filter_map(|(m, _)| fused::shared_input(m)).collect();
         shared.dedup();
-        let single = matches!(shared[..], [Some(_)]);
+        let single = shared.len() == 1;
         let mut found = BTreeMap::new();
         let (mut missing, mut borrowed) = (Vec::new(), Vec::new());
         for &(module, k) in weights {
@@ -120,6 +123,11 @@ impl Calibration {
         let reason =
             format!("there are no samples of its input, under none of the names {names}{more}");
         Err(fault(first, reason))
+    }
+
+    /// Whether there are samples of the input of a module under a name of its own.
+    pub(super) fn knows(&self, module: &str) -> bool {
+        names(module, false).iter().flatten().any(|name| self.inputs.contains_key(name))
     }
 
     /// The name and the input of a module, and whether that is of other experts.
@@ -179,7 +187,7 @@ fn names(module: &str, single: bool) -> Vec<Vec<String>> {
             steps.push(both(layer));
         }
     }
-    if single {
+    if single && fused::shared_input(module).is_some() {
         steps.push(vec![SINGLE.to_owned()]);
     }
     steps

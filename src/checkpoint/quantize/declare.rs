@@ -26,12 +26,12 @@ pub(super) struct Config {
 
 impl Config {
     /// Reads it where it exists.
-    pub fn unquantised(directory: &Path) -> Result<Option<Self>> {
+    pub fn unquantized(directory: &Path) -> Result<Option<Self>> {
         let fault =
             |path: PathBuf, reason: &str| CheckpointError::Json { path, reason: reason.into() };
         let own = directory.join(MODELOPT);
         if is_there(&own)? {
-            return Err(fault(own, "says that the checkpoint is quantised already").into());
+            return Err(fault(own, "says that the checkpoint is quantized already").into());
         }
         let mistral = directory.join("params.json");
         if is_there(&mistral)?
@@ -50,7 +50,7 @@ impl Config {
             if let Some(found) = found.into_iter().flatten().find(|q| !q.is_null()) {
                 let reason = match found.get("quant_method").and_then(Value::as_str) {
                     Some(method) => format!(
-                        "has a {key} already, of {method}: dequantise the checkpoint to BF16 first"
+                        "has a {key} already, of {method}: dequantize the checkpoint to BF16 first"
                     ),
                     None => format!("has a {key} already"),
                 };
@@ -233,7 +233,7 @@ pub(super) fn notes(
     });
     note(&mut notes, split.collect(), |(module, other), more| {
         format!(
-            "{module} is quantised and {other} is not{more}: engines that fuse the two, vLLM among them, \
+            "{module} is quantized and {other} is not{more}: engines that fuse the two, vLLM among them, \
              refuse such a checkpoint"
         )
     });
@@ -242,7 +242,7 @@ pub(super) fn notes(
         .filter_map(|m| fused::down_of_expert(m).filter(|down| left(down)).map(|down| (*m, down)));
     note(&mut notes, down.collect(), |(_, down), more| {
         format!(
-            "{down} is not quantised{more}: engines that run experts as one, vLLM among them, want all \
+            "{down} is not quantized{more}: engines that run experts as one, vLLM among them, want all \
              three projections of an expert in one format (--include)"
         )
     });

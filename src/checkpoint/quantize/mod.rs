@@ -42,8 +42,9 @@ use crate::{bf16, f16};
 pub struct QuantizeOptions {
     /// Names and scales of the result.
     pub convention: Convention,
-    /// Patterns of the tensors to quantize; by default the gate and up projections, separate or fused,
-    /// under the names that [`super::Checkpoint::layer`] reads.
+    /// Patterns of the tensors to quantize; by default the gate, up and down projections, separate or fused,
+    /// under the names that [`super::Checkpoint::layer`] reads. Down projections are then left alone where there
+    /// is a calibration without samples of any of their inputs.
     pub include: Vec<String>,
     /// Patterns of tensors that are left alone even so.
     pub exclude: Vec<String>,
@@ -54,16 +55,17 @@ pub struct QuantizeOptions {
     /// (gate and up; q, k and v) share the larger one: vLLM uses one of the stored scales for all.
     pub separate_globals: bool,
     /// Inputs of the layers. Without them no input scale is written, and the result is declared
-    /// weight-only.
+    /// weight-only (W4A16): activations stay in 16 bits.
     pub calibration: Option<Calibration>,
 }
 
 impl Default for QuantizeOptions {
-    /// ModelOpt; the gate and up projections of text layers, one global scale a pair, no calibration.
+    /// ModelOpt; the gate, up and down projections of text layers, one global scale for gate and up, no
+    /// calibration.
     fn default() -> Self {
         QuantizeOptions {
             convention: Convention::default(),
-            include: select::GATE_AND_UP.map(str::to_owned).to_vec(),
+            include: select::MLP.map(str::to_owned).to_vec(),
             exclude: Vec::new(),
             all_parts: false,
             separate_globals: false,
@@ -177,7 +179,7 @@ pub fn quantize_file(
 ) -> Result<QuantizeReport> {
     let (input, output) = (input.as_ref(), output.as_ref());
     let layout = Layout::find(input)?;
-    let config = Config::unquantised(layout.directory())?;
+    let config = Config::unquantized(layout.directory())?;
     let to_file = output.extension() == Some(OsStr::new("safetensors")) && !output.is_dir();
     let names: BTreeSet<PathBuf> = match &layout {
         Layout::Single(file) => [file.clone()].into(),
@@ -191,8 +193,12 @@ pub fn quantize_file(
         files.iter().flat_map(SafetensorsFile::tensors).map(|t| (t.name(), t)).collect();
     let selection = Selection::new(options, config.as_ref().map(|c| &c.json));
     let plan = |t: &Tensor<'_>| selection.plan(t, |name| tensors.contains_key(name));
-    let plans =
+    let mut plans =
         tensors.iter().map(|(&n, t)| Ok((n, plan(t)?))).collect::<Result<BTreeMap<_, _>>>()?;
+    let without_samples = options
+        .calibration
+        .as_ref()
+        .and_then(|calibration| leave_without_samples(&mut plans, &selection, calibration));
     let weights: Vec<(&str, usize)> = plans
         .iter()
         .filter_map(|(name, plan)| match plan {
@@ -223,7 +229,7 @@ pub fn quantize_file(
         progress,
         plans,
         inputs,
-        borrowed,
+        of_samples: borrowed.into_iter().chain(without_samples).collect(),
         shared: BTreeMap::new(),
         report: QuantizeReport::default(),
         total,
@@ -254,8 +260,8 @@ struct Job<'a> {
     plans: BTreeMap<&'a str, Plan>,
     /// Largest magnitudes of inputs, by module, where there is calibration.
     inputs: Option<BTreeMap<&'a str, f32>>,
-    /// The note about experts without samples.
-    borrowed: Option<String>,
+    /// Notes about modules without samples.
+    of_samples: Vec<String>,
     /// Largest magnitudes that weights share, by module.
     shared: BTreeMap<String, f32>,
     report: QuantizeReport,
@@ -448,8 +454,39 @@ impl Job<'_> {
         let quantized = self.report.quantized.iter().map(|q| module(&q.tensor)).collect();
         let exists = |name: &str| self.tensors.contains_key(name);
         self.report.notes = declare::notes(self.options.convention, &quantized, exists, ignored);
-        self.report.notes.extend(self.borrowed.take());
+        self.report.notes.append(&mut self.of_samples);
     }
+}
+
+/// Leaves down projections alone that nobody named, where there are samples of no input of theirs; a note about
+/// it.
+fn leave_without_samples(
+    plans: &mut BTreeMap<&str, Plan>,
+    selection: &Selection<'_>,
+    calibration: &Calibration,
+) -> Option<String> {
+    let is_optional = |name: &str, plan: &Plan| {
+        matches!(plan, Plan::Quantize { .. }) && selection.is_optional(name)
+    };
+    let down: Vec<&str> = plans
+        .iter()
+        .filter(|(name, plan)| is_optional(name, plan))
+        .map(|(name, _)| *name)
+        .collect();
+    if down.iter().any(|name| calibration.knows(module(name))) {
+        return None;
+    }
+    for name in &down {
+        plans.insert(name, Plan::LeftAlone("there are no samples of its input".to_owned()));
+    }
+    let first = module(down.first()?);
+    let more = match down.len() {
+        1 => String::new(),
+        n => format!(" (and so for {} more)", n - 1),
+    };
+    Some(format!(
+        "{first} is not quantized{more}: there are no samples of its input, which {first}.input would be"
+    ))
 }
 
 /// The largest magnitude of a weight, which must be finite.

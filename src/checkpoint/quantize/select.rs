@@ -11,8 +11,24 @@ use crate::error::Result;
 use crate::format::BLOCK;
 
 /// What is quantized unless the options say otherwise: what [`crate::checkpoint::Checkpoint::layer`] reads.
-pub(super) const GATE_AND_UP: [&str; 5] =
-    ["gate_proj.weight", "up_proj.weight", "gate_up_proj.weight", "w1.weight", "w3.weight"];
+pub(super) const MLP: [&str; 7] = [
+    "gate_proj.weight",
+    "up_proj.weight",
+    "gate_up_proj.weight",
+    "down_proj.weight",
+    "w1.weight",
+    "w3.weight",
+    "w2.weight",
+];
+
+/// Names that mean something else where their neighbors are missing: the first generation of Qwen calls its up
+/// projection w1, and its gate projection w2. A down projection goes with one of the lists.
+const NEIGHBORS: [(&str, &[&[&str]]); 4] = [
+    ("w1.weight", &[&["w3.weight"]]),
+    ("w3.weight", &[&["w1.weight"]]),
+    ("w2.weight", &[&["w1.weight", "w3.weight"]]),
+    ("down_proj.weight", &[&["gate_proj.weight", "up_proj.weight"], &["gate_up_proj.weight"]]),
+];
 
 /// Parts of a model beside its text layers: no engine expects them in 4 bits, and most lose by it.
 const TOWERS: [(&str, &str); 43] = [
@@ -125,12 +141,12 @@ impl<'a> Selection<'a> {
             .any(|end| name.rsplit('.').next() == Some(end));
         if LOW.contains(&tensor.dtype()) {
             let expected =
-                "F32, F16 or BF16: an FP8 weight has to be dequantised first, with its scales";
+                "F32, F16 or BF16: an FP8 weight has to be dequantized first, with its scales";
             return Err(tensor.wrong_dtype(expected));
         }
         if weight && !float && has_scales() {
             let expected =
-                "F32, F16 or BF16: it has scales, so it has to be dequantised first, with them";
+                "F32, F16 or BF16: it has scales, so it has to be dequantized first, with them";
             return Err(tensor.wrong_dtype(expected));
         }
         let stack = float && tensor.shape().len() == 3 && name.split('.').any(|p| p == "experts");
@@ -145,18 +161,23 @@ impl<'a> Selection<'a> {
         if let Some(reason) = self.left_alone(name) {
             return Ok(Plan::LeftAlone(reason));
         }
-        // The first generation of Qwen calls its up projection w1, and its gate projection w2.
-        for (own, other) in [("w1.weight", "w3.weight"), ("w3.weight", "w1.weight")] {
-            let partner = name.strip_suffix(own).map(|start| format!("{start}{other}"));
-            let by_default = self.options.include.iter().any(|p| p == own);
-            if by_default && partner.is_some_and(|p| !exists(&p)) {
-                return Ok(Plan::LeftAlone(format!("there is no {other} beside it")));
+        for (own, lists) in NEIGHBORS {
+            let Some(start) = name.strip_suffix(own).filter(|_| self.by_default(own)) else {
+                continue;
+            };
+            let there = |other: &&str| exists(&format!("{start}{other}"));
+            if whole_part(start) && !lists.iter().any(|list| list.iter().all(there)) {
+                let others = lists.iter().map(|list| list.join(" and ")).collect::<Vec<_>>();
+                return Ok(Plan::LeftAlone(format!(
+                    "there is no {} beside it",
+                    others.join(" or ")
+                )));
             }
         }
         Ok(match *tensor.shape() {
             _ if !float => Plan::Unsuitable(format!("it is {}", tensor.dtype())),
             ref shape if stack => {
-                Plan::Unsuitable(format!("a stack of experts {shape:?}, which is not quantised"))
+                Plan::Unsuitable(format!("a stack of experts {shape:?}, which is not quantized"))
             }
             ref shape if shape.len() != 2 => Plan::Unsuitable(format!("its shape is {shape:?}")),
             _ if !name.ends_with(".weight") => {
@@ -166,6 +187,17 @@ impl<'a> Selection<'a> {
             [_, k] => Plan::Unsuitable(format!("K = {k} is not a multiple of {BLOCK}")),
             ref shape => Plan::Unsuitable(format!("its shape is {shape:?}")),
         })
+    }
+
+    /// Whether a down projection is to be quantized because nothing else was asked for: then it is left alone
+    /// where there are no samples of its input.
+    pub fn is_optional(&self, name: &str) -> bool {
+        let down = ["down_proj.weight", "w2.weight"];
+        self.options.include == MLP && down.iter().any(|own| matches(own, name))
+    }
+
+    fn by_default(&self, own: &str) -> bool {
+        self.options.include.iter().any(|pattern| pattern == own)
     }
 
     /// Why a tensor is left alone, unless all parts are to be quantized.
@@ -191,6 +223,11 @@ impl<'a> Selection<'a> {
         let towers = TOWERS.iter().filter(|_| !self.options.all_parts);
         towers.filter_map(|(pattern, _)| run(pattern, name)).next()
     }
+}
+
+/// Whether a name ends after a whole part of it.
+fn whole_part(start: &str) -> bool {
+    start.is_empty() || start.ends_with('.')
 }
 
 /// The number in `layers.N`.

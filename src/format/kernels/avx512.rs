@@ -399,7 +399,7 @@ pub(super) fn pack(codes: &[u8], packed: &mut [u8], stream: bool) -> bool {
     }
     fits &= _mm512_test_epi8_mask(seen, _mm512_set1_epi8(-16)) == 0;
     fits &= portable::pack(rest_codes, rest_packed, false);
-    _mm_sfence(); // as in the dequantiser
+    _mm_sfence(); // as in the dequantizer
     fits
 }
 
@@ -421,5 +421,5 @@ pub(super) fn unpack(packed: &[u8], codes: &mut [u8], stream: bool) {
         put_line(_mm512_and_si512(both, _mm512_set1_epi8(15)), line, stream);
     }
     portable::unpack(rest_packed, rest_codes, false);
-    _mm_sfence(); // as in the dequantiser
+    _mm_sfence(); // as in the dequantizer
 }

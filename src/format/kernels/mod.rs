@@ -1,6 +1,6 @@
 //! Bulk kernels over bytes and blocks, one set for each instruction set.
 //!
-//! [`portable`] is safe Rust that compilers vectorise; the AVX2 set is the same source compiled with
+//! [`portable`] is safe Rust that compilers vectorize; the AVX2 set is the same source compiled with
 //! AVX2, and the AVX-512 set replaces all but the plain reductions by intrinsics. All sets give the same bits.
 //! This module is serial; the callers split big buffers over threads with [`THREAD_BYTES`].
 

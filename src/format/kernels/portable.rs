@@ -1,4 +1,4 @@
-//! The kernels in safe Rust, written so that compilers vectorise the inner loops: fixed trip counts,
+//! The kernels in safe Rust, written so that compilers vectorize the inner loops: fixed trip counts,
 //! no table look-ups, selects instead of branches.
 
 use half::{bf16, f16};
@@ -49,7 +49,7 @@ pub(super) fn amax_bits_bf16(values: &[bf16]) -> u16 {
     values.iter().fold(0i16, |m, v| m.max((v.to_bits() & 0x7fff) as i16)) as u16
 }
 
-/// Blocks that are worked on together, so that the arithmetic of their scales vectorises, too.
+/// Blocks that are worked on together, so that the arithmetic of their scales vectorizes, too.
 pub(super) const GROUP: usize = 16;
 
 #[inline(always)]

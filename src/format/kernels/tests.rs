@@ -169,7 +169,7 @@ proptest! {
 
 /// Quotients at, just below and just above every tie, for units with all kinds of mantissas.
 #[test]
-fn neighbours_of_ties() {
+fn neighbors_of_ties() {
     let rounds = if cfg!(miri) { 2 } else { 4000 };
     let mut bits = 0x3f80_0001u32;
     for round in 0..rounds {
@@ -202,7 +202,7 @@ fn exhaustive_16_bit_values() {
         let bf16s: Vec<bf16> =
             (0..=u16::MAX).step_by(step).map(bf16::from_bits).filter(|v| v.is_finite()).collect();
         check_quantize(&bf16s[..bf16s.len() / BLOCK * BLOCK], global);
-        // Neighbours in a block have about the same size above: mix them.
+        // Neighbors in a block have about the same size above: mix them.
         let mixed: Vec<f16> =
             (0..f16s.len() / BLOCK * BLOCK).map(|i| f16s[i * 40_503 % f16s.len()]).collect();
         check_quantize(&mixed, global);

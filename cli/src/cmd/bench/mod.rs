@@ -27,8 +27,8 @@ use crate::ui::output::Output;
 ///
 /// A GPU is timed by its own clock, over replays of CUDA graphs of many launches, which read one of several copies of
 /// the weights in turn: together they are more than four times its L2 cache (--warm: one copy). --peers measures in the
-/// same run what else could do the work: cuBLAS on fp16 weights that were dequantised ahead of time (cublas) or are in
-/// each call (dequantise), the W4A16 kernels of the Python package humming-kernels (humming), and one kernel in Triton
+/// same run what else could do the work: cuBLAS on fp16 weights that were dequantized ahead of time (cublas) or are in
+/// each call (dequantize), the W4A16 kernels of the Python package humming-kernels (humming), and one kernel in Triton
 /// (triton). Those need torch and triton; what is missing is left out, with the reason.
 ///
 /// --mlp measures whole layers, with normally distributed weights and x, x and y in bf16. On a GPU each stage is timed
@@ -75,7 +75,7 @@ struct DeviceArgs {
     /// where it is given
     #[arg(long, value_name = "SCRIPT", num_args = 0..=1)]
     peers: Option<Option<PathBuf>>,
-    /// Only these peers: cublas, humming, dequantise, triton, or those of the script; of a whole MLP on the CPU
+    /// Only these peers: cublas, humming, dequantize, triton, or those of the script; of a whole MLP on the CPU
     /// torch-prepacked, torch-bf16, torch-f32
     #[arg(long, value_name = "NAME", value_delimiter = ',', requires = "peers")]
     peer: Vec<String>,

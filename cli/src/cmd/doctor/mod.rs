@@ -155,10 +155,10 @@ fn features() -> Vec<Feature> {
 
 fn environment() -> Vec<Variable> {
     [
-        (ISA_VARIABLE, "forces the instruction set of the cpu backend, the quantiser and packing"),
+        (ISA_VARIABLE, "forces the instruction set of the cpu backend, the quantizer and packing"),
         (AMX_VARIABLE, "off: no AMX"),
         ("RAYON_NUM_THREADS", "number of threads"),
-        ("NO_COLOR", "no colours"),
+        ("NO_COLOR", "no colors"),
     ]
     .map(|(name, meaning)| {
         let value = std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());

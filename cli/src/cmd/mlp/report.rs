@@ -44,9 +44,9 @@ pub struct Report {
     pub stages: Stages,
     /// Of h, where y is another. `None`: not asked for, or the oracle's own.
     pub check_h: Option<Check>,
-    /// Of y, with the down projection from the engine's own h.
+    /// Of y, with what steps of the quantization of h explain.
     pub check: Option<Check>,
-    /// Relative distance of y from the oracle run from x to y.
+    /// Relative distance of rows of y from the oracle, such steps included.
     pub end_to_end: Option<f64>,
     /// Values of y that are infinite or NaN.
     pub non_finite: usize,
@@ -176,7 +176,10 @@ pub fn print(
     }
     fields.extend(checked::fields(report.check.as_ref(), engine.backend()));
     if let Some(distance) = report.end_to_end {
-        fields.push(("", format!("{distance:.1e} from the oracle run from x to y, relative")));
+        fields.push((
+            "",
+            format!("rows of y within {distance:.1e} of the exact ones, run from x to y"),
+        ));
     }
     if let Some(output) = &report.output {
         fields.push((

@@ -3,7 +3,7 @@
 //! The way of a box into shared memory is [`gather`] (rows of global memory, one after the other) and then
 //! [`swizzle::place`] (where those bytes lie); [`load`] is both. The way back is [`source`] and [`scatter`].
 //!
-//! A row is the first dimension of the box: its elements are neighbours in both memories. What of it is in bounds is
+//! A row is the first dimension of the box: its elements are neighbors in both memories. What of it is in bounds is
 //! one run of bytes.
 
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::tma::reduce::Reduction;
 use crate::tma::swizzle::{self, Image};
 
 /// What a load leaves in the padding of [`Element::U4Padded`] and [`Element::U6Padded`]. The manual calls it
-/// uninitialised: no program may depend on it, and nothing valid looks like this.
+/// uninitialized: no program may depend on it, and nothing valid looks like this.
 pub const PADDING: u8 = 0xFF;
 
 /// A box at a place.
@@ -42,7 +42,7 @@ struct Inside {
     address: u64,
 }
 
-/// Reads, or writes, the rows of a tile. Neighbours are mostly in one allocation: it is looked up once.
+/// Reads, or writes, the rows of a tile. Neighbors are mostly in one allocation: it is looked up once.
 struct Window<'a> {
     tile: &'a Tile<'a>,
     memory: &'a GlobalMemory,

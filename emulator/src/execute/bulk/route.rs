@@ -42,8 +42,8 @@ pub fn destinations(
         return Err(Fault::new(FaultKind::OutOfBounds, message));
     }
     let to = |rank: u32| {
-        let signalled = if pairs { rank & !1 | barrier.0 & 1 } else { rank };
-        Destination { rank, offset: into.1, barrier: (signalled, barrier.1) }
+        let signaled = if pairs { rank & !1 | barrier.0 & 1 } else { rank };
+        Destination { rank, offset: into.1, barrier: (signaled, barrier.1) }
     };
     Ok((0..16).filter(|rank| mask >> rank & 1 != 0).map(to).collect())
 }

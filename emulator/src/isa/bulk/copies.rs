@@ -33,7 +33,7 @@ pub enum Op {
     Arrive {
         /// The mbarrier.
         barrier: Address,
-        /// Whether the arrival is one more than the mbarrier was initialised for.
+        /// Whether the arrival is one more than the mbarrier was initialized for.
         increments: bool,
     },
 }

@@ -218,7 +218,7 @@ mod tests {
         }
     }
 
-    /// Directed results enclose the nearest one, are neighbours, and meet exactly when the result is exact.
+    /// Directed results enclose the nearest one, are neighbors, and meet exactly when the result is exact.
     #[test]
     fn directed_rounding_encloses() {
         let mut state = 2;

@@ -23,7 +23,7 @@ pub enum Op {
 #[derive(Clone, Copy, Debug)]
 pub struct Access {
     pub(crate) shape: Shape,
-    /// `.pack::16b`, `.unpack::16b`: a register is the low halves of two neighbouring columns.
+    /// `.pack::16b`, `.unpack::16b`: a register is the low halves of two neighboring columns.
     pub(crate) halves: bool,
     pub(crate) address: Address,
 }
