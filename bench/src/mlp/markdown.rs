@@ -100,7 +100,7 @@ fn medians(report: &Report) -> Option<String> {
     }
     if !peers.is_empty() {
         text +=
-            &format!("\nIn brackets, how many times that of ours it is: {}.\n", names.join(", "));
+            &format!("\nIn brackets, how many times that of ours it is: {}.\n", names.join("; "));
     }
     Some(text)
 }
@@ -170,7 +170,8 @@ fn variants(report: &Report) -> Vec<String> {
         }
         let mut names: Vec<&str> = row.peers.iter().map(|peer| peer.peer.as_str()).collect();
         names.dedup();
-        for peer in names.into_iter().filter_map(|name| row.fastest(name)) {
+        let fastest = names.into_iter().filter_map(|name| row.fastest(name));
+        for peer in fastest.filter(|peer| !peer.variant.is_empty()) {
             note(format!("{}, {}", peer.peer, peer.variant));
         }
     }
@@ -239,6 +240,8 @@ mod tests {
             "{page}"
         );
         assert!(page.contains("- A CPU, 2 threads\n"), "{page}");
+        // Its peers have no variants, and ours no kernels.
+        assert!(!page.contains("Variants"), "{page}");
         assert!(!page.contains("stage alone") && !page.contains("Left out"), "{page}");
     }
 

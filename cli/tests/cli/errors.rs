@@ -134,6 +134,27 @@ const WRONG: &[(&[&str], &str)] = &[
     #[cfg(feature = "bench")]
     (&["bench", "--peer", "cublas"], "--peers"),
     #[cfg(feature = "bench")]
+    (&["bench", "--tokens", "16"], "--mlp"),
+    #[cfg(feature = "bench")]
+    (&["bench", "--mlp", "--tokens", "0"], "from 1 to 1000000"),
+    #[cfg(feature = "bench")]
+    (&["bench", "--mlp", "64x64"], "expected KxNxH"),
+    #[cfg(feature = "bench")]
+    (&["bench", "--mlp", "40x64x8"], "K = 40 is no multiple of 32"),
+    #[cfg(feature = "bench")]
+    (&["bench", "--mlp", "--shape", "1x1x16"], "cannot be used with"),
+    #[cfg(feature = "bench")]
+    (&["bench", "--mlp", "--out-dtype", "f32"], "cannot be used with"),
+    #[cfg(feature = "bench")]
+    (&["bench", "--mlp", "--precision", "w8a8"], "none of w4a4, w4a4-dynamic, w4a16"),
+    #[cfg(feature = "bench")]
+    (&["bench", "--mlp", "--backend", "oracle"], "is what others are compared with"),
+    #[cfg(feature = "bench")]
+    (
+        &["bench", "--mlp", "64x64x8", "--backend", "cpu", "--peers", "--glu", "gpt-oss"],
+        "the peers have no GLU but swiglu",
+    ),
+    #[cfg(feature = "bench")]
     (&["bench", "--shpe", "1x1x16"], "a similar argument exists: '--shape'"),
     (&["doctor", "now"], "unexpected argument 'now'"),
 ];

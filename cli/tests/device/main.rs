@@ -14,6 +14,8 @@ use harness::{Needs, Test, device, tests};
 
 fn main() {
     let mut all = tests![Needs::Kernels; verify_and_run_take_the_device];
+    #[cfg(feature = "bench")]
+    all.extend(tests![Needs::Kernels; whole_mlps_are_measured_by_stages]);
     all.extend(tests![Needs::Emulator;
         doctor_shows_the_emulator_as_what_it_is, bench_gives_no_times_of_an_emulated_device,
         auto_does_not_take_an_emulated_device]);
@@ -63,10 +65,46 @@ fn doctor_shows_the_emulator_as_what_it_is() {
 }
 
 fn bench_gives_no_times_of_an_emulated_device() {
-    let output = nvfp4(&["bench", "--backend", "cuda", "--shape", "1x1x16"]);
-    let text = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    assert!(text.contains("emulated") && text.contains("nvfp4 verify"), "{text}");
+    for what in [["--shape", "1x1x16"], ["--mlp", "32x32x8"]] {
+        let output = nvfp4(&[&["bench", "--backend", "cuda"], &what[..]].concat());
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(text.contains("emulated") && text.contains("nvfp4 verify"), "{text}");
+    }
+}
+
+/// The library measures an emulated device as well: what is looked at is what it launches, and that y is checked.
+#[cfg(feature = "bench")]
+fn whole_mlps_are_measured_by_stages() {
+    use nvfp4_bench::mlp::{self, Layer, Mode, Shape};
+    use nvfp4_dual_gemm::{Engine, Glu};
+
+    let engine = Engine::cuda(device().ordinal()).unwrap();
+    let common = nvfp4_bench::Settings { warm: true, repeat: Some(1), ..Default::default() };
+    let settings = mlp::Settings { common, modes: Mode::ALL.to_vec(), ..Default::default() };
+    let mut bench = mlp::device::Bench::new(settings, &engine).unwrap();
+    let layer = Layer::generate(Shape { k: 64, n: 96, h: 40 }, Glu::Swiglu, 1).unwrap();
+    let row = bench.measure(&bench.load(&layer).unwrap(), 3).unwrap();
+    let stages: Vec<Vec<&str>> = row
+        .ours
+        .iter()
+        .filter_map(|own| Some(own.measured.as_ref()?.stages.iter().map(|s| &*s.stage).collect()))
+        .collect();
+    assert_eq!(
+        stages[..2],
+        [vec!["x", "gate and up", "down"], vec!["x", "gate and up", "h", "down"]]
+    );
+    // W4A16 needs a kernel of its own.
+    match &row.ours[2].failed {
+        None => assert_eq!(stages[2..], [["gate and up", "down"]]),
+        Some(reason) => assert!(!reason.is_empty() && stages.len() == 2, "{reason}"),
+    }
+    for own in row.ours.iter().filter_map(|own| own.measured.as_ref()) {
+        // Each of gate and up 96x64, down 40x96; scale factors lie in atoms of 128 rows and 4 blocks.
+        let scales = 2 * 128 * 4 + 2 * 128 * 8;
+        assert_eq!(own.memory.weight_bytes, 96 * (64 + 64 + 40) / 2 + scales);
+        assert!(own.memory.scratch_bytes > Some(0) && own.kernels.len() == 2);
+    }
 }
 
 fn auto_does_not_take_an_emulated_device() {
