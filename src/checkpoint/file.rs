@@ -147,6 +147,9 @@ pub struct Tensor<'a> {
     entry: &'a Entry,
 }
 
+/// Little-endian elements to values.
+type Decoder<T> = fn(&[u8]) -> Vec<T>;
+
 impl<'a> Tensor<'a> {
     /// The file that it is in.
     pub fn path(&self) -> &'a Path {
@@ -204,7 +207,7 @@ impl<'a> Tensor<'a> {
         Ok(decode(&self.part(elements.start * size..elements.end * size)?))
     }
 
-    fn decoder<T: Element>(&self) -> Result<fn(&[u8]) -> Vec<T>> {
+    fn decoder<T: Element>(&self) -> Result<Decoder<T>> {
         Ok(match self.dtype() {
             Dtype::F32 => |data| {
                 let (quads, _) = data.as_chunks::<4>();

@@ -60,67 +60,74 @@ pub(super) struct KnownScales {
     pub h: Option<f32>,
 }
 
-/// Computes `y` \[rows, out_features\] of `x` \[rows, in_features\]. h is quantized from f32, or rounded to the 16-bit
-/// type of x. Calls `done` after
-/// each stage.
-///
-/// # Errors
-/// [`Error::NonFinite`] of x (operand a) and h, [`Error::Alpha`].
-pub(super) fn run<X: Element, Y: Element>(
-    weights: &MlpWeights,
-    precision: Precision,
-    known: KnownScales,
-    isa: Isa,
-    scratch: &Scratch,
-    (x, rows): (&[X], usize),
-    y: &mut [Y],
-    done: &mut (dyn FnMut(Stage) + Send),
-) -> Result<()> {
-    let mut buffers = scratch.take::<Buffers>();
-    let Buffers { x: of_x, h: of_h, values } = &mut *buffers;
-    let (k, n) = (weights.in_features(), weights.intermediate_features());
-    let (a, row_scales) = of_x
-        .make(Values::of(x), rows, k, Input::new(precision, known.x))
-        .map_err(|e| e.with_operand(Operand::A))?;
-    done(Stage::X);
-    let mut gate_up = weights.gate_up_gemm(a)?;
-    if let Some(row_scales) = row_scales {
-        gate_up = gate_up.with_row_scales(row_scales)?;
-    }
-    if weights.down_proj().is_none() {
-        cpu::run(&gate_up, isa, scratch, y)?;
-        done(Stage::GateUp);
-        return Ok(());
-    }
-    let at = |e: Error| e.with_operand(Operand::H);
-    let (h, row_scales): Ready<'_> = match a {
-        ActivationsView::Nvfp4(_) => {
-            let h = first(values, rows * n);
-            cpu::run(&gate_up, isa, scratch, h)?;
-            done(Stage::GateUp);
-            of_h.make(Values::F32(h), rows, n, Input::new(precision, known.h)).map_err(at)?
+/// An MLP that is ready to run.
+pub(super) struct Mlp<'a> {
+    pub weights: &'a MlpWeights,
+    pub precision: Precision,
+    pub known: KnownScales,
+    pub isa: Isa,
+    pub scratch: &'a Scratch,
+}
+
+impl Mlp<'_> {
+    /// Computes `y` \[rows, out_features\] of `x` \[rows, in_features\]. h is quantized from f32, or rounded to the 16-bit
+    /// type of x. Calls `done` after each stage.
+    ///
+    /// # Errors
+    /// [`Error::NonFinite`] of x (operand a) and h, [`Error::Alpha`].
+    pub fn run<X: Element, Y: Element>(
+        &self,
+        (x, rows): (&[X], usize),
+        y: &mut [Y],
+        done: &mut (dyn FnMut(Stage) + Send),
+    ) -> Result<()> {
+        let Mlp { weights, precision, known, isa, scratch } = *self;
+        let mut buffers = scratch.take::<Buffers>();
+        let Buffers { x: of_x, h: of_h, values } = &mut *buffers;
+        let (k, n) = (weights.in_features(), weights.intermediate_features());
+        let (a, row_scales) = of_x
+            .make(Values::of(x), rows, k, Input::new(precision, known.x))
+            .map_err(|e| e.with_operand(Operand::A))?;
+        done(Stage::X);
+        let mut gate_up = weights.gate_up_gemm(a)?;
+        if let Some(row_scales) = row_scales {
+            gate_up = gate_up.with_row_scales(row_scales)?;
         }
-        ActivationsView::F16(_) => {
-            let h = first(&mut of_h.f16, rows * n);
-            cpu::run(&gate_up, isa, scratch, h)?;
+        if weights.down_proj().is_none() {
+            cpu::run(&gate_up, isa, scratch, y)?;
             done(Stage::GateUp);
-            (ValuesView::new(1, rows, n, h).map_err(at)?.into(), None)
+            return Ok(());
         }
-        ActivationsView::Bf16(_) => {
-            let h = first(&mut of_h.bf16, rows * n);
-            cpu::run(&gate_up, isa, scratch, h)?;
-            done(Stage::GateUp);
-            (ValuesView::new(1, rows, n, h).map_err(at)?.into(), None)
+        let at = |e: Error| e.with_operand(Operand::H);
+        let (h, row_scales): Ready<'_> = match a {
+            ActivationsView::Nvfp4(_) => {
+                let h = first(values, rows * n);
+                cpu::run(&gate_up, isa, scratch, h)?;
+                done(Stage::GateUp);
+                of_h.make(Values::F32(h), rows, n, Input::new(precision, known.h)).map_err(at)?
+            }
+            ActivationsView::F16(_) => {
+                let h = first(&mut of_h.f16, rows * n);
+                cpu::run(&gate_up, isa, scratch, h)?;
+                done(Stage::GateUp);
+                (ValuesView::new(1, rows, n, h).map_err(at)?.into(), None)
+            }
+            ActivationsView::Bf16(_) => {
+                let h = first(&mut of_h.bf16, rows * n);
+                cpu::run(&gate_up, isa, scratch, h)?;
+                done(Stage::GateUp);
+                (ValuesView::new(1, rows, n, h).map_err(at)?.into(), None)
+            }
+        };
+        done(Stage::H);
+        let mut down = weights.down_gemm(h)?;
+        if let Some(row_scales) = row_scales {
+            down = down.with_row_scales(row_scales).map_err(of_down)?;
         }
-    };
-    done(Stage::H);
-    let mut down = weights.down_gemm(h)?;
-    if let Some(row_scales) = row_scales {
-        down = down.with_row_scales(row_scales).map_err(of_down)?;
+        cpu::run(&down, isa, scratch, y)?;
+        done(Stage::Down);
+        Ok(())
     }
-    cpu::run(&down, isa, scratch, y)?;
-    done(Stage::Down);
-    Ok(())
 }
 
 impl Activations {

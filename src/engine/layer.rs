@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::host::{self, KnownScales};
+use super::host::{KnownScales, Mlp};
 use super::{Engine, Kind};
 #[cfg(feature = "cuda")]
 use crate::cuda::LayerPlan;
@@ -172,7 +172,8 @@ impl Layer {
         engine.in_pool(shape, || match engine.0.kind {
             Kind::Cpu(isa) => {
                 let done = done.unwrap_or(&mut nothing);
-                host::run(weights, precision, known, isa, scratch, (x, rows), y, done)
+                let mlp = Mlp { weights, precision, known, isa, scratch };
+                mlp.run((x, rows), y, done)
             }
             _ => {
                 y.copy_from_slice(&oracle::mlp(weights, x, rows, precision)?);
