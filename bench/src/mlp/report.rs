@@ -37,6 +37,7 @@ pub struct Report {
 /// What the layers ran on.
 #[derive(Serialize)]
 #[serde(untagged)]
+#[allow(clippy::large_enum_variant)] // there is one of it
 pub enum Machine {
     /// A GPU.
     Device {
@@ -370,7 +371,7 @@ pub(crate) mod tests {
     /// Only a GPU gives such a report: its JSON is looked at here.
     #[test]
     fn the_json_has_each_field_once() {
-        let line = json::line("bench", "1", true, &report()).unwrap();
+        let line = json::line("bench", "1", true, report()).unwrap();
         assert_eq!(json::check_keys(&line), Ok(()));
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();
         let keys = |value: &serde_json::Value| -> Vec<String> {
