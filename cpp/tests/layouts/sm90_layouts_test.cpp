@@ -48,7 +48,7 @@ constexpr int kLanes = 4;  // that have a row of a fragment between them
 // Calls check(Tile{}, info, slices) for every kernel of the table.
 template <class Check>
 void for_all_tiles(Check const& check) {
-#define X(symbol, tile_m, tile_n, tile_k, slices)                                         \
+#define X(symbol, tile_m, tile_n, tile_k, slices, activations)                            \
   {                                                                                       \
     INFO(#symbol);                                                                        \
     check(sm90::Tile<tile_m, tile_n, tile_k, slices>{}, *find_kernel(#symbol), slices); \

@@ -23,7 +23,7 @@ struct Row {
 };
 
 constexpr Row kRows[] = {
-#define X(symbol, tile_m, tile_n, tile_k, slices) {#symbol, tile_m, tile_n, tile_k, slices},
+#define X(symbol, tile_m, tile_n, tile_k, slices, activations) {#symbol, tile_m, tile_n, tile_k, slices},
 #include "registry/sm90.def"
 };
 
