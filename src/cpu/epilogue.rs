@@ -361,6 +361,29 @@ mod tests {
         }
     }
 
+    /// The kernels' GLU for C in NVFP4 (cpp/kernels/common/strict_glu.hpp) is held against the same file.
+    #[test]
+    fn the_bits_are_those_of_the_kernels() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/cpp/tests/data/strict_glu.txt");
+        let Ok(text) = std::fs::read_to_string(path) else {
+            eprintln!("skipped: {path} is not there, as in the package");
+            return;
+        };
+        let mut rows = 0;
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            let words: Vec<u32> =
+                line.split(' ').map(|word| u32::from_str_radix(word, 16).unwrap()).collect();
+            let [kind, limit, slope, offset, x1, x2, c] = words[..] else { panic!("{line}") };
+            let value = f32::from_bits;
+            let (limit, slope, offset) = (value(limit), value(slope), value(offset));
+            let gate = [Glu::Swiglu, Glu::ClampedSwiglu { limit, slope, offset }, Glu::GegluTanh]
+                [kind as usize];
+            assert_eq!(one(gate, value(x1), value(x2)).to_bits(), c, "{line}");
+            rows += 1;
+        }
+        assert!(rows > 2000, "{rows}");
+    }
+
     /// Parameters at their bounds neither make a NaN nor an infinity that the oracle does not have.
     #[test]
     fn parameters_at_their_bounds() {

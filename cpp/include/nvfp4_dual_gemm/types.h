@@ -110,7 +110,7 @@ typedef struct nvfp4_glu {
 
 // Where C goes. In NVFP4 n is a multiple of 32, rows of codes are n / 2 bytes, and a block of 16 columns becomes
 // scale = ue4m3(amax / 6 / global_scale) and codes e2m1(c / (scale * global_scale)), each operation rounded as in IEEE
-// 754; what pads the scale factors to whole atoms is written as 0.
+// 754, those of the GLU too. What pads the scale factors to whole atoms is 0; what is NaN or infinite saturates.
 typedef struct nvfp4_destination {
   uint32_t size;                     // sizeof(nvfp4_destination)
   nvfp4_data_type type;

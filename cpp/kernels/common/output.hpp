@@ -6,6 +6,7 @@
 
 #include "common/block_quantizer.hpp"
 #include "common/convert.hpp"
+#include "common/strict_glu.hpp"
 #include "cutlass/cutlass.h"
 #include "nvfp4_dual_gemm/types.h"
 #include "nvfp4_dual_gemm/weights.hpp"
@@ -20,6 +21,7 @@ struct Output {
   nvfp4_data_type type;
   nvfp4_round_first round_first;  // of NVFP4
   float global_scale;             // of NVFP4
+  nvfp4_glu glu;                  // of a dual GEMM
   int columns[2];                 // of x1 and of x2
   char* data;
   std::uint8_t* scales;           // of NVFP4
@@ -28,6 +30,8 @@ struct Output {
   std::int64_t residual_stride;   // elements
 
   CUTLASS_HOST_DEVICE constexpr bool dual() const { return operation == NVFP4_OPERATION_DUAL_GEMM; }
+  // C in NVFP4 is the same on every device: of this GLU, not of GluConstants.
+  CUTLASS_HOST_DEVICE constexpr bool strict() const { return dual() && type == NVFP4_DATA_TYPE_NVFP4; }
   // A dual GEMM joins x1 and x2 to one, a GEMM writes both.
   CUTLASS_HOST_DEVICE constexpr int parts() const { return dual() ? 1 : kMostParts; }
   CUTLASS_HOST_DEVICE constexpr int first_column(int part) const { return part == 0 ? 0 : columns[0]; }
@@ -43,6 +47,7 @@ inline Output output_of(nvfp4_spec const& spec, nvfp4_io const& io) {
           io.c.type,
           io.c.round_first,
           io.c.global_scale,
+          dual ? spec.glu : nvfp4_glu{},
           {first, dual ? first : spec.n - first},
           static_cast<char*>(io.c.data),
           static_cast<std::uint8_t*>(io.c.scales),
@@ -89,7 +94,7 @@ CUTLASS_DEVICE std::uint32_t load_half(void const* address) {
 CUTLASS_DEVICE float widened(nvfp4_data_type type, std::uint32_t word, bool second) {
   std::uint32_t const half = second ? word >> 16 : word & 0xffffu;
   return type == NVFP4_DATA_TYPE_F16 ? __half2float(__ushort_as_half(static_cast<unsigned short>(half)))
-                                     : __uint_as_float(half << 16);
+                                     : float_of(half << 16);
 }
 
 // Adds to `values` the residual's elements of `row` (over all batches) from `column` on, of which `valid` are there.
@@ -104,10 +109,10 @@ CUTLASS_DEVICE void add_residual(Output const& c, bool whole, std::int64_t row, 
       for (int i = 0; i < kColumns; i += 4) {
         if (i < valid) {
           uint4 const word = load_16_bytes(source + i * 4);
-          values[i] += __uint_as_float(word.x);
-          values[i + 1] += __uint_as_float(word.y);
-          values[i + 2] += __uint_as_float(word.z);
-          values[i + 3] += __uint_as_float(word.w);
+          values[i] += float_of(word.x);
+          values[i + 1] += float_of(word.y);
+          values[i + 2] += float_of(word.z);
+          values[i + 3] += float_of(word.w);
         }
       }
     } else {

@@ -316,6 +316,13 @@ class GluEpilogue {
   // The result is in `gate`. The kind is the same for the whole launch: it is decided outside of the elements.
   CUTLASS_DEVICE void join(cutlass::Array<float, kStepColumns>& gate,
                            cutlass::Array<float, kStepColumns> const& up) const {
+    if (params_.c.strict()) {
+      CUTLASS_PRAGMA_UNROLL
+      for (int i = 0; i < kStepColumns; ++i) {
+        gate[i] = detail::strict_glu(params_.c.glu, gate[i], up[i]);
+      }
+      return;
+    }
     switch (params_.glu.kind) {
       case NVFP4_GLU_SWIGLU:
         join_as<NVFP4_GLU_SWIGLU>(gate, up);

@@ -27,7 +27,7 @@ class Epilogue {
   // A row of a fragment is 32 floats; the padding keeps the warps' transposed writes off each other's banks.
   static constexpr int kPitch = 32 + 4;
   static constexpr int kFragmentFloats = 8 * kPitch;
-  // Of a GEMM, x2 comes after x1.
+  // Where they are staged apart, x2 comes after x1.
   static constexpr int kStagedFloats = detail::kMostParts * kFragmentFloats;
 
   static constexpr int kPartialsBytes = kFragments * Tile::kSlices * kPartialBytes;
@@ -279,13 +279,13 @@ class Epilogue {
                   : make_float4(first[0], first[1], first[2], first[3]);
   }
 
-  static constexpr int kGemm = -1;  // none of nvfp4_glu_kind
+  static constexpr int kApart = -1;  // none of nvfp4_glu_kind: x1 and x2 are staged, and joined later if at all
 
   // The kind is the same for the whole launch: it is decided outside of the elements.
   template <class Body>
   CUTLASS_DEVICE void with_kind(Body&& body) const {
-    if (!params_.c.dual()) {
-      body(cute::C<kGemm>{});
+    if (!params_.c.dual() || params_.c.strict()) {
+      body(cute::C<kApart>{});
       return;
     }
     switch (params_.glu.kind) {
@@ -325,13 +325,13 @@ class Epilogue {
     return bias;
   }
 
-  // Two elements of C, or of each of its parts: one column of tokens 2c and 2c + 1, transposed into rows of tokens.
+  // Two elements of C, or of x1 and of x2: one column of tokens 2c and 2c + 1, transposed into rows of tokens.
   template <int kKind>
   CUTLASS_DEVICE void stage(float* fragment, Bias const& bias, float4 const& sums) const {
     float* const target = fragment + thread_ % 4 * 2 * kPitch + own_column();
     auto const x1 = [&](float sum) { return __fmaf_rn(alpha1_, sum * unscale_, bias.x1); };
     auto const x2 = [&](float sum) { return __fmaf_rn(alpha2_, sum * unscale_, bias.x2); };
-    if constexpr (kKind == kGemm) {
+    if constexpr (kKind == kApart) {
       target[0] = x1(sums.x);
       target[kPitch] = x1(sums.y);
       target[kFragmentFloats] = x2(sums.z);
@@ -348,7 +348,7 @@ class Epilogue {
     warpgroup_barrier();
     if (params_.c.type == NVFP4_DATA_TYPE_NVFP4) {
       for_each_piece<NVFP4_SCALE_BLOCK>(staged, fragments, [&](float const* from, Place const& place, int) {
-        Tile::Sink::store_block(params_, from, place);
+        Tile::Sink::store_block(params_, from, from + kFragmentFloats, place);
       });
     } else {
       for_each_piece<8>(staged, fragments, [&](float const* from, Place const& place, int valid) {

@@ -16,17 +16,19 @@ struct Place {
 };
 
 // The epilogue's sink where C is a row-major matrix. What takes its place (Tile::Sink) stores the eight elements at
-// `from`, in shared memory, of which `valid` or more lie in the part; and the sixteen of a block of C in NVFP4.
+// `from`, in shared memory, of which `valid` or more lie in the part; and the sixteen of a block of C in NVFP4, of a dual
+// GEMM those of the GLU of x1 at `from` and x2.
 struct RowStore {
-  static CUTLASS_DEVICE void store_block(Params const& params, float const* from, Place const& place) {
+  static CUTLASS_DEVICE void store_block(Params const& params, float const* from, float const* x2, Place const& place) {
     float values[NVFP4_SCALE_BLOCK];
-    CUTLASS_PRAGMA_UNROLL
-    for (int i = 0; i < NVFP4_SCALE_BLOCK; i += 4) {
-      float4 const quad = *reinterpret_cast<float4 const*>(from + i);
-      values[i] = quad.x;
-      values[i + 1] = quad.y;
-      values[i + 2] = quad.z;
-      values[i + 3] = quad.w;
+    load(from, values);
+    if (params.c.strict()) {
+      float up[NVFP4_SCALE_BLOCK];
+      load(x2, up);
+      CUTLASS_PRAGMA_UNROLL
+      for (int i = 0; i < NVFP4_SCALE_BLOCK; ++i) {
+        values[i] = detail::strict_glu(params.c.glu, values[i], up[i]);
+      }
     }
     detail::store_block(params.c, place.batch, params.m, place.token, place.part, place.column, values);
   }
@@ -78,6 +80,18 @@ struct RowStore {
           target[i] = static_cast<std::uint16_t>(halves[i / 2] >> (i % 2 * 16));
         }
       }
+    }
+  }
+
+ private:
+  static CUTLASS_DEVICE void load(float const* from, float (&values)[NVFP4_SCALE_BLOCK]) {
+    CUTLASS_PRAGMA_UNROLL
+    for (int i = 0; i < NVFP4_SCALE_BLOCK; i += 4) {
+      float4 const quad = *reinterpret_cast<float4 const*>(from + i);
+      values[i] = quad.x;
+      values[i + 1] = quad.y;
+      values[i + 2] = quad.z;
+      values[i + 3] = quad.w;
     }
   }
 };
