@@ -31,6 +31,8 @@ inline unsigned __byte_perm(unsigned x, unsigned y, unsigned selector) {
   return result;
 }
 
+inline float __uint_as_float(unsigned bits) { return std::bit_cast<float>(bits); }
+
 #include "cute/atom/mma_atom.hpp"
 #include "cute/atom/mma_traits_sm90_gmma.hpp"
 #include "cute/tensor.hpp"
@@ -225,10 +227,10 @@ void check_bytes_times_scales() {
       auto const scale = Type::widen_scales(scale_byte | scale_byte << 16);
       for (unsigned byte = 0; byte < 256; ++byte) {
         // The other bytes of the words are those of other threads; the other word's byte is another.
-        std::uint32_t const others = 0x9c3a51f7u & ~(0xffu << 8 * c);
-        unsigned const second = byte * 167 + 13 & 0xff;
-        sm90::BytePairs const pairs =
-            sm90::widen_bytes(others | byte << 8 * c, ~others & ~(0xffu << 8 * c) | second << 8 * c, selector, scale);
+        std::uint32_t const here = 0xffu << 8 * c;
+        unsigned const second = (byte * 167 + 13) & 0xff;
+        sm90::BytePairs const pairs = sm90::widen_bytes((0x9c3a51f7u & ~here) | byte << 8 * c,
+                                                        (0x63c5ae08u & ~here) | second << 8 * c, selector, scale);
         for (unsigned word = 0; word < 2; ++word) {
           for (unsigned nibble = 0; nibble < 2; ++nibble) {
             unsigned const code = (word == 0 ? byte : second) >> 4 * nibble & 0xf;
