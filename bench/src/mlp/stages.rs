@@ -44,12 +44,7 @@ impl Stages {
             let io = io.workspace(&workspace);
             let of_layer =
                 |layer: &&LayerPlan| if down { layer.down_plan() } else { Some(layer.plan()) };
-            // No plan but that of a layer without a down projection is missing, and that has no such stage.
-            let mut chosen = Vec::new();
-            for layer in plans {
-                chosen.extend(of_layer(layer));
-            }
-            chosen.into_iter().map(|plan| plan.bind(&io)).collect()
+            plans.iter().filter_map(of_layer).map(|plan| plan.bind(&io)).collect()
         };
         fn launch<'a>(plans: Vec<BoundPlan>) -> Launch<'a> {
             Box::new(move |copy, stream| plans[copy].launch(stream))
