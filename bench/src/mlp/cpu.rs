@@ -40,11 +40,13 @@ impl Bench {
     /// # Errors
     /// Those of the script; a GLU that the peers do not have.
     pub fn new(settings: Settings, engines: &[Engine]) -> anyhow::Result<Self> {
+        if settings.peers.is_some() {
+            check_comparable(settings.common.glu)?;
+        }
         let memory = roofline::Memory::allocate();
         let bandwidth = memory.bandwidth();
         let peers = match &settings.peers {
             Some(choice) => {
-                check_comparable(settings.common.glu)?;
                 // The same cold caches for both.
                 let emptied = if settings.common.warm { 0 } else { memory.bytes() };
                 let options = [

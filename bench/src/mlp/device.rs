@@ -111,7 +111,8 @@ impl Bench {
     /// # Errors
     /// Those of [`Engine::load`] otherwise.
     pub fn load<'a>(&self, layer: &'a Layer) -> anyhow::Result<Loaded<'a>> {
-        let bytes = layer.shape().weight_bytes();
+        // Those of a stage alone are not to be in L2, either.
+        let bytes = layer.shape().least_weight_bytes();
         let rotation = Rotation::new(self.l2, bytes, self.settings.common.warm).with_nodes(NODES);
         let mut modes = Vec::new();
         for &mode in &self.settings.modes {

@@ -60,6 +60,11 @@ impl Shape {
         self.parameters() / 2 + self.parameters() / 16
     }
 
+    /// Bytes of the weights of the dual GEMM or of the down projection, whichever are less.
+    pub fn least_weight_bytes(&self) -> usize {
+        (2 * self.k).min(self.h) * self.n / 16 * 9
+    }
+
     /// Bytes of x and y.
     pub fn value_bytes(&self, rows: usize) -> usize {
         2 * rows * (self.k + self.h)
@@ -214,6 +219,7 @@ mod tests {
         let [llama, shared, qwen] = SUITE;
         assert_eq!(llama.parameters(), 176_160_768);
         assert_eq!(llama.weight_bytes(), 99_090_432);
+        assert_eq!(llama.least_weight_bytes(), 33_030_144);
         assert_eq!(llama.flops(2), 704_643_072.0);
         assert_eq!(shared.parameters(), 44_040_192);
         assert_eq!(qwen.weight_bytes(), 221_184_000);
