@@ -1,7 +1,7 @@
 //! The stages of a layer on a device, each in a graph of its own.
 
 use nvfp4_dual_gemm::cuda::{
-    BoundPlan, DeviceBuffer, DeviceView, Io, LayerPlan, Quantizer, RoundFirst, Stream,
+    BoundPlan, DeviceBuffer, DeviceView, Io, LayerPlan, Plan, Quantizer, RoundFirst, Stream,
 };
 use nvfp4_dual_gemm::{Result, Stage, bf16};
 use nvfp4_harness::timer::{Repeat, Timing};
@@ -13,6 +13,10 @@ use crate::graph_timer::{GraphTimer, Rotation};
 pub struct Stages {
     /// With the stages that are timed.
     stages: Vec<(Stage, GraphTimer, Vec<f64>)>,
+}
+
+fn plan_of(layer: &LayerPlan, down: bool) -> Option<&Plan> {
+    if down { layer.down_plan() } else { Some(layer.plan()) }
 }
 
 /// One launch, with the copy of the weights of that number.
@@ -42,9 +46,9 @@ impl Stages {
         let workspace = DeviceBuffer::<u8>::alloc(workspace_bytes, stream.device())?;
         let bind = |down: bool, io: Io<'_>| -> Result<Vec<BoundPlan>> {
             let io = io.workspace(&workspace);
-            let of_layer =
-                |layer: &&LayerPlan| if down { layer.down_plan() } else { Some(layer.plan()) };
-            plans.iter().filter_map(of_layer).map(|plan| plan.bind(&io)).collect()
+            // No plan but that of a layer without a down projection is missing, and that has no such stage.
+            let chosen = plans.iter().filter_map(|layer| plan_of(layer, down));
+            chosen.map(|plan| plan.bind(&io)).collect()
         };
         fn launch<'a>(plans: Vec<BoundPlan>) -> Launch<'a> {
             Box::new(move |copy, stream| plans[copy].launch(stream))
@@ -64,18 +68,17 @@ impl Stages {
         let (a, h) = (of_x.matrix(), of_h.matrix());
         let quantize_x: Launch<'_> = Box::new(|_, stream| of_x.quantize(x, stream));
         let down = Io::new(h, &y).factors(&h_scale, &h_scale);
-        let mut stages = vec![(Stage::X, quantize_x)];
         let in_epilogue = plans.iter().all(|plan| plan.quantizes_in_epilogue());
-        let values;
+        let values = if in_epilogue { 0 } else { rows * n };
+        let values = DeviceBuffer::<f32>::alloc(values, stream.device())?;
+        let mut stages = vec![(Stage::X, quantize_x)];
         if in_epilogue {
             let io = Io::to_nvfp4(a, h, RoundFirst::None).factors(&x_scale, &x_scale);
             stages.push((Stage::GateUp, launch(bind(false, io)?)));
         } else {
-            values = DeviceBuffer::<f32>::alloc(rows * n, stream.device())?;
             let io = Io::new(a, &values).factors(&x_scale, &x_scale);
             stages.push((Stage::GateUp, launch(bind(false, io)?)));
-            let of_h = &of_h;
-            let values = &values;
+            let (of_h, values) = (&of_h, &values);
             stages.push((Stage::H, Box::new(move |_, stream| of_h.quantize(values, stream))));
         }
         stages.push((Stage::Down, launch(bind(true, down)?)));
