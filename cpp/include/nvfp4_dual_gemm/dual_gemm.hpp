@@ -84,7 +84,7 @@ class Plan {
   Plan& operator=(Plan&&) noexcept;
   ~Plan();
 
-  // Bytes of Io::workspace for so many rows: A widened to fp16 for kernels of compute capability 9.0 with tiles of more
+  // Bytes of Io::workspace for so many rows: A in NVFP4, widened to fp16 for kernels of capability 9.0 with tiles of more
   // than 8 rows; 0 for others and without rows. A launch writes it before it reads it: one workspace, large enough for
   // each, serves all plans whose launches follow each other on one stream.
   std::size_t workspace_size(int rows) const;

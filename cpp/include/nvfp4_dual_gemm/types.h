@@ -78,7 +78,7 @@ typedef enum nvfp4_mainloop {
   NVFP4_MAINLOOP_STACKED = 0,          // B1 over B2 in one shared memory tile, one MMA of N = 2 * tile_n
   NVFP4_MAINLOOP_TWO_ACCUMULATORS = 1, // two MMAs that share A in the collector
   NVFP4_MAINLOOP_INTERLEAVED = 2,      // one MMA of N = 2 * tile_n over interleaved weights
-  NVFP4_MAINLOOP_WIDENED = 3,          // wgmma in fp16: weights widened in registers, A ahead or in shared memory
+  NVFP4_MAINLOOP_WIDENED = 3,          // wgmma in fp16 or bf16: weights widened in registers, A as it is or widened
 } nvfp4_mainloop;
 
 typedef enum nvfp4_scheduler {

@@ -17,10 +17,11 @@ namespace nvfp4::sm90 {
 
 template <int kTokens, class Element>
 struct WeightsByTokens;
-#define NVFP4_WEIGHTS_BY_TOKENS_OF(tokens, element, types)                                                \
-  template <>                                                                                             \
-  struct WeightsByTokens<tokens, element> {                                                               \
-    using Op = cute::SM90_64x##tokens##x16_##types##_RS<cute::SM90::GMMA::Major::K, cute::SM90::GMMA::Major::K>; \
+#define NVFP4_WEIGHTS_BY_TOKENS_OF(tokens, element, types)                        \
+  template <>                                                                     \
+  struct WeightsByTokens<tokens, element> {                                       \
+    using Op = cute::SM90_64x##tokens##x16_##types##_RS<cute::SM90::GMMA::Major::K, \
+                                                        cute::SM90::GMMA::Major::K>; \
   };
 #define NVFP4_WEIGHTS_BY_TOKENS(tokens)                                   \
   NVFP4_WEIGHTS_BY_TOKENS_OF(tokens, cutlass::half_t, F32F16F16)          \
@@ -70,7 +71,8 @@ class Consumer {
                           int warpgroup)
       : params_(params), shared_(shared), lane_(static_cast<int>(threadIdx.x) % 32),
         k_tiles_(coordinates.k_end - coordinates.k_begin), tile_(0), stage_(0), phase_(0),
-        slice_(Tile::kSlices == 1 ? 0 : warpgroup / Tile::kColumnWarpgroups), weights_(weights_of(coordinates, warpgroup)) {}
+        slice_(Tile::kSlices == 1 ? 0 : warpgroup / Tile::kColumnWarpgroups),
+        weights_(weights_of(coordinates, warpgroup)) {}
 
   // The sums of all K of this CTA, in units of Tile::kSumUnit.
   CUTLASS_DEVICE void run(float (&sums)[kAccumulators]) {

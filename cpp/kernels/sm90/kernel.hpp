@@ -18,7 +18,8 @@
 namespace nvfp4::sm90 {
 
 template <class Tile>
-using Resident = std::conditional_t<Tile::kActivations == NVFP4_DATA_TYPE_NVFP4, ResidentTokens<Tile>, ResidentValues<Tile>>;
+using Resident =
+    std::conditional_t<Tile::kActivations == NVFP4_DATA_TYPE_NVFP4, ResidentTokens<Tile>, ResidentValues<Tile>>;
 
 template <class Tile>
 CUTLASS_DEVICE void dual_gemm(Params const& params, char* memory) {

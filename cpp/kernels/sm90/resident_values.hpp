@@ -49,7 +49,8 @@ class ResidentValues {
       CUTLASS_PRAGMA_UNROLL
       for (int half = 0; half < 2; ++half) {
         // Word `half` of owner c is the block 2c + half.
-        HalfGroup const ordered = order_half_group(blocks_[half], blocks_[2 + half], blocks_[4 + half], blocks_[6 + half]);
+        HalfGroup const ordered =
+            order_half_group(blocks_[half], blocks_[2 + half], blocks_[4 + half], blocks_[6 + half]);
         CUTLASS_PRAGMA_UNROLL
         for (int i = 0; i < 4; ++i) {
           // Swizzled: the number of the piece exclusive-or the row.

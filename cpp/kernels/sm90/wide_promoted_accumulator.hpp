@@ -57,9 +57,9 @@ class WidePromotedAccumulator {
   std::uint32_t words_[kSums / 2];
 };
 
-// Where registers are scarce: a byte of each sum, E5M2 in a unit of this thread that is found anew each time: the largest sum lies at the upper end,
-// and sums down to 2^-30 of it are promoted. What is not, smaller sums and all of a thread with one that is not finite,
-// stays where it is.
+// Where registers are scarce: a byte of each sum, E5M2 in a unit of this thread that is found anew each time. The sum of
+// all magnitudes lies at its upper end, and sums down to 2^-30 of that are promoted. What is not, smaller sums and all of a
+// thread with one that is not finite, stays where it is.
 template <int kSums>
 class ScaledPromotedAccumulator {
   static_assert(kSums % 4 == 0, "four sums to a word");
@@ -88,7 +88,8 @@ class ScaledPromotedAccumulator {
     CUTLASS_PRAGMA_UNROLL
     for (int i = 0; i < kSums / 4; ++i) {
       float* const sum = &sums[4 * i];
-      words_[i] = pack_e5m2(sum[0] * inverse, sum[1] * inverse) | pack_e5m2(sum[2] * inverse, sum[3] * inverse) << 16;
+      words_[i] = pack_e5m2(sum[0] * inverse, sum[1] * inverse) |
+                  pack_e5m2(sum[2] * inverse, sum[3] * inverse) << 16;
       add_e5m2(sum, words_[i], -unit_);
     }
   }

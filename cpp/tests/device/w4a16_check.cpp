@@ -88,7 +88,9 @@ class Random {
       }
       return static_cast<std::uint16_t>(sign | static_cast<unsigned>(exponent + bias) << bits | mantissa);
     };
-    auto const between = [&](int low, int high) { return low + static_cast<int>(below(static_cast<unsigned>(high - low + 1))); };
+    auto const between = [&](int low, int high) {
+      return low + static_cast<int>(below(static_cast<unsigned>(high - low + 1)));
+    };
     switch (values) {
       case Values::kUsual: return of(between(-6, 1));
       case Values::kAll: return of(between(-24, 15));
@@ -127,7 +129,9 @@ struct Weight {
     for (std::int64_t row = 0; row < std::int64_t{p.batch} * p.n; ++row) {
       for (int k = 0; k < p.k; ++k) {
         auto& scale = scales[scale_at(p.n, p.k, row / p.n, row % p.n, k / 16)];
-        if (k % 16 == 0) scale = static_cast<std::uint8_t>(random.below(4) == 0 ? random.below(127) : 40 + random.below(32));
+        if (k % 16 == 0) {
+          scale = static_cast<std::uint8_t>(random.below(4) == 0 ? random.below(127) : 40 + random.below(32));
+        }
         std::size_t const at = static_cast<std::size_t>(row * p.k + k);
         values[at] = e2m1(codes[at / 2] >> at % 2 * 4 & 15) * ue4m3(scale);
       }
@@ -185,7 +189,10 @@ Outcome run(nvfp4::KernelInfo const& kernel, Problem const& p, Values values, bo
   io.c.type = NVFP4_DATA_TYPE_F32;
   io.c.data = device_c.get();
   // Projections of a size at which the GLU says something.
-  double const size = values == Values::kTiny ? 0x1p-22 : values == Values::kUsual ? 1 : values == Values::kOutliers ? 256 : 30000;
+  double const size = values == Values::kTiny       ? 0x1p-22
+                      : values == Values::kUsual    ? 1
+                      : values == Values::kOutliers ? 256
+                                                    : 30000;
   io.alpha1 = static_cast<float>(1 / (size * 30 * std::sqrt(p.k)));
   io.alpha2 = io.alpha1 * 0.75f;
   auto const plan = nvfp4::Plan::prepare(spec, weights);
@@ -220,8 +227,8 @@ Outcome run(nvfp4::KernelInfo const& kernel, Problem const& p, Values values, bo
         continue;
       }
       // Sums may be off by 2^-19 of their terms' magnitudes, and the GLU's slope is at most 1.1.
-      double const allowed = std::ldexp(alpha1 * magnitude1 * 1.1 * std::fabs(x2) + alpha2 * magnitude2 * std::fabs(silu), -19) +
-                             std::ldexp(std::fabs(exact), -18) + 1e-30;
+      double const slopes = alpha1 * magnitude1 * 1.1 * std::fabs(x2) + alpha2 * magnitude2 * std::fabs(silu);
+      double const allowed = std::ldexp(slopes, -19) + std::ldexp(std::fabs(exact), -18) + 1e-30;
       double const error = std::fabs(actual - exact) / allowed;
       if (!(error <= outcome.worst)) outcome.worst = error;
       outcome.beyond += !(std::fabs(actual - exact) <= std::ldexp(std::fabs(exact), -11) + 1e-12);
@@ -286,7 +293,7 @@ int run_all(std::string const& part) {
   }
   std::printf("%d of %d failed\n", failed, ran);
   if (ran == 0) {
-    std::printf("skipped, no kernel of this build runs on compute capability %d.%d\n", properties.major, properties.minor);
+    std::printf("skipped, no kernel of this build for compute capability %d.%d\n", properties.major, properties.minor);
     return kSkipped;
   }
   return failed == 0 ? 0 : 1;

@@ -236,7 +236,7 @@ void check_bytes_times_scales() {
             unsigned const code = (word == 0 ? byte : second) >> 4 * nibble & 0xf;
             double const widened = Type::value_of(half_of(pairs.pair[word], nibble));
             if (widened != e2m1(code) * ue4m3(scale_byte) * Type::kUnit) {
-              FAIL("thread " << c << ", word " << word << ": code " << code << " times " << scale_byte << " is " << widened);
+              FAIL("thread " << c << ", word " << word << ": " << code << " times " << scale_byte << " is " << widened);
             }
           }
         }
