@@ -618,8 +618,8 @@ fn biases_stay_as_they_are() {
         assert_eq!((report.quantized.len(), report.copied), (3, 2));
         let layer = Checkpoint::open(&output).unwrap().mlp("l").unwrap();
         // 0x3c3c in both types.
-        assert_eq!(layer.gate_bias.as_deref(), Some(&[1.058_593_75f32; 32][..]));
-        assert_eq!(layer.down_bias.as_deref(), Some(&[0.011_474_609_375f32; 16][..]));
+        assert_eq!(layer.gate_bias.as_deref(), Some(&[1.058_593_8f32; 32][..]));
+        assert_eq!(layer.down_bias.as_deref(), Some(&[0.011_474_609f32; 16][..]));
         assert_eq!(layer.up_bias, None);
     }
 }
