@@ -9,7 +9,7 @@
 //! ```no_run
 //! use nvfp4_dual_gemm::{Engine, Spec, checkpoint::Checkpoint};
 //! # fn main() -> nvfp4_dual_gemm::Result<()> {
-//! # let (x, mut y) = (vec![0.0f32; 8 * 4096], vec![0.0f32; 8 * 14336]);
+//! # let (x, mut y) = (vec![0.0f32; 8 * 4096], vec![0.0f32; 8 * 4096]);
 //! let checkpoint = Checkpoint::open("Llama-3.1-8B-NVFP4")?;
 //! let layer = checkpoint.layer("model.layers.0.mlp")?;
 //! let layer = Engine::auto()?.load(layer, &Spec::default())?;
@@ -56,6 +56,7 @@ mod layout;
 mod modality;
 mod open;
 mod options;
+mod outline;
 mod patterns;
 mod place;
 mod projection;
@@ -79,6 +80,7 @@ pub use file::{SafetensorsFile, Tensor};
 pub use layer::MlpLayer;
 pub use open::Checkpoint;
 pub use options::LayerOptions;
+pub use outline::LayerOutline;
 pub use quantize::{
     Calibration, Progress, QuantizeOptions, QuantizeReport, Quantized, quantize_file,
 };

@@ -31,7 +31,7 @@ pub(super) const PAIRS: [Pair; 2] = [
 pub(super) const FUSED: &str = "gate_up_proj";
 
 /// Name of the down projection beside it.
-const FUSED_DOWN: &str = "down_proj";
+pub(super) const FUSED_DOWN: &str = "down_proj";
 
 /// The full name that a projection of a layer has in one order of names, if there can be one.
 type Naming<'a> = dyn Fn(&str) -> Option<String> + 'a;
@@ -218,7 +218,7 @@ impl Checkpoint {
 
     /// What the tensors of `modules` and the configuration say of the scheme; `names` are those under which
     /// the configuration may speak of it.
-    fn verdict(&self, names: &[Names], modules: &[&str]) -> Verdict {
+    pub(super) fn verdict(&self, names: &[Names], modules: &[&str]) -> Verdict {
         let of_tensors = |found: Option<Refusal>| found.map_or(Ok(()), Err);
         of_tensors(beside::comfy(self, modules))?;
         let stated = self.sidecar.verdict(names)?;

@@ -11,6 +11,7 @@ mod groups;
 mod hostile;
 mod keys;
 mod layer;
+mod outline;
 mod parts;
 mod quantize;
 mod read_everything;

@@ -201,6 +201,13 @@ fn whole_mlps_of_checkpoints() {
         for part in [sizes, precision, "check of h", "run from x to y", "stages"] {
             assert!(text.contains(part), "{part}: {text}");
         }
+        let listing = json(dir.path(), &["mlp", &model, "--list"]);
+        let outline = &listing["outlines"][0];
+        assert_eq!(outline["prefix"], "model.layers.0.mlp");
+        assert_eq!(outline["precision"], precision);
+        assert_eq!(outline["shape"], serde_json::json!([64, 48, 64]));
+        let line = format!("model.layers.0.mlp  {precision}  64→48→64");
+        assert!(ok(dir.path(), &["mlp", &model, "--list"]).contains(&line), "{name}");
         let only = json(dir.path(), &[&run[..], &["--only", "gate-up"]].concat());
         assert_eq!((only["down"].as_bool(), only["check_h"].is_null()), (Some(false), true));
         assert_eq!(only["output_shape"], serde_json::json!([5, 48]));

@@ -61,7 +61,7 @@ pub struct Args {
     /// Safetensors file to write, tensor `y`
     #[arg(short, long, value_name = "FILE", required_unless_present = "list")]
     output: Option<PathBuf>,
-    /// List the prefixes of the checkpoint, and do nothing else
+    /// List the layers of the checkpoint with precision and sizes K→N→H, and do nothing else
     #[arg(long, conflicts_with_all = [
         "prefix", "input", "output", "backend", "kernel", "glu", "input_scale", "ignore_key", "out_dtype", "check",
         "threads", "only", "precision",
@@ -116,18 +116,53 @@ pub fn run(args: &Args, out: &Output) -> anyhow::Result<()> {
 
 fn list(args: &Args, out: &Output) -> anyhow::Result<()> {
     #[derive(Serialize)]
+    struct Layer {
+        prefix: String,
+        /// W4A4 or W4A16.
+        precision: Option<String>,
+        /// K, N, and H where there is a down projection.
+        shape: Option<Vec<usize>>,
+        /// Why it cannot be read, as far as headers tell.
+        refused: Option<String>,
+    }
+    #[derive(Serialize)]
     struct Listing {
         checkpoint: Shown,
         layers: Vec<String>,
+        outlines: Vec<Layer>,
     }
-    let layers = Checkpoint::open(&args.checkpoint)?.layers();
+    let checkpoint = Checkpoint::open(&args.checkpoint)?;
+    let layers = checkpoint.layers();
     if layers.is_empty() {
         bail!("{}: no gate and up projections in this checkpoint", args.checkpoint.display());
     }
-    for layer in &layers {
-        out.line(layer)?;
+    let mut outlines = Vec::new();
+    for prefix in layers.iter().cloned() {
+        let outlined = match checkpoint.outline(&prefix) {
+            Ok(outline) => {
+                let sizes = [outline.in_features, outline.intermediate_features];
+                let shape = sizes.into_iter().chain(outline.out_features).collect();
+                let precision = Some(outline.scheme.to_string());
+                Layer { prefix, precision, shape: Some(shape), refused: None }
+            }
+            Err(error) => {
+                let refused = Some(error.to_string());
+                Layer { prefix, precision: None, shape: None, refused }
+            }
+        };
+        out.line(match &outlined {
+            Layer { prefix, precision: Some(precision), shape: Some(shape), .. } => {
+                let sizes: Vec<String> = shape.iter().map(usize::to_string).collect();
+                let only = if shape.len() == 2 { ", gate and up only" } else { "" };
+                format!("{prefix}  {precision}  {}{only}", sizes.join("→"))
+            }
+            Layer { prefix, refused, .. } => {
+                format!("{prefix}  refused: {}", refused.as_deref().unwrap_or_default())
+            }
+        })?;
+        outlines.push(outlined);
     }
-    out.json(true, Listing { checkpoint: Shown::from(args.checkpoint.as_path()), layers })
+    out.json(true, Listing { checkpoint: Shown::from(args.checkpoint.as_path()), layers, outlines })
 }
 
 fn with_type<T: Element>(args: &Args, out: &Output) -> anyhow::Result<()> {
