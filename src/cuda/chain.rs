@@ -344,8 +344,9 @@ impl Chain {
         let launch = |plan: &Plan, a: Ready, c: RawDestination, residual: *const c_void| {
             let mut io = RawIo::new(rows, a.activations, c);
             (io.factor1, io.factor2) = (a.factor, a.factor);
-            io.residual = residual;
-            io.residual_row_stride = values.residual_row_stride;
+            if !residual.is_null() {
+                (io.residual, io.residual_row_stride) = (residual, values.residual_row_stride);
+            }
             io.workspace = part(parts.workspace);
             io.workspace_bytes = parts.end - parts.workspace;
             // SAFETY: as above.

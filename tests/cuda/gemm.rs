@@ -8,7 +8,7 @@ use nvfp4_dual_gemm::synth::{CONTEST_BENCHMARKS, CONTEST_SEED, CONTEST_TESTS, Da
 use nvfp4_dual_gemm::{Element, GemmShape, Glu, Nvfp4Matrix, bf16, f16, oracle};
 
 use crate::bound::{bound, bound_with};
-use crate::harness::{Arch, Needs, Test, device, tests};
+use crate::harness::{Arch, Needs, Test, device, nvfp4_kernels, tests};
 use crate::problem;
 
 pub fn all() -> Vec<Test> {
@@ -17,7 +17,7 @@ pub fn all() -> Vec<Test> {
         let mut of_arch = tests![Needs::Kernels;
             every_gate_and_output_agrees_with_the_oracle, alphas_of_any_value_agree_with_the_oracle,
             few_rows_of_any_k_agree_with_the_oracle];
-        let kernels = Kernel::all()
+        let kernels = nvfp4_kernels()
             .filter(|kernel| kernel.info().compute_capability == arch.compute_capability());
         of_arch.extend(kernels.flat_map(of_kernel));
         for (name, problems) in

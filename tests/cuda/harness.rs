@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
-use nvfp4_dual_gemm::cuda::{self, Device};
+use nvfp4_dual_gemm::cuda::{self, ActivationType, Device, Kernel};
 use nvfp4_dual_gemm::{CudaError, Error};
 
 const CHOICE: &str = "NVFP4_TEST_DEVICE";
@@ -146,6 +146,11 @@ impl Test {
         self.variables.insert(name, value.into());
         self
     }
+}
+
+/// Kernels for activations in NVFP4, which most tests are about.
+pub fn nvfp4_kernels() -> impl Iterator<Item = Kernel> {
+    Kernel::all().filter(|kernel| kernel.info().activations == ActivationType::Nvfp4)
 }
 
 /// Tests by the names of their functions.

@@ -8,7 +8,7 @@ use nvfp4_dual_gemm::synth::{Data, Operands};
 use nvfp4_dual_gemm::{Backend, CudaError, Element, Engine, Error, Nvfp4Matrix, bf16, f16};
 
 use crate::bound::bound;
-use crate::harness::{Arch, Needs, Test, device, tests};
+use crate::harness::{Arch, Needs, Test, device, nvfp4_kernels, tests};
 use crate::problem;
 
 pub fn all() -> Vec<Test> {
@@ -85,7 +85,7 @@ fn host_operands_of_no_rows_give_no_c() {
         let gemm = operands.gemm().unwrap();
         assert_eq!(Engine::of(Backend::Cuda).unwrap().run::<f16>(&gemm).unwrap(), []);
         assert_eq!(Engine::of(Backend::Cuda).unwrap().run::<f32>(&gemm).unwrap(), [0f32; 0]);
-        let kernels = Kernel::all().filter(|kernel| kernel.runs_on(&device()));
+        let kernels = nvfp4_kernels().filter(|kernel| kernel.runs_on(&device()));
         for kernel in kernels {
             let engine = Engine::of(Backend::Cuda).unwrap().with_kernel(kernel).unwrap();
             engine.run_into::<bf16>(&gemm, &mut []).unwrap();

@@ -9,7 +9,7 @@ use nvfp4_dual_gemm::synth::{Data, Operands};
 use nvfp4_dual_gemm::{GemmShape, Nvfp4Matrix, f16, oracle};
 
 use crate::bound::bound;
-use crate::harness::{Arch, Needs, Test, device};
+use crate::harness::{Arch, Needs, Test, device, nvfp4_kernels};
 use crate::problem;
 
 /// NaN of either sign, what is infinity or NaN where a byte becomes the high part of an fp16, the largest finite, and
@@ -26,7 +26,7 @@ pub fn all() -> Vec<Test> {
             if hopper { (Arch::H100, &ANY[..]) } else { (Arch::B200, &FINITE[..]) };
         Test::new(name, Needs::Kernels, move || padding_means_nothing(kernel, along_k)).on(arch)
     };
-    Kernel::all().map(test).collect()
+    nvfp4_kernels().map(test).collect()
 }
 
 fn padding_means_nothing(kernel: Kernel, along_k: &[u8]) {

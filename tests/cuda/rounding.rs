@@ -9,7 +9,7 @@ use nvfp4_dual_gemm::synth::{Data, Operands};
 use nvfp4_dual_gemm::{Nvfp4Matrix, oracle};
 
 use crate::bound::bound;
-use crate::harness::{Arch, Needs, Test, device};
+use crate::harness::{Arch, Needs, Test, device, nvfp4_kernels};
 use crate::problem;
 
 const K: usize = 7168;
@@ -32,7 +32,7 @@ pub fn all() -> Vec<Test> {
             .with("EMULATOR_ROUNDING", "mma-sim")
             .with("EMULATOR_SMS", blocks.to_string())
     };
-    Kernel::all().filter(hopper).map(test).collect()
+    nvfp4_kernels().filter(hopper).map(test).collect()
 }
 
 fn long_sums(kernel: Kernel, blocks: usize) {

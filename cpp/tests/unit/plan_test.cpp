@@ -622,6 +622,7 @@ TEST_CASE_FIXTURE(Fresh, "without rows a plan launches nothing") {
     nvfp4::KernelInfo const* const info = kernel == nullptr ? nullptr : nvfp4::find_kernel(kernel);
     nvfp4::Spec here = spec(kernel);
     here.weights = info == nullptr ? NVFP4_WEIGHTS_SEPARATE : info->weights;
+    here.activations = info == nullptr ? NVFP4_DATA_TYPE_NVFP4 : info->activations;
     cuda().major = info == nullptr ? 10 : info->compute_capability / 10;
     Plan const plan = Plan::prepare(here, weights(here.weights));
     CHECK(plan.workspace_size(0) == 0);
@@ -947,7 +948,7 @@ TEST_CASE_FIXTURE(Hopper, "interleaved weights have no kernel there, nor has a k
 
 TEST_CASE("the table of kernels is that of the instances") {
   auto const table = nvfp4::kernels();
-  REQUIRE(table.size() == 15);
+  REQUIRE(table.size() == 25);
   nvfp4::KernelInfo const* const interleaved = nvfp4::find_kernel("sm100_interleaved_2sm_256x96_c2x2_static");
   REQUIRE(interleaved != nullptr);
   CHECK(std::string(interleaved->name) == "sm100_interleaved_2sm_256x96_c2x2_static");
