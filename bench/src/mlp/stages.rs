@@ -1,7 +1,7 @@
 //! The stages of a layer on a device, each in a graph of its own.
 
 use nvfp4_dual_gemm::cuda::{
-    BoundPlan, DeviceBuffer, DeviceView, Io, LayerPlan, Plan, Quantizer, RoundFirst, Stream,
+    BoundPlan, DeviceBuffer, DeviceView, Io, LayerPlan, Quantizer, RoundFirst, Stream,
 };
 use nvfp4_dual_gemm::{Result, Stage, bf16};
 use nvfp4_harness::timer::{Repeat, Timing};
@@ -13,10 +13,6 @@ use crate::graph_timer::{GraphTimer, Rotation};
 pub struct Stages {
     /// With the stages that are timed.
     stages: Vec<(Stage, GraphTimer, Vec<f64>)>,
-}
-
-fn plan_of(layer: &LayerPlan, down: bool) -> Option<&Plan> {
-    if down { layer.down_plan() } else { Some(layer.plan()) }
 }
 
 /// One launch, with the copy of the weights of that number.
@@ -46,8 +42,10 @@ impl Stages {
         let workspace = DeviceBuffer::<u8>::alloc(workspace_bytes, stream.device())?;
         let bind = |down: bool, io: Io<'_>| -> Result<Vec<BoundPlan>> {
             let io = io.workspace(&workspace);
-            // No plan but that of a layer without a down projection is missing, and that has no such stage.
-            let chosen = plans.iter().filter_map(|layer| plan_of(layer, down));
+            let chosen = plans.iter().filter_map(|layer| match down {
+                true => layer.down_plan(),
+                false => Some(layer.plan()),
+            });
             chosen.map(|plan| plan.bind(&io)).collect()
         };
         fn launch<'a>(plans: Vec<BoundPlan>) -> Launch<'a> {
@@ -66,21 +64,23 @@ impl Stages {
         let of_h = quantizer(rows, n, known(layer.weights().down_input_scale())?, stream)?;
         let (x_scale, h_scale) = (of_x.global_scale(), of_h.global_scale());
         let (a, h) = (of_x.matrix(), of_h.matrix());
-        let quantize_x: Launch<'_> = Box::new(|_, stream| of_x.quantize(x, stream));
-        let down = Io::new(h, &y).factors(&h_scale, &h_scale);
         let in_epilogue = plans.iter().all(|plan| plan.quantizes_in_epilogue());
-        let values = if in_epilogue { 0 } else { rows * n };
-        let values = DeviceBuffer::<f32>::alloc(values, stream.device())?;
+        let values = match in_epilogue {
+            true => None,
+            false => Some(DeviceBuffer::<f32>::alloc(rows * n, stream.device())?),
+        };
+        let quantize_x: Launch<'_> = Box::new(|_, stream| of_x.quantize(x, stream));
         let mut stages = vec![(Stage::X, quantize_x)];
-        if in_epilogue {
-            let io = Io::to_nvfp4(a, h, RoundFirst::None).factors(&x_scale, &x_scale);
-            stages.push((Stage::GateUp, launch(bind(false, io)?)));
-        } else {
-            let io = Io::new(a, &values).factors(&x_scale, &x_scale);
-            stages.push((Stage::GateUp, launch(bind(false, io)?)));
-            let (of_h, values) = (&of_h, &values);
-            stages.push((Stage::H, Box::new(move |_, stream| of_h.quantize(values, stream))));
+        let gate_up = match &values {
+            None => Io::to_nvfp4(a, h, RoundFirst::None),
+            Some(values) => Io::new(a, values),
+        };
+        stages.push((Stage::GateUp, launch(bind(false, gate_up.factors(&x_scale, &x_scale))?)));
+        if let Some(values) = &values {
+            let quantize_h: Launch<'_> = Box::new(|_, stream| of_h.quantize(values, stream));
+            stages.push((Stage::H, quantize_h));
         }
+        let down = Io::new(h, &y).factors(&h_scale, &h_scale);
         stages.push((Stage::Down, launch(bind(true, down)?)));
         Self::of(stages, rotation, stream)
     }
