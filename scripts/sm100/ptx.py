@@ -30,18 +30,29 @@ def parameter_words(text):
         for target, source, offset in re.findall(r"add\.s64\s+(%\w+),\s*(%\w+),\s*(\d+);", text):
             if source in base:
                 base[target] = base[source] + int(offset)
+    # Of an array of two, for the two parts of C, one element is chosen at run time (common/output.hpp).
+    chosen = {target: base[source] for target, source in re.findall(r"add\.s64\s+(%\w+),\s*(%\w+),\s*%\w+;", text)
+              if source in base}
     words = set()
     load = re.compile(
         r"ld\.param(?:::entry)?(?:\.v([248]))?\.[busf](8|16|32|64)\s+(?:\{[^}]*\}|%\w+),\s*\[([%\w]+)(?:\+(\d+))?\]")
     for vector, bits, register, offset in load.findall(text):
         if register not in base:
+            if register in chosen and not vector:
+                start, width = chosen[register] + int(offset or 0), int(bits) // 8
+                words |= {(start, width), (start + width, width)}
+                continue
             if register.startswith("%"):
                 raise Failure(f"ld.param through {register}, whose offset in the parameter is not a constant")
             continue  # the parameter of a call
         width = int(bits) // 8
         start = base[register] + int(offset or 0)
         words |= {(start + i * width, width) for i in range(int(vector or 1))}
-    return words
+    # Where one load takes two words that another takes one by one.
+    def inside(word, other):
+        return word != other and other[0] <= word[0] and word[0] + word[1] <= other[0] + other[1]
+
+    return {word for word in words if not any(inside(word, other) for other in words)}
 
 
 def definitions(text):
