@@ -158,10 +158,10 @@ unsafe fn multiply<const R: usize, const W: usize>(
                 for w in 0..W {
                     let value = _mm512_permutexvar_ps(codes[w], table);
                     codes[w] = _mm512_srli_epi32::<4>(codes[w]);
-                    for (r, sums) in halves[w].iter_mut().enumerate() {
+                    for (r, halves) in halves[w].iter_mut().enumerate() {
                         // SAFETY: row `r` holds as many blocks as `b`, by the contract of this function.
                         let a = unsafe { (*a.add(r * b.len() + k))[8 * half + i] };
-                        let (a, sum) = (_mm512_set1_ps(a), &mut sums[i % 2]);
+                        let (a, sum) = (_mm512_set1_ps(a), &mut halves[i % 2]);
                         // The first product is no addition to 0, which would make −0 positive.
                         *sum = if half == 0 && i < 2 {
                             _mm512_mul_ps(a, value)
