@@ -22,7 +22,11 @@ from native import sass
 from native.build import ENTRY, ROOT, Build, Failure, run, tool
 
 # What functions are known to keep in local memory, by name and architecture. To be empty.
-SPILLS = {}
+SPILLS = {
+    ("nvfp4_sm90_widened_128x96_k64_s1", "sm_90a"): {"STACK": 8, "LDL": 6, "STL": 1},
+    ("nvfp4_sm90_f16_64x64_k128_s2", "sm_90a"): {"STACK": 48, "LDL": 12, "STL": 18},
+    ("nvfp4_sm90_bf16_64x64_k128_s2", "sm_90a"): {"STACK": 24, "LDL": 6, "STL": 9},
+}
 
 
 def version(pattern, text, what):
