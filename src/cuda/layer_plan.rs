@@ -89,7 +89,7 @@ impl LayerPlan {
     /// are taken as they are carry it into y.
     ///
     /// # Errors
-    /// [`Error::Length`] of x (operand a) and y (operand c), [`CudaError::Length`](crate::CudaError::Length) of the scratch memory,
+    /// [`Error::Length`](crate::Error::Length) of x (operand a) and y (operand c), [`CudaError::Length`](crate::CudaError::Length) of the scratch memory,
     /// [`CudaError::Address`](crate::CudaError::Address) unless x begins at a multiple of 16 bytes and the scratch memory at one of 256,
     /// [`CudaError::WrongDevice`](crate::CudaError::WrongDevice), [`CudaError::Capture`](crate::CudaError::Capture) when somebody else captures the stream, [`CudaError::Call`](crate::CudaError::Call).
     pub fn launch<X: Element, Y: Element>(
@@ -146,7 +146,7 @@ impl LayerPlan {
     /// where it was quantized with a scale of its own.
     ///
     /// # Errors
-    /// [`Error::NonFinite`] with the first place of the launch that met it, of `rows` rows, once: of x as operand a, of
+    /// [`Error::NonFinite`](crate::Error::NonFinite) with the first place of the launch that met it, of `rows` rows, once: of x as operand a, of
     /// operand h; [`CudaError::Length`](crate::CudaError::Length); [`CudaError::Capture`](crate::CudaError::Capture) inside of a capture; [`CudaError::Call`](crate::CudaError::Call), also for
     /// earlier work that failed.
     pub fn check(&self, scratch: &DeviceView<u8>, rows: usize, stream: &Stream) -> Result<()> {

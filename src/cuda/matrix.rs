@@ -29,7 +29,7 @@ impl DeviceMatrix {
     /// any product.
     ///
     /// # Errors
-    /// [`CudaError::OutOfMemory`], [`Error::SizeOverflow`], [`CudaError::Call`].
+    /// [`CudaError::OutOfMemory`](crate::CudaError::OutOfMemory), [`Error::SizeOverflow`], [`CudaError::Call`](crate::CudaError::Call).
     pub fn upload<'a>(matrix: impl Into<Nvfp4View<'a>>, stream: &Stream) -> Result<Self> {
         let matrix = matrix.into();
         let HostParts { codes, scales, k } = HostParts::of(&matrix)?;
@@ -50,7 +50,7 @@ impl DeviceMatrix {
     ///
     /// # Errors
     /// Those of [`Nvfp4View::new`] but for the scale bytes, which are not read; [`Error::KNotMultiple`] unless k is
-    /// a multiple of 32; [`CudaError::WrongDevice`]; [`CudaError::Address`] for an address that is no multiple of 16.
+    /// a multiple of 32; [`CudaError::WrongDevice`](crate::CudaError::WrongDevice); [`CudaError::Address`](crate::CudaError::Address) for an address that is no multiple of 16.
     pub fn from_parts(
         batch: usize,
         rows: usize,

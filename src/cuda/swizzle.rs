@@ -13,10 +13,10 @@ use crate::format::scale_layout::ScaleLayout;
 /// be captured.
 ///
 /// # Errors
-/// The shape errors of [`ScaleLayout::new`]; [`CudaError::Size`]; [`Error::Length`] for either buffer;
-/// [`CudaError::WrongDevice`];
-/// [`CudaError::Address`] when `swizzled` begins at no multiple of 16; [`CudaError::Refused`] for buffers that overlap;
-/// [`CudaError::Call`].
+/// The shape errors of [`ScaleLayout::new`]; [`CudaError::Size`](crate::CudaError::Size); [`Error::Length`] for either buffer;
+/// [`CudaError::WrongDevice`](crate::CudaError::WrongDevice);
+/// [`CudaError::Address`](crate::CudaError::Address) when `swizzled` begins at no multiple of 16; [`CudaError::Refused`](crate::CudaError::Refused) for buffers that overlap;
+/// [`CudaError::Call`](crate::CudaError::Call).
 pub fn swizzle_scales(
     row_major: &DeviceView<u8>,
     batch: usize,

@@ -46,7 +46,7 @@ impl Spec {
 /// Weights that an engine has prepared, as often as needed: `y = h·down_projᵀ` of `h = glu(x·gate_projᵀ, x·up_projᵀ)`, with
 /// biases where there are any, or `y = h` of weights without a down projection ([`MlpWeights::gate_up`]).
 ///
-/// In [`Precision::W4A4`] x and h are quantized to NVFP4, h from f32. In [`Precision::W4A16`] they have 16 bits: x as it is,
+/// In [`Precision::W4A4`] x and h are quantized to NVFP4, h from f32. In [`Precision::W4A16`](const@crate::Precision::W4A16) they have 16 bits: x as it is,
 /// or rounded where it is f32, and h rounded to the type of x.
 ///
 /// Clones are the same layer. It owns what it needs, and several threads may use it at once.
@@ -111,9 +111,9 @@ impl Layer {
     /// none. Each may be a slice, an array or a vector of f32, f16 or bf16.
     ///
     /// # Errors
-    /// [`Error::Length`] of x (operand a) or y (operand c); [`Error::NonFinite`] for a NaN or an infinity in x, with
-    /// its place, and what y holds then is unspecified; [`Error::Alpha`] where the product of the global scales of x
-    /// and of a weight is not a normal f32; [`Error::OutOfMemory`]; those of the device.
+    /// [`Error::Length`](crate::Error::Length) of x (operand a) or y (operand c); [`Error::NonFinite`](crate::Error::NonFinite) for a NaN or an infinity in x, with
+    /// its place, and what y holds then is unspecified; [`Error::Alpha`](crate::Error::Alpha) where the product of the global scales of x
+    /// and of a weight is not a normal f32; [`Error::OutOfMemory`](crate::Error::OutOfMemory); those of the device.
     pub fn run<'x, 'y>(
         &self,
         x: impl Into<Values<'x>>,

@@ -66,7 +66,7 @@ impl MlpWeights {
         Ok(self)
     }
 
-    /// The same weights with the precision that they are meant for: [`Precision::W4A16`] of a weight-only checkpoint.
+    /// The same weights with the precision that they are meant for: [`Precision::W4A16`](const@crate::Precision::W4A16) of a weight-only checkpoint.
     pub fn with_precision(mut self, precision: Precision) -> Self {
         self.precision = precision;
         self
