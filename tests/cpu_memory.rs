@@ -67,8 +67,9 @@ fn additional_memory_is_bounded() {
             }
             let more = peak_of(|| Engine::cpu_with(isa).unwrap().run_into(&gemm, &mut c).unwrap());
             assert!(more <= 64 << 20, "{isa} {problem:?}: {} MiB", more >> 20);
-            // The same with 16-bit activations, which are widened in pieces.
-            if isa == Isa::Portable && problem.flops() > 1e8 {
+            // The same with 16-bit activations, which are widened in pieces: products in f32, which take longer.
+            let fastest = Isa::available().first() == Some(&isa);
+            if problem.flops() > if fastest { 5e9 } else { 1e8 } {
                 continue;
             }
             let x = vec![bf16::ONE; batch * m * k];
