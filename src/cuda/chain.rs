@@ -1,6 +1,7 @@
 //! What a layer launches, one after the other, and where in the scratch memory each finds what the one before wrote.
 
 use std::ffi::c_void;
+use std::ops::Range;
 
 use crate::cuda::convert::Conversion;
 use crate::cuda::ffi::sys::cudart;
@@ -12,7 +13,7 @@ use crate::cuda::rt::memory::{Owner, VECTOR_ALIGNMENT, require_aligned};
 use crate::dtype::DType;
 use crate::error::{CudaError, Error, Operand, Result};
 use crate::format::scale_layout::ScaleLayout;
-use crate::op::Stage;
+use crate::op::{Stage, of_down};
 use crate::shape::MatrixShape;
 
 /// Where parts of the scratch memory begin: a multiple of this.
@@ -256,12 +257,40 @@ impl Chain {
                 ));
             }
         }
+        self.check_overlaps(values, parts.end)?;
         if !values.residual.is_null() && self.parts.down.is_none() {
             return refuse(
                 "residual: the layer has no down projection, which would add it".to_owned(),
             );
         }
         Ok(parts)
+    }
+
+    /// What the launches of a chain do to each other's operands; what one launch does is the host code's to see.
+    fn check_overlaps(&self, values: &RawValues, scratch_bytes: usize) -> Result<()> {
+        let region = |address: usize, columns: usize, stride: usize, dtype: DType| {
+            let stride = if stride == 0 || values.rows == 1 { columns } else { stride };
+            let elements = (values.rows - 1).saturating_mul(stride).saturating_add(columns);
+            address..address.saturating_add(elements.saturating_mul(dtype.size()))
+        };
+        let apart = |a: &Range<usize>, b: &Range<usize>| a.end <= b.start || b.end <= a.start;
+        let x = region(values.x as usize, self.k(), values.x_row_stride, values.x_type);
+        let y = region(values.y as usize, self.n(), values.y_row_stride, values.y_type);
+        let residual = values.residual as usize;
+        let r = region(residual, self.n(), values.residual_row_stride, values.y_type);
+        let scratch = values.scratch as usize;
+        let scratch = scratch..scratch.saturating_add(scratch_bytes);
+        let refuse = |reason: String| Err(Error::Cuda(CudaError::Refused { reason }));
+        for (what, region) in [("x", &x), ("y", &y), ("residual", &r)] {
+            let there = what != "residual" || residual != 0;
+            if there && !apart(region, &scratch) {
+                return refuse(format!("{what} overlaps the scratch memory"));
+            }
+        }
+        if self.parts.per_row && values.rows > 1 && !apart(&x, &y) {
+            return refuse("y overlaps x, and rows are computed one after the other".to_owned());
+        }
+        Ok(())
     }
 
     /// Calls `after` as each stage has been queued.
@@ -368,7 +397,7 @@ impl Chain {
             }
         };
         after(Stage::H)?;
-        launch(down, h, y, values.residual)?;
+        launch(down, h, y, values.residual).map_err(of_down)?;
         after(Stage::Down)
     }
 }
@@ -455,6 +484,8 @@ impl Given {
         stream: cudart::cudaStream_t,
     ) -> Result<Ready> {
         let Given { values, dtype, row_stride, rows, k } = self;
+        // A single row has no next one, and frameworks give it any stride.
+        let row_stride = if rows == 1 { k } else { row_stride };
         let Place { state, codes, scales } = place;
         match input {
             Input::Nvfp4(global_scale) => {
@@ -472,7 +503,6 @@ impl Given {
             }
             Input::Values(out_type) => {
                 let out_k = quantizer::padded(k);
-                let row_stride = if rows == 1 { k } else { row_stride };
                 if dtype == out_type && k == out_k {
                     return Ok(Ready::values(values, dtype, row_stride));
                 }

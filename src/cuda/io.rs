@@ -8,7 +8,7 @@ use crate::cuda::kernel::{self, ActivationType};
 use crate::cuda::matrix::DeviceMatrix;
 use crate::cuda::rt::device::Device;
 use crate::cuda::rt::memory::{DeviceView, Owner};
-use crate::cuda::weights::Weights;
+use crate::cuda::weights::{Operation, Weights};
 use crate::dtype::{DType, Element};
 use crate::error::{Buffer, CudaError, Error, Operand, Result};
 
@@ -175,7 +175,7 @@ impl<'a> Io<'a> {
         let mut residual = std::ptr::null();
         if let Some(memory) = self.residual {
             memory.device.require("residual", device)?;
-            check_c(rows, weights, memory.len)?;
+            check_c(Operand::R, rows, weights, memory.len)?;
             if Some(memory.dtype) != self.dtype() {
                 let (r, c) = (memory.dtype, self.dtype().map_or("nvfp4", DType::name));
                 let reason = format!("residual: its type is {r}, that of C {c}");
@@ -187,6 +187,11 @@ impl<'a> Io<'a> {
             view.map_or(std::ptr::null(), |view| view.as_ptr().cast_const())
         };
         let [factor1, factor2] = self.factors.map(address);
+        if weights.operation() == Operation::Gemm && factor1 != factor2 {
+            let reason =
+                "factor2: a GEMM has one alpha, and takes the same factor twice".to_owned();
+            return Err(Error::Cuda(CudaError::Refused { reason }));
+        }
         RawIo {
             residual,
             residual_row_stride: 0,
@@ -246,7 +251,7 @@ impl<'a> Io<'a> {
         match self.c {
             Target::Values(c) => {
                 c.device.require("c", weights.device())?;
-                check_c(rows, weights, c.len)?;
+                check_c(Operand::C, rows, weights, c.len)?;
                 Ok(RawDestination::Values { values: c.address, dtype: c.dtype, row_stride: 0 })
             }
             Target::Nvfp4(c, round_first) => {
@@ -381,6 +386,10 @@ impl RawIo {
             let reason = format!("a: {given}, and the plan is for {activations}");
             return Err(Error::Cuda(CudaError::Refused { reason }));
         }
+        let (first, second) = match weights.operation() {
+            Operation::DualGemm => (Operand::B1, Operand::B2),
+            Operation::Gemm => (Operand::W, Operand::W),
+        };
         let c = match self.c {
             RawDestination::Values { values, dtype, row_stride } => abi::nvfp4_destination {
                 size: size_of::<abi::nvfp4_destination>() as u32,
@@ -412,8 +421,8 @@ impl RawIo {
             c,
             residual: self.residual,
             residual_row_stride: stride("residual_row_stride", self.residual_row_stride)?,
-            alpha1: alpha(Operand::B1, global_scale, global1)?,
-            alpha2: alpha(Operand::B2, global_scale, global2)?,
+            alpha1: alpha(first, global_scale, global1)?,
+            alpha2: alpha(second, global_scale, global2)?,
             factor1: self.factor1,
             factor2: self.factor2,
             workspace: self.workspace,
@@ -452,12 +461,12 @@ fn check_matrix(
     Ok(())
 }
 
-fn check_c(m: usize, weights: &Weights, actual: usize) -> Result<()> {
+fn check_c(operand: Operand, m: usize, weights: &Weights, actual: usize) -> Result<()> {
     let (batch, n) = (weights.batch(), weights.n());
-    let overflow = Error::SizeOverflow { operand: Operand::C, batch, rows: m, cols: n };
+    let overflow = Error::SizeOverflow { operand, batch, rows: m, cols: n };
     let expected = batch.checked_mul(m).and_then(|values| values.checked_mul(n)).ok_or(overflow)?;
     if actual != expected {
-        let (operand, buffer) = (Operand::C, Buffer::Values);
+        let buffer = Buffer::Values;
         return Err(Error::Length { operand, buffer, expected, actual, batch, rows: m, cols: n });
     }
     Ok(())

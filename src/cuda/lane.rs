@@ -12,7 +12,7 @@ use crate::cuda::rt::device::Device;
 use crate::cuda::rt::memory::DeviceBuffer;
 use crate::cuda::rt::stream::Stream;
 use crate::dtype::Element;
-use crate::error::{Operand, Result};
+use crate::error::{Error, Operand, Result};
 use crate::format::quantize;
 use crate::op::Stage;
 
@@ -122,7 +122,14 @@ impl Lane {
                 state.fill_bytes(0, stream)?;
                 finite()?; // a row that was a problem of its own does not know its number
             }
-            found.map_err(|e| e.with_operand(operand))?;
+            // A value that does not fit 16 bits is named as it was.
+            found.map(|_| ()).map_err(|error| match (operand, error.with_operand(operand)) {
+                (Operand::A, Error::NonFinite { operand, batch, row, col, .. }) => {
+                    let value = x[row * columns + col].to_f32();
+                    Error::NonFinite { operand, value, batch, row, col }
+                }
+                (_, error) => error,
+            })?;
         }
         Ok(())
     }

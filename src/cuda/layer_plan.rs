@@ -142,7 +142,8 @@ impl LayerPlan {
         unsafe { chain.queue(values, &parts, stream.cast(), &mut |_| Ok(())) }
     }
 
-    /// Waits for the stream, and reports whether any x since the last check had a NaN or an infinity, and whether h had
+    /// Waits for the stream, and reports what the last launches of this layer with this scratch memory have noted: places
+    /// are counted in rows of its own K. With input scales per row, each row is its own first row. Reports whether any x since the last check had a NaN or an infinity, and whether h had
     /// where it was quantized with a scale of its own.
     ///
     /// # Errors
@@ -150,15 +151,17 @@ impl LayerPlan {
     /// operand h; [`CudaError::Length`](crate::CudaError::Length); [`CudaError::Capture`](crate::CudaError::Capture) inside of a capture; [`CudaError::Call`](crate::CudaError::Call), also for
     /// earlier work that failed.
     pub fn check(&self, scratch: &DeviceView<u8>, rows: usize, stream: &Stream) -> Result<()> {
+        let mut first = Ok(());
         for (offset, columns, operand) in self.first().states(rows)? {
             let state = scratch.slice(offset, quantizer::state_bytes())?;
             let found = quantizer::findings(&state.to_vec(stream)?, rows, columns);
             if found.is_err() {
                 state.slice(0, quantizer::global_scale_offset())?.fill_bytes(0, stream)?;
             }
-            found.map_err(|e| e.with_operand(operand))?;
+            // What is wrong with x is wrong with h.
+            first = first.and(found.map(|_| ()).map_err(|e| e.with_operand(operand)));
         }
-        Ok(())
+        first
     }
 
     pub(in crate::cuda) fn check_lengths(&self, x: usize, rows: usize, y: usize) -> Result<()> {

@@ -1,4 +1,4 @@
-//! The dual GEMM on a device: weights bound once, launched with any activations.
+//! A dual GEMM or a GEMM on a device: weights bound once, launched with any activations.
 
 use std::ffi::{CString, c_void};
 use std::fmt;

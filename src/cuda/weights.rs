@@ -82,17 +82,18 @@ impl Weights {
         stream: &Stream,
     ) -> Result<Self> {
         let w = w.into();
-        w.check_rows(Operand::B1)?;
-        let [b1, b2] = halves(&w)?;
-        let weights = Self::prepare(&b1, &b2, format, stream)?;
+        w.check_rows(Operand::W)?;
+        let of_w = |error: Error| error.map_operand(|_| Operand::W);
+        let [b1, b2] = halves(&w).map_err(of_w)?;
+        let weights = Self::prepare(&b1, &b2, format, stream).map_err(of_w)?;
         Ok(Weights { operation: Operation::Gemm, n: w.rows(), ..weights })
     }
 
     /// Adds biases \[batch, N\], in f32, to both products before the GLU.
     ///
     /// # Errors
-    /// [`Error::Length`]; [`CudaError::Refused`] for weights of a plain GEMM; [`CudaError::OutOfMemory`],
-    /// [`CudaError::Call`].
+    /// [`Error::Length`]; [`CudaError::Refused`] for weights of a plain GEMM; [`CudaError::WrongDevice`];
+    /// [`CudaError::OutOfMemory`], [`CudaError::Call`].
     pub fn with_biases(self, bias1: &[f32], bias2: &[f32], stream: &Stream) -> Result<Self> {
         self.require(Operation::DualGemm)?;
         self.check_bias(Operand::B1, bias1)?;
@@ -106,7 +107,7 @@ impl Weights {
     /// Those of [`Weights::with_biases`], for weights of a dual GEMM.
     pub fn with_bias(self, bias: &[f32], stream: &Stream) -> Result<Self> {
         self.require(Operation::Gemm)?;
-        self.check_bias(Operand::B1, bias)?;
+        self.check_bias(Operand::W, bias)?;
         let first = self.n.div_ceil(2);
         let part = |second: bool| -> Vec<f32> {
             let of_batch = |bias: &[f32]| match second {
@@ -120,6 +121,7 @@ impl Weights {
     }
 
     fn with_uploaded(self, bias1: &[f32], bias2: &[f32], stream: &Stream) -> Result<Self> {
+        stream.device().require("bias", self.device())?;
         // A bias of no columns still has an address.
         let upload = |bias: &[f32]| match bias {
             [] => DeviceBuffer::from_host(&[0.0f32], stream),
@@ -311,16 +313,16 @@ fn halves(w: &Nvfp4View<'_>) -> Result<[Nvfp4Matrix; 2]> {
     let (batch, rows, k) = (w.batch(), w.rows(), w.cols());
     let first = rows.div_ceil(2);
     let part = |second: bool| {
-        let (mut codes, mut scales) = (Vec::new(), Vec::new());
-        for l in 0..batch {
-            let own = if second { first..rows } else { 0..first };
-            let missing = first - own.len();
-            for row in own {
-                codes.extend_from_slice(w.row_codes(l * rows + row));
-                scales.extend_from_slice(w.row_scales(l * rows + row));
+        let mut codes = zeros(batch * first * k / 2)?;
+        let mut scales = zeros(batch * first * k / BLOCK)?;
+        let to = codes.chunks_exact_mut(k / 2).zip(scales.chunks_exact_mut(k / BLOCK));
+        // Where there is no row, zeros stay.
+        for (i, (codes, scales)) in to.enumerate() {
+            let (l, row) = (i / first, i % first + if second { first } else { 0 });
+            if row < rows {
+                codes.copy_from_slice(w.row_codes(l * rows + row));
+                scales.copy_from_slice(w.row_scales(l * rows + row));
             }
-            codes.resize(codes.len() + missing * k / 2, 0);
-            scales.resize(scales.len() + missing * k / BLOCK, 0);
         }
         Nvfp4Matrix::new(batch, first, k, codes, scales, w.global_scale())
     };

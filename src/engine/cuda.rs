@@ -88,6 +88,9 @@ impl Cuda {
         precision: Precision,
         known: KnownScales,
     ) -> Result<LayerPlan> {
+        if matches!(precision, Precision::W4A16 { .. }) {
+            self.require_values()?;
+        }
         let (format, options) = self.options(weights.glu());
         let (gate_up, down) = self.with_lane(|lane| {
             let stream = lane.stream();
@@ -122,7 +125,6 @@ impl Cuda {
             }
             Precision::W4A16 { round } => round,
         };
-        self.require_values()?;
         let of_type = |dtype: DType16| {
             let input = Input::Values(dtype.into());
             let activations = match dtype {
@@ -173,6 +175,12 @@ impl Cuda {
 
     /// Runs operands of the host once.
     pub fn run_into<T: Element>(&self, problem: &Problem<'_>, c: &mut [T]) -> Result<()> {
+        let GemmShape { m, n, batch, .. } = problem.shape;
+        if problem.row_scales.is_some() && batch > 1 && m > 0 {
+            // Rows are launches of their own, each with the weights of its batch.
+            let mut parts = c.chunks_exact_mut(m * n).enumerate();
+            return parts.try_for_each(|(l, c)| self.run_into(&problem.of_batch(l), c));
+        }
         let glu = match problem.join {
             Join::Glu(glu) => glu,
             Join::Add(_) => Glu::default(),

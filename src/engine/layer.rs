@@ -113,7 +113,9 @@ impl Layer {
     /// # Errors
     /// [`Error::Length`](crate::Error::Length) of x (operand a) or y (operand c); [`Error::NonFinite`](crate::Error::NonFinite) for a NaN or an infinity in x, with
     /// its place, and what y holds then is unspecified; [`Error::Alpha`](crate::Error::Alpha) where the product of the global scales of x
-    /// and of a weight is not a normal f32; [`Error::OutOfMemory`](crate::Error::OutOfMemory); those of the device.
+    /// and of a weight is known and is not a normal f32; [`Error::NonFinite`](crate::Error::NonFinite) of h, where a step
+    /// between looks at it: not on a device that takes h from one kernel to the next as it is, where infinities saturate
+    /// (NVFP4) or go into y (16 bits); [`Error::OutOfMemory`](crate::Error::OutOfMemory); those of the device.
     pub fn run<'x, 'y>(
         &self,
         x: impl Into<Values<'x>>,

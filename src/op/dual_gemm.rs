@@ -77,6 +77,7 @@ impl<'a> DualGemm<'a> {
     /// # Errors
     /// [`Error::Length`](crate::Error::Length); [`Error::GlobalScale`](crate::Error::GlobalScale) for one that is not finite and > 0; [`Error::Alpha`](crate::Error::Alpha).
     pub fn with_row_scales(mut self, row_scales: &'a [f32]) -> Result<Self> {
+        self.a.nvfp4()?;
         let weights =
             [(Operand::B1, self.b1.global_scale()), (Operand::B2, self.b2.global_scale())];
         checks::row_scales(row_scales, self.shape, &weights)?;

@@ -77,6 +77,7 @@ impl<'a> Gemm<'a> {
     /// [`Error::Length`](crate::Error::Length); [`Error::GlobalScale`](crate::Error::GlobalScale) for one that is not finite and > 0;
     /// [`Error::Alpha`](crate::Error::Alpha).
     pub fn with_row_scales(mut self, row_scales: &'a [f32]) -> Result<Self> {
+        self.a.nvfp4()?;
         checks::row_scales(row_scales, self.shape, &[(Operand::W, self.w.global_scale())])?;
         self.row_scales = Some(row_scales);
         Ok(self)

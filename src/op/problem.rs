@@ -2,6 +2,8 @@
 
 use super::{ActivationsView, DualGemm, Gemm, checks};
 use crate::dtype::Values;
+#[cfg(feature = "cuda")]
+use crate::dtype::each_type;
 use crate::error::{Buffer, Operand, Result};
 use crate::glu::Glu;
 use crate::matrix::Nvfp4View;
@@ -49,6 +51,29 @@ impl Problem<'_> {
     pub fn alphas(&self, row: usize) -> [f64; 2] {
         let a = self.row_scales.map_or(self.a.global_scale(), |scales| scales[row]);
         self.weights.map(|weight| f64::from(a) * f64::from(weight.global_scale()))
+    }
+
+    /// The problem of one of the batches.
+    #[cfg(feature = "cuda")]
+    pub fn of_batch(&self, l: usize) -> Problem<'_> {
+        let GemmShape { m, n, .. } = self.shape;
+        Problem {
+            shape: GemmShape { batch: 1, ..self.shape },
+            a: match self.a {
+                ActivationsView::Nvfp4(a) => a.slice(l).into(),
+                ActivationsView::F16(a) => a.slice(l).into(),
+                ActivationsView::Bf16(a) => a.slice(l).into(),
+            },
+            weights: self.weights.map(|weight| weight.slice(l)),
+            row_scales: self.row_scales.map(|scales| &scales[l * m..][..m]),
+            biases: self.biases.map(|both| both.map(|bias| &bias[l * n..][..n])),
+            join: match self.join {
+                Join::Add(Some(residual)) => Join::Add(Some(
+                    each_type!(Values, residual, values => Values::of(&values[l * m * n..][..m * n])),
+                )),
+                join => join,
+            },
+        }
     }
 
     /// The shape of a dual GEMM that is as much work.

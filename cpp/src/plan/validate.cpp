@@ -448,6 +448,12 @@ void validate_io(Spec const& spec, Weights const& weights, Io const& io) {
   }
   require_finite("alpha1", io.alpha1);
   require_finite("alpha2", io.alpha2);
+  if (spec.operation == NVFP4_OPERATION_GEMM && io.alpha1 != io.alpha2) {
+    fail_argument("alpha2 = ", io.alpha2, ": a GEMM has one alpha, and alpha1 = ", io.alpha1);
+  }
+  if (spec.operation == NVFP4_OPERATION_GEMM && io.factor1 != io.factor2) {
+    fail_argument("factor2: a GEMM has one alpha, and takes the same factor twice");
+  }
 }
 
 void validate_workspace(Spec const& spec, Weights const& weights, Io const& io, std::size_t bytes) {
