@@ -255,6 +255,9 @@ def make_whole():
         path = ROOT / name / "model.safetensors"
         h, y = mlp_reference.mlp(path, PREFIX, x, four_bits="weight-only" not in name)
         save_mlp(name, x=x, h=h, y=y)
+        if name == "modelopt":
+            samples = {"x": x, f"{PREFIX}.down_proj.input": h}
+            save_file({k: torch.from_numpy(numpy.float32(v)) for k, v in samples.items()}, ROOT / "samples.safetensors")
     make_gpt_oss()
 
 
@@ -391,7 +394,8 @@ def main():
         "Made by `python3 scripts/make_checkpoints.py`, which says how each was quantized and by whose code,\n"
         f"with {versions}.\n"
         "`expected/` has the weights and the input as the library itself dequantizes them, and the layer in f64;\n"
-        "`expected/*-mlp` the whole MLP in f64, of `scripts/mlp_reference.py` or of `GptOssExperts`.\n"
+        "`expected/*-mlp` the whole MLP in f64, of `scripts/mlp_reference.py` or of `GptOssExperts`;\n"
+        "`samples.safetensors` inputs of gate, up and down to calibrate with, of the plain MLP.\n"
     )
 
 

@@ -81,7 +81,8 @@ impl Clipped {
         let hint = if coarse { "; --input-scale dynamic fits the scale to x" } else { "" };
         (*underflowed > 0).then(|| {
             format!(
-                "{underflowed} of {} of x ({}) underflowed, {lost} of them to 0: their scale factors are below 2^-6                  and have fewer bits; the input scale reaches {largest_representable:.3e}, x goes to {largest_x:.3e}{hint}",
+                "{underflowed} of {} of x ({}) underflowed, {lost} of them to 0: their scale factors are below 2^-6 \
+                 and have fewer bits; the input scale reaches {largest_representable:.3e}, x goes to {largest_x:.3e}{hint}",
                 units::count(*blocks, "block"),
                 units::percent(*underflowed as f64 / (*blocks).max(1) as f64),
             )

@@ -175,7 +175,7 @@ pub fn print(
         fields.extend(of_h);
     }
     fields.extend(checked::fields(report.check.as_ref(), engine.backend()));
-    if let Some(distance) = report.end_to_end {
+    if let Some(distance) = report.end_to_end.filter(|distance| distance.is_finite()) {
         fields.push((
             "",
             format!("rows of y within {distance:.1e} of the exact ones, run from x to y"),
