@@ -75,6 +75,7 @@ impl<'a> DualGemm<'a> {
     /// depend on the other rows.
     ///
     /// # Errors
+    /// [`Error::NotQuantized`](crate::Error::NotQuantized) for activations of 16 bits, which have no global scale;
     /// [`Error::Length`](crate::Error::Length); [`Error::GlobalScale`](crate::Error::GlobalScale) for one that is not finite and > 0; [`Error::Alpha`](crate::Error::Alpha).
     pub fn with_row_scales(mut self, row_scales: &'a [f32]) -> Result<Self> {
         self.a.nvfp4()?;

@@ -74,6 +74,7 @@ impl<'a> Gemm<'a> {
     /// Gives each row of A a global scale of its own, \[batch, M\], in place of that of the matrix.
     ///
     /// # Errors
+    /// [`Error::NotQuantized`](crate::Error::NotQuantized) for activations of 16 bits, which have no global scale;
     /// [`Error::Length`](crate::Error::Length); [`Error::GlobalScale`](crate::Error::GlobalScale) for one that is not finite and > 0;
     /// [`Error::Alpha`](crate::Error::Alpha).
     pub fn with_row_scales(mut self, row_scales: &'a [f32]) -> Result<Self> {

@@ -31,13 +31,13 @@ fn a_gemm_by_hand() {
     let summed = biased.with_residual(&residual).unwrap();
     assert_eq!(oracle::exact::<f32>(&summed).unwrap(), [35.5, -3.0, 16.25]);
     assert_eq!(oracle::exact_rows::<f16>(&summed, &[(0, 0)]).unwrap()[2].to_f32(), 16.25);
-    // A row that counts for 8 times as much.
-    let by_row = summed.with_row_scales(&[8.0]).unwrap();
-    assert_eq!(oracle::exact::<f32>(&by_row).unwrap(), [273.5, -479.0, 135.25]);
     // Quantized activations of ones: 16·1·2·0.25 and so on.
     let a = rows_of(&[ONE], 2.0);
     let gemm = Gemm::new(&a, &w).unwrap().with_bias(&bias).unwrap();
     assert_eq!(oracle::exact::<f32>(&gemm).unwrap(), [8.5, 52.0, 3.0]);
+    // 8 in place of 2: the products count for 4 times as much, the bias does not.
+    let by_row = gemm.with_row_scales(&[8.0]).unwrap();
+    assert_eq!(oracle::exact::<f32>(&by_row).unwrap(), [32.5, 4.0, 15.0]);
 }
 
 #[test]
@@ -349,7 +349,10 @@ fn what_does_not_fit_is_refused_by_name() {
     assert!(matches!(gemm.a().nvfp4(), Err(Error::NotQuantized { .. })));
     assert!(matches!(gemm.with_bias(&[0.0; 2]), Err(Error::Length { operand: Operand::W, .. })));
     assert!(matches!(gemm.with_residual(&x), Err(Error::Length { operand: Operand::R, .. })));
-    assert!(matches!(gemm.with_row_scales(&[0.0]), Err(Error::GlobalScale { .. })));
+    assert!(matches!(gemm.with_row_scales(&[1.0]), Err(Error::NotQuantized { .. })));
+    let quantized = rows_of(&[ONE], 2.0);
+    let error = Gemm::new(&quantized, &w).unwrap().with_row_scales(&[0.0]).unwrap_err();
+    assert!(matches!(error, Error::GlobalScale { .. }), "{error}");
     let error = Gemm::new(a, &rows_of(&[ONE], 1e-40)).unwrap_err();
     assert!(matches!(error, Error::Alpha { operand: Operand::W, .. }), "{error}");
     let error = Gemm::new(a, &Nvfp4Matrix::quantize(&[1.0f32; 32], 1, 1, 32).unwrap()).unwrap_err();
