@@ -78,6 +78,10 @@ std::string with_operands(std::function<void(Operands&)> const& change,
   nvfp4::Spec spec = valid_spec();
   specify(spec);
   Operands operands = valid_operands();
+  if (spec.operation == NVFP4_OPERATION_GEMM) {
+    operands.io.alpha2 = operands.io.alpha1;
+    operands.io.factor2 = operands.io.factor1;
+  }
   change(operands);
   return message([&] {
     nvfp4::detail::validate_weights(spec, operands.weights);
@@ -518,4 +522,8 @@ TEST_CASE("validate: alphas") {
   CHECK(with_operands([](auto& o) { o.io.alpha1 = NAN; }) == "alpha1 = nan is not finite");
   CHECK(with_operands([](auto& o) { o.io.alpha2 = -kInf; }) == "alpha2 = -inf is not finite");
   CHECK(with_operands([](auto& o) { o.io.alpha1 = o.io.alpha2 = 0.0f; }) == "");
+  CHECK(with_gemm([](auto& o) { o.io.alpha2 = -0.5f; }) == "alpha2 = -0.5: a GEMM has one alpha, and alpha1 = 1");
+  CHECK(with_gemm([](auto& o) { o.io.factor2 = at<float>(0xf0004); }) ==
+        "factor2: a GEMM has one alpha, and takes the same factor twice");
+  CHECK(with_gemm([](auto& o) { o.io.factor1 = o.io.factor2 = nullptr; }) == "");
 }
