@@ -264,10 +264,10 @@ class Launch {
       io.residual_row_stride = case_.stride;
     }
     io.alpha1 = kAlpha1;
-    io.alpha2 = kAlpha2;
+    io.alpha2 = gemm() ? kAlpha1 : kAlpha2;
     if (case_.factors) {
       io.factor1 = static_cast<float const*>(factors.address());
-      io.factor2 = io.factor1 + 1;
+      io.factor2 = gemm() ? io.factor1 : io.factor1 + 1;
     }
     io.workspace = workspace.address();
     io.workspace_bytes = plan.workspace_size(case_.m);
@@ -362,8 +362,10 @@ class Launch {
 
   float alpha(int product) const {
     float const factors[] = {0.5f, -3.0f};
-    float const alpha = product == 0 ? kAlpha1 : kAlpha2;
-    return case_.factors ? alpha * factors[product] : alpha;
+    // A GEMM has one alpha, for both halves of its columns.
+    int const which = gemm() ? 0 : product;
+    float const alpha = which == 0 ? kAlpha1 : kAlpha2;
+    return case_.factors ? alpha * factors[which] : alpha;
   }
 
   // x1 and x2 as f32: the sum is exact, so that there is one rounding.
