@@ -50,6 +50,8 @@ pub(in crate::cuda) mod ffi {
         global_scale: f32,
     }
 
+    // SAFETY: what is declared without `unsafe` takes values, references and slices, which live through the call, and
+    // keeps no address of them; what takes addresses of device memory is `unsafe` and says what must hold.
     unsafe extern "C++" {
         include!("bridge.hpp");
         include!("quantize_bridge.hpp");
