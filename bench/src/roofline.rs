@@ -156,10 +156,15 @@ mod x86 {
     pub fn units(isa: Isa) -> Vec<Unit> {
         let mut units = Vec::new();
         let (fma, vnni) = (is_x86_feature_detected!("fma"), is_x86_feature_detected!("avx512vnni"));
-        if isa == Isa::Avx2 && fma && is_x86_feature_detected!("avx2") {
+        if matches!(isa, Isa::AvxVnni | Isa::Avx2) && fma && is_x86_feature_detected!("avx2") {
             // SAFETY: the CPU has AVX2 and FMA.
             let run = |n| unsafe { fma256(n) };
             units.push(Unit { name: "f32 FMA, 256 bits", flops: 12.0 * 8.0 * 2.0, run });
+        }
+        if isa == Isa::AvxVnni && isa.check().is_ok() {
+            // SAFETY: the CPU has AVX2 and AVX-VNNI.
+            let run = |n| unsafe { vnni256(n) };
+            units.push(Unit { name: "int8 VNNI, 256 bits", flops: 12.0 * 32.0 * 2.0, run });
         }
         if matches!(isa, Isa::Amx | Isa::Avx512) && is_x86_feature_detected!("avx512f") {
             // SAFETY: the CPU has AVX-512F.
@@ -199,6 +204,18 @@ mod x86 {
         for _ in 0..iterations {
             for sum in &mut sums {
                 *sum = _mm512_fmadd_ps(*sum, x, y);
+            }
+        }
+        black_box(sums);
+    }
+
+    #[target_feature(enable = "avx2,avxvnni")]
+    fn vnni256(iterations: u64) {
+        let (x, y) = (_mm256_set1_epi8(black_box(3)), _mm256_set1_epi8(black_box(-2)));
+        let mut sums = [x; 12];
+        for _ in 0..iterations {
+            for sum in &mut sums {
+                *sum = _mm256_dpbusd_avx_epi32(*sum, x, y);
             }
         }
         black_box(sums);

@@ -83,9 +83,14 @@ pub(crate) fn run<T: Element>(
             schedule::run(&unsafe { kernels::avx512::Avx512::new() }, a, problem, scratch, c);
         }
         #[cfg(target_arch = "x86_64")]
+        Isa::AvxVnni => {
+            // SAFETY: `isa.check()` found AVX2, FMA, F16C and AVX-VNNI.
+            schedule::run(&unsafe { kernels::avx2::Avx2::<true>::new() }, a, problem, scratch, c);
+        }
+        #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => {
             // SAFETY: `isa.check()` found AVX2, FMA and F16C.
-            schedule::run(&unsafe { kernels::avx2::Avx2::new() }, a, problem, scratch, c);
+            schedule::run(&unsafe { kernels::avx2::Avx2::<false>::new() }, a, problem, scratch, c);
         }
         _ => schedule::run(&kernels::portable::Portable, a, problem, scratch, c),
     }
@@ -107,7 +112,7 @@ fn run_values<A: Element, T: Element>(
             schedule::run(&unsafe { w4a16::avx512::Avx512::new() }, a, problem, scratch, c);
         }
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => {
+        Isa::AvxVnni | Isa::Avx2 => {
             // SAFETY: `isa.check()` found AVX2, FMA and F16C.
             schedule::run(&unsafe { w4a16::avx2::Avx2::new() }, a, problem, scratch, c);
         }

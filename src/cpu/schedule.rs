@@ -104,6 +104,21 @@ pub(super) trait Kernel: Sync {
     /// tile, one tile after the other; `first` says that the accumulators hold nothing yet.
     fn multiply(&self, a: &[Self::A], b: &[Self::B], acc: [&mut [[f32; STRIP]]; 2], first: bool);
 
+    /// [`Kernel::decode`], and [`Kernel::multiply`] with what was decoded.
+    fn decode_multiply(
+        &self,
+        b: [Strip<'_>; 2],
+        units: Range<usize>,
+        next: Next,
+        decoded: &mut [Self::B],
+        a: &[Self::A],
+        acc: [&mut [[f32; STRIP]]; 2],
+        first: bool,
+    ) {
+        self.decode(b, units, next, decoded);
+        self.multiply(a, decoded, acc, first);
+    }
+
     /// Joins the sums and writes rows of C, each as long as the strips are wide, or less.
     fn finish<'c, T: Element>(
         &self,
@@ -342,11 +357,11 @@ impl<K: Kernel> Task<'_, '_, K> {
             };
             for (strip, acc) in group.clone().zip(scratch.acc.chunks_exact_mut(2 * self.rows)) {
                 let decoded = &mut scratch.strip[..units.len()];
-                kernel.decode(strip_of(problem, weights, strip), units.clone(), next, decoded);
+                let b = strip_of(problem, weights, strip);
                 let (acc1, acc2) = acc.split_at_mut(self.rows);
                 let padded = tiles * K::ROWS;
                 let acc = [&mut acc1[..padded], &mut acc2[..padded]];
-                kernel.multiply(a, decoded, acc, start == 0);
+                kernel.decode_multiply(b, units.clone(), next, decoded, a, acc, start == 0);
             }
         }
 

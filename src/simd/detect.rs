@@ -1,7 +1,7 @@
 //! What the CPU and the system offer. Each function says what is missing, or `None`.
 
 #[cfg(target_arch = "x86_64")]
-pub(crate) use x86::{TileConfig, amx, avx2, avx512, avx512_vnni};
+pub(crate) use x86::{TileConfig, amx, avx_vnni, avx2, avx512, avx512_vnni};
 
 #[cfg(not(target_arch = "x86_64"))]
 mod other {
@@ -9,6 +9,9 @@ mod other {
         Some("not an x86-64 CPU".to_owned())
     }
     pub fn avx2() -> Option<String> {
+        not_x86()
+    }
+    pub fn avx_vnni() -> Option<String> {
         not_x86()
     }
     pub fn avx512() -> Option<String> {
@@ -22,7 +25,7 @@ mod other {
     }
 }
 #[cfg(not(target_arch = "x86_64"))]
-pub(crate) use other::{amx, avx2, avx512, avx512_vnni};
+pub(crate) use other::{amx, avx_vnni, avx2, avx512, avx512_vnni};
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
@@ -39,6 +42,11 @@ mod x86 {
             ("FMA", is_x86_feature_detected!("fma")),
             ("F16C", is_x86_feature_detected!("f16c")),
         ])
+    }
+
+    /// What [`avx2`] needs, and the integer dot products of AVX-VNNI.
+    pub fn avx_vnni() -> Option<String> {
+        avx2().or_else(|| first_missing(&[("AVX-VNNI", is_x86_feature_detected!("avxvnni"))]))
     }
 
     /// What code for AVX-512 without integer dot products needs.

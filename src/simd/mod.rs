@@ -25,6 +25,8 @@ pub enum Isa {
     Amx,
     /// AVX-512 F, BW, DQ, VL and VNNI, and what [`Isa::Avx2`] needs. The formats do without VNNI.
     Avx512,
+    /// AVX-VNNI, and what [`Isa::Avx2`] needs. The formats and 16-bit activations do without AVX-VNNI.
+    AvxVnni,
     /// AVX2, BMI2, FMA and F16C.
     Avx2,
     /// Plain Rust.
@@ -42,7 +44,7 @@ pub struct Choice {
 
 impl Isa {
     /// All of them, the fastest first.
-    pub const ALL: [Isa; 4] = [Isa::Amx, Isa::Avx512, Isa::Avx2, Isa::Portable];
+    pub const ALL: [Isa; 5] = [Isa::Amx, Isa::Avx512, Isa::AvxVnni, Isa::Avx2, Isa::Portable];
 
     /// Whether this machine has it for the kernels of the GEMM, and AMX is not switched off by
     /// [`AMX_VARIABLE`].
@@ -53,6 +55,7 @@ impl Isa {
         let missing = match self {
             Isa::Portable => None,
             Isa::Avx2 => detect::avx2(),
+            Isa::AvxVnni => detect::avx_vnni(),
             Isa::Avx512 => detect::avx512_vnni(),
             Isa::Amx if amx_switched_off()? => Some(format!("switched off by {AMX_VARIABLE}=off")),
             Isa::Amx => detect::amx(),
@@ -92,7 +95,7 @@ pub(crate) fn forced() -> Result<Option<Isa>> {
     value.parse().map(Some).map_err(|_| Error::Environment {
         variable: ISA_VARIABLE,
         value: value.clone(),
-        expected: "amx, avx512, avx2, portable",
+        expected: "amx, avx512, avxvnni, avx2, portable",
     })
 }
 
@@ -128,6 +131,7 @@ impl fmt::Display for Isa {
         f.write_str(match self {
             Isa::Amx => "amx",
             Isa::Avx512 => "avx512",
+            Isa::AvxVnni => "avxvnni",
             Isa::Avx2 => "avx2",
             Isa::Portable => "portable",
         })
@@ -141,6 +145,6 @@ impl FromStr for Isa {
         Isa::ALL
             .into_iter()
             .find(|isa| isa.to_string() == s)
-            .ok_or_else(|| format!("{s} is none of amx, avx512, avx2, portable"))
+            .ok_or_else(|| format!("{s} is none of amx, avx512, avxvnni, avx2, portable"))
     }
 }

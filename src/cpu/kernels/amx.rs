@@ -2,13 +2,17 @@
 //!
 //! `e2m1·scale` has at most 6 significant bits and is exact in bf16, as are products of two of them
 //! in f32: only the additions round.
+//!
+//! With few rows, decoding the weights takes longer than multiplying them. Tiles are multiplied by a unit of their own,
+//! beside the vector instructions, so the first two row tiles take each decoded tile while the next one is decoded.
 
 use std::arch::asm;
 use std::arch::x86_64::*;
 use std::ops::Range;
 
 use super::avx512;
-use super::unpack512::{SPAN, Span, StripRows};
+use super::strip_rows::{Edge, SPAN, StripRows};
+use super::unpack512::Span;
 use crate::cpu::epilogue::{Epilogue, Sums};
 use crate::cpu::integer::STRIP;
 use crate::cpu::schedule::{Kernel, Next, Strip};
@@ -127,6 +131,37 @@ impl Kernel for Amx {
         }
     }
 
+    fn decode_multiply(
+        &self,
+        b: [Strip<'_>; 2],
+        units: Range<usize>,
+        next: Next,
+        decoded: &mut [BTiles],
+        a: &[ATile],
+        acc: [&mut [[f32; STRIP]]; 2],
+        first: bool,
+    ) {
+        let tiles = a.len() / decoded.len();
+        assert!(a.len() == tiles * decoded.len());
+        assert!(acc.iter().all(|acc| acc.len() == tiles * TILE_ROWS));
+        let (a, a_rest) = a.split_at(tiles.min(2) * decoded.len());
+        let [(acc1, rest1), (acc2, rest2)] =
+            acc.map(|acc| acc.split_at_mut(tiles.min(2) * TILE_ROWS));
+        let (block, acc) = (units.start * TILE_K / BLOCK, [acc1, acc2]);
+        // SAFETY: `Amx` is only made where the features exist; there are one or two row tiles, whose lengths were checked
+        // above.
+        unsafe {
+            match tiles {
+                0 => {}
+                1 => overlapped::<1>(b, block, next, decoded, a, acc, first),
+                _ => overlapped::<2>(b, block, next, decoded, a, acc, first),
+            }
+        }
+        if !a_rest.is_empty() {
+            self.multiply(a_rest, decoded, [rest1, rest2], first);
+        }
+    }
+
     fn finish<'c, T: Element>(
         &self,
         epilogue: &Epilogue<'_>,
@@ -138,41 +173,212 @@ impl Kernel for Amx {
     }
 }
 
+/// Units of a span.
+const UNITS: usize = SPAN * BLOCK / TILE_K;
+
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 fn decode(b: Strip<'_>, weight: usize, start: usize, next: Next, out: &mut [BTiles]) {
+    let (rows, mut edge) = (StripRows::new(b), Edge::default());
+    for (i, out) in out.chunks_mut(UNITS).enumerate() {
+        let block = start + i * SPAN;
+        rows.prefetch(next, block);
+        let span = Span::load(rows.span(block, &mut edge));
+        for (j, out) in out.iter_mut().enumerate() {
+            decode_tile(&span, j, &mut out.0[weight]);
+        }
+    }
+}
+
+/// Decodes unit `j` of a span.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn decode_tile(span: &Span, j: usize, out: &mut [[[u16; 2]; STRIP]; TILE_K / 2]) {
     // f32 values by code; `vpermps` looks at the low four bits of each lane only.
     // SAFETY: sixteen f32.
     let table = unsafe { _mm512_loadu_ps(e2m1::VALUES.as_ptr()) };
     // Scale factors come as 2^-8 of their value.
     let table = _mm512_mul_ps(table, _mm512_set1_ps(256.0));
     let upper_half = _mm512_set1_epi32(0xffff_0000u32 as i32);
-    let rows = StripRows::new(b);
-    for (i, out) in out.chunks_mut(SPAN * BLOCK / TILE_K).enumerate() {
-        let block = start + i * SPAN;
-        rows.prefetch(next, block);
-        let Span { codes, scales } = rows.load(block);
-        for (j, out) in out.iter_mut().enumerate() {
-            // Sixteen rows of k-pairs: 4 vectors of codes hold 4 pairs each.
-            let pairs = out.0[weight].as_mut_ptr().cast::<__m512i>();
-            for (q, &codes) in codes[4 * j..4 * j + 4].iter().enumerate() {
-                let scale = scales[2 * j + q / 2];
-                let mut codes = codes;
-                for pair in 0..4 {
-                    let even = _mm512_permutexvar_ps(codes, table);
-                    let odd = _mm512_permutexvar_ps(_mm512_srli_epi32::<4>(codes), table);
-                    let even = _mm512_castps_si512(_mm512_mul_ps(even, scale));
-                    let odd = _mm512_castps_si512(_mm512_mul_ps(odd, scale));
-                    // Both products are exact in bf16, the upper half of an f32.
-                    let both = _mm512_or_si512(
-                        _mm512_srli_epi32::<16>(even),
-                        _mm512_and_si512(odd, upper_half),
-                    );
-                    // SAFETY: row `4q + pair` of 16, each 64 bytes and aligned to 64.
-                    unsafe { _mm512_store_si512(pairs.add(4 * q + pair), both) };
-                    codes = _mm512_srli_epi32::<8>(codes);
+    // Sixteen rows of k-pairs: 4 vectors of codes hold 4 pairs each.
+    let pairs = out.as_mut_ptr().cast::<__m512i>();
+    for (q, &codes) in span.codes[4 * j..4 * j + 4].iter().enumerate() {
+        let scale = span.scales[2 * j + q / 2];
+        let mut codes = codes;
+        for pair in 0..4 {
+            let even = _mm512_permutexvar_ps(codes, table);
+            let odd = _mm512_permutexvar_ps(_mm512_srli_epi32::<4>(codes), table);
+            let even = _mm512_castps_si512(_mm512_mul_ps(even, scale));
+            let odd = _mm512_castps_si512(_mm512_mul_ps(odd, scale));
+            // Both products are exact in bf16, the upper half of an f32.
+            let both =
+                _mm512_or_si512(_mm512_srli_epi32::<16>(even), _mm512_and_si512(odd, upper_half));
+            // SAFETY: row `4q + pair` of 16, each 64 bytes and aligned to 64.
+            unsafe { _mm512_store_si512(pairs.add(4 * q + pair), both) };
+            codes = _mm512_srli_epi32::<8>(codes);
+        }
+    }
+}
+
+/// Decodes a piece of a strip, and multiplies each tile of it while the next one is decoded.
+///
+/// # Safety
+/// AMX is there. `a` holds `out.len()` tiles of each of `R` row tiles, one or two; the accumulators have as many rows.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+unsafe fn overlapped<const R: usize>(
+    b: [Strip<'_>; 2],
+    start: usize,
+    next: Next,
+    out: &mut [BTiles],
+    a: &[ATile],
+    acc: [&mut [[f32; STRIP]]; 2],
+    first: bool,
+) {
+    let rows = b.map(StripRows::new);
+    let mut edge = Edge::default();
+    let (units, acc) = (out.len(), acc.map(<[_]>::as_mut_ptr));
+    let (a, out) = (a.as_ptr(), out.as_mut_ptr());
+    let config = TileConfig::FULL;
+    // SAFETY: by the contract of this function. The compiler uses no tiles, so the configuration and the accumulators
+    // last from here to `tilerelease`. Tiles of `out` are read after they were written, as `asm!` may read all memory.
+    unsafe {
+        asm!("ldtilecfg [{}]", in(reg) &config, options(nostack, readonly));
+        load_accumulators::<R>(acc, first);
+        let mut before = None;
+        for unit in (0..units).step_by(UNITS) {
+            let block = start + unit * TILE_K / BLOCK;
+            for (weight, rows) in rows.iter().enumerate() {
+                rows.prefetch(next, block);
+                let span = Span::load(rows.span(block, &mut edge));
+                for j in 0..UNITS.min(units - unit) {
+                    decode_tile(&span, j, &mut (*out.add(unit + j)).0[weight]);
+                    if let Some((unit, weight)) = before {
+                        step::<R>(a.add(unit), units, &raw const (*out.add(unit)).0, weight);
+                    }
+                    before = Some((unit + j, weight));
                 }
             }
         }
+        if let Some((unit, weight)) = before {
+            step::<R>(a.add(unit), units, &raw const (*out.add(unit)).0, weight);
+        }
+        store_accumulators::<R>(acc);
+        asm!("tilerelease", options(nostack, nomem));
+    }
+}
+
+/// Tile `2·row tile + weight` becomes the accumulator, or zero where that holds nothing yet.
+///
+/// # Safety
+/// AMX is there and configured; both pointers point to 16 rows for each of `R` row tiles.
+#[inline(always)]
+unsafe fn load_accumulators<const R: usize>(acc: [*mut [f32; STRIP]; 2], first: bool) {
+    // SAFETY: by the contract of this function; the stride of all tiles is 64 bytes.
+    unsafe {
+        if first {
+            asm!(
+                "tilezero tmm0",
+                "tilezero tmm1",
+                "tilezero tmm2",
+                "tilezero tmm3",
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                options(nostack, nomem),
+            );
+            return;
+        }
+        asm!(
+            "tileloadd tmm0, [{c1} + {stride}]",
+            "tileloadd tmm1, [{c2} + {stride}]",
+            c1 = in(reg) acc[0],
+            c2 = in(reg) acc[1],
+            stride = in(reg) 64usize,
+            out("tmm0") _, out("tmm1") _,
+            options(nostack, readonly),
+        );
+        if R > 1 {
+            asm!(
+                "tileloadd tmm2, [{c1} + {stride} + 1024]",
+                "tileloadd tmm3, [{c2} + {stride} + 1024]",
+                c1 = in(reg) acc[0],
+                c2 = in(reg) acc[1],
+                stride = in(reg) 64usize,
+                out("tmm2") _, out("tmm3") _,
+                options(nostack, readonly),
+            );
+        }
+    }
+}
+
+/// The inverse of [`load_accumulators`].
+///
+/// # Safety
+/// That of [`load_accumulators`].
+#[inline(always)]
+unsafe fn store_accumulators<const R: usize>(acc: [*mut [f32; STRIP]; 2]) {
+    // SAFETY: by the contract of this function; the stride of all tiles is 64 bytes.
+    unsafe {
+        asm!(
+            "tilestored [{c1} + {stride}], tmm0",
+            "tilestored [{c2} + {stride}], tmm1",
+            c1 = in(reg) acc[0],
+            c2 = in(reg) acc[1],
+            stride = in(reg) 64usize,
+            options(nostack),
+        );
+        if R > 1 {
+            asm!(
+                "tilestored [{c1} + {stride} + 1024], tmm2",
+                "tilestored [{c2} + {stride} + 1024], tmm3",
+                c1 = in(reg) acc[0],
+                c2 = in(reg) acc[1],
+                stride = in(reg) 64usize,
+                options(nostack),
+            );
+        }
+    }
+}
+
+/// `R` row tiles times a tile of one weight; `distance` tiles lie from one row tile to the next.
+///
+/// # Safety
+/// AMX is there and configured, the accumulators are in tiles 0 to 3, and all tiles exist.
+#[inline(always)]
+unsafe fn step<const R: usize>(
+    a: *const ATile,
+    distance: usize,
+    b: *const [[[[u16; 2]; STRIP]; TILE_K / 2]; 2],
+    weight: usize,
+) {
+    /// One of both weights, whose accumulators are the tiles `$c0` and `$c1`.
+    macro_rules! multiply {
+        ($c0:literal, $c1:literal, $b:literal, $offset:literal) => {
+            // SAFETY: by the contract of the function around; the stride of all tiles is 64 bytes.
+            unsafe {
+                asm!(
+                    concat!("tileloadd tmm", $b, ", [{b} + {stride} + ", $offset, "]"),
+                    "tileloaddt1 tmm4, [{a} + {stride}]",
+                    concat!("tdpbf16ps tmm", $c0, ", tmm4, tmm", $b),
+                    a = in(reg) a,
+                    b = in(reg) b,
+                    stride = in(reg) 64usize,
+                    out("tmm4") _, out("tmm6") _, out("tmm7") _,
+                    options(nostack, readonly),
+                );
+                if R > 1 {
+                    asm!(
+                        "tileloaddt1 tmm5, [{a} + {stride}]",
+                        concat!("tdpbf16ps tmm", $c1, ", tmm5, tmm", $b),
+                        a = in(reg) a.add(distance),
+                        stride = in(reg) 64usize,
+                        out("tmm5") _,
+                        options(nostack, readonly),
+                    );
+                }
+            }
+        };
+    }
+    match weight {
+        0 => multiply!("0", "2", "6", "0"),
+        _ => multiply!("1", "3", "7", "1024"),
     }
 }
 

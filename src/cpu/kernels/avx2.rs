@@ -1,22 +1,24 @@
 //! AVX2 and FMA: `vpmaddubsw` sums pairs of products in 16 bits, which 16 products of at most
-//! 12·24 do not overflow.
+//! 12·24 do not overflow. With AVX-VNNI, `vpdpbusd` sums four products in 32 bits.
 
 use std::arch::x86_64::*;
 use std::ops::Range;
 
+use super::strip_rows::{RawSpan, each_span};
+use super::unpack256::{LANES, each_block};
 use crate::cpu::epilogue::{Epilogue, Sums};
-use crate::cpu::integer::{self, ABlock, B_SCALE, BBlock, BIAS, MAGIC, SCALES, STRIP};
+use crate::cpu::integer::{self, ABlock, BBlock, MAGIC, STRIP};
 use crate::cpu::schedule::{Kernel, Next, Strip};
 use crate::dtype::{DType, Element};
 use crate::format::BLOCK;
 use crate::matrix::Nvfp4View;
 
-/// Proof that the machine has the features.
-pub(in super::super) struct Avx2(());
+/// Proof that the machine has the features; `VNNI` says whether AVX-VNNI is among them.
+pub(in super::super) struct Avx2<const VNNI: bool>(());
 
-impl Avx2 {
+impl<const VNNI: bool> Avx2<VNNI> {
     /// # Safety
-    /// The machine has AVX2, FMA and F16C.
+    /// The machine has AVX2, FMA and F16C, and AVX-VNNI where `VNNI` says so.
     pub unsafe fn new() -> Self {
         Avx2(())
     }
@@ -25,10 +27,7 @@ impl Avx2 {
 /// Rows of one call of the inner loop.
 const ROWS_AT_ONCE: usize = 4;
 
-/// Columns of one vector; a strip is two.
-const LANES: usize = 8;
-
-impl Kernel for Avx2 {
+impl<const VNNI: bool> Kernel for Avx2<VNNI> {
     type Input<'a> = Nvfp4View<'a>;
     type A = ABlock;
     type B = BBlock;
@@ -39,11 +38,9 @@ impl Kernel for Avx2 {
         integer::pack_row(a, rows.start, units, out);
     }
 
-    fn decode(&self, b: [Strip<'_>; 2], units: Range<usize>, _next: Next, out: &mut [BBlock]) {
-        for (weight, b) in b.into_iter().enumerate() {
-            // SAFETY: `Avx2` is only made where the features exist.
-            unsafe { decode(b, weight, units.clone(), out) };
-        }
+    fn decode(&self, b: [Strip<'_>; 2], units: Range<usize>, next: Next, out: &mut [BBlock]) {
+        // SAFETY: `Avx2` is only made where the features exist.
+        unsafe { decode(b, units.start, next, out) };
     }
 
     fn multiply(&self, a: &[ABlock], b: &[BBlock], acc: [&mut [[f32; STRIP]]; 2], first: bool) {
@@ -51,18 +48,39 @@ impl Kernel for Avx2 {
             assert!(a.len() == acc.len() * b.len());
             for (i, acc) in acc.chunks_mut(ROWS_AT_ONCE).enumerate() {
                 let a = &a[i * ROWS_AT_ONCE * b.len()..];
-                for half in 0..2 {
-                    // SAFETY: `Avx2` is only made where the features exist; the lengths were checked
-                    // above.
-                    unsafe {
-                        match acc.len() {
-                            1 => multiply::<1>(a, b, weight, half, acc, first),
-                            2 => multiply::<2>(a, b, weight, half, acc, first),
-                            3 => multiply::<3>(a, b, weight, half, acc, first),
-                            _ => multiply::<4>(a, b, weight, half, acc, first),
-                        }
+                // SAFETY: `Avx2` is only made where the features exist; the lengths were checked above.
+                unsafe {
+                    match VNNI {
+                        true => vnni::multiply(a, b, weight, acc, first),
+                        false => plain::multiply(a, b, weight, acc, first),
                     }
                 }
+            }
+        }
+    }
+
+    fn decode_multiply(
+        &self,
+        b: [Strip<'_>; 2],
+        units: Range<usize>,
+        next: Next,
+        decoded: &mut [BBlock],
+        a: &[ABlock],
+        acc: [&mut [[f32; STRIP]]; 2],
+        first: bool,
+    ) {
+        let rows = acc[0].len();
+        if !(1..=ROWS_AT_ONCE).contains(&rows) {
+            self.decode(b, units, next, decoded);
+            return self.multiply(a, decoded, acc, first);
+        }
+        // Few rows take each block as soon as it is decoded.
+        assert!(acc[1].len() == rows && a.len() == rows * units.len());
+        // SAFETY: `Avx2` is only made where the features exist; the lengths were checked above.
+        unsafe {
+            match VNNI {
+                true => vnni::decode_multiply(b, units, next, a, acc, first),
+                false => plain::decode_multiply(b, units, next, a, acc, first),
             }
         }
     }
@@ -100,105 +118,235 @@ pub(super) fn finish<'c, T: Element>(
     });
 }
 
-/// Decodes blocks `blocks` of a strip, two blocks of a row at a time.
-/// Columns beyond the last row of the weight become zero.
+/// The biased doubled codes of a block from its packed ones: four quads.
+#[inline]
 #[target_feature(enable = "avx2")]
-fn decode(b: Strip<'_>, weight: usize, blocks: Range<usize>, out: &mut [BBlock]) {
+fn unpack(codes: [__m256i; 2]) -> [__m256i; 4] {
     // Biased doubled codes by code.
-    let table = _mm_setr_epi8(12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0);
-    let low_nibbles = _mm_set1_epi8(0x0f);
-    // Lane i of the result is word i: byte groups 0..4 and 4..8 of the first block, then the second.
-    let unpack = |bytes: [u8; 16]| -> [[u8; 4]; 8] {
-        let mut words = [[0; 4]; 8];
-        // SAFETY: sixteen bytes in, and thirty-two out.
-        unsafe {
-            let bytes = _mm_loadu_si128(bytes.as_ptr().cast());
-            let even = _mm_and_si128(bytes, low_nibbles);
-            let odd = _mm_and_si128(_mm_srli_epi16::<4>(bytes), low_nibbles);
-            let (even, odd) = (_mm_shuffle_epi8(table, even), _mm_shuffle_epi8(table, odd));
-            let words = words.as_mut_ptr().cast::<__m128i>();
-            _mm_storeu_si128(words, _mm_unpacklo_epi32(even, odd));
-            _mm_storeu_si128(words.add(1), _mm_unpackhi_epi32(even, odd));
-        }
-        words
-    };
-    for row in 0..STRIP {
-        if row >= b.rows() {
-            for out in out.iter_mut() {
-                out.codes[weight].iter_mut().for_each(|quad| quad[row] = [BIAS as u8; 4]);
-                out.scales[weight][row] = 0.0;
-            }
-            continue;
-        }
-        let codes = b.weight.row_codes(b.first + row);
-        let codes = &codes[blocks.start * BLOCK / 2..blocks.end * BLOCK / 2];
-        let scales = &b.weight.row_scales(b.first + row)[blocks.clone()];
-        for ((bytes, scales), out) in
-            codes.chunks(BLOCK).zip(scales.chunks(2)).zip(out.chunks_mut(2))
-        {
-            let mut both = [0; 16];
-            both[..bytes.len()].copy_from_slice(bytes);
-            let words = unpack(both);
-            for ((out, &scale), words) in out.iter_mut().zip(scales).zip(words.chunks_exact(4)) {
-                for (quad, &word) in out.codes[weight].iter_mut().zip(words) {
-                    quad[row] = word;
+    let table = _mm256_broadcastsi128_si256(_mm_setr_epi8(
+        12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0,
+    ));
+    let low_nibbles = _mm256_set1_epi8(0x0f);
+    let even = |codes| _mm256_shuffle_epi8(table, _mm256_and_si256(codes, low_nibbles));
+    let odd = |codes| even(_mm256_srli_epi16::<4>(codes));
+    [even(codes[0]), odd(codes[0]), even(codes[1]), odd(codes[1])]
+}
+
+#[target_feature(enable = "avx2,f16c")]
+fn decode(b: [Strip<'_>; 2], start: usize, next: Next, out: &mut [BBlock]) {
+    each_span(b, start, out.len(), next, |weight, first, blocks, span| {
+        let out = &mut out[first..first + blocks];
+        for half in 0..2 {
+            let columns = half * LANES;
+            let store = |j: usize, codes: [__m256i; 2], scale: __m256| {
+                let out = &mut out[j];
+                for (quad, codes) in out.codes[weight].iter_mut().zip(unpack(codes)) {
+                    // SAFETY: eight groups of four bytes from column 0 or 8 of 16 on.
+                    unsafe {
+                        _mm256_storeu_si256(quad[columns..].as_mut_ptr().cast(), codes);
+                    }
                 }
-                out.scales[weight][row] = SCALES[usize::from(scale)] * B_SCALE;
+                // SAFETY: eight f32 from column 0 or 8 of 16 on.
+                unsafe { _mm256_storeu_ps(out.scales[weight][columns..].as_mut_ptr(), scale) };
+            };
+            // SAFETY: this function is compiled for what it needs.
+            unsafe { each_block(span, half, blocks, store) };
+        }
+    });
+}
+
+/// The products of up to [`ROWS_AT_ONCE`] rows, compiled for certain features.
+macro_rules! products {
+    ($name:ident, $features:literal, $vnni:literal) => {
+        mod $name {
+            use super::*;
+
+            /// `acc[row][column] (+)= Σ a·b` of one weight.
+            ///
+            /// # Safety
+            /// The machine has the features, and `a` as many blocks of each row of `acc` as `b`; `weight` is 0 or 1.
+            #[target_feature(enable = $features)]
+            pub unsafe fn multiply(
+                a: &[ABlock],
+                b: &[BBlock],
+                weight: usize,
+                acc: &mut [[f32; STRIP]],
+                first: bool,
+            ) {
+                for half in 0..2 {
+                    // SAFETY: by the contract of this function.
+                    unsafe {
+                        match acc.len() {
+                            1 => multiply_half::<1>(a, b, weight, half, acc, first),
+                            2 => multiply_half::<2>(a, b, weight, half, acc, first),
+                            3 => multiply_half::<3>(a, b, weight, half, acc, first),
+                            _ => multiply_half::<4>(a, b, weight, half, acc, first),
+                        }
+                    }
+                }
+            }
+
+            /// [`multiply`] for half a strip and `R` rows, which `acc` has at least.
+            ///
+            /// # Safety
+            /// That of [`multiply`].
+            #[target_feature(enable = $features)]
+            unsafe fn multiply_half<const R: usize>(
+                a: &[ABlock],
+                b: &[BBlock],
+                weight: usize,
+                half: usize,
+                acc: &mut [[f32; STRIP]],
+                first: bool,
+            ) {
+                let (a, columns) = (a.as_ptr(), half * LANES);
+                // SAFETY: eight words or f32 are loaded and stored from column 0 or 8 of 16 on; row `r` holds as many
+                // blocks as `b`, by the contract of this function.
+                unsafe {
+                    let mut sums = load_sums::<R>(acc, half, first);
+                    for (k, block) in b.iter().enumerate() {
+                        let mut codes = [_mm256_setzero_si256(); 4];
+                        for (codes, quad) in codes.iter_mut().zip(&block.codes[weight]) {
+                            *codes = _mm256_loadu_si256(quad[columns..].as_ptr().cast());
+                        }
+                        let scale = _mm256_loadu_ps(block.scales[weight][columns..].as_ptr());
+                        add_block::<R, $vnni>(&codes, scale, a.add(k), b.len(), &mut sums);
+                    }
+                    store_sums::<R>(acc, half, sums);
+                }
+            }
+
+            /// Decodes a piece of a strip, and multiplies each block with all rows at once.
+            ///
+            /// # Safety
+            /// The machine has the features, and `a` as many blocks of each row of both `acc` as `units`.
+            #[target_feature(enable = $features)]
+            pub unsafe fn decode_multiply(
+                b: [Strip<'_>; 2],
+                units: Range<usize>,
+                next: Next,
+                a: &[ABlock],
+                acc: [&mut [[f32; STRIP]]; 2],
+                first: bool,
+            ) {
+                let all = units.len();
+                each_span(b, units.start, all, next, |weight, start, blocks, span| {
+                    let (a, acc) = (&a[start..], &mut *acc[weight]);
+                    for half in 0..2 {
+                        let (half, first) = (Half { span, half, blocks }, first && start == 0);
+                        // SAFETY: by the contract of this function.
+                        unsafe {
+                            match acc.len() {
+                                1 => half_of_span::<1>(half, a, all, acc, first),
+                                2 => half_of_span::<2>(half, a, all, acc, first),
+                                3 => half_of_span::<3>(half, a, all, acc, first),
+                                _ => half_of_span::<4>(half, a, all, acc, first),
+                            }
+                        }
+                    }
+                });
+            }
+
+            /// [`decode_multiply`] of half a span of one weight for `R` rows, whose blocks are `distance` apart.
+            ///
+            /// # Safety
+            /// The machine has the features, and `a` as many blocks of each row of `acc` as the span.
+            #[target_feature(enable = $features)]
+            unsafe fn half_of_span<const R: usize>(
+                Half { span, half, blocks }: Half<'_>,
+                a: &[ABlock],
+                distance: usize,
+                acc: &mut [[f32; STRIP]],
+                first: bool,
+            ) {
+                let a = a.as_ptr();
+                // SAFETY: by the contract of this function.
+                unsafe {
+                    let mut sums = load_sums::<R>(acc, half, first);
+                    each_block(span, half, blocks, |j, codes, scale| {
+                        let codes = unpack(codes);
+                        add_block::<R, $vnni>(&codes, scale, a.add(j), distance, &mut sums);
+                    });
+                    store_sums::<R>(acc, half, sums);
+                }
             }
         }
+    };
+}
+products!(plain, "avx2,fma,f16c", false);
+products!(vnni, "avx2,fma,f16c,avxvnni", true);
+
+/// Eight columns of the first `blocks` blocks of a span.
+#[derive(Clone, Copy)]
+struct Half<'a> {
+    span: RawSpan<'a>,
+    half: usize,
+    blocks: usize,
+}
+
+/// Half of the accumulators of `R` rows; zero where they hold nothing yet.
+///
+/// # Safety
+/// The machine has AVX2, and `acc` has `R` rows.
+#[inline(always)]
+unsafe fn load_sums<const R: usize>(acc: &[[f32; STRIP]], half: usize, first: bool) -> [__m256; R] {
+    // SAFETY: eight f32 from column 0 or 8 of 16 on.
+    unsafe {
+        let mut sums = [_mm256_setzero_ps(); R];
+        if !first {
+            for (sum, acc) in sums.iter_mut().zip(acc) {
+                *sum = _mm256_loadu_ps(acc[half * LANES..].as_ptr());
+            }
+        }
+        sums
     }
 }
 
-/// `acc[row][column] (+)= Σ a·b` of one weight for `R` rows and half a strip.
+/// The inverse of [`load_sums`].
 ///
 /// # Safety
-/// `a` holds `b.len()` blocks of each of `R` rows; `acc` has `R` rows; `weight`
-/// and `half` are 0 or 1.
-#[target_feature(enable = "avx2,fma")]
-unsafe fn multiply<const R: usize>(
-    a: &[ABlock],
-    b: &[BBlock],
-    weight: usize,
-    half: usize,
-    acc: &mut [[f32; STRIP]],
-    first: bool,
-) {
-    let a = a.as_ptr();
-    let columns = half * LANES;
-    let mut sum = [_mm256_setzero_ps(); R];
-    if !first {
-        for r in 0..R {
-            // SAFETY: eight f32 from column 0 or 8 of 16 on.
-            sum[r] = unsafe { _mm256_loadu_ps(acc[r][columns..].as_ptr()) };
-        }
+/// That of [`load_sums`].
+#[inline(always)]
+unsafe fn store_sums<const R: usize>(acc: &mut [[f32; STRIP]], half: usize, sums: [__m256; R]) {
+    for (acc, sum) in acc.iter_mut().zip(sums) {
+        // SAFETY: eight f32 from column 0 or 8 of 16 on.
+        unsafe { _mm256_storeu_ps(acc[half * LANES..].as_mut_ptr(), sum) };
     }
-    let ones = _mm256_set1_epi16(1);
-    let minus_magic = _mm256_set1_ps(-MAGIC);
-    for (k, block) in b.iter().enumerate() {
-        // SAFETY: eight groups of four bytes, and eight f32, from column 0 or 8 of 16 on.
-        let (codes, scale) = unsafe {
-            let mut codes = [_mm256_setzero_si256(); 4];
-            for (codes, quad) in codes.iter_mut().zip(&block.codes[weight]) {
-                *codes = _mm256_loadu_si256(quad[columns..].as_ptr().cast());
+}
+
+/// Adds the products of a block with `R` rows, whose blocks are `distance` apart, to their sums.
+///
+/// # Safety
+/// `a` points to a block of each of `R` rows. The machine has AVX2 and FMA, and AVX-VNNI where `VNNI` says so.
+#[inline(always)]
+unsafe fn add_block<const R: usize, const VNNI: bool>(
+    codes: &[__m256i; 4],
+    scale: __m256,
+    a: *const ABlock,
+    distance: usize,
+    sums: &mut [__m256; R],
+) {
+    // SAFETY: by the contract of this function.
+    unsafe {
+        // (MAGIC + dot)·scale − MAGIC·scale is dot·scale without a rounding.
+        let offset = _mm256_mul_ps(_mm256_set1_ps(-MAGIC), scale);
+        for (r, sum) in sums.iter_mut().enumerate() {
+            let a = &*a.add(r * distance);
+            let quad = |q: usize| _mm256_set1_epi32(a.quad(q));
+            let mut dot = _mm256_set1_epi32(a.start);
+            if VNNI {
+                for (q, &codes) in codes.iter().enumerate() {
+                    dot = _mm256_dpbusd_avx_epi32(dot, codes, quad(q));
+                }
+            } else {
+                let product = |q: usize| _mm256_maddubs_epi16(codes[q], quad(q));
+                let low = _mm256_add_epi16(product(0), product(1));
+                let high = _mm256_add_epi16(product(2), product(3));
+                let pairs = _mm256_add_epi16(low, high);
+                dot = _mm256_add_epi32(dot, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
             }
-            (codes, _mm256_loadu_ps(block.scales[weight][columns..].as_ptr()))
-        };
-        let offset = _mm256_mul_ps(minus_magic, scale);
-        for (r, sum) in sum.iter_mut().enumerate() {
-            // SAFETY: row `r` holds as many blocks as `b`, by the contract of this function.
-            let a = unsafe { &*a.add(r * b.len() + k) };
-            let mut pairs = _mm256_setzero_si256();
-            for (q, &codes) in codes.iter().enumerate() {
-                let quad = _mm256_set1_epi32(a.quad(q));
-                pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(codes, quad));
-            }
-            let dot = _mm256_add_epi32(_mm256_madd_epi16(pairs, ones), _mm256_set1_epi32(a.start));
             let term = _mm256_fmadd_ps(_mm256_castsi256_ps(dot), scale, offset);
             *sum = _mm256_fmadd_ps(term, _mm256_set1_ps(a.scale), *sum);
         }
-    }
-    for r in 0..R {
-        // SAFETY: eight f32 from column 0 or 8 of 16 on.
-        unsafe { _mm256_storeu_ps(acc[r][columns..].as_mut_ptr(), sum[r]) };
     }
 }

@@ -3,7 +3,8 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::unpack512::{SPAN, Span, StripRows};
+use super::strip_rows::{Edge, SPAN, StripRows};
+use super::unpack512::Span;
 use crate::cpu::epilogue::{Epilogue, Sums};
 use crate::cpu::integer::{self, ABlock, BBlock, MAGIC, STRIP};
 use crate::cpu::schedule::{Kernel, Next, Strip};
@@ -106,11 +107,11 @@ fn decode(b: Strip<'_>, weight: usize, start: usize, next: Next, out: &mut [BBlo
         12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0,
     ));
     let low_nibbles = _mm512_set1_epi8(0x0f);
-    let rows = StripRows::new(b);
+    let (rows, mut edge) = (StripRows::new(b), Edge::default());
     for (i, out) in out.chunks_mut(SPAN).enumerate() {
         let block = start + i * SPAN;
         rows.prefetch(next, block);
-        let Span { codes, scales } = rows.load(block);
+        let Span { codes, scales } = Span::load(rows.span(block, &mut edge));
         for (j, out) in out.iter_mut().enumerate() {
             let quads = out.codes[weight].as_mut_ptr().cast::<__m512i>();
             for half in 0..2 {

@@ -8,5 +8,9 @@ pub(super) mod avx2;
 pub(super) mod avx512;
 pub(super) mod portable;
 #[cfg(target_arch = "x86_64")]
+mod strip_rows;
+#[cfg(target_arch = "x86_64")]
+mod unpack256;
+#[cfg(target_arch = "x86_64")]
 mod unpack512;
 pub(super) mod w4a16;

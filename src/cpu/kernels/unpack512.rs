@@ -2,12 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use crate::cpu::integer::STRIP;
-use crate::cpu::schedule::{Next, Strip};
-use crate::format::BLOCK;
-
-/// Blocks of one load: 64 packed bytes, 128 consecutive k.
-pub(super) const SPAN: usize = 8;
+use super::strip_rows::{RawSpan, SPAN};
 
 /// 128 consecutive k of 16 columns.
 pub(super) struct Span {
@@ -17,98 +12,15 @@ pub(super) struct Span {
     pub scales: [__m512; SPAN],
 }
 
-/// The 16 rows of a weight that make a strip.
-pub(super) struct StripRows<'a> {
-    codes: &'a [u8],
-    scales: &'a [u8],
-    /// Bytes of codes and of scales of one row.
-    row_codes: usize,
-    row_scales: usize,
-    /// Rows that exist, at most 16.
-    rows: usize,
-    /// The next strip of the sweep and what is behind it, for [`StripRows::prefetch`].
-    next_codes: &'a [u8],
-    next_scales: &'a [u8],
-}
-
-impl<'a> StripRows<'a> {
-    /// The rows of a strip; those beyond the end of the weight read as zero.
-    pub fn new(strip: Strip<'a>) -> Self {
-        let (b, rows) = (strip.weight, strip.rows());
-        let (row_codes, row_scales) = (b.cols() / 2, b.cols() / BLOCK);
-        let (first, end) = (strip.first, strip.first + rows);
-        let next = (first + strip.step).min(b.rows());
-        let (codes, scales) = (b.codes(), b.scales());
-        let (next_codes, next_scales) = (&codes[next * row_codes..], &scales[next * row_scales..]);
-        let codes = &codes[first * row_codes..end * row_codes];
-        let scales = &scales[first * row_scales..end * row_scales];
-        StripRows { codes, scales, row_codes, row_scales, rows, next_codes, next_scales }
-    }
-
-    /// Loads up to 128 k from block `block` on; what is beyond K or N is zero.
+impl Span {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-    pub fn load(&self, block: usize) -> Span {
-        let whole = self.rows == STRIP && self.row_scales - block >= SPAN;
-        let mut edge = Edge { codes: [0; 64 * STRIP], scales: [0; SPAN * STRIP] };
-        let (codes, row_codes, scales, row_scales) = if whole {
-            let codes = self.codes[block * BLOCK / 2..].as_ptr();
-            (codes, self.row_codes, self.scales[block..].as_ptr(), self.row_scales)
-        } else {
-            self.copy_edge(block, &mut edge);
-            (edge.codes.as_ptr(), 64, edge.scales.as_ptr(), SPAN)
-        };
+    pub fn load(raw: RawSpan<'_>) -> Span {
+        let ((codes, row_codes), (scales, row_scales)) = (raw.codes(), raw.scales());
         // SAFETY: from both pointers on, sixteen rows at the given distances have 64 bytes of codes
         // and 8 of scales.
         unsafe { Span { codes: transpose(codes, row_codes), scales: expand(scales, row_scales) } }
     }
-
-    /// Copies the blocks and rows that exist to where all of them do.
-    #[cold]
-    fn copy_edge(&self, block: usize, edge: &mut Edge) {
-        let blocks = (self.row_scales - block).min(SPAN);
-        for row in 0..self.rows {
-            let from = &self.codes[row * self.row_codes + block * BLOCK / 2..];
-            let bytes = blocks * BLOCK / 2;
-            edge.codes[64 * row..][..bytes].copy_from_slice(&from[..bytes]);
-            let from = &self.scales[row * self.row_scales + block..];
-            edge.scales[SPAN * row..][..blocks].copy_from_slice(&from[..blocks]);
-        }
-    }
-
-    /// Asks for bytes that will be wanted soon: as many as a span has.
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    pub fn prefetch(&self, next: Next, block: usize) {
-        let (codes, codes_stride, scales, scales_stride) = match next {
-            // A strip is contiguous in memory, so the requests of all its spans together are one
-            // sequential sweep.
-            Next::SameStrip => (block * BLOCK / 2 * STRIP, 64, block * STRIP, SPAN),
-            Next::SamePiece => (block * BLOCK / 2, self.row_codes, block, self.row_scales),
-        };
-        let (codes_start, scales_start) = (self.next_codes.as_ptr(), self.next_scales.as_ptr());
-        if codes + (STRIP - 1) * codes_stride < self.next_codes.len()
-            && scales + (STRIP - 1) * scales_stride < self.next_scales.len()
-        {
-            for row in 0..STRIP {
-                // SAFETY: both places are within their slices; a prefetch has no effect on memory.
-                unsafe {
-                    _mm_prefetch::<_MM_HINT_T1>(codes_start.add(codes + row * codes_stride).cast());
-                    let scale = scales_start.add(scales + row * scales_stride);
-                    // A line of scales serves eight spans.
-                    if row % 8 == 0 || (next == Next::SamePiece && block.is_multiple_of(64)) {
-                        _mm_prefetch::<_MM_HINT_T1>(scale.cast());
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// A span at the end of K or N, padded with zeros.
-struct Edge {
-    codes: [u8; 64 * STRIP],
-    scales: [u8; SPAN * STRIP],
 }
 
 /// Transposition of 16 rows of 16 words of 32 bits, `stride` bytes apart.

@@ -62,22 +62,33 @@ impl Kernel for AmxBf16 {
     }
 
     fn multiply(&self, a: &[ATile], b: &[BTiles], acc: [&mut [[f32; STRIP]]; 2], first: bool) {
-        let [acc1, acc2] = acc;
         if first {
-            return self.0.multiply(a, b, [acc1, acc2], true);
+            return self.0.multiply(a, b, acc, true);
         }
+        let [acc1, acc2] = acc;
         let accs = acc1.chunks_mut(ROWS_AT_ONCE).zip(acc2.chunks_mut(ROWS_AT_ONCE));
         for (a, (acc1, acc2)) in a.chunks(2 * b.len()).zip(accs) {
-            let mut sums = [[[0.0; STRIP]; ROWS_AT_ONCE]; 2];
-            let [sums1, sums2] = &mut sums;
-            let (sums1, sums2) = (&mut sums1[..acc1.len()], &mut sums2[..acc2.len()]);
-            self.0.multiply(a, b, [&mut *sums1, &mut *sums2], true);
-            for (acc, sums) in [(acc1, sums1), (acc2, sums2)] {
-                for (acc, sum) in acc.as_flattened_mut().iter_mut().zip(sums.as_flattened()) {
-                    *acc += sum;
-                }
-            }
+            add_sums([acc1, acc2], false, |sums| self.0.multiply(a, b, sums, true));
         }
+    }
+
+    fn decode_multiply(
+        &self,
+        b: [Strip<'_>; 2],
+        units: Range<usize>,
+        next: Next,
+        decoded: &mut [BTiles],
+        a: &[ATile],
+        acc: [&mut [[f32; STRIP]]; 2],
+        first: bool,
+    ) {
+        let (a, a_rest) = a.split_at(a.len().min(2 * decoded.len()));
+        let [(acc1, rest1), (acc2, rest2)] =
+            acc.map(|acc| acc.split_at_mut(acc.len().min(ROWS_AT_ONCE)));
+        add_sums([acc1, acc2], first, |sums| {
+            self.0.decode_multiply(b, units, next, decoded, a, sums, true);
+        });
+        self.multiply(a_rest, decoded, [rest1, rest2], first);
     }
 
     fn finish<'c, C: Element>(
@@ -87,5 +98,25 @@ impl Kernel for AmxBf16 {
         c: impl Iterator<Item = &'c mut [C]>,
     ) {
         self.0.finish(epilogue, sums, c);
+    }
+}
+
+/// Adds the sums of at most [`ROWS_AT_ONCE`] rows, which `multiply` writes, to the accumulators; `first` says that they hold
+/// nothing yet.
+fn add_sums(
+    acc: [&mut [[f32; STRIP]]; 2],
+    first: bool,
+    multiply: impl FnOnce([&mut [[f32; STRIP]]; 2]),
+) {
+    if first {
+        return multiply(acc);
+    }
+    let mut sums = [[[0.0; STRIP]; ROWS_AT_ONCE]; 2];
+    let [sums1, sums2] = &mut sums;
+    multiply([&mut sums1[..acc[0].len()], &mut sums2[..acc[1].len()]]);
+    for (acc, sums) in acc.into_iter().zip(&sums) {
+        for (acc, sum) in acc.as_flattened_mut().iter_mut().zip(sums.as_flattened()) {
+            *acc += sum;
+        }
     }
 }

@@ -1,13 +1,15 @@
-//! AVX2 and FMA: `vpermps` looks up the magnitudes of eight columns at once; the sign is a bit of the code.
+//! AVX2 and FMA: `vpshufb` looks up both bytes of 32 values in bf16, which are the upper halves of their f32.
 
 use std::arch::x86_64::*;
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use super::{ABlock, BBlock, decode, pack_row};
+use super::{ABlock, BBlock, pack_row};
 use crate::cpu::epilogue::{Epilogue, Sums};
 use crate::cpu::integer::STRIP;
 use crate::cpu::kernels::avx2;
+use crate::cpu::kernels::strip_rows::each_span;
+use crate::cpu::kernels::unpack256::{LANES, each_block};
 use crate::cpu::schedule::{Kernel, Next, Strip};
 use crate::dtype::Element;
 use crate::format::{BLOCK, e2m1};
@@ -24,11 +26,8 @@ impl<T> Avx2<T> {
     }
 }
 
-/// Rows of one call of the inner loop: each has a sum and two halves of a block.
-const ROWS_AT_ONCE: usize = 3;
-
-/// Columns of one vector; a strip is two.
-const LANES: usize = 8;
+/// Rows of one call of the inner loop: each has two halves of a block.
+const ROWS_AT_ONCE: usize = 4;
 
 impl<T: Element> Kernel for Avx2<T> {
     type Input<'a> = ValuesView<'a, T>;
@@ -47,10 +46,9 @@ impl<T: Element> Kernel for Avx2<T> {
         pack_row(a, rows.start, units, out);
     }
 
-    fn decode(&self, b: [Strip<'_>; 2], units: Range<usize>, _next: Next, out: &mut [BBlock]) {
-        for (weight, b) in b.into_iter().enumerate() {
-            decode(b, weight, units.clone(), out);
-        }
+    fn decode(&self, b: [Strip<'_>; 2], units: Range<usize>, next: Next, out: &mut [BBlock]) {
+        // SAFETY: `Avx2` is only made where the features exist.
+        unsafe { decode(b, units.start, next, out) };
     }
 
     fn multiply(&self, a: &[ABlock], b: &[BBlock], acc: [&mut [[f32; STRIP]]; 2], first: bool) {
@@ -65,7 +63,8 @@ impl<T: Element> Kernel for Avx2<T> {
                         match acc.len() {
                             1 => multiply::<1>(a, b, weight, half, acc, first),
                             2 => multiply::<2>(a, b, weight, half, acc, first),
-                            _ => multiply::<3>(a, b, weight, half, acc, first),
+                            3 => multiply::<3>(a, b, weight, half, acc, first),
+                            _ => multiply::<4>(a, b, weight, half, acc, first),
                         }
                     }
                 }
@@ -84,6 +83,73 @@ impl<T: Element> Kernel for Avx2<T> {
     }
 }
 
+#[target_feature(enable = "avx2,f16c")]
+fn decode(b: [Strip<'_>; 2], start: usize, next: Next, out: &mut [BBlock]) {
+    // Scale factors come as 2^-8 of their value.
+    let unit = _mm256_set1_ps(256.0);
+    each_span(b, start, out.len(), next, |weight, first, blocks, span| {
+        let out = &mut out[first..first + blocks];
+        for half in 0..2 {
+            let columns = half * LANES;
+            let store = |j: usize, codes: [__m256i; 2], scale: __m256| {
+                let out = &mut out[j];
+                for (out, codes) in out.codes[weight].iter_mut().zip(codes) {
+                    // SAFETY: eight words from column 0 or 8 of 16 on.
+                    unsafe { _mm256_storeu_si256(out[columns..].as_mut_ptr().cast(), codes) };
+                }
+                let (out, scale) = (&mut out.scales[weight], _mm256_mul_ps(scale, unit));
+                // SAFETY: eight f32 from column 0 or 8 of 16 on.
+                unsafe { _mm256_storeu_ps(out[columns..].as_mut_ptr(), scale) };
+            };
+            // SAFETY: this function is compiled for what it needs.
+            unsafe { each_block(span, half, blocks, store) };
+        }
+    });
+}
+
+/// Byte `byte` of the upper half of each e2m1 value's f32, by code.
+const fn bytes_of_values(byte: usize) -> [u8; 16] {
+    let mut out = [0; 16];
+    let mut code = 0;
+    while code < 16 {
+        out[code] = e2m1::VALUES[code].to_bits().to_le_bytes()[2 + byte];
+        code += 1;
+    }
+    out
+}
+
+/// The e2m1 values of eight k of eight columns, by k.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn values(codes: __m256i) -> [__m256; 8] {
+    const LOW: [u8; 16] = bytes_of_values(0);
+    const HIGH: [u8; 16] = bytes_of_values(1);
+    // The lower half of each column's word, then the upper one, within lanes of four columns.
+    const HALVES: [u8; 16] = [0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15];
+    // SAFETY: sixteen bytes each.
+    let table = |bytes: &[u8; 16]| unsafe {
+        _mm256_broadcastsi128_si256(_mm_loadu_si128(bytes.as_ptr().cast()))
+    };
+    let (low, high, halves) = (table(&LOW), table(&HIGH), table(&HALVES));
+    let low_nibbles = _mm256_set1_epi8(0x0f);
+    let upper_half = _mm256_set1_epi32(0xffff_0000_u32 as i32);
+    let codes = _mm256_shuffle_epi8(codes, halves);
+    let mut out = [_mm256_setzero_ps(); 8];
+    let odd = _mm256_srli_epi16::<4>(codes);
+    for (parity, nibbles) in [codes, odd].into_iter().enumerate() {
+        let nibbles = _mm256_and_si256(nibbles, low_nibbles);
+        let low = _mm256_shuffle_epi8(low, nibbles);
+        let high = _mm256_shuffle_epi8(high, nibbles);
+        // Two bf16 a column: the first two k of this parity, then the other two.
+        let pairs = [_mm256_unpacklo_epi8(low, high), _mm256_unpackhi_epi8(low, high)];
+        for (i, pair) in pairs.into_iter().enumerate() {
+            out[4 * i + parity] = _mm256_castsi256_ps(_mm256_slli_epi32::<16>(pair));
+            out[4 * i + 2 + parity] = _mm256_castsi256_ps(_mm256_and_si256(pair, upper_half));
+        }
+    }
+    out
+}
+
 /// `acc[row][column] (+)= Σ a·b` of one weight for `R` rows and half a strip.
 ///
 /// # Safety
@@ -99,21 +165,14 @@ unsafe fn multiply<const R: usize>(
 ) {
     let a = a.as_ptr();
     let columns = half * LANES;
-    // SAFETY: the first eight of sixteen f32. `vpermps` looks at the low three bits of each lane only.
-    let table = unsafe { _mm256_loadu_ps(e2m1::VALUES.as_ptr()) };
-    let sign = _mm256_set1_ps(-0.0);
     let mut sums = [_mm256_setzero_ps(); R];
     for (k, block) in b.iter().enumerate() {
         // Even and odd k of each row.
         let mut halves = [[_mm256_setzero_ps(); 2]; R];
         for (word, codes) in block.codes[weight].iter().enumerate() {
             // SAFETY: eight words from column 0 or 8 of 16 on.
-            let mut codes = unsafe { _mm256_loadu_si256(codes[columns..].as_ptr().cast()) };
-            for i in 0..8 {
-                let magnitude = _mm256_permutevar8x32_ps(table, codes);
-                let signs = _mm256_castsi256_ps(_mm256_slli_epi32::<28>(codes));
-                let value = _mm256_or_ps(magnitude, _mm256_and_ps(signs, sign));
-                codes = _mm256_srli_epi32::<4>(codes);
+            let codes = unsafe { _mm256_loadu_si256(codes[columns..].as_ptr().cast()) };
+            for (i, value) in values(codes).into_iter().enumerate() {
                 for (r, halves) in halves.iter_mut().enumerate() {
                     // SAFETY: row `r` holds as many blocks as `b`, by the contract of this function.
                     let a = unsafe { (*a.add(r * b.len() + k))[8 * word + i] };

@@ -8,7 +8,8 @@ use super::{ABlock, BBlock, pack_row};
 use crate::cpu::epilogue::{Epilogue, Sums};
 use crate::cpu::integer::STRIP;
 use crate::cpu::kernels::avx512;
-use crate::cpu::kernels::unpack512::{SPAN, Span, StripRows};
+use crate::cpu::kernels::strip_rows::{Edge, SPAN, StripRows};
+use crate::cpu::kernels::unpack512::Span;
 use crate::cpu::schedule::{Kernel, Next, Strip};
 use crate::dtype::Element;
 use crate::format::{BLOCK, e2m1};
@@ -91,13 +92,13 @@ impl<T: Element> Kernel for Avx512<T> {
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 fn decode(b: Strip<'_>, weight: usize, start: usize, next: Next, out: &mut [BBlock]) {
-    let rows = StripRows::new(b);
+    let (rows, mut edge) = (StripRows::new(b), Edge::default());
     // Scale factors come as 2^-8 of their value.
     let unit = _mm512_set1_ps(256.0);
     for (i, out) in out.chunks_mut(SPAN).enumerate() {
         let block = start + i * SPAN;
         rows.prefetch(next, block);
-        let Span { codes, scales } = rows.load(block);
+        let Span { codes, scales } = Span::load(rows.span(block, &mut edge));
         for (j, out) in out.iter_mut().enumerate() {
             let [low, high] = &mut out.codes[weight];
             // SAFETY: sixteen words each, and sixteen f32.

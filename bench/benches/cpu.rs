@@ -1,21 +1,24 @@
 //! The CPU backend on the shapes of the design, each instruction set, next to its peers: the dual GEMM, the same with bf16
 //! activations (W4A16), and a GEMM with one weight of 2N rows, which is as much work.
 //!
-//! `cargo bench --bench cpu [-- --isa avx512,avx2] [--threads 2] [--rounds 3] [--repeat 9] [--no-peers]`
+//! `cargo bench --bench cpu [-- --isa avx512,avx2] [--threads 2] [--rounds 3] [--repeat 9] [--shapes 1,4096,7168]
+//! [--warm] [--no-peers]`
 //!
-//! Prints medians and least times over all rounds. Peers are timed in the same run by `benches/peers/cpu.py`, where `python3` has
-//! torch; without it they are skipped, with a message.
+//! Prints medians and least times over all rounds, and what ours are of the rate at which DRAM is read. Caches are emptied
+//! before each run, of ours and of the peers, but with `--warm`. Peers are timed in the same run by `bench/peers/cpu.py`,
+//! where `python3` has torch; without it they are skipped, with a message.
 
 use std::hint::black_box;
 use std::process::Command;
 use std::time::Instant;
 
+use nvfp4_bench::roofline::Memory;
 use nvfp4_dual_gemm::synth::{Data, Operands};
 use nvfp4_dual_gemm::{
     DualGemm, Engine, Gemm, GemmShape, Isa, Operation, ValuesView, bf16, f16, oracle, synth,
 };
 
-const SHAPES: [(usize, usize, usize); 9] = [
+const SHAPES: [(usize, usize, usize); 10] = [
     (256, 4096, 7168),
     (512, 4096, 7168),
     (256, 3072, 4096),
@@ -25,6 +28,7 @@ const SHAPES: [(usize, usize, usize); 9] = [
     (8, 4096, 7168),
     (16, 4096, 7168),
     (32, 4096, 7168),
+    (64, 4096, 7168),
 ];
 
 struct Arguments {
@@ -32,6 +36,8 @@ struct Arguments {
     threads: usize,
     repeat: usize,
     rounds: usize,
+    shapes: Vec<(usize, usize, usize)>,
+    warm: bool,
     peers: bool,
 }
 
@@ -55,8 +61,8 @@ struct Contender {
 }
 
 impl Contender {
-    fn new(name: String) -> Self {
-        Contender { name, times: vec![Vec::new(); SHAPES.len()] }
+    fn new(name: String, shapes: usize) -> Self {
+        Contender { name, times: vec![Vec::new(); shapes] }
     }
 
     /// The time that a share `at` of the runs of a shape stays below: 0 the least, 0.5 the median.
@@ -73,13 +79,21 @@ fn main() {
     let mut ours: Vec<Contender> = arguments
         .isas
         .iter()
-        .flat_map(|isa| Work::ALL.map(|(_, what)| Contender::new(format!("{isa}{what}"))))
+        .flat_map(|isa| Work::ALL.map(|(_, what)| format!("{isa}{what}")))
+        .map(|name| Contender::new(name, arguments.shapes.len()))
         .collect();
     let mut peers: Vec<Contender> = Vec::new();
+    let memory = Memory::allocate();
+    let bandwidth = memory.bandwidth();
+    let empty_caches = || {
+        if !arguments.warm {
+            memory.read();
+        }
+    };
     let mut beyond = 0.0f64;
     // Machines have quiet and noisy spells: rounds give every contender some of both.
     for _ in 0..arguments.rounds {
-        for (shape, &(m, n, k)) in SHAPES.iter().enumerate() {
+        for (shape, &(m, n, k)) in arguments.shapes.iter().enumerate() {
             let operands =
                 Operands::generate(GemmShape { m, n, k, batch: 1 }, Data::Full, 1).unwrap();
             let x: Vec<bf16> = synth::values(m * k, 1);
@@ -89,17 +103,15 @@ fn main() {
             for (&isa, of_isa) in arguments.isas.iter().zip(ours.chunks_mut(Work::ALL.len())) {
                 for ((work, _), contender) in Work::ALL.into_iter().zip(of_isa) {
                     let times = &mut contender.times[shape];
+                    let mut runs = Runs { isa, repeat, empty_caches: &empty_caches, times };
                     let share = match work {
-                        Work::DualGemm => {
-                            time(&operands.gemm().unwrap(), [m, n], isa, repeat, times)
-                        }
+                        Work::DualGemm => runs.time(&operands.gemm().unwrap(), [m, n]),
                         Work::W4A16 => {
                             let a = ValuesView::new(1, m, k, &x).unwrap();
-                            time(&DualGemm::new(a, b1, b2).unwrap(), [m, n], isa, repeat, times)
+                            runs.time(&DualGemm::new(a, b1, b2).unwrap(), [m, n])
                         }
                         Work::Gemm => {
-                            let gemm = Gemm::new(&operands.a, &stacked.b1).unwrap();
-                            time(&gemm, [m, 2 * n], isa, repeat, times)
+                            runs.time(&Gemm::new(&operands.a, &stacked.b1).unwrap(), [m, 2 * n])
                         }
                     };
                     beyond = beyond.max(share);
@@ -107,7 +119,8 @@ fn main() {
             }
         }
         if arguments.peers {
-            match time_peers(&arguments, &mut peers) {
+            let emptied = if arguments.warm { 0 } else { memory.bytes() };
+            match time_peers(&arguments, emptied, &mut peers) {
                 Ok(()) => {}
                 Err(why) => {
                     println!("peers SKIPPED: {why}\n");
@@ -116,42 +129,53 @@ fn main() {
             }
         }
     }
-    report(&arguments, &ours, &peers, beyond);
+    report(&arguments, &ours, &peers, bandwidth, beyond);
 }
 
-/// Checks a few rows, and adds `repeat` times; gives the share of values beyond 1 ULP.
-fn time(
-    gemm: &impl Operation,
-    [m, n]: [usize; 2],
+/// Where the times of one contender on one shape go.
+struct Runs<'a> {
     isa: Isa,
     repeat: usize,
-    times: &mut Vec<f64>,
-) -> f64 {
-    let (engine, mut c) = (Engine::cpu_with(isa).unwrap(), vec![f16::ZERO; m * n]);
-    engine.run_into(gemm, &mut c).unwrap();
-    // Up to eight, the last among them: it is there that the end of a tile shows.
-    let rows: Vec<(usize, usize)> = (0..m).rev().step_by(m.div_ceil(8)).map(|r| (0, r)).collect();
-    let exact = oracle::exact_rows::<f16>(gemm, &rows).unwrap();
-    let sample: Vec<f16> = rows.iter().flat_map(|&(_, r)| c[r * n..][..n].to_vec()).collect();
-    let comparison = oracle::compare(&sample, &exact);
-    assert!(comparison.passes(), "{isa}: {comparison:?}");
-    for _ in 0..repeat {
-        let start = Instant::now();
-        engine.run_into(gemm, black_box(&mut c)).unwrap();
-        times.push(start.elapsed().as_secs_f64() * 1e3);
+    empty_caches: &'a dyn Fn(),
+    times: &'a mut Vec<f64>,
+}
+
+impl Runs<'_> {
+    /// Checks a few rows, and adds `repeat` times; gives the share of values beyond 1 ULP.
+    fn time(&mut self, gemm: &impl Operation, [m, n]: [usize; 2]) -> f64 {
+        let (engine, mut c) = (Engine::cpu_with(self.isa).unwrap(), vec![f16::ZERO; m * n]);
+        engine.run_into(gemm, &mut c).unwrap();
+        // Up to eight, the last among them: it is there that the end of a tile shows.
+        let rows: Vec<(usize, usize)> =
+            (0..m).rev().step_by(m.div_ceil(8)).map(|r| (0, r)).collect();
+        let exact = oracle::exact_rows::<f16>(gemm, &rows).unwrap();
+        let sample: Vec<f16> = rows.iter().flat_map(|&(_, r)| c[r * n..][..n].to_vec()).collect();
+        let comparison = oracle::compare(&sample, &exact);
+        assert!(comparison.passes(), "{}: {comparison:?}", self.isa);
+        for _ in 0..self.repeat {
+            (self.empty_caches)();
+            let start = Instant::now();
+            engine.run_into(gemm, black_box(&mut c)).unwrap();
+            self.times.push(start.elapsed().as_secs_f64() * 1e3);
+        }
+        comparison.beyond_one_ulp as f64 / comparison.count as f64
     }
-    comparison.beyond_one_ulp as f64 / comparison.count as f64
 }
 
 /// One round of the Python peers with the same number of threads.
-fn time_peers(arguments: &Arguments, peers: &mut Vec<Contender>) -> Result<(), String> {
-    let script = "benches/peers/cpu.py"; // cargo runs benches in the root of the package
+fn time_peers(
+    arguments: &Arguments,
+    emptied: usize,
+    peers: &mut Vec<Contender>,
+) -> Result<(), String> {
+    let script = "peers/cpu.py"; // cargo runs benches in the root of the package
     let python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let output = Command::new(&python)
         .arg(script)
         .args(["--threads", &arguments.threads.to_string()])
         .args(["--repeat", &arguments.repeat.to_string()])
-        .args(SHAPES.map(|(m, n, k)| format!("{m},{n},{k}")))
+        .args(["--empty-caches", &emptied.to_string()])
+        .args(arguments.shapes.iter().map(|(m, n, k)| format!("{m},{n},{k}")))
         .output()
         .map_err(|why| format!("{python}: {why}"))?;
     if !output.status.success() {
@@ -162,7 +186,7 @@ fn time_peers(arguments: &Arguments, peers: &mut Vec<Contender>) -> Result<(), S
     for line in String::from_utf8_lossy(&output.stdout).lines() {
         let (name, fields) = line.split_once('\t').ok_or("a line without times")?;
         let at = peers.iter().position(|p| p.name == name).unwrap_or_else(|| {
-            peers.push(Contender::new(name.to_owned()));
+            peers.push(Contender::new(name.to_owned(), arguments.shapes.len()));
             peers.len() - 1
         });
         for (times, field) in peers[at].times.iter_mut().zip(fields.split('\t')) {
@@ -172,9 +196,19 @@ fn time_peers(arguments: &Arguments, peers: &mut Vec<Contender>) -> Result<(), S
     Ok(())
 }
 
-fn report(arguments: &Arguments, ours: &[Contender], peers: &[Contender], beyond: f64) {
-    let Arguments { threads, repeat, rounds, .. } = arguments;
-    println!("{threads} threads, {rounds} rounds of {repeat} runs, ms");
+fn report(
+    arguments: &Arguments,
+    ours: &[Contender],
+    peers: &[Contender],
+    bandwidth: f64,
+    beyond: f64,
+) {
+    let Arguments { threads, repeat, rounds, shapes, .. } = arguments;
+    let caches = if arguments.warm { "warm" } else { "emptied" };
+    let gb_per_s = bandwidth * 1e-9;
+    println!(
+        "{threads} threads, {rounds} rounds of {repeat} runs, caches {caches}, ms; DRAM {gb_per_s:.1} GB/s"
+    );
     for (title, at) in [("medians", 0.5), ("least", 0.0)] {
         // What the peers compute is the dual GEMM.
         let best = |s: usize| {
@@ -182,20 +216,27 @@ fn report(arguments: &Arguments, ours: &[Contender], peers: &[Contender], beyond
             ours.map(|c| c.quantile(s, at)).fold(f64::INFINITY, f64::min)
         };
         print!("{title:<34}");
-        SHAPES.iter().for_each(|(m, n, k)| print!(" {:>15}", format!("{m},{n},{k}")));
+        shapes.iter().for_each(|(m, n, k)| print!(" {:>15}", format!("{m},{n},{k}")));
         println!();
         for contender in ours {
             print!("{:<34}", contender.name);
-            for (shape, &(m, n, k)) in SHAPES.iter().enumerate() {
+            for (shape, &(m, n, k)) in shapes.iter().enumerate() {
                 let time = contender.quantile(shape, at);
-                let flops = GemmShape { m, n, k, batch: 1 }.flops();
-                print!(" {:>15}", format!("{time:.2} ({:.0}G)", flops / time * 1e-6));
+                let problem = GemmShape { m, n, k, batch: 1 };
+                // A few rows are bound by memory, many by arithmetic.
+                let rate = if m <= 16 {
+                    let floor = problem.bytes(size_of::<f16>()) / bandwidth * 1e3;
+                    format!("{:.0} %", 100.0 * floor / time)
+                } else {
+                    format!("{:.0}G", problem.flops() / time * 1e-6)
+                };
+                print!(" {:>15}", format!("{time:.2} ({rate})"));
             }
             println!();
         }
         for contender in peers {
             print!("{:<34}", contender.name);
-            for shape in 0..SHAPES.len() {
+            for shape in 0..shapes.len() {
                 let time = contender.quantile(shape, at);
                 print!(" {:>15}", format!("{time:.2} ({:.2}x)", time / best(shape)));
             }
@@ -203,7 +244,7 @@ fn report(arguments: &Arguments, ours: &[Contender], peers: &[Contender], beyond
         }
     }
     println!(
-        "(G: GFLOP/s; x: times the fastest of ours). At most {:.3} % beyond 1 ULP.",
+        "(%: of the rate of DRAM; G: GFLOP/s; x: times the fastest of ours). At most {:.3} % beyond 1 ULP.",
         100.0 * beyond
     );
 }
@@ -214,6 +255,8 @@ fn parse() -> Arguments {
         threads: std::thread::available_parallelism().map_or(1, usize::from),
         repeat: 9,
         rounds: 3,
+        shapes: SHAPES.into(),
+        warm: false,
         peers: true,
     };
     let mut words = std::env::args().skip(1);
@@ -224,10 +267,19 @@ fn parse() -> Arguments {
             "--threads" => out.threads = value().parse().unwrap(),
             "--repeat" => out.repeat = value().parse().unwrap(),
             "--rounds" => out.rounds = value().parse().unwrap(),
+            "--shapes" => out.shapes = value().split(' ').map(shape).collect(),
+            "--warm" => out.warm = true,
             "--no-peers" => out.peers = false,
             "--bench" => {}
             _ => panic!("unknown argument {word}"),
         }
     }
     out
+}
+
+/// M,N,K
+fn shape(text: &str) -> (usize, usize, usize) {
+    let sizes: Vec<usize> = text.split(',').map(|size| size.parse().unwrap()).collect();
+    let [m, n, k] = sizes[..] else { panic!("{text} is not M,N,K") };
+    (m, n, k)
 }
