@@ -10,7 +10,6 @@ use serde::Serialize;
 
 use nvfp4_dual_gemm::checkpoint::tensors::{self, TensorFile};
 use nvfp4_dual_gemm::checkpoint::{Checkpoint, LayerOptions};
-use nvfp4_dual_gemm::format::Saturation;
 use nvfp4_dual_gemm::{
     Activations, DType, DType16, Element, Error, GemmShape, InputScale, MlpLayer, MlpWeights,
     Precision, Spec,
@@ -23,7 +22,7 @@ use self::report::{Report, Scales, Stages};
 use crate::args::{BackendArgs, CheckArgs, ComputeArgs, with_dtype};
 use crate::ui::output::{Output, Shown};
 use crate::ui::progress::Progress;
-use crate::warnings;
+use crate::warnings::{self, Clipped};
 use crate::{checked, files};
 
 /// Run the MLP of an NVFP4 layer of a checkpoint
@@ -228,6 +227,7 @@ fn with_type<T: Element>(args: &Args, out: &Output) -> anyhow::Result<()> {
             clock = Instant::now();
         })?;
     }
+    let saturation = ready.saturation(&x, rows)?;
     progress.message("checking against the oracle");
     let check = mlp::check(&ready, &x, rows, &y, args.check.check)?;
     let mut output_shape = leading.to_vec();
@@ -272,7 +272,8 @@ fn with_type<T: Element>(args: &Args, out: &Output) -> anyhow::Result<()> {
         check: of_y,
         end_to_end: check.as_ref().and_then(|check| check.end_to_end),
         non_finite: warnings::non_finite(&y),
-        saturation: quantized.as_ref().map(|a| saturation(&x, a, k).into()),
+        saturation: saturation.x.map(|found| Clipped::of("x", found)),
+        saturation_h: saturation.h.map(|found| Clipped::of("h", found)),
         output,
         output_shape,
     };
@@ -357,16 +358,6 @@ fn scales(
         down_input_scale: weights.down_proj().map(|_| origin(scale.of_down(), of_h.is_some())),
         down_input_global_scale: of_h,
     })
-}
-
-/// Of all of x, or of its rows, each with its own scale.
-fn saturation(x: &[f32], a: &Activations, k: usize) -> Saturation {
-    let Some(scales) = a.row_scales() else {
-        return Saturation::of(x, a.matrix().global_scale());
-    };
-    let of_row = |(row, &scale): (&[f32], &f32)| Saturation::of(row, scale);
-    let rows = x.chunks_exact(k).zip(scales).map(of_row);
-    rows.fold(Saturation::of::<f32>(&[], 0.0), |all, row| all.and(&row))
 }
 
 #[cfg(test)]

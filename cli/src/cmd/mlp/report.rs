@@ -52,6 +52,8 @@ pub struct Report {
     pub non_finite: usize,
     /// What the input scale clips of x, where it is quantized.
     pub saturation: Option<Clipped>,
+    /// What the scale of h clips of it, where it is quantized.
+    pub saturation_h: Option<Clipped>,
     /// `None`: a wrong y was not written.
     pub output: Option<Shown>,
     pub output_shape: Vec<usize>,
@@ -187,7 +189,8 @@ pub fn print(
             format!("{output}, y {} {:?}", report.out_dtype, report.output_shape),
         ));
     }
-    let clipped = report.saturation.iter().flat_map(Clipped::sentences);
+    let clipped = report.saturation.iter().chain(&report.saturation_h);
+    let clipped = clipped.flat_map(Clipped::sentences);
     let non_finite = warnings::of_non_finite(report.non_finite, m * columns, "y", dtype);
     fields.extend(clipped.chain(non_finite).map(|warning| ("warning", warning)));
     out.fields(&fields)
