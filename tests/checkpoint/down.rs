@@ -176,6 +176,13 @@ fn without(checkpoint: &Checkpoint, prefix: &str) -> NoDown {
     let options = LayerOptions::new().gate_up_only();
     let alone = checkpoint.layer_with(prefix, &options).unwrap();
     assert_eq!(alone.weights().unwrap().down_proj(), None);
+    // Headers tell the same, but for numbers that are damaged and keys of the arithmetic.
+    let outline = checkpoint.outline(prefix).unwrap();
+    assert_eq!(outline.out_features.is_none(), outline.no_down.is_some());
+    match (&outline.no_down, &reason) {
+        (None, NoDown::Damaged { .. } | NoDown::NotUnderstood { .. }) => {}
+        (found, _) => assert_eq!(found.as_ref(), Some(&reason)),
+    }
     match &reason {
         // What is there and damaged is not passed over in silence.
         NoDown::Damaged { .. } => assert_eq!(layer.weights().unwrap_err().to_string(), error),

@@ -260,3 +260,29 @@ fn a_layer_without_a_down_projection_says_so() {
         assert!(stderr.contains(part), "{stderr}");
     }
 }
+
+#[test]
+fn a_list_says_why_there_is_no_down_projection() {
+    let dir = tempfile::tempdir().unwrap();
+    write_layer(&dir.path().join("model.safetensors"), 16, 64, None);
+    let list = ["mlp", "model.safetensors", "--list"];
+    let line = "mlp  W4A4  64→16, gate and up only: there is no mlp.down_proj\n";
+    assert!(ok(dir.path(), &list).ends_with(line));
+    let outline = &json(dir.path(), &list)["outlines"][0];
+    assert_eq!(outline["no_down"], "there is no mlp.down_proj");
+    assert_eq!(
+        (&outline["shape"], outline["refused"].is_null()),
+        (&serde_json::json!([64, 16]), true)
+    );
+
+    // In floats, in a file beside that of gate and up.
+    let down = dir.path().join("down.safetensors");
+    tensors::write_output(&down, "mlp.down_proj.weight", &[64, 16], &[f16::ONE; 64 * 16]).unwrap();
+    let text = ok(dir.path(), &["mlp", "model.safetensors", "--list"]);
+    assert!(text.contains("there is no mlp.down_proj"), "one file alone: {text}");
+    std::fs::rename(dir.path().join("model.safetensors"), dir.path().join("gate_up.safetensors"))
+        .unwrap();
+    let text = ok(dir.path(), &["mlp", ".", "--list"]);
+    let why = "mlp  W4A4  64→16, gate and up only: mlp.down_proj is not quantized: mlp.down_proj has weight F16 [64, 16]";
+    assert!(text.contains(why), "{text}");
+}

@@ -121,7 +121,9 @@ fn list(args: &Args, out: &Output) -> anyhow::Result<()> {
         precision: Option<String>,
         /// K, N, and H where there is a down projection.
         shape: Option<Vec<usize>>,
-        /// Why it cannot be read, as far as headers tell.
+        /// Why there is no down projection, as far as headers tell.
+        no_down: Option<String>,
+        /// Why the layer cannot be read.
         refused: Option<String>,
     }
     #[derive(Serialize)]
@@ -142,17 +144,19 @@ fn list(args: &Args, out: &Output) -> anyhow::Result<()> {
                 let sizes = [outline.in_features, outline.intermediate_features];
                 let shape = sizes.into_iter().chain(outline.out_features).collect();
                 let precision = Some(outline.scheme.to_string());
-                Layer { prefix, precision, shape: Some(shape), refused: None }
+                let no_down = outline.no_down.map(|reason| reason.to_string());
+                Layer { prefix, precision, shape: Some(shape), no_down, refused: None }
             }
             Err(error) => {
                 let refused = Some(error.to_string());
-                Layer { prefix, precision: None, shape: None, refused }
+                Layer { prefix, precision: None, shape: None, no_down: None, refused }
             }
         };
         out.line(match &outlined {
-            Layer { prefix, precision: Some(precision), shape: Some(shape), .. } => {
+            Layer { prefix, precision: Some(precision), shape: Some(shape), no_down, .. } => {
                 let sizes: Vec<String> = shape.iter().map(usize::to_string).collect();
-                let only = if shape.len() == 2 { ", gate and up only" } else { "" };
+                let only = no_down.as_ref().map(|why| format!(", gate and up only: {why}"));
+                let only = only.unwrap_or_default();
                 format!("{prefix}  {precision}  {}{only}", sizes.join("→"))
             }
             Layer { prefix, refused, .. } => {
