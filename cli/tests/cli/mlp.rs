@@ -248,6 +248,45 @@ fn the_precision_is_a_choice() {
 }
 
 #[test]
+fn errors_about_h_name_h_and_not_x() {
+    let dir = tempfile::tempdir().unwrap();
+    let matrix = |rows: usize, cols: usize| {
+        Nvfp4Matrix::quantize(&vec![1f32; rows * cols], 1, rows, cols).unwrap()
+    };
+    let modules = [
+        ("mlp.gate_proj", matrix(16, 64)),
+        ("mlp.up_proj", matrix(16, 64)),
+        ("mlp.down_proj", matrix(32, 16)),
+    ];
+    let weights = modules.each_ref().map(|(module, matrix)| Weight {
+        module,
+        matrix: matrix.view(),
+        input_global: None,
+    });
+    write_weights(dir.path().join("model.safetensors"), Convention::ModelOpt, &weights).unwrap();
+    let whole: Vec<&str> =
+        MLP.iter().filter(|arg| !["--only", "gate-up"].contains(arg)).copied().collect();
+    let error = |more: &[&str]| {
+        let output = nvfp4(dir.path(), &[&whole[..], more].concat());
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    // h = (64·100)², which is beyond f16.
+    let write = |x: f16| {
+        tensors::write_output(dir.path().join("x.safetensors"), "x", &[1, 64], &[x; 64]).unwrap();
+    };
+    write(f16::from_f32(100.0));
+    let text = error(&["--precision", "w4a16"]);
+    assert!(text.contains("h: inf at batch 0, row 0, column 0"), "{text}");
+    assert!(!text.contains("tensor x"), "{text}");
+    write(f16::INFINITY);
+    for precision in ["w4a16", "w4a4"] {
+        let text = error(&["--precision", precision]);
+        assert!(text.contains("x.safetensors: tensor x: a: inf"), "{text}");
+    }
+}
+
+#[test]
 fn a_layer_without_a_down_projection_says_so() {
     let dir = tempfile::tempdir().unwrap();
     write_layer(&dir.path().join("model.safetensors"), 16, 64, None);

@@ -12,7 +12,7 @@ use nvfp4_dual_gemm::checkpoint::tensors::{self, TensorFile};
 use nvfp4_dual_gemm::checkpoint::{Checkpoint, LayerOptions};
 use nvfp4_dual_gemm::{
     Activations, DType, DType16, Element, Error, GemmShape, InputScale, MlpLayer, MlpWeights,
-    Precision, Spec,
+    Operand, Precision, Spec,
 };
 use nvfp4_harness::mlp::{self, MlpCheck};
 use nvfp4_harness::notation::glu_text;
@@ -198,12 +198,13 @@ fn with_type<T: Element>(args: &Args, out: &Output) -> anyhow::Result<()> {
     }
     let rows = x.len() / k;
     let precision = args.precision(&weights, file.dtype("x")?)?;
-    let of_x = |error: Error| match error {
-        // That names the checkpoint's tensor; x has no part in it.
-        error @ (Error::Checkpoint(_) | Error::Cuda(_) | Error::BackendUnavailable { .. }) => {
-            anyhow::Error::from(error)
+    let of_x = |error: Error| match error.operand() {
+        // The alphas of gate and up are made with the scale of x.
+        Some(Operand::A | Operand::B1 | Operand::B2) => {
+            anyhow::Error::from(error).context(format!("{}: tensor x", input.display()))
         }
-        error => anyhow::Error::from(error).context(format!("{}: tensor x", input.display())),
+        // Others are of h, of the checkpoint or of the device, and name that; x has no part in them.
+        _ => anyhow::Error::from(error),
     };
     let quantized = match precision {
         Precision::W4A4 { scale } => {
