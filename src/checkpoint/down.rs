@@ -115,7 +115,7 @@ impl Checkpoint {
         if names.is_some() {
             // What is said of gate and up has been read, so that all three have to agree.
             let all: Vec<&str> = gate_up.modules.iter().copied().chain([module]).collect();
-            self.sidecar.verdict(&patterns::Names::each(&all)).map_err(format)?;
+            self.stated(&patterns::Names::each(&all), &all).map_err(format)?;
         }
         if let Some(reason) = beside::objection_to_down(self, &own) {
             return Err(not_understood(reason));

@@ -248,6 +248,23 @@ fn the_precision_is_a_choice() {
 }
 
 #[test]
+fn what_a_checkpoint_is_meant_for_is_said_where_it_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    write_layer(&dir.path().join("model.safetensors"), 16, 64, None);
+    tensors::write_output(dir.path().join("x.safetensors"), "x", &[1, 64], &[1f32; 64]).unwrap();
+    let w4a16 = [MLP, &["--precision", "w4a16"]].concat();
+    let silent = ok(dir.path(), &w4a16);
+    assert!(silent.contains("; the checkpoint does not say what it is meant for"), "{silent}");
+    assert_eq!(json(dir.path(), &w4a16)["scheme_stated"], false);
+    assert!(!ok(dir.path(), MLP).contains("meant for"));
+    let config = r#"{"hidden_act": "silu", "quantization_config": {"quant_algo": "NVFP4"}}"#;
+    std::fs::write(dir.path().join("config.json"), config).unwrap();
+    let said = ok(dir.path(), &w4a16);
+    assert!(said.contains("; the checkpoint is meant for W4A4"), "{said}");
+    assert_eq!(json(dir.path(), &w4a16)["scheme_stated"], true);
+}
+
+#[test]
 fn errors_about_h_name_h_and_not_x() {
     let dir = tempfile::tempdir().unwrap();
     let matrix = |rows: usize, cols: usize| {

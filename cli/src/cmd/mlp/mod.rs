@@ -256,6 +256,7 @@ fn with_type<T: Element>(args: &Args, out: &Output) -> anyhow::Result<()> {
         prefix: prefix.clone(),
         convention: layer.convention.to_string(),
         scheme: layer.scheme.to_string(),
+        scheme_stated: layer.scheme_stated,
         shape: [rows, n, k, 1],
         down: weights.down_proj().is_some(),
         bias: weights.biases().is_some() || weights.down_bias().is_some(),
