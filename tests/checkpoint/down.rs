@@ -7,17 +7,9 @@ use nvfp4_dual_gemm::checkpoint::{
     Checkpoint, Convention, Dtype, LayerOptions, MlpLayer, NoDown, Scheme,
 };
 
-const CONVENTIONS: [Convention; 2] = [Convention::ModelOpt, Convention::CompressedTensors];
 const E: usize = 3;
 /// Rows of the down projection.
 const H: usize = K;
-
-fn open(parts: &[Part]) -> Checkpoint {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("model.safetensors");
-    write(&path, parts);
-    Checkpoint::open(&path).unwrap()
-}
 
 /// The down projection number `seed`, \[H, N\], with the scale of its input and a bias.
 fn down(module: &str, convention: Convention, seed: usize) -> Vec<Part> {
@@ -263,16 +255,6 @@ fn other_formats_are_named() {
     assert!(text.contains("there is l.experts.down_proj U8 [1]"), "{text}");
     let text = stacks(vec![]);
     assert_eq!(text, "there is no l.experts.down_proj");
-}
-
-trait Concat {
-    fn concat_parts(self) -> Vec<Part>;
-}
-
-impl<const M: usize> Concat for [Vec<Part>; M] {
-    fn concat_parts(self) -> Vec<Part> {
-        self.into_iter().flatten().collect()
-    }
 }
 
 #[test]
