@@ -43,7 +43,7 @@ pub mod synth;
 #[cfg(feature = "checkpoint")]
 pub use checkpoint::{Checkpoint, MlpLayer};
 pub use dtype::{DType, Element, Values, ValuesMut};
-pub use engine::{Backend, Engine, Layer, Spec};
+pub use engine::{Backend, Engine, Layer, LayerSaturation, Spec};
 pub use error::{Buffer, CudaError, CudaVersion, Error, Operand, Result, UnsuitableDevice};
 pub use glu::Glu;
 pub use half::{bf16, f16};

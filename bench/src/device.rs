@@ -10,14 +10,14 @@ use nvfp4_dual_gemm::cuda::{Device, Kernel};
 use nvfp4_dual_gemm::synth::Operands;
 use nvfp4_dual_gemm::{DType, Element, GemmShape, Glu};
 use nvfp4_harness::check::{Exact, Rows};
-use nvfp4_harness::notation::{glu_text, shape_text};
+use nvfp4_harness::notation::shape_text;
+use nvfp4_harness::system;
 use nvfp4_harness::timer::{Repeat, Timing};
-use nvfp4_harness::{system, units};
 
 use crate::clocks::State;
 use crate::graph_timer::{self, NODES, Replay, Rotation};
-use crate::hardware::Hardware;
-use crate::peers::{self, About, Contender, Peers};
+use crate::peers::{self, Contender, Peers};
+use crate::report::{self, Head, OnDevice};
 
 /// For the replays of each contender, each round.
 pub(crate) const BUDGET: Duration = Duration::from_millis(250);
@@ -25,30 +25,20 @@ pub(crate) const BUDGET: Duration = Duration::from_millis(250);
 /// What was measured, on what, and how.
 #[derive(Serialize)]
 pub struct Report {
-    /// As it was typed; `command` is a field of every report.
-    pub command_line: String,
-    /// The device.
-    pub device: Hardware,
-    /// Just after the last measurement.
-    pub state_after: Option<State>,
+    /// Of any report.
+    #[serde(flatten)]
+    pub head: Head,
+    /// On what.
+    #[serde(flatten)]
+    pub machine: OnDevice,
     /// Kind of the operands.
     pub data: String,
-    /// Seed of the operands.
-    pub seed: u64,
-    /// The gate.
-    pub glu: String,
     /// Type of C.
     pub out_dtype: String,
     /// Whether weights come from DRAM, where there is room for their copies.
     pub l2_cold: bool,
     /// Programmatic dependent launch of ours.
     pub programmatic_launch: bool,
-    /// Turns of each contender.
-    pub rounds: usize,
-    /// What a copy within the device's memory reads and writes.
-    pub copy_gb_per_s: f64,
-    /// What the peers say of themselves.
-    pub peers: Option<About>,
     /// A row for each size.
     pub results: Vec<Row>,
 }
@@ -106,9 +96,7 @@ pub struct PeerRow {
 impl Row {
     /// The variant of a peer with the least median.
     pub fn fastest(&self, peer: &str) -> Option<&PeerRow> {
-        let median = |row: &PeerRow| row.timing.as_ref().map_or(f64::INFINITY, |t| t.median);
-        let variants = self.peers.iter().filter(|row| row.peer == peer && row.timing.is_some());
-        variants.min_by(|a, b| median(a).total_cmp(&median(b)))
+        report::fastest(&self.peers, peer, |row| (&row.peer, row.timing.as_ref()))
     }
 }
 
@@ -121,13 +109,12 @@ impl Report {
             "one copy of the weights, which may stay in L2"
         };
         format!(
-            "replays of CUDA graphs of at least {NODES} launches, timed by events, {caches}; {}{}; {} data, seed {}, \
+            "replays of CUDA graphs of at least {NODES} launches, timed by events, {caches}; {}; {} data, seed {}, \
              GLU {}, C in {}{}",
-            units::count(self.rounds, "round"),
-            if self.peers.is_some() { ", each contender in turn" } else { "" },
+            self.head.turns(),
             self.data,
-            self.seed,
-            self.glu,
+            self.head.seed,
+            self.head.glu,
             self.out_dtype,
             if self.programmatic_launch { "; programmatic launch" } else { "" }
         )
@@ -205,18 +192,12 @@ impl<T: Element> Bench<T> {
     pub fn report(&self, command_line: String) -> Report {
         let common = &self.settings.common;
         Report {
-            command_line,
-            device: Hardware::of(&self.device, self.l2),
-            state_after: None,
+            head: Head::new(command_line, common, self.rounds, self.peers.as_ref()),
+            machine: OnDevice::new(&self.device, self.l2, self.copy_rate),
             data: common.data.to_string(),
-            seed: common.seed,
-            glu: glu_text(&common.glu),
             out_dtype: T::DTYPE.to_string(),
             l2_cold: !common.warm,
             programmatic_launch: self.settings.programmatic,
-            rounds: self.rounds,
-            copy_gb_per_s: self.copy_rate / 1e9,
-            peers: self.peers.as_ref().map(|peers| peers.about().clone()),
             results: Vec::new(),
         }
     }
@@ -311,6 +292,7 @@ fn peer_rows(contender: Contender, ours: &Timing) -> Vec<PeerRow> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::report::tests::{head, on_device};
     use nvfp4_harness::json;
 
     pub(crate) fn timing(median: f64, min: f64) -> Timing {
@@ -319,34 +301,13 @@ pub(crate) mod tests {
 
     /// One shape and two peers that were not measured on it.
     pub(crate) fn report() -> Report {
-        let title = |name: &str, title: &str| (name.to_owned(), title.to_owned());
         Report {
-            command_line: "nvfp4 bench".to_owned(),
-            device: Hardware {
-                name: "A GPU".to_owned(),
-                compute_capability: "9.0".to_owned(),
-                sms: 132,
-                memory_bytes: 80 << 30,
-                l2_bytes: 50 << 20,
-                driver: None,
-                toolkit: None,
-                cutlass: None,
-            },
-            state_after: None,
+            head: head("nvfp4 bench", 1e-3),
+            machine: on_device(),
             data: "contest".to_owned(),
-            seed: 1,
-            glu: "swiglu".to_owned(),
             out_dtype: "f16".to_owned(),
             l2_cold: true,
             programmatic_launch: false,
-            rounds: 3,
-            copy_gb_per_s: 2500.0,
-            peers: Some(About {
-                peers: vec![title("cublas", "cuBLAS"), title("humming", "Humming")],
-                versions: [title("torch", "2")].into(),
-                tolerance: 1e-3,
-                rows: 8,
-            }),
             results: vec![Row {
                 shape: [256, 4096, 7168, 1],
                 kernel: "kernel",
@@ -378,7 +339,7 @@ pub(crate) mod tests {
         let row = &mut report.results[0];
         row.peers = peer_rows(peer("cublas", Ok([("one".to_owned(), found)].into())), &row.timing);
         row.peers.extend(peer_rows(peer("humming", Err("no module".to_owned())), &row.timing));
-        report.state_after = Some(State {
+        report.machine.state_after = Some(State {
             driver: "580".to_owned(),
             sm_mhz: "1755".to_owned(),
             sm_mhz_at_most: "1980".to_owned(),

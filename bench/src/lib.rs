@@ -13,6 +13,7 @@ pub mod markdown;
 pub mod mlp;
 pub mod peers;
 pub mod plot;
+pub mod report;
 pub mod roofline;
 
 use nvfp4_dual_gemm::Glu;

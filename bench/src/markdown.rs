@@ -2,15 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use nvfp4_harness::units;
-
 use crate::device::{PeerRow, Report, Row};
 use crate::peers::About;
 
 /// The whole page: what was measured on what, a table of medians, one of least times, and who was left out.
 pub fn page(report: &Report) -> String {
-    let mut text = format!("# The CUDA backend and its peers: {}\n\n", report.device.name);
-    text += &format!("`{}`\n\n", report.command_line);
+    let mut text = format!("# The CUDA backend and its peers: {}\n\n", report.machine.device.name);
+    text += &format!("`{}`\n\n", report.head.command_line);
     for line in facts(report) {
         text += &format!("- {line}\n");
     }
@@ -33,18 +31,12 @@ pub fn page(report: &Report) -> String {
 }
 
 fn facts(report: &Report) -> Vec<String> {
-    let mut facts = report.device.facts(report.state_after.as_ref());
-    facts.extend(report.peers.as_ref().map(About::fact));
-    facts.push(report.method());
-    facts.push(format!(
-        "a copy within the device's memory reads and writes {}",
-        units::byte_rate(report.copy_gb_per_s * 1e9)
-    ));
-    facts
+    let peers = report.head.peers.as_ref().map(About::fact);
+    report.machine.facts(peers.into_iter().chain([report.method()]))
 }
 
 fn table(report: &Report, title: &str, least: bool) -> String {
-    let peers: Vec<&(String, String)> = match &report.peers {
+    let peers: Vec<&(String, String)> = match &report.head.peers {
         Some(about) => about
             .peers
             .iter()
@@ -165,7 +157,7 @@ mod tests {
     #[test]
     fn without_peers_there_are_no_columns_for_them() {
         let mut report = report();
-        report.peers = None;
+        report.head.peers = None;
         assert!(
             page(&report)
                 .contains("| median, µs | ours | TFLOP/s | GB/s |\n|---|---:|---:|---:|\n")

@@ -22,10 +22,13 @@ pub fn of_non_finite(count: usize, of: usize, name: &str, dtype: DType) -> Optio
     (count > 0).then(|| format!("{count} of {of} values of {name} {are} not finite ({hint})"))
 }
 
-/// What an input scale clips, and what it is too coarse for.
+/// What a global scale of activations clips, and what it is too coarse for.
 #[derive(Debug, Clone, Serialize)]
 pub struct Clipped {
-    /// Blocks of 16 values of x.
+    /// x or h.
+    #[serde(skip)]
+    what: &'static str,
+    /// Blocks of 16 values.
     blocks: usize,
     saturated: usize,
     /// Of the saturated blocks, from 0 to 1.
@@ -34,57 +37,67 @@ pub struct Clipped {
     underflowed: usize,
     /// Those among them that became 0.
     lost: usize,
-    /// Largest |x|.
-    largest_x: f32,
-    /// 2688 times the input scale.
+    /// Largest magnitude.
+    largest: f32,
+    /// 2688 times the global scale.
     largest_representable: f64,
 }
 
-impl From<Saturation> for Clipped {
-    fn from(found: Saturation) -> Self {
+impl Clipped {
+    /// Of x or h.
+    pub fn of(what: &'static str, found: Saturation) -> Self {
         Clipped {
+            what,
             blocks: found.blocks,
             saturated: found.saturated,
             share: found.share(),
             underflowed: found.underflowed,
             lost: found.lost,
-            largest_x: found.amax,
+            largest: found.amax,
             largest_representable: found.largest,
         }
     }
-}
 
-impl Clipped {
     /// The sentences about both ends.
     pub fn sentences(&self) -> impl Iterator<Item = String> {
         self.above().into_iter().chain(self.below())
     }
 
+    /// How the report calls the scale.
+    fn scale(&self) -> &'static str {
+        if self.what == "x" { "input scale" } else { "scale of h" }
+    }
+
     fn above(&self) -> Option<String> {
-        let Clipped { blocks, saturated, share, largest_x, largest_representable, .. } = self;
-        let factor = f64::from(*largest_x) / largest_representable;
+        let Clipped { what, blocks, saturated, share, largest, largest_representable, .. } = self;
+        let factor = f64::from(*largest) / largest_representable;
         let digits = if factor < 100.0 { 2 } else { 0 };
         (*saturated > 0).then(|| {
             format!(
-                "{saturated} of {} of x ({}) saturated: the input scale reaches {largest_representable:.3e}, x goes to \
-                 {largest_x:.3e}, {factor:.digits$} times as far; --input-scale dynamic clips nothing",
+                "{saturated} of {} of {what} ({}) saturated: the {} reaches {largest_representable:.3e}, {what} goes to \
+                 {largest:.3e}, {factor:.digits$} times as far; --input-scale dynamic clips nothing",
                 units::count(*blocks, "block"),
                 units::percent(*share),
+                self.scale(),
             )
         })
     }
 
     fn below(&self) -> Option<String> {
-        let Clipped { blocks, underflowed, lost, largest_x, largest_representable, .. } = self;
-        // Under the scale of x itself there is no better one.
-        let coarse = f64::from(*largest_x) < 0.999 * largest_representable;
-        let hint = if coarse { "; --input-scale dynamic fits the scale to x" } else { "" };
+        let Clipped { what, blocks, underflowed, lost, largest, largest_representable, .. } = self;
+        // Under the scale of the values themselves there is no better one.
+        let coarse = f64::from(*largest) < 0.999 * largest_representable;
+        let hint = match coarse {
+            true => format!("; --input-scale dynamic fits the scale to {what}"),
+            false => String::new(),
+        };
         (*underflowed > 0).then(|| {
             format!(
-                "{underflowed} of {} of x ({}) underflowed, {lost} of them to 0: their scale factors are below 2^-6 \
-                 and have fewer bits; the input scale reaches {largest_representable:.3e}, x goes to {largest_x:.3e}{hint}",
+                "{underflowed} of {} of {what} ({}) underflowed, {lost} of them to 0: their scale factors are below 2^-6 \
+                 and have fewer bits; the {} reaches {largest_representable:.3e}, {what} goes to {largest:.3e}{hint}",
                 units::count(*blocks, "block"),
                 units::percent(*underflowed as f64 / (*blocks).max(1) as f64),
+                self.scale(),
             )
         })
     }
@@ -112,7 +125,7 @@ mod tests {
     fn clipped_values_are_told_with_how_far() {
         let mut x = [1.0f32; 64];
         let told = |x: &[f32], global| {
-            Clipped::from(Saturation::of(x, global)).sentences().collect::<Vec<_>>()
+            Clipped::of("x", Saturation::of(x, global)).sentences().collect::<Vec<_>>()
         };
         assert_eq!(told(&x, 1.0), [""; 0]);
         let [coarse] = &told(&x, 1e38)[..] else { panic!("one sentence") };
@@ -126,5 +139,8 @@ mod tests {
         let start = "1 of 4 blocks of x (25.000 %) saturated: the input scale reaches 2.688e3, x goes to 2.688e4, \
                      10.00 times as far";
         assert!(sentence.starts_with(start), "{sentence}");
+        let of_h = Clipped::of("h", Saturation::of(&x, 1.0)).sentences().next().unwrap();
+        let start = "1 of 4 blocks of h (25.000 %) saturated: the scale of h reaches 2.688e3, h goes to 2.688e4";
+        assert!(of_h.starts_with(start), "{of_h}");
     }
 }

@@ -8,8 +8,9 @@ use super::options::LayerOptions;
 use super::patterns;
 use super::projection::{Names, Part};
 use super::scheme;
+use super::tensors::dimensions;
 use super::verdict::Refusal;
-use crate::error::{NoDown, Operand, Result};
+use crate::error::{Error, NoDown, Operand, Result};
 
 /// Where the down projection of a layer would be.
 pub(super) enum Site {
@@ -53,6 +54,35 @@ impl Checkpoint {
         gate_up: &beside::Layer<'_>,
         site: &Site,
     ) -> Result<(), NoDown> {
+        let names = self.down_names(layer.convention, gate_up, site)?;
+        self.read_down(layer, &names, site).map_err(damaged)
+    }
+
+    /// H, by headers and the configuration alone, of a down projection that fits `inner` rows of gate.
+    pub(super) fn outline_of_down(
+        &self,
+        convention: Convention,
+        gate_up: &beside::Layer<'_>,
+        site: &Site,
+        inner: usize,
+    ) -> Result<usize, NoDown> {
+        let names = self.down_names(convention, gate_up, site)?;
+        let codes = self.tensor(&names.codes).map_err(damaged)?;
+        let scales = self.tensor(&names.scales).map_err(damaged)?;
+        let [_, rows, cols] = dimensions(&codes, &scales).map_err(damaged)?;
+        match cols == inner {
+            true => Ok(rows),
+            false => Err(damaged(codes.wrong_shape(expected_k(inner)))),
+        }
+    }
+
+    /// Its tensors, where there is nothing against reading them.
+    fn down_names(
+        &self,
+        convention: Convention,
+        gate_up: &beside::Layer<'_>,
+        site: &Site,
+    ) -> Result<Names, NoDown> {
         let module = site.module();
         let format = |Refusal { scheme, evidence }| NoDown::Format {
             module: module.to_owned(),
@@ -70,7 +100,7 @@ impl Checkpoint {
             (None, _) => (vec![], vec![]),
         };
         let own = beside::Layer { prefix: gate_up.prefix, modules: &modules, stacks: &stacks };
-        let missing = |e: crate::Error| NoDown::Missing { reason: e.to_string() };
+        let missing = |e: Error| NoDown::Missing { reason: e.to_string() };
         if let Site::Module(module) = site {
             self.require(&format!("{module}.")).map_err(missing)?;
         }
@@ -85,7 +115,7 @@ impl Checkpoint {
         if names.is_some() {
             // What is said of gate and up has been read, so that all three have to agree.
             let all: Vec<&str> = gate_up.modules.iter().copied().chain([module]).collect();
-            self.sidecar.verdict(&patterns::Names::each(&all)).map_err(format)?;
+            self.stated(&patterns::Names::each(&all), &all).map_err(format)?;
         }
         if let Some(reason) = beside::objection_to_down(self, &own) {
             return Err(not_understood(reason));
@@ -93,15 +123,13 @@ impl Checkpoint {
         let Some(names) = names else {
             return Err(NoDown::Absent { module: module.to_owned() });
         };
-        if names.convention != layer.convention {
+        if names.convention != convention {
             let of =
                 |convention: Convention, what: &str| format!("{what} is stored as {convention}");
-            let evidence =
-                format!("{}, {}", of(names.convention, "it"), of(layer.convention, "gate"));
+            let evidence = format!("{}, {}", of(names.convention, "it"), of(convention, "gate"));
             return Err(format(Refusal { scheme: "of another convention".to_owned(), evidence }));
         }
-        self.read_down(layer, &names, site)
-            .map_err(|error| NoDown::Damaged { reason: error.to_string() })
+        Ok(names)
     }
 
     fn read_down(&self, layer: &mut MlpLayer, names: &Names, site: &Site) -> Result<()> {
@@ -113,8 +141,7 @@ impl Checkpoint {
         let weight = down.whole(Operand::Matrix)?;
         let inner = layer.gate_proj.rows();
         if weight.cols() != inner {
-            let expected = format!("K = {inner}, as many columns as gate has rows");
-            return Err(down.codes.wrong_shape(expected));
+            return Err(down.codes.wrong_shape(expected_k(inner)));
         }
         layer.down_proj = Some(weight);
         layer.down_input_global = down.input_global[0];
@@ -122,4 +149,12 @@ impl Checkpoint {
         layer.unusable_down_scale = down.unusable_scale;
         Ok(())
     }
+}
+
+fn damaged(error: Error) -> NoDown {
+    NoDown::Damaged { reason: error.to_string() }
+}
+
+fn expected_k(inner: usize) -> String {
+    format!("K = {inner}, as many columns as gate has rows")
 }

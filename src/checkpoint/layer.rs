@@ -50,6 +50,8 @@ pub struct MlpLayer {
     pub convention: Convention,
     /// How the layer is meant to be computed.
     pub scheme: Scheme,
+    /// Whether the checkpoint says so; where it says nothing, [`MlpLayer::scheme`] is W4A4.
+    pub scheme_stated: bool,
     /// A stored global scale of the input that is in neither of the two: it is not finite and > 0.
     pub(super) unusable_scale: Option<UnusableScale>,
     /// The same of the input of the down projection.
@@ -95,6 +97,7 @@ impl MlpLayer {
             down_bias: None,
             convention,
             scheme: Scheme::default(),
+            scheme_stated: false,
             unusable_scale: None,
             unusable_down_scale: None,
             weight_only: None,

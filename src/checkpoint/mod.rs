@@ -22,7 +22,7 @@
 //! Schemes that look alike and mean something else are refused by name: NVFP4_AWQ whose scale is not
 //! folded, NVFP4_SVD, W4A8_NVFP4_FP8, MXFP4, FP8, INT4 and INT8 formats, groups other than 16, weights that are
 //! not quantized. They are told by their tensors, and by `hf_quant_config.json` and `quantization_config` in
-//! `config.json` where these lie beside them: W4A8_NVFP4_FP8, and that a layer is weight-only, cannot be told by
+//! `config.json` where these lie beside them, or by what [`quantize_file`] writes into a single file: W4A8_NVFP4_FP8, and that a layer is weight-only, cannot be told by
 //! tensors alone.
 //!
 //! What may change the arithmetic of a layer is applied where it is understood, and refused where it is

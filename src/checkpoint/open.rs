@@ -1,6 +1,6 @@
 //! A checkpoint: the tensors of one or several files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 use super::CheckpointError;
 use super::file::{SafetensorsFile, Tensor, near};
 pub(super) use super::layout::{INDEX, Layout};
+use super::patterns::Names;
+use super::quantization::Statement;
 use super::sidecar::Sidecar;
+use super::verdict::{Verdict, agree};
 use crate::error::{Error, Result};
 
 /// A checkpoint of one or several safetensors files.
@@ -24,6 +27,8 @@ pub struct Checkpoint {
     /// Tensors that are not to be had.
     absent: BTreeMap<String, Absent>,
     pub(super) sidecar: Sidecar,
+    /// What each shard says of itself.
+    own: Vec<Option<Statement>>,
 }
 
 /// Why a tensor of which the name is known cannot be read.
@@ -146,7 +151,8 @@ impl Checkpoint {
         if let Some(error) = first_error.filter(|_| shards.is_empty()) {
             return Err(error);
         }
-        let mut checkpoint = Checkpoint { path: path.to_owned(), shards, owner, absent, sidecar };
+        let (path, own) = (path.to_owned(), statements(&shards));
+        let mut checkpoint = Checkpoint { path, shards, owner, absent, sidecar, own };
         checkpoint.add_unlisted();
         Ok(checkpoint)
     }
@@ -181,7 +187,9 @@ impl Checkpoint {
 
     fn single(path: PathBuf, file: SafetensorsFile, sidecar: Sidecar) -> Self {
         let owner = file.names().map(|name| (name.to_owned(), 0)).collect();
-        Checkpoint { path, shards: vec![file], owner, absent: BTreeMap::new(), sidecar }
+        let (shards, absent) = (vec![file], BTreeMap::new());
+        let own = statements(&shards);
+        Checkpoint { path, shards, owner, absent, sidecar, own }
     }
 
     /// What was opened.
@@ -216,6 +224,20 @@ impl Checkpoint {
     /// `__metadata__` of the file that a tensor is in.
     pub(super) fn metadata_of(&self, tensor: &str) -> Option<&BTreeMap<String, String>> {
         Some(self.shards.get(*self.owner.get(tensor)?)?.metadata())
+    }
+
+    /// What is said of `modules`, which the configuration may know by other `names`: by the configuration, and by the
+    /// files that their tensors are in.
+    pub(super) fn stated(&self, names: &[Names], modules: &[&str]) -> Verdict {
+        let of_module = |module: &&str| {
+            let start = inside(module);
+            let tail = self.owner.range(start.clone()..);
+            tail.take_while(move |(name, _)| name.starts_with(&start)).map(|(_, &at)| at)
+        };
+        let files: BTreeSet<usize> = modules.iter().flat_map(of_module).collect();
+        let mut own = files.into_iter().filter_map(|at| self.own.get(at)?.as_ref());
+        let of_sidecar = self.sidecar.verdict(names)?;
+        own.try_fold(of_sidecar, |all, statement| agree(all, statement.verdict(names)?))
     }
 
     /// Fails when there is a tensor whose name starts so and that cannot be read.
@@ -277,6 +299,10 @@ impl Checkpoint {
             near: near(name, self.names()),
         })?)
     }
+}
+
+fn statements(shards: &[SafetensorsFile]) -> Vec<Option<Statement>> {
+    shards.iter().map(|shard| Statement::of_metadata(shard.metadata())).collect()
 }
 
 /// How names in a module start; all names are in the one without a name.

@@ -1,5 +1,6 @@
 //! What a layer is, without reading it.
 
+use super::beside;
 use super::down::Site;
 use super::open::Checkpoint;
 use super::patterns;
@@ -8,7 +9,7 @@ use super::read::{FUSED, FUSED_DOWN, PAIRS, expert};
 use super::stack::{Stack, join};
 use super::tensors::dimensions;
 use super::verdict::Scheme;
-use crate::error::Result;
+use crate::error::{NoDown, Result};
 
 /// The precision and the sizes of a layer, by headers and configuration alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,8 +21,10 @@ pub struct LayerOutline {
     pub in_features: usize,
     /// N: rows of gate_proj and of up_proj.
     pub intermediate_features: usize,
-    /// Rows of down_proj, where there is one in NVFP4.
+    /// Rows of down_proj, where it can be read.
     pub out_features: Option<usize>,
+    /// Why there are none.
+    pub no_down: Option<NoDown>,
 }
 
 /// Where the weights of a layer are.
@@ -44,22 +47,22 @@ impl Checkpoint {
         let stated = self
             .verdict(&patterns::Names::each(&modules), &modules)
             .map_err(|refusal| self.refused(prefix, refusal))?;
-        let sizes = |names: &Names| -> Result<[usize; 3]> {
-            dimensions(&self.tensor(&names.codes)?, &self.tensor(&names.scales)?)
-        };
-        let [_, rows, in_features] = match gate_up.first() {
-            Some((_, names)) => sizes(names)?,
-            None => return Err(self.no_layer(prefix)),
-        };
-        let names = match &down {
-            Site::Module(module) => self.has_module(module).then(|| self.names_of(module)),
-            Site::Stack { base, .. } => self.stack_names(base),
-        };
-        // One that is in another format has none of these tensors.
-        let out_features = names.and_then(|names| sizes(&names).ok()).map(|[_, rows, _]| rows);
+        let Some((_, first)) = gate_up.first() else { return Err(self.no_layer(prefix)) };
+        let [_, rows, in_features] =
+            dimensions(&self.tensor(&first.codes)?, &self.tensor(&first.scales)?)?;
         let intermediate_features = if fused { rows / 2 } else { rows };
+        let stacks: Vec<&Names> = match &down {
+            Site::Module(_) => Vec::new(),
+            Site::Stack { .. } => gate_up.iter().map(|(_, names)| names).collect(),
+        };
+        let layer = beside::Layer { prefix, modules: &modules, stacks: &stacks };
+        let (out_features, no_down) =
+            match self.outline_of_down(first.convention, &layer, &down, intermediate_features) {
+                Ok(rows) => (Some(rows), None),
+                Err(reason) => (None, Some(reason)),
+            };
         let scheme = stated.map(|stated| stated.scheme).unwrap_or_default();
-        Ok(LayerOutline { scheme, in_features, intermediate_features, out_features })
+        Ok(LayerOutline { scheme, in_features, intermediate_features, out_features, no_down })
     }
 
     fn sites(&self, prefix: &str) -> Result<Sites> {

@@ -28,6 +28,10 @@ pub(super) struct Statement {
     origin: Origin,
 }
 
+/// Key of a file's `__metadata__` under which [`super::quantize_file`] says what the file is where there is no
+/// configuration: a `quantization_config` of its convention.
+pub(super) const OWN: &str = "nvfp4_quantize";
+
 /// Where a statement may come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Origin {
@@ -80,6 +84,15 @@ impl Statement {
                 }
             }
         }
+    }
+
+    /// What a file says of itself in its `__metadata__`, if it is one of ours that does.
+    pub fn of_metadata(metadata: &BTreeMap<String, String>) -> Option<Self> {
+        let text = metadata.get(OWN)?;
+        // A string is none that is understood, and is refused with its beginning.
+        let config = serde_json::from_str(text)
+            .unwrap_or_else(|_| Value::String(text.chars().take(40).collect()));
+        Some(Self::new("__metadata__.nvfp4_quantize", &config))
     }
 
     fn of(file: &'static str, config: &Map<String, Value>) -> Self {

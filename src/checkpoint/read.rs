@@ -139,10 +139,10 @@ impl Checkpoint {
         Ok(layer)
     }
 
-    /// Says what the configuration has said.
+    /// Says what the configuration has said, or the file.
     fn declare(&self, prefix: &str, layer: &mut MlpLayer, stated: Option<Stated>) {
         let Some(Stated { scheme, evidence }) = stated else { return };
-        layer.scheme = scheme;
+        (layer.scheme, layer.scheme_stated) = (scheme, true);
         if scheme == Scheme::W4A16 {
             let (path, layer_name) = (self.path().to_owned(), prefix.to_owned());
             layer.weight_only = Some(WeightOnly { path, layer: layer_name, evidence });
@@ -221,7 +221,7 @@ impl Checkpoint {
     pub(super) fn verdict(&self, names: &[Names], modules: &[&str]) -> Verdict {
         let of_tensors = |found: Option<Refusal>| found.map_or(Ok(()), Err);
         of_tensors(beside::comfy(self, modules))?;
-        let stated = self.sidecar.verdict(names)?;
+        let stated = self.stated(names, modules)?;
         of_tensors(modules.iter().find_map(|module| scheme::refusal(self, module)))?;
         Ok(stated)
     }

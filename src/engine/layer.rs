@@ -204,6 +204,15 @@ impl Layer {
         &self.0.weights
     }
 
+    pub(super) fn known_scales(&self) -> KnownScales {
+        self.0.known_scales
+    }
+
+    /// The same engine's layer that ends at h.
+    pub(super) fn gate_up(&self) -> Result<Layer> {
+        self.engine().load(self.weights().gate_up(), &Spec::default().precision(self.precision()))
+    }
+
     /// The engine that runs it.
     pub fn engine(&self) -> &Engine {
         &self.0.engine

@@ -5,6 +5,7 @@ mod backend;
 mod cuda;
 mod host;
 mod layer;
+mod saturation;
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use rayon::ThreadPool;
 
 pub use backend::Backend;
 pub use layer::{Layer, Spec};
+pub use saturation::LayerSaturation;
 
 use crate::cpu::{self, Scratch};
 use crate::dtype::Element;

@@ -203,13 +203,14 @@ pub enum Error {
 
     /// `global(A)·global(B)` is no normal f32.
     #[error(
-        "{operand}: alpha = {global_a:e} * {global_b:e} (global scales of a and {operand}) is {} the range of normal f32 numbers",
+        "{operand}: alpha = {global_a:e} * {global_b:e} (global scales of {} and {operand}) is {} the range of normal f32 numbers",
+        if *operand == Operand::Down { Operand::H } else { Operand::A },
         if *.global_a as f64 * *.global_b as f64 > 1.0 { "above" } else { "below" }
     )]
     Alpha {
-        /// B1 for alpha1, B2 for alpha2.
+        /// B1 for alpha1, B2 for alpha2, and down, whose input is h.
         operand: Operand,
-        /// Global scale of A.
+        /// Global scale of A, or of h.
         global_a: f32,
         /// Global scale of the weight.
         global_b: f32,
@@ -364,20 +365,11 @@ impl From<Infallible> for Error {
     }
 }
 
-impl Error {
-    /// The same error, about `operand` where it spoke of an unplaced [`Operand::Matrix`].
-    #[must_use]
-    pub fn with_operand(self, to: Operand) -> Self {
-        self.map_operand(|operand| if operand == Operand::Matrix { to } else { operand })
-    }
-
-    /// The same error about what `place` makes of its operand.
-    pub(crate) fn map_operand(mut self, place: impl Fn(Operand) -> Operand) -> Self {
+/// The operand of a borrowed error.
+macro_rules! operand_of {
+    ($error:expr) => {{
         use Error::*;
-        if let ShapeMismatch { other, .. } = &mut self {
-            *other = place(*other);
-        }
-        match &mut self {
+        match $error {
             Length { operand, .. }
             | ZeroDimension { operand, .. }
             | KNotMultiple { operand, .. }
@@ -393,12 +385,37 @@ impl Error {
             | NotQuantized { operand, .. }
             | Multiplier { operand, .. }
             | RowOutOfRange { operand, .. }
-            | OutOfMemory { operand, .. } => *operand = place(*operand),
-            GluParameter { .. } | BackendUnavailable { .. } | Environment { .. } | Io { .. } => {}
-            NoDownProjection { .. } | Shard { .. } => {}
-            Cuda(_) => {}
+            | OutOfMemory { operand, .. } => Some(operand),
+            GluParameter { .. } | BackendUnavailable { .. } | Environment { .. } | Io { .. } => {
+                None
+            }
+            NoDownProjection { .. } | Shard { .. } => None,
+            Cuda(_) => None,
             #[cfg(feature = "checkpoint")]
-            Checkpoint(_) => {}
+            Checkpoint(_) => None,
+        }
+    }};
+}
+
+impl Error {
+    /// The same error, about `operand` where it spoke of an unplaced [`Operand::Matrix`].
+    #[must_use]
+    pub fn with_operand(self, to: Operand) -> Self {
+        self.map_operand(|operand| if operand == Operand::Matrix { to } else { operand })
+    }
+
+    /// The operand that it speaks of, if it does of one.
+    pub fn operand(&self) -> Option<Operand> {
+        operand_of!(self).copied()
+    }
+
+    /// The same error about what `place` makes of its operand.
+    pub(crate) fn map_operand(mut self, place: impl Fn(Operand) -> Operand) -> Self {
+        if let Error::ShapeMismatch { other, .. } = &mut self {
+            *other = place(*other);
+        }
+        if let Some(operand) = operand_of!(&mut self) {
+            *operand = place(*operand);
         }
         self
     }

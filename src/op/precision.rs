@@ -16,7 +16,8 @@ pub enum Precision {
         scale: InputScale,
     },
     /// NVFP4 weights, and activations in 16 bits: f16 and bf16 as they are, f32 rounded to nearest even. What the GLU
-    /// gives is rounded to the same type for the down projection. A value that overflows f16 is refused.
+    /// gives is rounded to the same type for the down projection. A value that overflows f16 is refused, but for such an h
+    /// on a device, which goes into y: x in bf16 keeps clear of that.
     W4A16 {
         /// What activations in f32 are rounded to. The default of the type is bf16, which has the range of f32.
         round: DType16,

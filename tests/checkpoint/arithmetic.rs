@@ -1,6 +1,6 @@
 //! What a configuration says of an MLP's arithmetic is applied or refused, never passed over.
 
-use crate::tiny::{GELU_TANH, PREFIX, SILU, Tiny, close};
+use crate::tiny::{GELU_TANH, PREFIX, SILU, Tiny, close, refused};
 use nvfp4_dual_gemm::Glu;
 use nvfp4_dual_gemm::checkpoint::{Dtype, LayerOptions};
 
@@ -24,17 +24,6 @@ fn glu_of(config: &str, prefix: &str) -> Result<Option<Glu>, String> {
         }
     }
     gate
-}
-
-#[track_caller]
-fn refused(config: &str, words: &[&str]) {
-    let tiny = Tiny::new();
-    tiny.config(config);
-    println!("{config}");
-    let text = tiny.refusal();
-    for word in words {
-        assert!(text.contains(word), "{text}: {word}");
-    }
 }
 
 #[test]

@@ -2,23 +2,11 @@
 
 use crate::parts::*;
 use crate::tiny::{self, Tiny};
-use nvfp4_dual_gemm::checkpoint::{Checkpoint, Convention, Dtype, LayerOptions, MlpLayer};
+use nvfp4_dual_gemm::checkpoint::{Checkpoint, Dtype, LayerOptions, MlpLayer};
 use nvfp4_dual_gemm::{bf16, f16};
 
-const CONVENTIONS: [Convention; 2] = [Convention::ModelOpt, Convention::CompressedTensors];
 const TYPES: [Dtype; 3] = [Dtype::F32, Dtype::F16, Dtype::BF16];
 const E: usize = 3;
-
-fn open(parts: &[Part]) -> Checkpoint {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("model.safetensors");
-    write(&path, parts);
-    Checkpoint::open(&path).unwrap()
-}
-
-fn refused(parts: &[Part], prefix: &str) -> String {
-    open(parts).layer(prefix).unwrap_err().to_string()
-}
 
 /// Number `i` of the bias number `seed`, exact in all three types.
 fn number(seed: usize, i: usize) -> f32 {

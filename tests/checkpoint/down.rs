@@ -7,17 +7,9 @@ use nvfp4_dual_gemm::checkpoint::{
     Checkpoint, Convention, Dtype, LayerOptions, MlpLayer, NoDown, Scheme,
 };
 
-const CONVENTIONS: [Convention; 2] = [Convention::ModelOpt, Convention::CompressedTensors];
 const E: usize = 3;
 /// Rows of the down projection.
 const H: usize = K;
-
-fn open(parts: &[Part]) -> Checkpoint {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("model.safetensors");
-    write(&path, parts);
-    Checkpoint::open(&path).unwrap()
-}
 
 /// The down projection number `seed`, \[H, N\], with the scale of its input and a bias.
 fn down(module: &str, convention: Convention, seed: usize) -> Vec<Part> {
@@ -176,6 +168,13 @@ fn without(checkpoint: &Checkpoint, prefix: &str) -> NoDown {
     let options = LayerOptions::new().gate_up_only();
     let alone = checkpoint.layer_with(prefix, &options).unwrap();
     assert_eq!(alone.weights().unwrap().down_proj(), None);
+    // Headers tell the same, but for numbers that are damaged and keys of the arithmetic.
+    let outline = checkpoint.outline(prefix).unwrap();
+    assert_eq!(outline.out_features.is_none(), outline.no_down.is_some());
+    match (&outline.no_down, &reason) {
+        (None, NoDown::Damaged { .. } | NoDown::NotUnderstood { .. }) => {}
+        (found, _) => assert_eq!(found.as_ref(), Some(&reason)),
+    }
     match &reason {
         // What is there and damaged is not passed over in silence.
         NoDown::Damaged { .. } => assert_eq!(layer.weights().unwrap_err().to_string(), error),
@@ -256,16 +255,6 @@ fn other_formats_are_named() {
     assert!(text.contains("there is l.experts.down_proj U8 [1]"), "{text}");
     let text = stacks(vec![]);
     assert_eq!(text, "there is no l.experts.down_proj");
-}
-
-trait Concat {
-    fn concat_parts(self) -> Vec<Part>;
-}
-
-impl<const M: usize> Concat for [Vec<Part>; M] {
-    fn concat_parts(self) -> Vec<Part> {
-        self.into_iter().flatten().collect()
-    }
 }
 
 #[test]

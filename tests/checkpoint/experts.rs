@@ -5,21 +5,7 @@ use nvfp4_dual_gemm::{Checkpoint, DualGemm, InputScale};
 
 use crate::parts::{self, *};
 
-const CONVENTIONS: [Convention; 2] = [Convention::ModelOpt, Convention::CompressedTensors];
 const EXPERTS: &str = "model.layers.0.mlp.experts";
-
-/// A file with these tensors, opened.
-fn open(parts: &[Part]) -> Checkpoint {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("model.safetensors");
-    write(&path, parts);
-    Checkpoint::open(&path).unwrap()
-}
-
-/// The error of a layer of a file with these tensors.
-fn refused(parts: &[Part], prefix: &str) -> String {
-    open(parts).layer(prefix).unwrap_err().to_string()
-}
 
 #[test]
 fn the_number_of_an_expert_comes_before_or_after_its_projection() {
@@ -380,16 +366,6 @@ fn an_mlp_without_a_gate_is_said_to_have_none() {
     // A gate that is merely missing is a damaged file.
     let error = refused(&of("up_proj"), "l");
     assert!(error.contains("no tensor l.gate_proj.weight"), "{error}");
-}
-
-trait Concat {
-    fn concat_parts(self) -> Vec<Part>;
-}
-
-impl<const M: usize> Concat for [Vec<Part>; M] {
-    fn concat_parts(self) -> Vec<Part> {
-        self.into_iter().flatten().collect()
-    }
 }
 
 /// AWQ's scale of the input is folded into the norm before the layer, or it is a tensor beside the weight.

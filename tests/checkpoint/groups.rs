@@ -1,6 +1,6 @@
 //! The scheme of a layer is that of its group, wherever a configuration says it.
 
-use crate::tiny::{PREFIX, SILU, Tiny, close};
+use crate::tiny::{PREFIX, SILU, Tiny, close, weight_only};
 use nvfp4_dual_gemm::checkpoint::LayerOptions;
 
 const W4A4: &str = r#""weights": {"num_bits": 4, "type": "float", "group_size": 16},
@@ -29,12 +29,6 @@ fn c(prefix: &str, file: &str, config: &str) -> Result<f64, String> {
     let tiny = Tiny::compressed_tensors(prefix);
     tiny.json(file, config);
     tiny.c_with(prefix, &LayerOptions::new())
-}
-
-#[track_caller]
-fn weight_only(result: Result<f64, String>) {
-    let text = result.unwrap_err();
-    assert!(text.contains("W4A16_NVFP4"), "{text}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Keys of a configuration that are not known by name: those that may change an MLP are seen, and the
 //! others are let be.
 
-use crate::tiny::{GELU_TANH, PREFIX, SILU, Tiny, close};
+use crate::tiny::{GELU_TANH, PREFIX, SILU, Tiny, close, refused};
 use nvfp4_dual_gemm::Glu;
 use nvfp4_dual_gemm::checkpoint::LayerOptions;
 
@@ -10,17 +10,6 @@ fn glu_of(config: &str, prefix: &str) -> Result<Option<Glu>, String> {
     let tiny = Tiny::new();
     tiny.config(config);
     tiny.open().unwrap().glu_of(prefix).map_err(|e| e.to_string())
-}
-
-#[track_caller]
-fn refused(config: &str, words: &[&str]) {
-    let tiny = Tiny::new();
-    tiny.config(config);
-    println!("{config}");
-    let text = tiny.refusal();
-    for word in words {
-        assert!(text.contains(word), "{text}: {word}");
-    }
 }
 
 /// Keys by which another function is computed, under names that no class of `transformers` reads.

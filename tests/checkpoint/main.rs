@@ -18,6 +18,7 @@ mod read_everything;
 mod refuse;
 mod replace;
 mod requantized;
+mod single_file;
 mod tensors;
 mod tiny;
 mod weight_only;

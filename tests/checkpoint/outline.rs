@@ -26,6 +26,7 @@ fn outlines_are_those_of_the_layers() {
             assert_eq!(outline.in_features, layer.gate_proj.cols());
             assert_eq!(outline.intermediate_features, layer.gate_proj.rows());
             assert_eq!(outline.out_features, layer.down_proj.map(|down| down.rows()));
+            assert_eq!(outline.no_down, layer.no_down);
             seen += 1;
         }
         let missing = checkpoint.outline("no.such.mlp").unwrap_err().to_string();

@@ -5,6 +5,7 @@ use std::path::Path;
 
 pub const N: usize = 16;
 pub const K: usize = 32;
+pub const CONVENTIONS: [Convention; 2] = [Convention::ModelOpt, Convention::CompressedTensors];
 
 pub struct Part {
     pub name: String,
@@ -79,4 +80,28 @@ pub fn fault(open: &Path, prefix: &str) -> String {
     let directory = if open.is_dir() { open } else { open.parent().unwrap() };
     text.replace(&format!("{}/", directory.display()), "")
         .replace(&directory.display().to_string(), "DIR")
+}
+
+/// A file with these tensors, opened.
+pub fn open(parts: &[Part]) -> Checkpoint {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.safetensors");
+    write(&path, parts);
+    Checkpoint::open(&path).unwrap()
+}
+
+/// The error of a layer of a file with these tensors.
+pub fn refused(parts: &[Part], prefix: &str) -> String {
+    open(parts).layer(prefix).unwrap_err().to_string()
+}
+
+/// Parts after each other.
+pub trait Concat {
+    fn concat_parts(self) -> Vec<Part>;
+}
+
+impl<const M: usize> Concat for [Vec<Part>; M] {
+    fn concat_parts(self) -> Vec<Part> {
+        self.into_iter().flatten().collect()
+    }
 }

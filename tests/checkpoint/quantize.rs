@@ -104,7 +104,7 @@ fn configurations_say_what_was_done() {
         let own_of_library = |name: &str| json(&data(name).join("hf_quant_config.json"));
         let output = dir.path().join(theirs);
         let report = run(&data("floats"), &output, &calibrated(convention, PREFIX)).unwrap();
-        assert_eq!(report.scheme.as_deref(), Some("NVFP4"));
+        assert_eq!(report.scheme, "NVFP4");
         let config = json(&output.join("config.json"));
         assert_eq!(config["hidden_size"], 64);
         let (ours, theirs) =
@@ -135,7 +135,7 @@ fn configurations_say_what_was_done() {
 
         // Without samples no reader may take the activations for quantized.
         let report = quantize(&data("floats"), &output, convention).unwrap();
-        assert_eq!(report.scheme.as_deref(), Some(weight_only));
+        assert_eq!(report.scheme, weight_only);
         let config = json(&output.join("config.json"));
         let name = format!("{convention}-weight-only");
         let theirs = json(&data(&name).join("config.json"));

@@ -1,13 +1,7 @@
 //! Statements of ModelOpt beside what is left of the checkpoint that was quantized anew.
 
-use crate::tiny::{PREFIX, SILU, Tiny, close};
+use crate::tiny::{PREFIX, SILU, Tiny, close, weight_only};
 use nvfp4_dual_gemm::checkpoint::{Dtype, LayerOptions};
-
-#[track_caller]
-fn weight_only(result: Result<f64, String>) {
-    let text = result.unwrap_err();
-    assert!(text.contains("W4A16_NVFP4"), "{text}");
-}
 
 /// DeepSeek-V4-NVFP4: the experts are ModelOpt's, and all else keeps the method of the source.
 #[test]

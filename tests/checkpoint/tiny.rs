@@ -152,3 +152,22 @@ pub fn close(actual: std::result::Result<f64, String>, expected: f64) {
 /// SiLU(1)·2, GELU-tanh(1)·2: what the layer of [`Tiny::new`] computes. From torch in f64.
 pub const SILU: f64 = 2.0 * 0.731_058_578_630_004_9;
 pub const GELU_TANH: f64 = 2.0 * 0.841_191_990_608_276_8;
+
+/// That a configuration refuses the layer, in these words.
+#[track_caller]
+pub fn refused(config: &str, words: &[&str]) {
+    let tiny = Tiny::new();
+    tiny.config(config);
+    println!("{config}");
+    let text = tiny.refusal();
+    for word in words {
+        assert!(text.contains(word), "{text}: {word}");
+    }
+}
+
+/// That the calibrated scale of a layer is refused as it is weight-only.
+#[track_caller]
+pub fn weight_only(result: Result<f64, String>) {
+    let text = result.unwrap_err();
+    assert!(text.contains("W4A16_NVFP4"), "{text}");
+}

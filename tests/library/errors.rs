@@ -218,3 +218,17 @@ fn no_variant_is_forgotten() {
     }
     assert!(seen >= 35, "{seen} variants found: does the source look different now?");
 }
+
+#[test]
+fn errors_of_the_down_projection_speak_of_h() {
+    let weights = mlp().with_down_input_scale(1e-38).unwrap();
+    let error = Engine::cpu().unwrap().load(weights, &Default::default()).unwrap_err();
+    assert_eq!(error.operand(), Some(Operand::Down));
+    assert!(error.to_string().contains("(global scales of h and down)"), "{error}");
+    let error = mlp().with_down_input_scale(f32::NAN).unwrap_err();
+    assert_eq!(error.operand(), Some(Operand::H));
+    let error = Engine::cpu().unwrap().load(mlp().gate_up(), &Default::default());
+    let error = error.unwrap().run(&[f32::NAN; 32], 1, &mut [0f32; 16]).unwrap_err();
+    assert_eq!(error.operand(), Some(Operand::A));
+    assert_eq!(mlp().gate_up().with_down_bias(vec![0.0]).unwrap_err().operand(), None);
+}

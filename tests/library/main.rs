@@ -12,6 +12,7 @@ mod isa;
 mod no_rows;
 mod operations;
 mod oracle;
+mod saturation;
 #[cfg(feature = "cuda")]
 mod scale_layout_cutlass;
 mod shard;

@@ -5,13 +5,13 @@ use std::time::Duration;
 use anyhow::Context;
 
 use nvfp4_dual_gemm::{Engine, bf16};
-use nvfp4_harness::notation::glu_text;
 use nvfp4_harness::system;
 use nvfp4_harness::timer::{Repeat, Timing, run_times};
 
 use super::report::{Machine, Measured, Memory, Ours, Report, Row};
 use super::{Layer, Settings, check_comparable, checked};
 use crate::peers::{self, Peers};
+use crate::report::Head;
 use crate::roofline;
 
 /// For the runs of each contender, each round.
@@ -68,17 +68,13 @@ impl Bench {
     pub fn report(&self, command_line: String) -> Report {
         let common = &self.settings.common;
         Report {
-            command_line,
+            head: Head::new(command_line, common, self.settings.rounds(), self.peers.as_ref()),
             machine: Machine::Cpu {
                 cpu: system::cpu_model(),
                 threads: rayon::current_num_threads(),
                 dram_read_gb_per_s: self.bandwidth / 1e9,
             },
-            seed: common.seed,
-            glu: glu_text(&common.glu),
             cold: !common.warm,
-            rounds: self.settings.rounds(),
-            peers: self.peers.as_ref().map(|peers| peers.about().clone()),
             results: Vec::new(),
         }
     }

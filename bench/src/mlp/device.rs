@@ -4,7 +4,6 @@ use anyhow::{Context, bail};
 
 use nvfp4_dual_gemm::cuda::{Device, DeviceBuffer, LayerPlan, Stream};
 use nvfp4_dual_gemm::{Engine, Error, bf16};
-use nvfp4_harness::notation::glu_text;
 use nvfp4_harness::timer::{Repeat, Timing};
 
 use super::report::{Machine, Measured, Memory, Ours, Report, Row, Stage};
@@ -13,8 +12,8 @@ use super::{Layer, Mode, Settings, check_comparable, checked};
 use crate::clocks::State;
 use crate::device::BUDGET;
 use crate::graph_timer::{self, GraphTimer, Rotation, one_of_all};
-use crate::hardware::Hardware;
 use crate::peers::{self, Peers};
+use crate::report::{Head, OnDevice};
 
 /// Launches of a graph, at least; each is of three kernels or more.
 const NODES: usize = 24;
@@ -91,17 +90,9 @@ impl Bench {
     pub fn report(&self, command_line: String) -> Report {
         let common = &self.settings.common;
         Report {
-            command_line,
-            machine: Machine::Device {
-                device: Hardware::of(&self.device, self.l2),
-                state_after: None,
-                copy_gb_per_s: self.copy_rate / 1e9,
-            },
-            seed: common.seed,
-            glu: glu_text(&common.glu),
+            head: Head::new(command_line, common, self.settings.rounds(), self.peers.as_ref()),
+            machine: Machine::Device(OnDevice::new(&self.device, self.l2, self.copy_rate)),
             cold: !common.warm,
-            rounds: self.settings.rounds(),
-            peers: self.peers.as_ref().map(|peers| peers.about().clone()),
             results: Vec::new(),
         }
     }

@@ -7,11 +7,11 @@ use super::report::{Machine, Measured, Ours, Report, Row};
 /// The whole page: what was measured on what, tables of medians, of stages and of memory, and who was left out.
 pub fn page(report: &Report) -> String {
     let name = match &report.machine {
-        Machine::Device { device, .. } => &device.name,
+        Machine::Device(machine) => &machine.device.name,
         Machine::Cpu { cpu, .. } => cpu,
     };
     let mut text = format!("# The whole MLP and its peers: {name}\n\n");
-    text += &format!("`{}`\n\n", report.command_line);
+    text += &format!("`{}`\n\n", report.head.command_line);
     for fact in report.facts() {
         text += &format!("- {fact}\n");
     }
@@ -63,7 +63,7 @@ fn measured<'a>(row: &'a Row, name: &str) -> Option<&'a Measured> {
 fn peers(report: &Report) -> Vec<&(String, String)> {
     let asked =
         |name: &str| report.results.iter().flat_map(|row| &row.peers).any(|peer| peer.peer == name);
-    let about = report.peers.iter().flat_map(|about| &about.peers);
+    let about = report.head.peers.iter().flat_map(|about| &about.peers);
     about.filter(|(name, _)| asked(name)).collect()
 }
 
@@ -74,7 +74,7 @@ fn none() -> String {
 /// A time in µs on a device, where most are short, and in ms on a CPU.
 fn unit(report: &Report) -> (&'static str, f64) {
     match report.machine {
-        Machine::Device { .. } => ("µs", 1e6),
+        Machine::Device(_) => ("µs", 1e6),
         Machine::Cpu { .. } => ("ms", 1e3),
     }
 }
@@ -248,7 +248,7 @@ mod tests {
     #[test]
     fn without_peers_there_are_no_columns_for_them() {
         let mut report = report();
-        report.peers = None;
+        report.head.peers = None;
         report.results[0].peers.clear();
         let page = page(&report);
         assert!(page.contains("| median, µs | W4A4 | W4A4 dynamic | W4A16 |\n"), "{page}");

@@ -9,27 +9,20 @@ use nvfp4_harness::units;
 
 use super::Shape;
 use crate::clocks::State;
-use crate::hardware::Hardware;
 use crate::peers::{About, Contender};
+use crate::report::{self, Head, OnDevice};
 
 /// What was measured, on what, and how.
 #[derive(Serialize)]
 pub struct Report {
-    /// As it was typed; `command` is a field of every report.
-    pub command_line: String,
+    /// Of any report.
+    #[serde(flatten)]
+    pub head: Head,
     /// A device or a CPU.
     #[serde(flatten)]
     pub machine: Machine,
-    /// Seed of the weights and of x.
-    pub seed: u64,
-    /// The GLU.
-    pub glu: String,
     /// Whether weights come from memory in each run, where there is room for their copies.
     pub cold: bool,
-    /// Turns of each contender.
-    pub rounds: usize,
-    /// What the peers say of themselves.
-    pub peers: Option<About>,
     /// A row for each layer and number of tokens.
     pub results: Vec<Row>,
 }
@@ -40,14 +33,7 @@ pub struct Report {
 #[allow(clippy::large_enum_variant)] // there is one of it
 pub enum Machine {
     /// A GPU.
-    Device {
-        /// What it is.
-        device: Hardware,
-        /// Just after the last measurement.
-        state_after: Option<State>,
-        /// What a copy within its memory reads and writes.
-        copy_gb_per_s: f64,
-    },
+    Device(OnDevice),
     /// A CPU.
     Cpu {
         /// Its model.
@@ -168,9 +154,7 @@ impl Row {
 
     /// The variant of a peer with the least median.
     pub fn fastest(&self, peer: &str) -> Option<&PeerRow> {
-        let median = |row: &PeerRow| row.timing.as_ref().map_or(f64::INFINITY, |t| t.median);
-        let variants = self.peers.iter().filter(|row| row.peer == peer && row.timing.is_some());
-        variants.min_by(|a, b| median(a).total_cmp(&median(b)))
+        report::fastest(&self.peers, peer, |row| (&row.peer, row.timing.as_ref()))
     }
 
     /// `4096→14336→4096, M = 16`
@@ -216,59 +200,52 @@ fn peer_rows(contender: Contender, ours: &[Ours]) -> Vec<PeerRow> {
 impl Report {
     /// How it was measured, in a sentence.
     pub fn method(&self) -> String {
-        let turns = if self.peers.is_some() { ", each contender in turn" } else { "" };
         let of_machine = match (&self.machine, self.cold) {
-            (Machine::Device { .. }, true) => {
+            (Machine::Device(_), true) => {
                 "replays of CUDA graphs of many launches, timed by events, weights rotated over copies of more than 4 \
                  times the L2"
             }
-            (Machine::Device { .. }, false) => {
+            (Machine::Device(_), false) => {
                 "replays of CUDA graphs of many launches, timed by events, one copy of the weights, which may stay in L2"
             }
             (Machine::Cpu { .. }, true) => "caches emptied before each run",
             (Machine::Cpu { .. }, false) => "caches left warm",
         };
         format!(
-            "{of_machine}; {}{turns}; normally distributed weights and x, seed {}, GLU {}, x and y in bf16",
-            units::count(self.rounds, "round"),
-            self.seed,
-            self.glu,
+            "{of_machine}; {}; normally distributed weights and x, seed {}, GLU {}, x and y in bf16",
+            self.head.turns(),
+            self.head.seed,
+            self.head.glu,
         )
     }
 
     /// Notes the clocks of a device.
     pub fn set_state(&mut self, state: Option<State>) {
-        if let Machine::Device { state_after, .. } = &mut self.machine {
-            *state_after = state;
+        if let Machine::Device(machine) = &mut self.machine {
+            machine.state_after = state;
         }
     }
 
     /// What it ran on, in sentences for a page.
     pub fn facts(&self) -> Vec<String> {
-        let mut facts = match &self.machine {
-            Machine::Device { device, state_after, .. } => device.facts(state_after.as_ref()),
-            Machine::Cpu { cpu, threads, .. } => {
-                vec![format!("{cpu}, {}", units::count(*threads, "thread"))]
+        let peers = self.head.peers.as_ref().map(About::fact);
+        let how = peers.into_iter().chain([self.method()]);
+        match &self.machine {
+            Machine::Device(machine) => machine.facts(how),
+            Machine::Cpu { cpu, threads, dram_read_gb_per_s } => {
+                let mut facts = vec![format!("{cpu}, {}", units::count(*threads, "thread"))];
+                facts.extend(how);
+                facts.push(format!("DRAM gives {}", units::byte_rate(dram_read_gb_per_s * 1e9)));
+                facts
             }
-        };
-        facts.extend(self.peers.as_ref().map(About::fact));
-        facts.push(self.method());
-        facts.push(match &self.machine {
-            Machine::Device { copy_gb_per_s, .. } => format!(
-                "a copy within the device's memory reads and writes {}",
-                units::byte_rate(copy_gb_per_s * 1e9)
-            ),
-            Machine::Cpu { dram_read_gb_per_s, .. } => {
-                format!("DRAM gives {}", units::byte_rate(dram_read_gb_per_s * 1e9))
-            }
-        });
-        facts
+        }
     }
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::report::tests::{head, on_device};
     use nvfp4_harness::json;
 
     pub(crate) fn timing(median: f64) -> Timing {
@@ -317,7 +294,6 @@ pub(crate) mod tests {
 
     /// One layer on a device, two ways of ours of which one is not there, and two peers of which one is not there.
     pub(crate) fn report() -> Report {
-        let title = |name: &str, title: &str| (name.to_owned(), title.to_owned());
         let peers = vec![
             contender("cublas", Ok(&[("three GEMMs", 100e-6), ("two GEMMs", 80e-6)])),
             contender("humming", Err("no module")),
@@ -328,31 +304,9 @@ pub(crate) mod tests {
             ours("W4A16", Err("no kernel for it")),
         ];
         Report {
-            command_line: "nvfp4 bench --mlp".to_owned(),
-            machine: Machine::Device {
-                device: Hardware {
-                    name: "A GPU".to_owned(),
-                    compute_capability: "9.0".to_owned(),
-                    sms: 132,
-                    memory_bytes: 80 << 30,
-                    l2_bytes: 50 << 20,
-                    driver: None,
-                    toolkit: None,
-                    cutlass: None,
-                },
-                state_after: None,
-                copy_gb_per_s: 2500.0,
-            },
-            seed: 1,
-            glu: "swiglu".to_owned(),
+            head: head("nvfp4 bench --mlp", 3e-3),
+            machine: Machine::Device(on_device()),
             cold: true,
-            rounds: 3,
-            peers: Some(About {
-                peers: vec![title("cublas", "cuBLAS"), title("humming", "Humming")],
-                versions: [title("torch", "2")].into(),
-                tolerance: 3e-3,
-                rows: 8,
-            }),
             results: vec![Row::new(Shape { k: 4096, n: 14336, h: 4096 }, 16, ours, peers)],
         }
     }

@@ -21,9 +21,9 @@ use crate::ui::table::{Align, Table, row};
 /// weight-only (W4A16: activations stay in 16 bits).
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-IN is a safetensors file, an index or a directory; OUT is a file ending in .safetensors, which has no
-configuration and so declares nothing, or a directory: a new one, an empty one, or an earlier result,
-which is replaced whole.
+IN is a safetensors file, an index or a directory; OUT is a directory: a new one, an empty one, or an earlier
+result, which is replaced whole. Or it is a file ending in .safetensors, which has no configuration: it
+says what it is in its metadata, where `nvfp4` looks and engines do not.
 
 A PATTERN matches whole parts of a tensor's name, between its dots; * stands for any characters.
 Samples are tensors [..., K] named by module (model.layers.0.mlp.gate_proj) or by what shares the input
@@ -72,8 +72,8 @@ pub struct Args {
 #[derive(Serialize)]
 struct Report {
     convention: String,
-    /// What the configuration says; null for a single file.
-    scheme: Option<String>,
+    /// What the configuration says, or the metadata of a single file.
+    scheme: String,
     calibrated: bool,
     files: Vec<Shown>,
     quantized: Vec<Weight>,
@@ -203,20 +203,16 @@ fn print(out: &Output, report: &Report, asked: bool) -> anyhow::Result<()> {
     for note in &report.notes {
         out.line(format!("note: {note}"))?;
     }
-    match (report.scheme.as_deref(), report.calibrated) {
-        (Some(scheme), true) => out.line(format!(
+    let scheme = &report.scheme;
+    out.line(match report.calibrated {
+        true => format!(
             "declared {scheme}: 4-bit weights, and 4-bit activations under the calibrated input scales"
-        ))?,
-        (Some(scheme), false) => out.line(format!(
+        ),
+        false => format!(
             "declared {scheme}: 4-bit weights only; activations stay in 16 bits{}",
             if asked { "" } else { ", as there is no --calibrate" }
-        ))?,
-        (None, true) => out.line("declares nothing: a single file has no configuration")?,
-        (None, false) => out.line(
-            "declares nothing: a single file has no configuration, and without --calibrate no input \
-             scales; `nvfp4 mlp` takes the largest value of its input",
-        )?,
-    }
+        ),
+    })?;
     for file in &report.files {
         out.line(format!("wrote {file}"))?;
     }

@@ -248,6 +248,62 @@ fn the_precision_is_a_choice() {
 }
 
 #[test]
+fn what_a_checkpoint_is_meant_for_is_said_where_it_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    write_layer(&dir.path().join("model.safetensors"), 16, 64, None);
+    tensors::write_output(dir.path().join("x.safetensors"), "x", &[1, 64], &[1f32; 64]).unwrap();
+    let w4a16 = [MLP, &["--precision", "w4a16"]].concat();
+    let silent = ok(dir.path(), &w4a16);
+    assert!(silent.contains("; the checkpoint does not say what it is meant for"), "{silent}");
+    assert_eq!(json(dir.path(), &w4a16)["scheme_stated"], false);
+    assert!(!ok(dir.path(), MLP).contains("meant for"));
+    let config = r#"{"hidden_act": "silu", "quantization_config": {"quant_algo": "NVFP4"}}"#;
+    std::fs::write(dir.path().join("config.json"), config).unwrap();
+    let said = ok(dir.path(), &w4a16);
+    assert!(said.contains("; the checkpoint is meant for W4A4"), "{said}");
+    assert_eq!(json(dir.path(), &w4a16)["scheme_stated"], true);
+}
+
+#[test]
+fn errors_about_h_name_h_and_not_x() {
+    let dir = tempfile::tempdir().unwrap();
+    let matrix = |rows: usize, cols: usize| {
+        Nvfp4Matrix::quantize(&vec![1f32; rows * cols], 1, rows, cols).unwrap()
+    };
+    let modules = [
+        ("mlp.gate_proj", matrix(16, 64)),
+        ("mlp.up_proj", matrix(16, 64)),
+        ("mlp.down_proj", matrix(32, 16)),
+    ];
+    let weights = modules.each_ref().map(|(module, matrix)| Weight {
+        module,
+        matrix: matrix.view(),
+        input_global: None,
+    });
+    write_weights(dir.path().join("model.safetensors"), Convention::ModelOpt, &weights).unwrap();
+    let whole: Vec<&str> =
+        MLP.iter().filter(|arg| !["--only", "gate-up"].contains(arg)).copied().collect();
+    let error = |more: &[&str]| {
+        let output = nvfp4(dir.path(), &[&whole[..], more].concat());
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    // h = (64·100)², which is beyond f16.
+    let write = |x: f16| {
+        tensors::write_output(dir.path().join("x.safetensors"), "x", &[1, 64], &[x; 64]).unwrap();
+    };
+    write(f16::from_f32(100.0));
+    let text = error(&["--precision", "w4a16"]);
+    assert!(text.contains("h: inf at batch 0, row 0, column 0"), "{text}");
+    assert!(!text.contains("tensor x"), "{text}");
+    write(f16::INFINITY);
+    for precision in ["w4a16", "w4a4"] {
+        let text = error(&["--precision", precision]);
+        assert!(text.contains("x.safetensors: tensor x: a: inf"), "{text}");
+    }
+}
+
+#[test]
 fn a_layer_without_a_down_projection_says_so() {
     let dir = tempfile::tempdir().unwrap();
     write_layer(&dir.path().join("model.safetensors"), 16, 64, None);
@@ -259,4 +315,30 @@ fn a_layer_without_a_down_projection_says_so() {
     for part in ["down_proj", "--only gate-up"] {
         assert!(stderr.contains(part), "{stderr}");
     }
+}
+
+#[test]
+fn a_list_says_why_there_is_no_down_projection() {
+    let dir = tempfile::tempdir().unwrap();
+    write_layer(&dir.path().join("model.safetensors"), 16, 64, None);
+    let list = ["mlp", "model.safetensors", "--list"];
+    let line = "mlp  W4A4  64→16, gate and up only: there is no mlp.down_proj\n";
+    assert!(ok(dir.path(), &list).ends_with(line));
+    let outline = &json(dir.path(), &list)["outlines"][0];
+    assert_eq!(outline["no_down"], "there is no mlp.down_proj");
+    assert_eq!(
+        (&outline["shape"], outline["refused"].is_null()),
+        (&serde_json::json!([64, 16]), true)
+    );
+
+    // In floats, in a file beside that of gate and up.
+    let down = dir.path().join("down.safetensors");
+    tensors::write_output(&down, "mlp.down_proj.weight", &[64, 16], &[f16::ONE; 64 * 16]).unwrap();
+    let text = ok(dir.path(), &["mlp", "model.safetensors", "--list"]);
+    assert!(text.contains("there is no mlp.down_proj"), "one file alone: {text}");
+    std::fs::rename(dir.path().join("model.safetensors"), dir.path().join("gate_up.safetensors"))
+        .unwrap();
+    let text = ok(dir.path(), &["mlp", ".", "--list"]);
+    let why = "mlp  W4A4  64→16, gate and up only: mlp.down_proj is not quantized: mlp.down_proj has weight F16 [64, 16]";
+    assert!(text.contains(why), "{text}");
 }

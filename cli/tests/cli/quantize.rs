@@ -27,11 +27,15 @@ fn quantize_in_both_conventions_then_mlp() {
             &["quantize", "float.safetensors", "-o", &out, "--convention", convention],
         );
         assert_eq!(value["quantized"][0]["tensor"], name);
-        assert!(value["scheme"].is_null() && value["calibrated"] == false, "{value}");
+        let weight_only = if convention == "modelopt" { "W4A16_NVFP4" } else { "NVFP4A16" };
+        assert!(value["scheme"] == weight_only && value["calibrated"] == false, "{value}");
         assert!(value["bytes_out"].as_u64().unwrap() * 3 < value["bytes_in"].as_u64().unwrap());
         let run = ["mlp", &out, "--prefix", "model.layers.3.mlp", "--input", "x.safetensors"];
         let more = ["-o", "y.safetensors", "--out-dtype", "f32", "--only", "gate-up"];
-        ok(dir.path(), &[&run[..], &more].concat());
+        let value = json(dir.path(), &[&run[..], &more].concat());
+        assert_eq!((&value["precision"], &value["scheme_stated"]), (&"W4A16".into(), &true.into()));
+        let w4a4 = [&run[..], &more, &["--input-scale", "dynamic"]].concat();
+        assert!(ok(dir.path(), &w4a4).contains("; the checkpoint is meant for W4A16"));
         let (shape, y) =
             TensorFile::open(path("y.safetensors")).unwrap().values::<f32>("y").unwrap();
         assert_eq!(shape, [m, n]);

@@ -1,10 +1,11 @@
 //! What is no failure, and yet is said.
 
 use nvfp4_dual_gemm::checkpoint::tensors::{self, TensorFile};
+use nvfp4_dual_gemm::checkpoint::{Convention, Weight, write_weights};
 use nvfp4_dual_gemm::synth::Operands;
 use nvfp4_dual_gemm::{Nvfp4Matrix, f16};
 
-use crate::support::{MLP, json, ok, write_layer};
+use crate::support::{MLP, json, ok, wave, write_layer};
 
 #[test]
 fn values_that_are_not_finite_are_counted() {
@@ -63,7 +64,7 @@ fn what_an_input_scale_clips_is_told() {
     assert_eq!(
         value["saturation"],
         serde_json::json!({
-            "blocks": 8, "saturated": 2, "share": 0.25, "underflowed": 0, "lost": 0, "largest_x": 52_500.0, "largest_representable": 5.25
+            "blocks": 8, "saturated": 2, "share": 0.25, "underflowed": 0, "lost": 0, "largest": 52_500.0, "largest_representable": 5.25
         })
     );
     let text = ok(dir.path(), MLP);
@@ -99,4 +100,59 @@ fn what_an_input_scale_is_too_coarse_for_is_told() {
         assert!(ok(dir.path(), MLP).contains("--input-scale dynamic"));
     }
     assert!(!ok(dir.path(), &[MLP, &["--input-scale", "dynamic"]].concat()).contains("warning"));
+}
+
+#[test]
+fn what_the_scale_of_h_clips_is_told_apart_from_that_of_x() {
+    let dir = tempfile::tempdir().unwrap();
+    let matrix = |rows: usize, cols: usize| {
+        let values: Vec<f32> = wave(rows, cols, 0.3).iter().map(|v| 2.0 + v).collect();
+        Nvfp4Matrix::quantize(&values, 1, rows, cols).unwrap()
+    };
+    let (gate, up, down) = (matrix(48, 64), matrix(48, 64), matrix(16, 48));
+    // Every value of h is beyond 64·64, and far from the largest f32.
+    let write = |of_h: f32| {
+        let modules = [("mlp.gate_proj", &gate), ("mlp.up_proj", &up), ("mlp.down_proj", &down)];
+        let weights = modules.map(|(module, matrix)| Weight {
+            module,
+            matrix: matrix.view(),
+            input_global: Some(if module == "mlp.down_proj" { of_h } else { 1.0 / 2688.0 }),
+        });
+        write_weights(dir.path().join("model.safetensors"), Convention::ModelOpt, &weights)
+            .unwrap();
+    };
+    let x = tensors::write_output(dir.path().join("x.safetensors"), "x", &[2, 64], &[1f32; 128]);
+    x.unwrap();
+    let whole = MLP.iter().filter(|arg| !["--only", "gate-up"].contains(arg)).copied();
+    let whole = [&whole.collect::<Vec<_>>()[..], &["--out-dtype", "f32"]].concat();
+    write(1.0 / 2688.0);
+    let value = json(dir.path(), &whole);
+    assert_eq!(
+        (&value["saturation"]["saturated"], &value["check"]["pass"]),
+        (&0.into(), &true.into())
+    );
+    let of_h = &value["saturation_h"];
+    assert_eq!((&of_h["blocks"], &of_h["saturated"]), (&6.into(), &6.into()));
+    assert!(of_h["largest"].as_f64().unwrap() > 64.0 * 64.0, "{of_h}");
+    let text = ok(dir.path(), &whole);
+    let told =
+        "6 of 6 blocks of h (100.000 %) saturated: the scale of h reaches 1.000e0, h goes to";
+    assert!(text.contains("warning") && text.contains(told), "{text}");
+    assert!(!text.contains("blocks of x"), "{text}");
+    // A number is the scale of x alone.
+    assert!(ok(dir.path(), &[&whole[..], &["--input-scale", "1"]].concat()).contains(told));
+
+    write(1e30);
+    let text = ok(dir.path(), &whole);
+    assert!(text.contains("6 of 6 blocks of h (100.000 %) underflowed, 6 of them to 0"), "{text}");
+    for scale in ["dynamic", "per-row"] {
+        let args = [&whole[..], &["--input-scale", scale]].concat();
+        assert_eq!(json(dir.path(), &args)["saturation_h"]["saturated"], 0);
+        assert!(!ok(dir.path(), &args).contains("warning"));
+    }
+    write(16.0);
+    assert!(!ok(dir.path(), &whole).contains("warning"));
+    assert!(json(dir.path(), MLP)["saturation_h"].is_null());
+    let w4a16 = json(dir.path(), &[&whole[..], &["--precision", "w4a16"]].concat());
+    assert!(w4a16["saturation"].is_null() && w4a16["saturation_h"].is_null());
 }

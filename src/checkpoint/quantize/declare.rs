@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 use super::fused;
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::convention::Convention;
-use crate::checkpoint::file::Tensor;
+use crate::checkpoint::file::{SafetensorsFile, Tensor};
 use crate::checkpoint::json::{is_there, read_json};
+use crate::checkpoint::quantization::OWN;
 use crate::error::Result;
 use crate::format::BLOCK;
 
@@ -73,6 +74,21 @@ impl Config {
         let comma = if end.ends_with('{') { "" } else { "," };
         let quantization = format!("{quantization:#}").replace('\n', "\n  ");
         format!("{end}{comma}\n  \"quantization_config\": {quantization}\n}}\n")
+    }
+}
+
+/// Refuses files that are a result already, part of which would then be declared wrongly.
+///
+/// # Errors
+/// [`CheckpointError::Json`].
+pub(super) fn refuse_own(files: &[SafetensorsFile]) -> Result<()> {
+    match files.iter().find(|file| file.metadata().contains_key(OWN)) {
+        Some(file) => {
+            let path = file.path().to_owned();
+            let reason = format!("says in its __metadata__ ({OWN}) that it is quantized already");
+            Err(CheckpointError::Json { path, reason }.into())
+        }
+        None => Ok(()),
     }
 }
 

@@ -23,6 +23,7 @@ use super::convention::Convention;
 use super::file::{SafetensorsFile, Tensor, io, near};
 use super::header::byte_len;
 use super::open::{INDEX, Layout};
+use super::quantization::OWN;
 use super::replace::write_file;
 use super::weights::{self, Globals};
 use super::writer::{Declared, Writer};
@@ -119,10 +120,9 @@ pub struct Quantized {
 #[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]
 pub struct QuantizeReport {
-    /// What a directory is declared to be, in the convention's terms: `NVFP4`, or weight-only
-    /// `W4A16_NVFP4` (ModelOpt) and `NVFP4A16` (compressed-tensors). `None` for a single file, which
-    /// has no configuration.
-    pub scheme: Option<String>,
+    /// What the result is declared to be, in the convention's terms: `NVFP4`, or weight-only
+    /// `W4A16_NVFP4` (ModelOpt) and `NVFP4A16` (compressed-tensors).
+    pub scheme: String,
     /// Files written.
     pub files: Vec<PathBuf>,
     /// Weights that were quantized.
@@ -149,7 +149,8 @@ pub struct QuantizeReport {
 ///
 /// `input` is anything that [`super::Checkpoint::open`] takes. With a single file, `output` is either
 /// a name ending in `.safetensors`, and then only that file is written, or a directory; with a sharded
-/// one it is a directory. A directory gets the same file names, the index, `config.json` with a
+/// one it is a directory. A file has no configuration, and says in its `__metadata__` what it is, under
+/// `nvfp4_quantize`: [`super::Checkpoint`] reads that. A directory gets the same file names, the index, `config.json` with a
 /// `quantization_config`, for ModelOpt `hf_quant_config.json`, and a record `nvfp4_quantize.json`.
 /// Where `input` is a directory or an index, all other files of its directory but weights of other
 /// formats are copied, those of directories in it too. One tensor at a time is in memory.
@@ -188,6 +189,7 @@ pub fn quantize_file(
         }
     };
     let files = names.iter().map(SafetensorsFile::open).collect::<Result<Vec<_>>>()?;
+    declare::refuse_own(&files)?;
     check_output(&layout, output, to_file)?;
     let tensors: BTreeMap<&str, Tensor<'_>> =
         files.iter().flat_map(SafetensorsFile::tensors).map(|t| (t.name(), t)).collect();
@@ -224,6 +226,16 @@ pub fn quantize_file(
         )
     });
     let total = files.iter().flat_map(SafetensorsFile::tensors).map(|t| t.byte_len() as u64).sum();
+    let scheme =
+        Scheme { convention: options.convention, calibrated: options.calibration.is_some() };
+    let quantized = weights.iter().map(|(module, _)| *module).collect();
+    let mut ignored = Ignored::default();
+    for tensor in tensors.values() {
+        if !matches!(plans.get(tensor.name()), Some(Plan::Quantize { .. })) {
+            ignored.add(tensor, selection.tower(tensor.name()));
+        }
+    }
+    let ignored = ignored.list(scheme.convention, &quantized);
     let mut job = Job {
         options,
         progress,
@@ -231,11 +243,13 @@ pub fn quantize_file(
         inputs,
         of_samples: borrowed.into_iter().chain(without_samples).collect(),
         shared: BTreeMap::new(),
-        report: QuantizeReport::default(),
+        own: None,
+        report: QuantizeReport { scheme: scheme.name().to_owned(), ..Default::default() },
         total,
         tensors,
     };
     if to_file {
+        job.own = Some(scheme.config(&ignored).to_string());
         for file in &files {
             job.file(file, output)?;
         }
@@ -246,7 +260,7 @@ pub fn quantize_file(
             _ if input.is_dir() => true,
             extension => extension == Some("json"),
         };
-        job.directory(&layout, &files, config, output, companions, &selection)?;
+        job.directory(&layout, &files, config, output, companions, (scheme, &ignored))?;
     }
     (job.progress)(Progress { tensor: "", done: job.total, total: job.total });
     job.report.bytes_in = job.total;
@@ -264,6 +278,8 @@ struct Job<'a> {
     of_samples: Vec<String>,
     /// Largest magnitudes that weights share, by module.
     shared: BTreeMap<String, f32>,
+    /// What a single file says of itself.
+    own: Option<String>,
     report: QuantizeReport,
     total: u64,
 }
@@ -276,31 +292,19 @@ impl Job<'_> {
         config: Option<Config>,
         output: &Path,
         companions: bool,
-        selection: &Selection<'_>,
+        (scheme, ignored): (Scheme, &BTreeSet<String>),
     ) -> Result<()> {
         let folder = Folder::create(output)?;
         let stage = folder.path();
         let mut weight_map = BTreeMap::new();
-        let mut ignored = Ignored::default();
         for file in files {
             let name = file.path().file_name().unwrap_or_default();
             for tensor in self.file(file, &stage.join(name))? {
                 weight_map.insert(tensor, name.to_string_lossy().into_owned());
             }
             self.report.files.push(output.join(name));
-            for tensor in file.tensors() {
-                if !matches!(self.plans.get(tensor.name()), Some(Plan::Quantize { .. })) {
-                    ignored.add(&tensor, selection.tower(tensor.name()));
-                }
-            }
         }
-        let scheme = Scheme {
-            convention: self.options.convention,
-            calibrated: self.options.calibration.is_some(),
-        };
-        let quantized = self.report.quantized.iter().map(|q| module(&q.tensor)).collect();
-        let ignored = ignored.list(scheme.convention, &quantized);
-        self.note(&ignored);
+        self.note(ignored);
         let mut write = |name: &str, text: String| {
             self.report.files.push(output.join(name));
             write_file(stage.join(name), text)
@@ -309,10 +313,10 @@ impl Job<'_> {
             let metadata = json!({ "total_size": self.report.bytes_out });
             write(INDEX, pretty(&json!({ "metadata": metadata, "weight_map": weight_map })))?;
         }
-        if let Some(own) = scheme.own(&ignored) {
+        if let Some(own) = scheme.own(ignored) {
             write(declare::MODELOPT, pretty(&own))?;
         }
-        let quantization = scheme.config(&ignored);
+        let quantization = scheme.config(ignored);
         write(
             "config.json",
             match config {
@@ -334,7 +338,6 @@ impl Job<'_> {
         });
         write_file(stage.join(folder::RECORD), pretty(&folder::record(stage, about)?))?;
         self.report.files.push(output.join(folder::RECORD));
-        self.report.scheme = Some(scheme.name().to_owned());
         folder.finish()
     }
 
@@ -360,7 +363,9 @@ impl Job<'_> {
         let bytes = declared.iter().filter_map(|d| byte_len(d.dtype, &d.shape));
         self.report.bytes_out += bytes.map(|n| n as u64).sum::<u64>();
         let names = declared.iter().map(|d| d.name.clone()).collect();
-        let mut writer = Writer::create(target, declared, &weights::pytorch(file.metadata()))?;
+        let mut metadata = weights::pytorch(file.metadata());
+        metadata.extend(self.own.iter().map(|own| (OWN.to_owned(), own.clone())));
+        let mut writer = Writer::create(target, declared, &metadata)?;
         for tensor in file.tensors() {
             let done = self.report.bytes_in;
             (self.progress)(Progress { tensor: tensor.name(), done, total: self.total });

@@ -54,9 +54,9 @@ pub fn run<T: Element>(
         report.results.push(row);
     }
     drop(progress);
-    report.state_after = bench.state();
+    report.machine.state_after = bench.state();
     let page = markdown::page(&report);
-    if report.peers.is_some() {
+    if report.head.peers.is_some() {
         out.line("")?;
         out.line(&page)?;
     }
@@ -67,7 +67,7 @@ pub fn run<T: Element>(
 }
 
 fn print_head(out: &Output, report: &Report, copied: usize) -> anyhow::Result<()> {
-    let device = &report.device;
+    let device = &report.machine.device;
     out.fields(&[
         (
             "device",
@@ -82,7 +82,7 @@ fn print_head(out: &Output, report: &Report, copied: usize) -> anyhow::Result<()
             "copy rate",
             format!(
                 "{} read and written (best of 10 copies of {} within its memory)",
-                units::byte_rate(report.copy_gb_per_s * 1e9),
+                units::byte_rate(report.machine.copy_gb_per_s * 1e9),
                 units::binary_bytes(copied)
             ),
         ),

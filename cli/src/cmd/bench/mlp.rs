@@ -145,7 +145,7 @@ impl Plan {
 
 fn finish(args: &Args, report: &Report, out: &Output) -> anyhow::Result<()> {
     let page = markdown::page(report);
-    if report.peers.is_some() {
+    if report.head.peers.is_some() {
         out.line("")?;
         out.line(&page)?;
     }

@@ -10,10 +10,9 @@ use serde::Serialize;
 
 use nvfp4_dual_gemm::checkpoint::tensors::{self, TensorFile};
 use nvfp4_dual_gemm::checkpoint::{Checkpoint, LayerOptions};
-use nvfp4_dual_gemm::format::Saturation;
 use nvfp4_dual_gemm::{
     Activations, DType, DType16, Element, Error, GemmShape, InputScale, MlpLayer, MlpWeights,
-    Precision, Spec,
+    Operand, Precision, Spec,
 };
 use nvfp4_harness::mlp::{self, MlpCheck};
 use nvfp4_harness::notation::glu_text;
@@ -23,7 +22,7 @@ use self::report::{Report, Scales, Stages};
 use crate::args::{BackendArgs, CheckArgs, ComputeArgs, with_dtype};
 use crate::ui::output::{Output, Shown};
 use crate::ui::progress::Progress;
-use crate::warnings;
+use crate::warnings::{self, Clipped};
 use crate::{checked, files};
 
 /// Run the MLP of an NVFP4 layer of a checkpoint
@@ -122,7 +121,9 @@ fn list(args: &Args, out: &Output) -> anyhow::Result<()> {
         precision: Option<String>,
         /// K, N, and H where there is a down projection.
         shape: Option<Vec<usize>>,
-        /// Why it cannot be read, as far as headers tell.
+        /// Why there is no down projection, as far as headers tell.
+        no_down: Option<String>,
+        /// Why the layer cannot be read.
         refused: Option<String>,
     }
     #[derive(Serialize)]
@@ -143,17 +144,19 @@ fn list(args: &Args, out: &Output) -> anyhow::Result<()> {
                 let sizes = [outline.in_features, outline.intermediate_features];
                 let shape = sizes.into_iter().chain(outline.out_features).collect();
                 let precision = Some(outline.scheme.to_string());
-                Layer { prefix, precision, shape: Some(shape), refused: None }
+                let no_down = outline.no_down.map(|reason| reason.to_string());
+                Layer { prefix, precision, shape: Some(shape), no_down, refused: None }
             }
             Err(error) => {
                 let refused = Some(error.to_string());
-                Layer { prefix, precision: None, shape: None, refused }
+                Layer { prefix, precision: None, shape: None, no_down: None, refused }
             }
         };
         out.line(match &outlined {
-            Layer { prefix, precision: Some(precision), shape: Some(shape), .. } => {
+            Layer { prefix, precision: Some(precision), shape: Some(shape), no_down, .. } => {
                 let sizes: Vec<String> = shape.iter().map(usize::to_string).collect();
-                let only = if shape.len() == 2 { ", gate and up only" } else { "" };
+                let only = no_down.as_ref().map(|why| format!(", gate and up only: {why}"));
+                let only = only.unwrap_or_default();
                 format!("{prefix}  {precision}  {}{only}", sizes.join("→"))
             }
             Layer { prefix, refused, .. } => {
@@ -195,12 +198,13 @@ fn with_type<T: Element>(args: &Args, out: &Output) -> anyhow::Result<()> {
     }
     let rows = x.len() / k;
     let precision = args.precision(&weights, file.dtype("x")?)?;
-    let of_x = |error: Error| match error {
-        // That names the checkpoint's tensor; x has no part in it.
-        error @ (Error::Checkpoint(_) | Error::Cuda(_) | Error::BackendUnavailable { .. }) => {
-            anyhow::Error::from(error)
+    let of_x = |error: Error| match error.operand() {
+        // The alphas of gate and up are made with the scale of x.
+        Some(Operand::A | Operand::B1 | Operand::B2) => {
+            anyhow::Error::from(error).context(format!("{}: tensor x", input.display()))
         }
-        error => anyhow::Error::from(error).context(format!("{}: tensor x", input.display())),
+        // Others are of h, of the checkpoint or of the device, and name that; x has no part in them.
+        _ => anyhow::Error::from(error),
     };
     let quantized = match precision {
         Precision::W4A4 { scale } => {
@@ -228,6 +232,7 @@ fn with_type<T: Element>(args: &Args, out: &Output) -> anyhow::Result<()> {
             clock = Instant::now();
         })?;
     }
+    let saturation = ready.saturation(&x, rows)?;
     progress.message("checking against the oracle");
     let check = mlp::check(&ready, &x, rows, &y, args.check.check)?;
     let mut output_shape = leading.to_vec();
@@ -251,6 +256,7 @@ fn with_type<T: Element>(args: &Args, out: &Output) -> anyhow::Result<()> {
         prefix: prefix.clone(),
         convention: layer.convention.to_string(),
         scheme: layer.scheme.to_string(),
+        scheme_stated: layer.scheme_stated,
         shape: [rows, n, k, 1],
         down: weights.down_proj().is_some(),
         bias: weights.biases().is_some() || weights.down_bias().is_some(),
@@ -272,7 +278,8 @@ fn with_type<T: Element>(args: &Args, out: &Output) -> anyhow::Result<()> {
         check: of_y,
         end_to_end: check.as_ref().and_then(|check| check.end_to_end),
         non_finite: warnings::non_finite(&y),
-        saturation: quantized.as_ref().map(|a| saturation(&x, a, k).into()),
+        saturation: saturation.x.map(|found| Clipped::of("x", found)),
+        saturation_h: saturation.h.map(|found| Clipped::of("h", found)),
         output,
         output_shape,
     };
@@ -357,16 +364,6 @@ fn scales(
         down_input_scale: weights.down_proj().map(|_| origin(scale.of_down(), of_h.is_some())),
         down_input_global_scale: of_h,
     })
-}
-
-/// Of all of x, or of its rows, each with its own scale.
-fn saturation(x: &[f32], a: &Activations, k: usize) -> Saturation {
-    let Some(scales) = a.row_scales() else {
-        return Saturation::of(x, a.matrix().global_scale());
-    };
-    let of_row = |(row, &scale): (&[f32], &f32)| Saturation::of(row, scale);
-    let rows = x.chunks_exact(k).zip(scales).map(of_row);
-    rows.fold(Saturation::of::<f32>(&[], 0.0), |all, row| all.and(&row))
 }
 
 #[cfg(test)]

@@ -23,6 +23,8 @@ pub struct Report {
     pub convention: String,
     /// What the checkpoint is meant for: W4A4 or W4A16.
     pub scheme: String,
+    /// Whether it says so; else it is taken for W4A4.
+    pub scheme_stated: bool,
     /// M, N, K, batch of gate and up.
     pub shape: [usize; 4],
     /// Whether the down projection was computed.
@@ -52,6 +54,8 @@ pub struct Report {
     pub non_finite: usize,
     /// What the input scale clips of x, where it is quantized.
     pub saturation: Option<Clipped>,
+    /// What the scale of h clips of it, where it is quantized.
+    pub saturation_h: Option<Clipped>,
     /// `None`: a wrong y was not written.
     pub output: Option<Shown>,
     pub output_shape: Vec<usize>,
@@ -141,15 +145,14 @@ pub fn print(
         report.convention,
         report.glu
     ))?;
+    let meant = match (report.precision == report.scheme, report.scheme_stated) {
+        (true, _) => String::new(),
+        (false, true) => format!("; the checkpoint is meant for {}", report.scheme),
+        (false, false) => "; the checkpoint does not say what it is meant for".to_owned(),
+    };
     let mut fields = vec![(
         "precision",
-        match report.precision == report.scheme {
-            true => format!("{}, activations in {}", report.precision, report.activations),
-            false => format!(
-                "{}, activations in {}; the checkpoint is meant for {}",
-                report.precision, report.activations, report.scheme
-            ),
-        },
+        format!("{}, activations in {}{meant}", report.precision, report.activations),
     )];
     let scales = &report.scales;
     if let Some(scale) = scales.input_scale {
@@ -187,7 +190,8 @@ pub fn print(
             format!("{output}, y {} {:?}", report.out_dtype, report.output_shape),
         ));
     }
-    let clipped = report.saturation.iter().flat_map(Clipped::sentences);
+    let clipped = report.saturation.iter().chain(&report.saturation_h);
+    let clipped = clipped.flat_map(Clipped::sentences);
     let non_finite = warnings::of_non_finite(report.non_finite, m * columns, "y", dtype);
     fields.extend(clipped.chain(non_finite).map(|warning| ("warning", warning)));
     out.fields(&fields)
