@@ -75,6 +75,15 @@ impl Strip<'_> {
     }
 }
 
+/// A piece of K of a strip of both weights.
+#[derive(Debug, Clone)]
+pub(super) struct Piece<'a> {
+    pub strips: [Strip<'a>; 2],
+    /// Units of [`Kernel::K`].
+    pub units: Range<usize>,
+    pub next: Next,
+}
+
 /// The inner loops of one instruction set.
 pub(super) trait Kernel: Sync {
     /// Activations as they come.
@@ -97,26 +106,25 @@ pub(super) trait Kernel: Sync {
         out: &mut [Self::A],
     );
 
-    /// Decodes units `units` of a strip of both weights; what is beyond N or K becomes 0.
-    fn decode(&self, b: [Strip<'_>; 2], units: Range<usize>, next: Next, out: &mut [Self::B]);
+    /// Decodes a piece, a unit to each element of `out`; what is beyond N or K becomes 0.
+    fn decode(&self, piece: Piece<'_>, out: &mut [Self::B]);
 
     /// `acc[weight][row][column] (+)= A·Bᵀ` over the units of `b`. `a` holds as many units of each row
     /// tile, one tile after the other; `first` says that the accumulators hold nothing yet.
     fn multiply(&self, a: &[Self::A], b: &[Self::B], acc: [&mut [[f32; STRIP]]; 2], first: bool);
 
-    /// [`Kernel::decode`], and [`Kernel::multiply`] with what was decoded.
+    /// [`Kernel::multiply`] with a piece that is decoded for it; what is in `room`, which is as long as the piece, does not
+    /// matter before or after.
     fn decode_multiply(
         &self,
-        b: [Strip<'_>; 2],
-        units: Range<usize>,
-        next: Next,
-        decoded: &mut [Self::B],
+        piece: Piece<'_>,
+        room: &mut [Self::B],
         a: &[Self::A],
         acc: [&mut [[f32; STRIP]]; 2],
         first: bool,
     ) {
-        self.decode(b, units, next, decoded);
-        self.multiply(a, decoded, acc, first);
+        self.decode(piece, room);
+        self.multiply(a, room, acc, first);
     }
 
     /// Joins the sums and writes rows of C, each as long as the strips are wide, or less.
@@ -356,12 +364,13 @@ impl<K: Kernel> Task<'_, '_, K> {
                 out
             };
             for (strip, acc) in group.clone().zip(scratch.acc.chunks_exact_mut(2 * self.rows)) {
-                let decoded = &mut scratch.strip[..units.len()];
-                let b = strip_of(problem, weights, strip);
+                let room = &mut scratch.strip[..units.len()];
+                let strips = strip_of(problem, weights, strip);
+                let piece = Piece { strips, units: units.clone(), next };
                 let (acc1, acc2) = acc.split_at_mut(self.rows);
                 let padded = tiles * K::ROWS;
                 let acc = [&mut acc1[..padded], &mut acc2[..padded]];
-                kernel.decode_multiply(b, units.clone(), next, decoded, a, acc, start == 0);
+                kernel.decode_multiply(piece, room, a, acc, start == 0);
             }
         }
 

@@ -15,7 +15,7 @@ use super::strip_rows::{Edge, SPAN, StripRows};
 use super::unpack512::Span;
 use crate::cpu::epilogue::{Epilogue, Sums};
 use crate::cpu::integer::STRIP;
-use crate::cpu::schedule::{Kernel, Next, Strip};
+use crate::cpu::schedule::{Kernel, Next, Piece, Strip};
 use crate::dtype::Element;
 use crate::format::{BLOCK, e2m1, ue4m3};
 use crate::matrix::Nvfp4View;
@@ -96,8 +96,9 @@ impl Kernel for Amx {
         }
     }
 
-    fn decode(&self, b: [Strip<'_>; 2], units: Range<usize>, next: Next, out: &mut [BTiles]) {
-        for (weight, b) in b.into_iter().enumerate() {
+    fn decode(&self, piece: Piece<'_>, out: &mut [BTiles]) {
+        let Piece { strips, units, next } = piece;
+        for (weight, b) in strips.into_iter().enumerate() {
             // SAFETY: `Amx` is only made where the features exist.
             unsafe { decode(b, weight, units.start * TILE_K / BLOCK, next, out) };
         }
@@ -133,32 +134,30 @@ impl Kernel for Amx {
 
     fn decode_multiply(
         &self,
-        b: [Strip<'_>; 2],
-        units: Range<usize>,
-        next: Next,
-        decoded: &mut [BTiles],
+        piece: Piece<'_>,
+        room: &mut [BTiles],
         a: &[ATile],
         acc: [&mut [[f32; STRIP]]; 2],
         first: bool,
     ) {
-        let tiles = a.len() / decoded.len();
-        assert!(a.len() == tiles * decoded.len());
+        let tiles = a.len() / room.len();
+        assert!(a.len() == tiles * room.len() && piece.units.len() == room.len());
         assert!(acc.iter().all(|acc| acc.len() == tiles * TILE_ROWS));
-        let (a, a_rest) = a.split_at(tiles.min(2) * decoded.len());
+        let (a, a_rest) = a.split_at(tiles.min(2) * room.len());
         let [(acc1, rest1), (acc2, rest2)] =
             acc.map(|acc| acc.split_at_mut(tiles.min(2) * TILE_ROWS));
-        let (block, acc) = (units.start * TILE_K / BLOCK, [acc1, acc2]);
+        let acc = [acc1, acc2];
         // SAFETY: `Amx` is only made where the features exist; there are one or two row tiles, whose lengths were checked
         // above.
         unsafe {
             match tiles {
                 0 => {}
-                1 => overlapped::<1>(b, block, next, decoded, a, acc, first),
-                _ => overlapped::<2>(b, block, next, decoded, a, acc, first),
+                1 => overlapped::<1>(piece, room, a, acc, first),
+                _ => overlapped::<2>(piece, room, a, acc, first),
             }
         }
         if !a_rest.is_empty() {
-            self.multiply(a_rest, decoded, [rest1, rest2], first);
+            self.multiply(a_rest, room, [rest1, rest2], first);
         }
     }
 
@@ -225,15 +224,14 @@ fn decode_tile(span: &Span, j: usize, out: &mut [[[u16; 2]; STRIP]; TILE_K / 2])
 /// AMX is there. `a` holds `out.len()` tiles of each of `R` row tiles, one or two; the accumulators have as many rows.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 unsafe fn overlapped<const R: usize>(
-    b: [Strip<'_>; 2],
-    start: usize,
-    next: Next,
+    piece: Piece<'_>,
     out: &mut [BTiles],
     a: &[ATile],
     acc: [&mut [[f32; STRIP]]; 2],
     first: bool,
 ) {
-    let rows = b.map(StripRows::new);
+    let rows = piece.strips.map(StripRows::new);
+    let start = piece.units.start * TILE_K / BLOCK;
     let mut edge = Edge::default();
     let (units, acc) = (out.len(), acc.map(<[_]>::as_mut_ptr));
     let (a, out) = (a.as_ptr(), out.as_mut_ptr());
@@ -247,7 +245,7 @@ unsafe fn overlapped<const R: usize>(
         for unit in (0..units).step_by(UNITS) {
             let block = start + unit * TILE_K / BLOCK;
             for (weight, rows) in rows.iter().enumerate() {
-                rows.prefetch(next, block);
+                rows.prefetch(piece.next, block);
                 let span = Span::load(rows.span(block, &mut edge));
                 for j in 0..UNITS.min(units - unit) {
                     decode_tile(&span, j, &mut (*out.add(unit + j)).0[weight]);

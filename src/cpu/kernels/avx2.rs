@@ -8,7 +8,7 @@ use super::strip_rows::{RawSpan, each_span};
 use super::unpack256::{LANES, each_block};
 use crate::cpu::epilogue::{Epilogue, Sums};
 use crate::cpu::integer::{self, ABlock, BBlock, MAGIC, STRIP};
-use crate::cpu::schedule::{Kernel, Next, Strip};
+use crate::cpu::schedule::{Kernel, Piece};
 use crate::dtype::{DType, Element};
 use crate::format::BLOCK;
 use crate::matrix::Nvfp4View;
@@ -38,9 +38,9 @@ impl<const VNNI: bool> Kernel for Avx2<VNNI> {
         integer::pack_row(a, rows.start, units, out);
     }
 
-    fn decode(&self, b: [Strip<'_>; 2], units: Range<usize>, next: Next, out: &mut [BBlock]) {
+    fn decode(&self, piece: Piece<'_>, out: &mut [BBlock]) {
         // SAFETY: `Avx2` is only made where the features exist.
-        unsafe { decode(b, units.start, next, out) };
+        unsafe { decode(piece, out) };
     }
 
     fn multiply(&self, a: &[ABlock], b: &[BBlock], acc: [&mut [[f32; STRIP]]; 2], first: bool) {
@@ -61,26 +61,24 @@ impl<const VNNI: bool> Kernel for Avx2<VNNI> {
 
     fn decode_multiply(
         &self,
-        b: [Strip<'_>; 2],
-        units: Range<usize>,
-        next: Next,
-        decoded: &mut [BBlock],
+        piece: Piece<'_>,
+        room: &mut [BBlock],
         a: &[ABlock],
         acc: [&mut [[f32; STRIP]]; 2],
         first: bool,
     ) {
         let rows = acc[0].len();
         if !(1..=ROWS_AT_ONCE).contains(&rows) {
-            self.decode(b, units, next, decoded);
-            return self.multiply(a, decoded, acc, first);
+            self.decode(piece, room);
+            return self.multiply(a, room, acc, first);
         }
         // Few rows take each block as soon as it is decoded.
-        assert!(acc[1].len() == rows && a.len() == rows * units.len());
+        assert!(acc[1].len() == rows && a.len() == rows * piece.units.len());
         // SAFETY: `Avx2` is only made where the features exist; the lengths were checked above.
         unsafe {
             match VNNI {
-                true => vnni::decode_multiply(b, units, next, a, acc, first),
-                false => plain::decode_multiply(b, units, next, a, acc, first),
+                true => vnni::decode_multiply(piece, a, acc, first),
+                false => plain::decode_multiply(piece, a, acc, first),
             }
         }
     }
@@ -133,8 +131,8 @@ fn unpack(codes: [__m256i; 2]) -> [__m256i; 4] {
 }
 
 #[target_feature(enable = "avx2,f16c")]
-fn decode(b: [Strip<'_>; 2], start: usize, next: Next, out: &mut [BBlock]) {
-    each_span(b, start, out.len(), next, |weight, first, blocks, span| {
+fn decode(piece: Piece<'_>, out: &mut [BBlock]) {
+    each_span(piece, |weight, first, blocks, span| {
         let out = &mut out[first..first + blocks];
         for half in 0..2 {
             let columns = half * LANES;
@@ -219,18 +217,16 @@ macro_rules! products {
             /// Decodes a piece of a strip, and multiplies each block with all rows at once.
             ///
             /// # Safety
-            /// The machine has the features, and `a` as many blocks of each row of both `acc` as `units`.
+            /// The machine has the features, and `a` as many blocks of each row of both `acc` as the piece.
             #[target_feature(enable = $features)]
             pub unsafe fn decode_multiply(
-                b: [Strip<'_>; 2],
-                units: Range<usize>,
-                next: Next,
+                piece: Piece<'_>,
                 a: &[ABlock],
                 acc: [&mut [[f32; STRIP]]; 2],
                 first: bool,
             ) {
-                let all = units.len();
-                each_span(b, units.start, all, next, |weight, start, blocks, span| {
+                let all = piece.units.len();
+                each_span(piece, |weight, start, blocks, span| {
                     let (a, acc) = (&a[start..], &mut *acc[weight]);
                     for half in 0..2 {
                         let (half, first) = (Half { span, half, blocks }, first && start == 0);

@@ -3,11 +3,11 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::strip_rows::{Edge, SPAN, StripRows};
+use super::strip_rows::{Edge, SPAN, StripRows, each_span};
 use super::unpack512::Span;
 use crate::cpu::epilogue::{Epilogue, Sums};
 use crate::cpu::integer::{self, ABlock, BBlock, MAGIC, STRIP};
-use crate::cpu::schedule::{Kernel, Next, Strip};
+use crate::cpu::schedule::{Kernel, Next, Piece, Strip};
 use crate::dtype::{DType, Element};
 use crate::format::BLOCK;
 use crate::matrix::Nvfp4View;
@@ -28,6 +28,9 @@ impl Avx512 {
 /// ms for 256,4096,7168 on two CPUs of an Ice Lake Xeon.
 const ROWS_AT_ONCE: usize = 6;
 
+/// Up to this many rows take each block as soon as it is decoded.
+const STRAIGHT_ROWS: usize = 4;
+
 impl Kernel for Avx512 {
     type Input<'a> = Nvfp4View<'a>;
     type A = ABlock;
@@ -39,8 +42,9 @@ impl Kernel for Avx512 {
         integer::pack_row(a, rows.start, units, out);
     }
 
-    fn decode(&self, b: [Strip<'_>; 2], units: Range<usize>, next: Next, out: &mut [BBlock]) {
-        for (weight, b) in b.into_iter().enumerate() {
+    fn decode(&self, piece: Piece<'_>, out: &mut [BBlock]) {
+        let Piece { strips, units, next } = piece;
+        for (weight, b) in strips.into_iter().enumerate() {
             // SAFETY: `Avx512` is only made where the features exist.
             unsafe { decode(b, weight, units.start, next, out) };
         }
@@ -66,6 +70,31 @@ impl Kernel for Avx512 {
                 }
             }
             row += rows;
+        }
+    }
+
+    fn decode_multiply(
+        &self,
+        piece: Piece<'_>,
+        room: &mut [BBlock],
+        a: &[ABlock],
+        acc: [&mut [[f32; STRIP]]; 2],
+        first: bool,
+    ) {
+        let rows = acc[0].len();
+        if !(1..=STRAIGHT_ROWS).contains(&rows) {
+            self.decode(piece, room);
+            return self.multiply(a, room, acc, first);
+        }
+        assert!(acc[1].len() == rows && a.len() == rows * piece.units.len());
+        // SAFETY: `Avx512` is only made where the features exist; the lengths were checked above.
+        unsafe {
+            match rows {
+                1 => decode_multiply::<1>(piece, a, acc, first),
+                2 => decode_multiply::<2>(piece, a, acc, first),
+                3 => decode_multiply::<3>(piece, a, acc, first),
+                _ => decode_multiply::<4>(piece, a, acc, first),
+            }
         }
     }
 
@@ -100,29 +129,84 @@ pub(super) fn finish<'c, T: Element>(
     });
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-fn decode(b: Strip<'_>, weight: usize, start: usize, next: Next, out: &mut [BBlock]) {
+/// The biased doubled codes of a block from its packed ones: four quads.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn unpack(codes: [__m512i; 2]) -> [__m512i; 4] {
     // Biased doubled codes by code.
     let table = _mm512_broadcast_i32x4(_mm_setr_epi8(
         12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0,
     ));
     let low_nibbles = _mm512_set1_epi8(0x0f);
+    let even = |codes| _mm512_shuffle_epi8(table, _mm512_and_si512(codes, low_nibbles));
+    let odd = |codes| even(_mm512_srli_epi16::<4>(codes));
+    [even(codes[0]), odd(codes[0]), even(codes[1]), odd(codes[1])]
+}
+
+/// Decodes a piece, and multiplies each block with `R` rows at once: few rows are done before what is decoded would be back
+/// from the cache.
+///
+/// # Safety
+/// `a` holds as many blocks of each of `R` rows as the piece; both of `acc` have `R` rows.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+unsafe fn decode_multiply<const R: usize>(
+    piece: Piece<'_>,
+    a: &[ABlock],
+    acc: [&mut [[f32; STRIP]]; 2],
+    first: bool,
+) {
+    let (a, distance) = (a.as_ptr(), piece.units.len());
+    let minus_magic = _mm512_set1_ps(-MAGIC);
+    each_span(piece, |weight, start, blocks, span| {
+        let Span { codes, scales } = Span::load(span);
+        let acc = &mut *acc[weight];
+        let mut sums = [_mm512_setzero_ps(); R];
+        if !(first && start == 0) {
+            for (sum, acc) in sums.iter_mut().zip(&*acc) {
+                // SAFETY: sixteen f32.
+                *sum = unsafe { _mm512_loadu_ps(acc.as_ptr()) };
+            }
+        }
+        let mut add = |j: usize| {
+            let (codes, scale) = (unpack([codes[2 * j], codes[2 * j + 1]]), scales[j]);
+            // (MAGIC + dot)·scale − MAGIC·scale is dot·scale without a rounding.
+            let offset = _mm512_mul_ps(minus_magic, scale);
+            for (r, sum) in sums.iter_mut().enumerate() {
+                // SAFETY: row `r` holds as many blocks as the piece, by the contract of this function.
+                let a = unsafe { &*a.add(r * distance + start + j) };
+                let mut dot = _mm512_set1_epi32(a.start);
+                for (q, &codes) in codes.iter().enumerate() {
+                    dot = _mm512_dpbusd_epi32(dot, codes, _mm512_set1_epi32(a.quad(q)));
+                }
+                let term = _mm512_fmadd_ps(_mm512_castsi512_ps(dot), scale, offset);
+                *sum = _mm512_fmadd_ps(term, _mm512_set1_ps(a.scale), *sum);
+            }
+        };
+        // Of a known length: without a loop.
+        if blocks == SPAN {
+            (0..SPAN).for_each(&mut add)
+        } else {
+            (0..blocks).for_each(add)
+        }
+        for (acc, sum) in acc.iter_mut().zip(sums) {
+            // SAFETY: sixteen f32.
+            unsafe { _mm512_storeu_ps(acc.as_mut_ptr(), sum) };
+        }
+    });
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn decode(b: Strip<'_>, weight: usize, start: usize, next: Next, out: &mut [BBlock]) {
     let (rows, mut edge) = (StripRows::new(b), Edge::default());
     for (i, out) in out.chunks_mut(SPAN).enumerate() {
         let block = start + i * SPAN;
         rows.prefetch(next, block);
         let Span { codes, scales } = Span::load(rows.span(block, &mut edge));
         for (j, out) in out.iter_mut().enumerate() {
-            let quads = out.codes[weight].as_mut_ptr().cast::<__m512i>();
-            for half in 0..2 {
-                let codes = codes[2 * j + half];
-                let even = _mm512_and_si512(codes, low_nibbles);
-                let odd = _mm512_and_si512(_mm512_srli_epi16::<4>(codes), low_nibbles);
-                // SAFETY: a quad is 64 bytes, aligned to 64 by `BBlock`, and there are four.
-                unsafe {
-                    _mm512_store_si512(quads.add(2 * half), _mm512_shuffle_epi8(table, even));
-                    _mm512_store_si512(quads.add(2 * half + 1), _mm512_shuffle_epi8(table, odd));
-                }
+            let quads = unpack([codes[2 * j], codes[2 * j + 1]]);
+            for (out, quad) in out.codes[weight].iter_mut().zip(quads) {
+                // SAFETY: a quad is 64 bytes, aligned to 64 by `BBlock`.
+                unsafe { _mm512_store_si512(out.as_mut_ptr().cast(), quad) };
             }
             // SAFETY: sixteen f32.
             unsafe { _mm512_storeu_ps(out.scales[weight].as_mut_ptr(), scales[j]) };

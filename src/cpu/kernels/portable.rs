@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::ops::Range;
 
 use crate::cpu::integer::{A_SCALE, B_SCALE, DOUBLED_PAIRS, SCALES, STRIP};
-use crate::cpu::schedule::{Kernel, Next, Strip};
+use crate::cpu::schedule::{Kernel, Piece};
 use crate::format::BLOCK;
 use crate::matrix::Nvfp4View;
 
@@ -41,11 +41,12 @@ impl Kernel for Portable {
         }
     }
 
-    fn decode(&self, b: [Strip<'_>; 2], units: Range<usize>, _next: Next, out: &mut [BBlock]) {
-        if b.iter().any(|b| b.rows() < STRIP) {
+    fn decode(&self, piece: Piece<'_>, out: &mut [BBlock]) {
+        let Piece { strips, units, .. } = piece;
+        if strips.iter().any(|b| b.rows() < STRIP) {
             out.fill(BBlock::default());
         }
-        for (weight, b) in b.into_iter().enumerate() {
+        for (weight, b) in strips.into_iter().enumerate() {
             for row in 0..b.rows() {
                 let blocks = blocks_of_row(&b.weight, b.first + row, units.clone());
                 for ((bytes, &scale), out) in blocks.zip(&mut *out) {

@@ -3,7 +3,7 @@
 use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
 
 use crate::cpu::integer::STRIP;
-use crate::cpu::schedule::{Next, Strip};
+use crate::cpu::schedule::{Next, Piece, Strip};
 use crate::format::BLOCK;
 
 /// Blocks of one load: 64 packed bytes of a row, 128 consecutive k.
@@ -128,22 +128,18 @@ impl RawSpan<'_> {
     }
 }
 
-/// Calls `each(weight, first, blocks, span)` for all spans of `blocks` blocks of both weights from block `start` on; `first`
-/// counts from there.
+/// Calls `each(weight, first, blocks, span)` for all spans of a piece whose units are blocks: `blocks` blocks of one weight
+/// from the piece's block `first` on.
 #[inline(always)]
-pub(super) fn each_span(
-    b: [Strip<'_>; 2],
-    start: usize,
-    blocks: usize,
-    next: Next,
-    mut each: impl FnMut(usize, usize, usize, RawSpan<'_>),
-) {
-    let (rows, mut edge) = (b.map(StripRows::new), Edge::default());
-    for first in (0..blocks).step_by(SPAN) {
+pub(super) fn each_span(piece: Piece<'_>, mut each: impl FnMut(usize, usize, usize, RawSpan<'_>)) {
+    let (rows, mut edge) = (piece.strips.map(StripRows::new), Edge::default());
+    let Piece { units: blocks, next, .. } = piece;
+    for first in (0..blocks.len()).step_by(SPAN) {
         for (weight, rows) in rows.iter().enumerate() {
-            rows.prefetch(next, start + first);
-            let span = rows.span(start + first, &mut edge);
-            each(weight, first, SPAN.min(blocks - first), span);
+            let block = blocks.start + first;
+            rows.prefetch(next, block);
+            let span = rows.span(block, &mut edge);
+            each(weight, first, SPAN.min(blocks.end - block), span);
         }
     }
 }

@@ -9,7 +9,7 @@ use std::ops::Range;
 use crate::cpu::epilogue::{Epilogue, Sums};
 use crate::cpu::integer::STRIP;
 use crate::cpu::kernels::amx::{ATile, Amx, BTiles, TILE_K, TILE_ROWS};
-use crate::cpu::schedule::{Kernel, Next, Strip};
+use crate::cpu::schedule::{Kernel, Piece};
 use crate::dtype::Element;
 use crate::matrix::ValuesView;
 
@@ -57,8 +57,8 @@ impl Kernel for AmxBf16 {
         }
     }
 
-    fn decode(&self, b: [Strip<'_>; 2], units: Range<usize>, next: Next, out: &mut [BTiles]) {
-        self.0.decode(b, units, next, out);
+    fn decode(&self, piece: Piece<'_>, out: &mut [BTiles]) {
+        self.0.decode(piece, out);
     }
 
     fn multiply(&self, a: &[ATile], b: &[BTiles], acc: [&mut [[f32; STRIP]]; 2], first: bool) {
@@ -74,21 +74,19 @@ impl Kernel for AmxBf16 {
 
     fn decode_multiply(
         &self,
-        b: [Strip<'_>; 2],
-        units: Range<usize>,
-        next: Next,
-        decoded: &mut [BTiles],
+        piece: Piece<'_>,
+        room: &mut [BTiles],
         a: &[ATile],
         acc: [&mut [[f32; STRIP]]; 2],
         first: bool,
     ) {
-        let (a, a_rest) = a.split_at(a.len().min(2 * decoded.len()));
+        let (a, a_rest) = a.split_at(a.len().min(2 * room.len()));
         let [(acc1, rest1), (acc2, rest2)] =
             acc.map(|acc| acc.split_at_mut(acc.len().min(ROWS_AT_ONCE)));
         add_sums([acc1, acc2], first, |sums| {
-            self.0.decode_multiply(b, units, next, decoded, a, sums, true);
+            self.0.decode_multiply(piece, room, a, sums, true);
         });
-        self.multiply(a_rest, decoded, [rest1, rest2], first);
+        self.multiply(a_rest, room, [rest1, rest2], first);
     }
 
     fn finish<'c, C: Element>(

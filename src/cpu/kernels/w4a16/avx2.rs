@@ -10,7 +10,7 @@ use crate::cpu::integer::STRIP;
 use crate::cpu::kernels::avx2;
 use crate::cpu::kernels::strip_rows::each_span;
 use crate::cpu::kernels::unpack256::{LANES, each_block};
-use crate::cpu::schedule::{Kernel, Next, Strip};
+use crate::cpu::schedule::{Kernel, Piece};
 use crate::dtype::Element;
 use crate::format::{BLOCK, e2m1};
 use crate::matrix::ValuesView;
@@ -46,9 +46,9 @@ impl<T: Element> Kernel for Avx2<T> {
         pack_row(a, rows.start, units, out);
     }
 
-    fn decode(&self, b: [Strip<'_>; 2], units: Range<usize>, next: Next, out: &mut [BBlock]) {
+    fn decode(&self, piece: Piece<'_>, out: &mut [BBlock]) {
         // SAFETY: `Avx2` is only made where the features exist.
-        unsafe { decode(b, units.start, next, out) };
+        unsafe { decode(piece, out) };
     }
 
     fn multiply(&self, a: &[ABlock], b: &[BBlock], acc: [&mut [[f32; STRIP]]; 2], first: bool) {
@@ -72,6 +72,32 @@ impl<T: Element> Kernel for Avx2<T> {
         }
     }
 
+    fn decode_multiply(
+        &self,
+        piece: Piece<'_>,
+        room: &mut [BBlock],
+        a: &[ABlock],
+        acc: [&mut [[f32; STRIP]]; 2],
+        first: bool,
+    ) {
+        let rows = acc[0].len();
+        if !(1..=ROWS_AT_ONCE).contains(&rows) {
+            self.decode(piece, room);
+            return self.multiply(a, room, acc, first);
+        }
+        // Few rows take each block as soon as it is decoded.
+        assert!(acc[1].len() == rows && a.len() == rows * piece.units.len());
+        // SAFETY: `Avx2` is only made where the features exist; the lengths were checked above.
+        unsafe {
+            match rows {
+                1 => decode_multiply::<1>(piece, a, acc, first),
+                2 => decode_multiply::<2>(piece, a, acc, first),
+                3 => decode_multiply::<3>(piece, a, acc, first),
+                _ => decode_multiply::<4>(piece, a, acc, first),
+            }
+        }
+    }
+
     fn finish<'c, C: Element>(
         &self,
         epilogue: &Epilogue<'_>,
@@ -84,10 +110,10 @@ impl<T: Element> Kernel for Avx2<T> {
 }
 
 #[target_feature(enable = "avx2,f16c")]
-fn decode(b: [Strip<'_>; 2], start: usize, next: Next, out: &mut [BBlock]) {
+fn decode(piece: Piece<'_>, out: &mut [BBlock]) {
     // Scale factors come as 2^-8 of their value.
     let unit = _mm256_set1_ps(256.0);
-    each_span(b, start, out.len(), next, |weight, first, blocks, span| {
+    each_span(piece, |weight, first, blocks, span| {
         let out = &mut out[first..first + blocks];
         for half in 0..2 {
             let columns = half * LANES;
@@ -118,38 +144,6 @@ const fn bytes_of_values(byte: usize) -> [u8; 16] {
     out
 }
 
-/// The e2m1 values of eight k of eight columns, by k.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn values(codes: __m256i) -> [__m256; 8] {
-    const LOW: [u8; 16] = bytes_of_values(0);
-    const HIGH: [u8; 16] = bytes_of_values(1);
-    // The lower half of each column's word, then the upper one, within lanes of four columns.
-    const HALVES: [u8; 16] = [0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15];
-    // SAFETY: sixteen bytes each.
-    let table = |bytes: &[u8; 16]| unsafe {
-        _mm256_broadcastsi128_si256(_mm_loadu_si128(bytes.as_ptr().cast()))
-    };
-    let (low, high, halves) = (table(&LOW), table(&HIGH), table(&HALVES));
-    let low_nibbles = _mm256_set1_epi8(0x0f);
-    let upper_half = _mm256_set1_epi32(0xffff_0000_u32 as i32);
-    let codes = _mm256_shuffle_epi8(codes, halves);
-    let mut out = [_mm256_setzero_ps(); 8];
-    let odd = _mm256_srli_epi16::<4>(codes);
-    for (parity, nibbles) in [codes, odd].into_iter().enumerate() {
-        let nibbles = _mm256_and_si256(nibbles, low_nibbles);
-        let low = _mm256_shuffle_epi8(low, nibbles);
-        let high = _mm256_shuffle_epi8(high, nibbles);
-        // Two bf16 a column: the first two k of this parity, then the other two.
-        let pairs = [_mm256_unpacklo_epi8(low, high), _mm256_unpackhi_epi8(low, high)];
-        for (i, pair) in pairs.into_iter().enumerate() {
-            out[4 * i + parity] = _mm256_castsi256_ps(_mm256_slli_epi32::<16>(pair));
-            out[4 * i + 2 + parity] = _mm256_castsi256_ps(_mm256_and_si256(pair, upper_half));
-        }
-    }
-    out
-}
-
 /// `acc[row][column] (+)= Σ a·b` of one weight for `R` rows and half a strip.
 ///
 /// # Safety
@@ -163,41 +157,128 @@ unsafe fn multiply<const R: usize>(
     acc: &mut [[f32; STRIP]],
     first: bool,
 ) {
-    let a = a.as_ptr();
-    let columns = half * LANES;
+    let (a, columns) = (a.as_ptr(), half * LANES);
     let mut sums = [_mm256_setzero_ps(); R];
-    for (k, block) in b.iter().enumerate() {
-        // Even and odd k of each row.
-        let mut halves = [[_mm256_setzero_ps(); 2]; R];
-        for (word, codes) in block.codes[weight].iter().enumerate() {
-            // SAFETY: eight words from column 0 or 8 of 16 on.
-            let codes = unsafe { _mm256_loadu_si256(codes[columns..].as_ptr().cast()) };
-            for (i, value) in values(codes).into_iter().enumerate() {
-                for (r, halves) in halves.iter_mut().enumerate() {
-                    // SAFETY: row `r` holds as many blocks as `b`, by the contract of this function.
-                    let a = unsafe { (*a.add(r * b.len() + k))[8 * word + i] };
-                    let (a, sum) = (_mm256_set1_ps(a), &mut halves[i % 2]);
-                    // The first product is no addition to 0, which would make −0 positive.
-                    *sum = if word == 0 && i < 2 {
-                        _mm256_mul_ps(a, value)
-                    } else {
-                        _mm256_fmadd_ps(a, value, *sum)
-                    };
-                }
-            }
+    // SAFETY: eight words or f32 from column 0 or 8 of 16 on; row `r` holds as many blocks as `b`, by the contract of this
+    // function.
+    unsafe {
+        for (k, block) in b.iter().enumerate() {
+            let codes = block.codes[weight]
+                .each_ref()
+                .map(|codes| _mm256_loadu_si256(codes[columns..].as_ptr().cast()));
+            let scale = _mm256_loadu_ps(block.scales[weight][columns..].as_ptr());
+            add_block::<R>(codes, scale, a.add(k), b.len(), &mut sums);
         }
-        // SAFETY: eight f32 from column 0 or 8 of 16 on.
-        let scale = unsafe { _mm256_loadu_ps(block.scales[weight][columns..].as_ptr()) };
-        for (sum, [even, odd]) in sums.iter_mut().zip(halves) {
-            *sum = _mm256_add_ps(*sum, _mm256_mul_ps(_mm256_add_ps(even, odd), scale));
-        }
-    }
-    for (acc, sum) in acc.iter_mut().zip(sums) {
-        let acc = acc[columns..].as_mut_ptr();
-        // SAFETY: eight f32 from column 0 or 8 of 16 on.
-        unsafe {
+        for (acc, sum) in acc.iter_mut().zip(sums) {
+            let acc = acc[columns..].as_mut_ptr();
             let sum = if first { sum } else { _mm256_add_ps(_mm256_loadu_ps(acc), sum) };
             _mm256_storeu_ps(acc, sum);
         }
+    }
+}
+
+/// Decodes a piece, and multiplies each block with `R` rows at once.
+///
+/// # Safety
+/// `a` holds as many blocks of each of `R` rows as the piece; both of `acc` have `R` rows.
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn decode_multiply<const R: usize>(
+    piece: Piece<'_>,
+    a: &[ABlock],
+    acc: [&mut [[f32; STRIP]]; 2],
+    first: bool,
+) {
+    let distance = piece.units.len();
+    // Scale factors come as 2^-8 of their value.
+    let unit = _mm256_set1_ps(256.0);
+    // Of the piece: [weight][half][row].
+    let mut sums = [[[_mm256_setzero_ps(); R]; 2]; 2];
+    each_span(piece, |weight, start, blocks, span| {
+        for half in 0..2 {
+            let mut of_span = sums[weight][half];
+            let add = |j: usize, codes: [__m256i; 2], scale: __m256| {
+                let scale = _mm256_mul_ps(scale, unit);
+                // SAFETY: row `r` holds as many blocks as the piece, by the contract of this function.
+                unsafe {
+                    let a = a.as_ptr().add(start + j);
+                    add_block::<R>(codes, scale, a, distance, &mut of_span);
+                }
+            };
+            // SAFETY: this function is compiled for what it needs.
+            unsafe { each_block(span, half, blocks, add) };
+            sums[weight][half] = of_span;
+        }
+    });
+    for (acc, sums) in acc.into_iter().zip(sums) {
+        for (half, sums) in sums.into_iter().enumerate() {
+            for (acc, sum) in acc.iter_mut().zip(sums) {
+                let acc = acc[half * LANES..].as_mut_ptr();
+                // SAFETY: eight f32 from column 0 or 8 of 16 on.
+                unsafe {
+                    let sum = if first { sum } else { _mm256_add_ps(_mm256_loadu_ps(acc), sum) };
+                    _mm256_storeu_ps(acc, sum);
+                }
+            }
+        }
+    }
+}
+
+/// Adds the products of a block of eight columns with `R` rows, whose blocks are `distance` apart, to their sums.
+///
+/// # Safety
+/// `a` points to a block of each of `R` rows.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn add_block<const R: usize>(
+    codes: [__m256i; 2],
+    scale: __m256,
+    a: *const ABlock,
+    distance: usize,
+    sums: &mut [__m256; R],
+) {
+    const LOW: [u8; 16] = bytes_of_values(0);
+    const HIGH: [u8; 16] = bytes_of_values(1);
+    // The lower half of each column's word, then the upper one, within lanes of four columns.
+    const HALVES: [u8; 16] = [0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15];
+    // SAFETY: sixteen bytes each.
+    let table = |bytes: &[u8; 16]| unsafe {
+        _mm256_broadcastsi128_si256(_mm_loadu_si128(bytes.as_ptr().cast()))
+    };
+    let (low, high, halves) = (table(&LOW), table(&HIGH), table(&HALVES));
+    let low_nibbles = _mm256_set1_epi8(0x0f);
+    let upper_half = _mm256_set1_epi32(0xffff_0000_u32 as i32);
+    // Even and odd k of each row.
+    let mut dots = [[_mm256_setzero_ps(); 2]; R];
+    for (word, codes) in codes.into_iter().enumerate() {
+        let even = _mm256_shuffle_epi8(codes, halves);
+        let odd = _mm256_srli_epi16::<4>(even);
+        for (parity, nibbles) in [even, odd].into_iter().enumerate() {
+            let nibbles = _mm256_and_si256(nibbles, low_nibbles);
+            let low = _mm256_shuffle_epi8(low, nibbles);
+            let high = _mm256_shuffle_epi8(high, nibbles);
+            // Two bf16 a column: the first two k of this parity, then the other two.
+            let pairs = [_mm256_unpacklo_epi8(low, high), _mm256_unpackhi_epi8(low, high)];
+            for (i, pair) in pairs.into_iter().enumerate() {
+                let values = [_mm256_slli_epi32::<16>(pair), _mm256_and_si256(pair, upper_half)];
+                for (j, value) in
+                    values.map(|bits| _mm256_castsi256_ps(bits)).into_iter().enumerate()
+                {
+                    for (r, dots) in dots.iter_mut().enumerate() {
+                        let (k, dot) = (8 * word + 4 * i + 2 * j + parity, &mut dots[parity]);
+                        // SAFETY: by the contract of this function.
+                        let a = _mm256_set1_ps(unsafe { (*a.add(r * distance))[k] });
+                        // The first product is no addition to 0, which would make −0 positive.
+                        *dot = if k < 2 {
+                            _mm256_mul_ps(a, value)
+                        } else {
+                            _mm256_fmadd_ps(a, value, *dot)
+                        };
+                    }
+                }
+            }
+        }
+    }
+    for (sum, [even, odd]) in sums.iter_mut().zip(dots) {
+        *sum = _mm256_add_ps(*sum, _mm256_mul_ps(_mm256_add_ps(even, odd), scale));
     }
 }

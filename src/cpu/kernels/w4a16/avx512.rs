@@ -10,7 +10,7 @@ use crate::cpu::integer::STRIP;
 use crate::cpu::kernels::avx512;
 use crate::cpu::kernels::strip_rows::{Edge, SPAN, StripRows};
 use crate::cpu::kernels::unpack512::Span;
-use crate::cpu::schedule::{Kernel, Next, Strip};
+use crate::cpu::schedule::{Kernel, Next, Piece, Strip};
 use crate::dtype::Element;
 use crate::format::{BLOCK, e2m1};
 use crate::matrix::ValuesView;
@@ -46,8 +46,9 @@ impl<T: Element> Kernel for Avx512<T> {
         pack_row(a, rows.start, units, out);
     }
 
-    fn decode(&self, b: [Strip<'_>; 2], units: Range<usize>, next: Next, out: &mut [BBlock]) {
-        for (weight, b) in b.into_iter().enumerate() {
+    fn decode(&self, piece: Piece<'_>, out: &mut [BBlock]) {
+        let Piece { strips, units, next } = piece;
+        for (weight, b) in strips.into_iter().enumerate() {
             // SAFETY: `Avx512` is only made where the features exist.
             unsafe { decode(b, weight, units.start, next, out) };
         }

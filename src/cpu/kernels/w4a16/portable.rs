@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::{ABlock, BBlock, decode, pack_row};
 use crate::cpu::integer::STRIP;
-use crate::cpu::schedule::{Kernel, Next, Strip};
+use crate::cpu::schedule::{Kernel, Piece};
 use crate::dtype::Element;
 use crate::format::{BLOCK, e2m1};
 use crate::matrix::ValuesView;
@@ -38,9 +38,9 @@ impl<T: Element> Kernel for Portable<T> {
         pack_row(a, rows.start, units, out);
     }
 
-    fn decode(&self, b: [Strip<'_>; 2], units: Range<usize>, _next: Next, out: &mut [BBlock]) {
-        for (weight, b) in b.into_iter().enumerate() {
-            decode(b, weight, units.clone(), out);
+    fn decode(&self, piece: Piece<'_>, out: &mut [BBlock]) {
+        for (weight, b) in piece.strips.into_iter().enumerate() {
+            decode(b, weight, piece.units.clone(), out);
         }
     }
 
