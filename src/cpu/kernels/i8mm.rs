@@ -136,22 +136,27 @@ fn decode(b: Strip<'_>, weight: usize, blocks: Range<usize>, out: &mut [BBlock])
     });
 }
 
-/// Adds `a·bᵀ` to two rows of two columns, row by row.
+/// The dot products of two rows with two columns, row by row; both are given in two halves of eight k.
 #[inline]
 #[target_feature(enable = "neon,i8mm")]
-fn smmla(mut sum: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
+fn dot(rows: [int8x16_t; 2], columns: [int8x16_t; 2]) -> int32x4_t {
+    let sums;
     // The intrinsic is not stable.
-    // SAFETY: the instruction exists by the features of this function, and touches its registers only.
+    // SAFETY: the instructions exist by the features of this function, and touch their registers only.
     unsafe {
         asm!(
-            "smmla {sum:v}.4s, {a:v}.16b, {b:v}.16b",
-            sum = inlateout(vreg) sum,
-            a = in(vreg) a,
-            b = in(vreg) b,
+            "movi {sums:v}.4s, #0",
+            "smmla {sums:v}.4s, {r0:v}.16b, {c0:v}.16b",
+            "smmla {sums:v}.4s, {r1:v}.16b, {c1:v}.16b",
+            sums = out(vreg) sums,
+            r0 = in(vreg) rows[0],
+            r1 = in(vreg) rows[1],
+            c0 = in(vreg) columns[0],
+            c1 = in(vreg) columns[1],
             options(pure, nomem, nostack, preserves_flags),
         );
     }
-    sum
+    sums
 }
 
 /// `acc[row][column] (+)= Σ a·b` of one weight for `P` pairs of rows and [`PAIRS`] pairs of columns from `columns` on.
@@ -204,11 +209,9 @@ unsafe fn multiply<const P: usize>(
                 let rows = a.codes.each_ref().map(|half| vld1q_s8(half.as_ptr().cast()));
                 (rows, vld1q_f32(a.scales.as_ptr().cast()))
             };
-            for ((sum, codes), &scales) in sums.iter_mut().zip(&codes).zip(&scales) {
-                let dot = smmla(vdupq_n_s32(0), rows[0], codes[0]);
-                let dot = smmla(dot, rows[1], codes[1]);
+            for ((sum, &codes), &scales) in sums.iter_mut().zip(&codes).zip(&scales) {
                 // 12 bits times two scales of 4 bits: only the addition rounds.
-                let term = vmulq_f32(vcvtq_f32_s32(dot), scales);
+                let term = vmulq_f32(vcvtq_f32_s32(dot(rows, codes)), scales);
                 *sum = vfmaq_f32(*sum, term, of_rows);
             }
         }

@@ -172,23 +172,30 @@ fn decode(b: Strip<'_>, weight: usize, blocks: Range<usize>, out: &mut [BBlock])
     });
 }
 
-/// Adds to each lane of `sum` its quad of `b` times quad `QUAD` of `a`.
+/// The dot products of four quads of four columns with the quads of a row.
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
-fn sdot<const QUAD: usize>(mut sum: int32x4_t, b: int8x16_t, a: int8x16_t) -> int32x4_t {
-    // The intrinsic is not stable.
-    // SAFETY: the instruction exists by the features of this function, and touches its registers only.
+fn dot(quads: [int8x16_t; 4], row: int8x16_t) -> int32x4_t {
+    let sums;
+    // The intrinsic is not stable; and of sixty-four single instructions the compiler would make a loop again.
+    // SAFETY: the instructions exist by the features of this function, and touch their registers only.
     unsafe {
         asm!(
-            "sdot {sum:v}.4s, {b:v}.16b, {a:v}.4b[{quad}]",
-            sum = inlateout(vreg) sum,
-            b = in(vreg) b,
-            a = in(vreg) a,
-            quad = const QUAD,
+            "movi {sums:v}.4s, #0",
+            "sdot {sums:v}.4s, {q0:v}.16b, {row:v}.4b[0]",
+            "sdot {sums:v}.4s, {q1:v}.16b, {row:v}.4b[1]",
+            "sdot {sums:v}.4s, {q2:v}.16b, {row:v}.4b[2]",
+            "sdot {sums:v}.4s, {q3:v}.16b, {row:v}.4b[3]",
+            sums = out(vreg) sums,
+            q0 = in(vreg) quads[0],
+            q1 = in(vreg) quads[1],
+            q2 = in(vreg) quads[2],
+            q3 = in(vreg) quads[3],
+            row = in(vreg) row,
             options(pure, nomem, nostack, preserves_flags),
         );
     }
-    sum
+    sums
 }
 
 /// `acc[row][column] (+)= Σ a·b` of one weight for `R` rows and the columns of [`VECTORS`] vectors from `columns` on.
@@ -216,9 +223,9 @@ unsafe fn multiply<const R: usize>(
         }
     }
     for (k, block) in b.iter().enumerate() {
-        let mut codes = [[vdupq_n_s8(0); VECTORS]; 4];
-        for (codes, quad) in codes.iter_mut().zip(&block.codes[weight]) {
-            for (v, codes) in codes.iter_mut().enumerate() {
+        let mut codes = [[vdupq_n_s8(0); 4]; VECTORS];
+        for (v, codes) in codes.iter_mut().enumerate() {
+            for (codes, quad) in codes.iter_mut().zip(&block.codes[weight]) {
                 // SAFETY: four columns of four bytes within a strip.
                 *codes = unsafe { vld1q_s8(quad[columns + v * LANES..].as_ptr().cast()) };
             }
@@ -233,13 +240,9 @@ unsafe fn multiply<const R: usize>(
             let a = unsafe { &*a.add(r * b.len() + k) };
             // SAFETY: sixteen bytes.
             let row = unsafe { vld1q_s8(a.codes.as_ptr()) };
-            for (v, sum) in sums.iter_mut().enumerate() {
-                let dot = sdot::<0>(vdupq_n_s32(0), codes[0][v], row);
-                let dot = sdot::<1>(dot, codes[1][v], row);
-                let dot = sdot::<2>(dot, codes[2][v], row);
-                let dot = sdot::<3>(dot, codes[3][v], row);
+            for ((sum, &codes), &scales) in sums.iter_mut().zip(&codes).zip(&scales) {
                 // 12 bits times two scales of 4 bits: only the addition rounds.
-                let term = vmulq_f32(vcvtq_f32_s32(dot), scales[v]);
+                let term = vmulq_f32(vcvtq_f32_s32(dot(codes, row)), scales);
                 *sum = vfmaq_n_f32(*sum, term, a.scale);
             }
         }

@@ -55,13 +55,13 @@ impl<T: Element> Kernel for Neon<T> {
             let mut row = 0;
             while row < acc.len() {
                 let (a, acc) = (&a[row * b.len()..], &mut acc[row..]);
-                // The fewer rows, the more columns: each vector of them has a sum and two halves of a block.
+                // Each row of each vector of columns has a sum and two halves of a block.
                 // SAFETY: `Neon` is only made where the features exist; the lengths were checked above.
                 row += unsafe {
                     match acc.len() {
-                        1 => multiply::<1, 4>(a, b, weight, acc, first),
-                        2 | 3 => multiply::<2, 4>(a, b, weight, acc, first),
-                        4..8 => multiply::<4, 2>(a, b, weight, acc, first),
+                        1 => multiply::<1, 2>(a, b, weight, acc, first),
+                        2 | 3 => multiply::<2, 2>(a, b, weight, acc, first),
+                        4..8 => multiply::<4, 1>(a, b, weight, acc, first),
                         _ => multiply::<8, 1>(a, b, weight, acc, first),
                     }
                 };
