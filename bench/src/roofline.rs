@@ -129,7 +129,7 @@ fn portable() -> Unit {
     Unit { name: "f32 multiply and add", flops: (2 * LANES * CHAINS) as f64, run }
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 fn units(_: Isa) -> Vec<Unit> {
     vec![portable()]
 }
@@ -140,6 +140,89 @@ fn units(isa: Isa) -> Vec<Unit> {
         Isa::Portable => vec![portable()],
         _ => x86::units(isa),
     }
+}
+
+#[cfg(target_arch = "aarch64")]
+fn units(isa: Isa) -> Vec<Unit> {
+    match isa {
+        Isa::Portable => vec![portable()],
+        _ => aarch64::units(isa),
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+mod aarch64 {
+    use std::arch::aarch64::*;
+    use std::arch::{asm, is_aarch64_feature_detected};
+    use std::hint::black_box;
+
+    use nvfp4_dual_gemm::Isa;
+
+    use super::Unit;
+
+    /// The units that this CPU has, each guarded by its own detection.
+    pub fn units(isa: Isa) -> Vec<Unit> {
+        let mut units = Vec::new();
+        if is_aarch64_feature_detected!("neon") {
+            // SAFETY: the CPU has NEON.
+            let run = |n| unsafe { fma128(n) };
+            units.push(Unit { name: "f32 FMA, 128 bits", flops: 16.0 * 4.0 * 2.0, run });
+        }
+        if is_aarch64_feature_detected!("dotprod") {
+            // SAFETY: the CPU has FEAT_DotProd.
+            let run = |n| unsafe { sdot128(n) };
+            units.push(Unit { name: "int8 dot products", flops: 16.0 * 16.0 * 2.0, run });
+        }
+        if isa == Isa::I8mm && is_aarch64_feature_detected!("i8mm") {
+            // SAFETY: the CPU has FEAT_I8MM.
+            let run = |n| unsafe { smmla128(n) };
+            units.push(Unit { name: "int8 matrix products", flops: 16.0 * 32.0 * 2.0, run });
+        }
+        units
+    }
+
+    #[target_feature(enable = "neon")]
+    fn fma128(iterations: u64) {
+        let (x, y) = (vdupq_n_f32(black_box(0.999)), vdupq_n_f32(black_box(0.001)));
+        let mut sums = [x; 16];
+        for _ in 0..iterations {
+            for sum in &mut sums {
+                *sum = vfmaq_f32(y, *sum, x);
+            }
+        }
+        black_box(sums);
+    }
+
+    /// A function that repeats one instruction on sixteen sums.
+    macro_rules! integer {
+        ($name:ident, $features:literal, $instruction:literal) => {
+            #[target_feature(enable = $features)]
+            fn $name(iterations: u64) {
+                let (x, y) = (vdupq_n_s8(black_box(3)), vdupq_n_s8(black_box(-2)));
+                let mut sums = [vdupq_n_s32(0); 16];
+                for _ in 0..iterations {
+                    for sum in &mut sums {
+                        // The intrinsic is not stable.
+                        // SAFETY: the features of this function are those of the instruction, which
+                        // touches its registers only.
+                        unsafe {
+                            asm!(
+                                concat!($instruction, " {sum:v}.4s, {x:v}.16b, {y:v}.16b"),
+                                sum = inlateout(vreg) *sum,
+                                x = in(vreg) x,
+                                y = in(vreg) y,
+                                options(pure, nomem, nostack, preserves_flags),
+                            );
+                        }
+                    }
+                }
+                black_box(sums);
+            }
+        };
+    }
+
+    integer!(sdot128, "neon,dotprod", "sdot");
+    integer!(smmla128, "neon,i8mm", "smmla");
 }
 
 #[cfg(target_arch = "x86_64")]

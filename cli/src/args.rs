@@ -4,7 +4,7 @@ use anyhow::bail;
 use clap::ValueEnum;
 
 use nvfp4_dual_gemm::synth::{CONTEST_BENCHMARKS, CONTEST_SEED, CONTEST_TESTS, Data};
-use nvfp4_dual_gemm::{Backend, DType, Engine, GemmShape, Glu};
+use nvfp4_dual_gemm::{Backend, DType, Engine, GemmShape, Glu, Isa};
 use nvfp4_harness::check::Rows;
 use nvfp4_harness::notation::{self, IsaArg};
 
@@ -33,9 +33,14 @@ impl BackendArgs {
 pub struct PathArgs {
     #[command(flatten)]
     backend: BackendArgs,
-    /// Instruction sets of the cpu backend: amx, avx512, avx2, portable, all [default: the fastest]
-    #[arg(long, value_delimiter = ',', value_parser = notation::isa)]
+    #[arg(long, value_delimiter = ',', value_parser = notation::isa, help = isa_help("the fastest"))]
     isa: Vec<IsaArg>,
+}
+
+/// The text of `--isa`.
+pub fn isa_help(default: &str) -> String {
+    let names = Isa::ALL.map(|isa| isa.to_string()).join(", ");
+    format!("Instruction sets of the cpu backend: {names}, all [default: {default}]")
 }
 
 impl PathArgs {

@@ -34,9 +34,9 @@ Examples:
   nvfp4 doctor                             what this machine can run
 
 Environment:
-  NVFP4_CPU_ISA=amx|avx512|avx2|portable   force an instruction set
-  NVFP4_CPU_AMX=off                        do without AMX
-  RAYON_NUM_THREADS=N                      threads to use"
+  NVFP4_CPU_ISA=NAME    force an instruction set, one of those that doctor lists
+  NVFP4_CPU_AMX=off     do without AMX
+  RAYON_NUM_THREADS=N   threads to use"
 )]
 struct Cli {
     /// Print one JSON object on stdout, and nothing else there.

@@ -89,10 +89,9 @@ pub enum IsaArg {
 pub fn isa(text: &str) -> Result<IsaArg, String> {
     match text {
         "all" => Ok(IsaArg::All),
-        _ => text
-            .parse()
-            .map(IsaArg::One)
-            .map_err(|_| "expected amx, avx512, avx2, portable or all".to_owned()),
+        _ => text.parse().map(IsaArg::One).map_err(|_| {
+            format!("expected {} or all", Isa::ALL.map(|isa| isa.to_string()).join(", "))
+        }),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Alphas, biases, the GLU or the residual in f32, sixteen columns at a time: the way from the sums to C.
 //!
 //! Everything is written on arrays of 16 without branches, so that it becomes vector code in a
-//! function compiled for AVX-512 or AVX2. `alpha·sum + bias` is one fused operation, as on a device, and all
+//! function compiled for AVX-512, AVX2 or NEON. `alpha·sum + bias` is one fused operation, as on a device, and all
 //! other multiplications and additions are apart, so that all instruction sets give the same bits.
 
 use super::integer::STRIP;

@@ -9,6 +9,9 @@
 //! low nibbles of bytes 0..4 (k = 0, 2, 4, 6), their high nibbles (k = 1, 3, 5, 7), then the same of
 //! bytes 4..8.
 
+// The biased codes are for x86-64: the products of NEON take two signed operands.
+#![cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+
 use crate::format::{BLOCK, e2m1, ue4m3};
 use crate::matrix::Nvfp4View;
 

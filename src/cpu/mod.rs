@@ -7,7 +7,7 @@
 //! both, which have every other strip of its rows.
 //!
 //! * `integer`: blocks of 16 doubled codes are multiplied and summed exactly in integers (VNNI,
-//!   `vpmaddubsw` or plain Rust) and scaled into an f32 accumulator: one rounding a block.
+//!   `vpmaddubsw`, `smmla`, `sdot` or plain Rust) and scaled into an f32 accumulator: one rounding a block.
 //! * `w4a16`: 16-bit activations times weights that are widened to f32, or to bf16 with AMX.
 //! * `amx`: `e2m1·scale` is exact in bf16, so tiles of bf16 are multiplied with f32 accumulation.
 //!
@@ -92,6 +92,16 @@ pub(crate) fn run<T: Element>(
             // SAFETY: `isa.check()` found AVX2, FMA and F16C.
             schedule::run(&unsafe { kernels::avx2::Avx2::<false>::new() }, a, problem, scratch, c);
         }
+        #[cfg(target_arch = "aarch64")]
+        Isa::I8mm => {
+            // SAFETY: `isa.check()` found NEON and FEAT_I8MM.
+            schedule::run(&unsafe { kernels::i8mm::I8mm::new() }, a, problem, scratch, c);
+        }
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => {
+            // SAFETY: `isa.check()` found NEON and FEAT_DotProd.
+            schedule::run(&unsafe { kernels::neon::Neon::new() }, a, problem, scratch, c);
+        }
         _ => schedule::run(&kernels::portable::Portable, a, problem, scratch, c),
     }
     Ok(())
@@ -115,6 +125,11 @@ fn run_values<A: Element, T: Element>(
         Isa::AvxVnni | Isa::Avx2 => {
             // SAFETY: `isa.check()` found AVX2, FMA and F16C.
             schedule::run(&unsafe { w4a16::avx2::Avx2::new() }, a, problem, scratch, c);
+        }
+        #[cfg(target_arch = "aarch64")]
+        Isa::I8mm | Isa::Neon => {
+            // SAFETY: `isa.check()` found NEON.
+            schedule::run(&unsafe { w4a16::neon::Neon::new() }, a, problem, scratch, c);
         }
         _ => schedule::run(&w4a16::portable::Portable::new(), a, problem, scratch, c),
     }

@@ -65,6 +65,7 @@ pub(super) struct Strip<'a> {
     /// At most as many as the weight has rows.
     pub first: usize,
     /// How many rows further down the next strip of the sweep begins.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))] // for prefetching
     pub step: usize,
 }
 

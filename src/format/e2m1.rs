@@ -12,6 +12,25 @@ pub const VALUES: [f32; 16] =
 /// Twice the value of each code: an integer in \[-12, 12\].
 pub const DOUBLED: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
 
+/// The upper byte of the f32 of each code.
+#[cfg(target_arch = "aarch64")]
+pub(crate) const UPPER: [u8; 16] = bytes_of_values(24);
+
+/// The next one; the lower two are zero.
+#[cfg(target_arch = "aarch64")]
+pub(crate) const LOWER: [u8; 16] = bytes_of_values(16);
+
+#[cfg(target_arch = "aarch64")]
+const fn bytes_of_values(shift: u32) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    let mut code = 0;
+    while code < 16 {
+        bytes[code] = (VALUES[code].to_bits() >> shift) as u8;
+        code += 1;
+    }
+    bytes
+}
+
 /// Rounds to nearest, ties to the even code, saturating. A value that becomes zero keeps its sign. The type has no NaN:
 /// NaN of either sign becomes +6, code 7, as in CUDA's conversions. The quantizer refuses NaN beforehand.
 pub fn encode(value: f32) -> u8 {

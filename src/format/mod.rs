@@ -15,8 +15,8 @@ pub mod ue4m3;
 pub use saturation::Saturation;
 
 /// The instruction set that the functions of this module use: the fastest that this CPU has and that
-/// [`NVFP4_CPU_ISA`](crate::simd::ISA_VARIABLE) does not forbid. Where that is `amx`, which they have no use for, it is
-/// [`Isa::Avx512`]. Results do not depend on it.
+/// [`NVFP4_CPU_ISA`](crate::simd::ISA_VARIABLE) does not forbid. Where that is `amx` or `i8mm`, which they have no use
+/// for, it is [`Isa::Avx512`] or [`Isa::Neon`]. Results do not depend on it.
 pub fn isa() -> Isa {
     kernels::Path::best().isa()
 }

@@ -1,5 +1,8 @@
 //! What the CPU and the system offer. Each function says what is missing, or `None`.
 
+mod aarch64;
+
+pub(crate) use aarch64::{dotprod, i8mm, neon};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use x86::{TileConfig, amx, avx_vnni, avx2, avx512, avx512_vnni};
 

@@ -5,7 +5,7 @@ pub(crate) mod detect;
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::OnceLock;
+use std::sync::{LazyLock, OnceLock};
 
 use crate::error::{Error, Result};
 
@@ -29,6 +29,10 @@ pub enum Isa {
     AvxVnni,
     /// AVX2, BMI2, FMA and F16C.
     Avx2,
+    /// On aarch64: what [`Isa::Neon`] needs and FEAT_I8MM, whose `smmla` multiplies matrices of bytes.
+    I8mm,
+    /// On aarch64: NEON with FEAT_DotProd, whose `sdot` sums four products of bytes. The formats do without it.
+    Neon,
     /// Plain Rust.
     Portable,
 }
@@ -44,7 +48,8 @@ pub struct Choice {
 
 impl Isa {
     /// All of them, the fastest first.
-    pub const ALL: [Isa; 5] = [Isa::Amx, Isa::Avx512, Isa::AvxVnni, Isa::Avx2, Isa::Portable];
+    pub const ALL: [Isa; 7] =
+        [Isa::Amx, Isa::Avx512, Isa::AvxVnni, Isa::Avx2, Isa::I8mm, Isa::Neon, Isa::Portable];
 
     /// Whether this machine has it for the kernels of the GEMM, and AMX is not switched off by
     /// [`AMX_VARIABLE`].
@@ -56,6 +61,8 @@ impl Isa {
             Isa::Portable => None,
             Isa::Avx2 => detect::avx2(),
             Isa::AvxVnni => detect::avx_vnni(),
+            Isa::I8mm => detect::i8mm(),
+            Isa::Neon => detect::dotprod(),
             Isa::Avx512 => detect::avx512_vnni(),
             Isa::Amx if amx_switched_off()? => Some(format!("switched off by {AMX_VARIABLE}=off")),
             Isa::Amx => detect::amx(),
@@ -89,13 +96,16 @@ impl Isa {
     }
 }
 
+/// All names, for messages.
+static NAMES: LazyLock<String> = LazyLock::new(|| Isa::ALL.map(|isa| isa.to_string()).join(", "));
+
 /// The one that `NVFP4_CPU_ISA` names, whether this machine has it or not.
 pub(crate) fn forced() -> Result<Option<Isa>> {
     let Some(value) = &variables().isa else { return Ok(None) };
     value.parse().map(Some).map_err(|_| Error::Environment {
         variable: ISA_VARIABLE,
         value: value.clone(),
-        expected: "amx, avx512, avxvnni, avx2, portable",
+        expected: &NAMES,
     })
 }
 
@@ -133,6 +143,8 @@ impl fmt::Display for Isa {
             Isa::Avx512 => "avx512",
             Isa::AvxVnni => "avxvnni",
             Isa::Avx2 => "avx2",
+            Isa::I8mm => "i8mm",
+            Isa::Neon => "neon",
             Isa::Portable => "portable",
         })
     }
@@ -145,6 +157,6 @@ impl FromStr for Isa {
         Isa::ALL
             .into_iter()
             .find(|isa| isa.to_string() == s)
-            .ok_or_else(|| format!("{s} is none of amx, avx512, avxvnni, avx2, portable"))
+            .ok_or_else(|| format!("{s} is none of {}", *NAMES))
     }
 }

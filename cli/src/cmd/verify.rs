@@ -12,7 +12,9 @@ use nvfp4_harness::notation::{glu_text, shape_text};
 use nvfp4_harness::prepared::Prepared;
 use nvfp4_harness::{system, units};
 
-use crate::args::{CheckArgs, ComputeArgs, DataArgs, PathArgs, SizeArgs, Suite, with_dtype};
+use crate::args::{
+    CheckArgs, ComputeArgs, DataArgs, PathArgs, SizeArgs, Suite, isa_help, with_dtype,
+};
 use crate::ui::output::{Output, Style};
 use crate::ui::progress::Progress;
 use crate::ui::table::{Align, Cell, Stream, row};
@@ -32,9 +34,7 @@ Examples:
   nvfp4 verify --shape 7x100x2880 --glu gpt-oss --isa avx2 --check all")]
 #[command(mut_arg("suite", |suite| suite.help("Lists of sizes to go through [default: quick, without --shape]")))]
 #[command(mut_arg("backend", |backend| backend.help("auto, cpu or cuda").default_value("cpu")))]
-#[command(mut_arg("isa", |isa| {
-    isa.help("Instruction sets of the cpu backend: amx, avx512, avx2, portable, all [default: all]")
-}))]
+#[command(mut_arg("isa", |isa| isa.help(isa_help("all"))))]
 #[command(mut_arg("data", |data| data.default_value("full")))]
 pub struct Args {
     #[command(flatten)]

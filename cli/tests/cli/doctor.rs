@@ -11,7 +11,10 @@ fn doctor_names_every_backend_and_path() {
         list.map(|item| item["name"].as_str().unwrap().to_owned()).collect()
     };
     assert_eq!(names("backends"), ["cpu", "oracle", "cuda"]);
-    assert_eq!(names("cpu_paths"), ["amx", "avx512", "avx2", "portable"]);
+    assert_eq!(
+        names("cpu_paths"),
+        ["amx", "avx512", "avxvnni", "avx2", "i8mm", "neon", "portable"]
+    );
     for path in value["cpu_paths"].as_array().unwrap() {
         let note = path["note"].as_str().unwrap();
         assert!(path["usable"] == true || !note.is_empty(), "{path} gives no reason");

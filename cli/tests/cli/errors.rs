@@ -121,7 +121,10 @@ const WRONG: &[(&[&str], &str)] = &[
     (&["quantize", "x.safetensors", "-o", "q", "--calibrate", "gone"], "gone: No such file"),
     (&["quantize", "x.safetensors", "-o", "q", "--convention", "gguf"], "gguf"),
     (&["verify", "--suite", "all"], "possible values: quick, contest, benchmark, decode, hopper"),
-    (&["verify", "--isa", "neon"], "expected amx, avx512, avx2, portable or all"),
+    (
+        &["verify", "--isa", "sse9"],
+        "expected amx, avx512, avxvnni, avx2, i8mm, neon, portable or all",
+    ),
     (&["verify", "--backend", "oracle", "--isa", "all"], "--isa picks a path of the cpu backend"),
     (&["verify", "--backend", "oracle"], "would be compared with itself"),
     (&["verify", "--check", "0"], "would check nothing"),

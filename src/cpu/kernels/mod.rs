@@ -6,9 +6,15 @@ pub(super) mod amx;
 pub(super) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(super) mod avx512;
+#[cfg(target_arch = "aarch64")]
+pub(super) mod i8mm;
+#[cfg(target_arch = "aarch64")]
+pub(super) mod neon;
 pub(super) mod portable;
 #[cfg(target_arch = "x86_64")]
 mod strip_rows;
+#[cfg(target_arch = "aarch64")]
+mod unpack128;
 #[cfg(target_arch = "x86_64")]
 mod unpack256;
 #[cfg(target_arch = "x86_64")]

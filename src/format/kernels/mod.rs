@@ -1,11 +1,13 @@
 //! Bulk kernels over bytes and blocks, one set for each instruction set.
 //!
 //! [`portable`] is safe Rust that compilers vectorize; the AVX2 set is the same source compiled with
-//! AVX2, and the AVX-512 set replaces all but the plain reductions by intrinsics. All sets give the same bits.
+//! AVX2, and the AVX-512 and NEON sets replace all but the plain reductions by intrinsics. All sets give the same bits.
 //! This module is serial; the callers split big buffers over threads with [`THREAD_BYTES`].
 
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 mod avx512;
+#[cfg(all(target_arch = "aarch64", not(miri)))]
+mod neon;
 mod portable;
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 mod swizzle;
@@ -59,9 +61,10 @@ impl Path {
             Isa::Portable => None,
             _ if cfg!(miri) => Some("no vectors under Miri".to_owned()),
             Isa::Avx2 => detect::avx2(),
+            Isa::Neon => detect::neon(),
             _ => detect::avx512(),
         };
-        let isas = [Isa::Avx512, Isa::Avx2, Isa::Portable];
+        let isas = [Isa::Avx512, Isa::Avx2, Isa::Neon, Isa::Portable];
         isas.into_iter().filter(move |&isa| missing(isa).is_none()).map(Path)
     }
 
@@ -80,6 +83,9 @@ macro_rules! on {
             #[cfg(all(target_arch = "x86_64", not(miri)))]
             // SAFETY: a `Path` to AVX-512 is made only after its features were detected.
             Isa::Avx512 => unsafe { x86::avx512::$kernel($($arg),*) },
+            #[cfg(all(target_arch = "aarch64", not(miri)))]
+            // SAFETY: a `Path` to NEON is made only after it was detected.
+            Isa::Neon => unsafe { neon::$kernel($($arg),*) },
             _ => portable::$kernel($($arg),*),
         }
     };

@@ -105,13 +105,7 @@ pub(super) fn quantize_group<T: Element>(
     for (amax, block) in unit.iter_mut().zip(blocks) {
         *amax = f32::from_bits(amax_bits_32(block));
     }
-    for (unit, scale) in unit.iter_mut().zip(scales.iter_mut()) {
-        let amax = *unit;
-        let byte = encode_ue4m3(amax / e2m1::MAX / global);
-        let byte = if amax > 0.0 { byte.max(u32::from(ue4m3::MIN_SUBNORMAL)) } else { byte };
-        *scale = byte as u8;
-        *unit = decode_ue4m3(byte) * global;
-    }
+    scale_group(&mut unit, global, scales);
     let (packed, _) = codes.as_chunks_mut::<{ BLOCK / 2 }>();
     for ((block, &unit), packed) in blocks.iter().zip(&unit).zip(packed) {
         let mut code = [0u32; BLOCK];
@@ -121,6 +115,18 @@ pub(super) fn quantize_group<T: Element>(
         for (i, byte) in packed.iter_mut().enumerate() {
             *byte = (code[2 * i] | code[2 * i + 1] << 4) as u8;
         }
+    }
+}
+
+/// Scales of blocks, given their largest magnitudes, which become what their values are divided by.
+#[inline(always)]
+pub(super) fn scale_group(unit: &mut [f32; GROUP], global: f32, scales: &mut [u8; GROUP]) {
+    for (unit, scale) in unit.iter_mut().zip(scales) {
+        let amax = *unit;
+        let byte = encode_ue4m3(amax / e2m1::MAX / global);
+        let byte = if amax > 0.0 { byte.max(u32::from(ue4m3::MIN_SUBNORMAL)) } else { byte };
+        *scale = byte as u8;
+        *unit = decode_ue4m3(byte) * global;
     }
 }
 

@@ -191,6 +191,22 @@ fn neighbors_of_ties() {
     }
 }
 
+/// Blocks of nothing but zeros, which have the scale 0, among others and in whole groups.
+#[test]
+fn blocks_of_zeros() {
+    let blocks = 0..3 * 16u16;
+    let values: Vec<f32> = blocks
+        .flat_map(|block| (0..BLOCK as u16).map(move |i| (block, i)))
+        .map(|(block, i)| {
+            let zero = if i % 2 == 0 { 0.0 } else { -0.0 };
+            if block < 16 || block % 3 == 0 || i % 5 == 0 { zero } else { f32::from(i) - 7.0 }
+        })
+        .collect();
+    for global in [1.0, 1.0 / 2688.0, f32::from_bits(1)] {
+        check_quantize_all(&values, global);
+    }
+}
+
 /// Every f16 and bf16 in a block of its own kind, and all pairs of a scale byte and a code.
 #[test]
 fn exhaustive_16_bit_values() {

@@ -148,7 +148,20 @@ fn features() -> Vec<Feature> {
     features
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(target_arch = "aarch64")]
+fn features() -> Vec<Feature> {
+    macro_rules! detected {
+        ($($name:tt)*) => {
+            vec![$(Feature {
+                name: $name,
+                present: std::arch::is_aarch64_feature_detected!($name),
+            }),*]
+        };
+    }
+    detected!("neon" "fp16" "dotprod" "i8mm" "bf16" "sve")
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 fn features() -> Vec<Feature> {
     Vec::new()
 }

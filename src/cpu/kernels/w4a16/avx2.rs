@@ -194,19 +194,17 @@ unsafe fn decode_multiply<const R: usize>(
     // Of the piece: [weight][half][row].
     let mut sums = [[[_mm256_setzero_ps(); R]; 2]; 2];
     each_span(piece, |weight, start, blocks, span| {
-        for half in 0..2 {
-            let mut of_span = sums[weight][half];
+        for (half, sums) in sums[weight].iter_mut().enumerate() {
             let add = |j: usize, codes: [__m256i; 2], scale: __m256| {
                 let scale = _mm256_mul_ps(scale, unit);
                 // SAFETY: row `r` holds as many blocks as the piece, by the contract of this function.
                 unsafe {
                     let a = a.as_ptr().add(start + j);
-                    add_block::<R>(codes, scale, a, distance, &mut of_span);
+                    add_block::<R>(codes, scale, a, distance, sums);
                 }
             };
             // SAFETY: this function is compiled for what it needs.
             unsafe { each_block(span, half, blocks, add) };
-            sums[weight][half] = of_span;
         }
     });
     for (acc, sums) in acc.into_iter().zip(sums) {

@@ -12,6 +12,8 @@ pub(in crate::cpu) mod amx;
 pub(in crate::cpu) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(in crate::cpu) mod avx512;
+#[cfg(target_arch = "aarch64")]
+pub(in crate::cpu) mod neon;
 pub(in crate::cpu) mod portable;
 
 use std::ops::Range;
@@ -46,7 +48,7 @@ fn pack_row<T: Element>(
     T::widen(values, out.as_flattened_mut());
 }
 
-/// Takes blocks `blocks` of a strip apart; columns beyond the last row of the weight become zero.
+/// Takes blocks `blocks` of a strip apart, byte by byte; columns beyond the last row of the weight become zero.
 fn decode(b: Strip<'_>, weight: usize, blocks: Range<usize>, out: &mut [BBlock]) {
     for row in 0..STRIP {
         if row >= b.rows() {
