@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, mpsc};
 
+use rayon::prelude::*;
+
 use nvfp4_dual_gemm::synth::{Data, Operands};
 use nvfp4_dual_gemm::{
     Backend, DType, Element, Engine, Error, GemmShape, Glu, InputScale, Isa, Layer, MlpWeights,
@@ -180,6 +182,34 @@ fn what_no_call_could_do_is_refused_by_load() {
     let none = Nvfp4Matrix::quantize::<f32>(&[], 1, 0, 32).unwrap();
     assert!(matches!(MlpWeights::new(none.clone(), none), Err(Error::ZeroDimension { .. })));
     assert!(MlpWeights::new(wide.clone(), wide).unwrap().with_input_scale(f32::NAN).is_err());
+}
+
+/// One layer run by all threads of a pool at once, each of whose runs has parallel parts: in the pool of the caller, and in
+/// one of the engine that has fewer threads than there are callers.
+#[test]
+fn layers_run_from_inside_a_parallel_iterator() {
+    let shape = GemmShape { m: 1, n: 512, k: 1024, batch: 1 };
+    let Operands { b1, b2, .. } = Operands::generate(shape, Data::Full, 3).unwrap();
+    let weights = MlpWeights::new(b1, b2).unwrap();
+    let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    let (callers, own) = (pool(3), Arc::new(pool(2)));
+    for isa in Isa::available() {
+        let engine = Engine::cpu_with(isa).unwrap();
+        let alone = engine.load(weights.clone(), &Spec::default()).unwrap();
+        let shared = engine.with_pool(own.clone()).load(weights.clone(), &Spec::default()).unwrap();
+        let run = |layer: &Layer, seed: usize| {
+            let x: Vec<f32> = (0..20 * 1024).map(|i| ((i + seed) as f32).sin()).collect();
+            let mut y = vec![f32::NAN; 20 * 512];
+            layer.run(&x, 20, &mut y).unwrap();
+            y
+        };
+        let expected: Vec<Vec<f32>> = (0..12).map(|seed| run(&alone, seed)).collect();
+        for layer in [&alone, &shared] {
+            let found: Vec<Vec<f32>> =
+                callers.install(|| (0..12).into_par_iter().map(|seed| run(layer, seed)).collect());
+            assert!(found == expected, "{isa}");
+        }
+    }
 }
 
 /// Blocks every thread of a pool until it is dropped.
