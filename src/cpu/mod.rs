@@ -57,9 +57,7 @@ pub(crate) fn run<T: Element>(
             return Ok(());
         }
         #[cfg(target_arch = "x86_64")]
-        ActivationsView::Bf16(a)
-            if isa == Isa::Amx && problem.shape.m >= kernels::amx::MIN_ROWS =>
-        {
+        ActivationsView::Bf16(a) if isa == Isa::Amx && problem.shape.m >= w4a16::amx::MIN_ROWS => {
             // SAFETY: `isa.check()` found AMX-BF16 and the AVX-512 features, and has asked the
             // system for tile state.
             schedule::run(&unsafe { w4a16::amx::AmxBf16::new() }, a, problem, scratch, c);

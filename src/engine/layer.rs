@@ -53,7 +53,7 @@ impl Spec {
 ///
 /// With [`InputScale::Calibrated`] (where the weights have such a scale), [`InputScale::Fixed`] and
 /// [`InputScale::PerRow`], a row of y depends on the same row of x alone, whatever else is in the batch. On the CPU it
-/// is the same to the bit as long as the same kernel computes it (AMX takes over at 17 rows). On a device another
+/// is the same to the bit as long as the same kernel computes it (AMX takes over at 17 rows, and at 5 rows of bf16). On a device another
 /// number of rows may get another kernel, which adds in another order.
 #[derive(Clone)]
 pub struct Layer(Arc<Inner>);

@@ -20,8 +20,8 @@ pub const AMX_VARIABLE: &str = "NVFP4_CPU_AMX";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Isa {
-    /// AMX tiles in bf16, with AVX-512 around them; below 17 rows of A, where tiles are too empty, the
-    /// kernels of [`Isa::Avx512`].
+    /// AMX tiles in bf16, with AVX-512 around them; below 17 rows of A (5 where A is bf16), where tiles are too empty, and
+    /// where A is f16, the kernels of [`Isa::Avx512`].
     Amx,
     /// AVX-512 F, BW, DQ, VL and VNNI, and what [`Isa::Avx2`] needs. The formats do without VNNI.
     Avx512,

@@ -25,6 +25,10 @@ impl AmxBf16 {
     }
 }
 
+/// Below this many rows f32 is faster: on 2 and on 16 CPUs of an Emerald Rapids Xeon, 8 rows take 0.54 and 0.60 of its time
+/// here, and 4 rows 1.46 and 1.14 times as long.
+pub(in crate::cpu) const MIN_ROWS: usize = 5;
+
 /// Rows that are summed together.
 const ROWS_AT_ONCE: usize = 2 * TILE_ROWS;
 
