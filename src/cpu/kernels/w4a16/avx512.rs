@@ -8,7 +8,7 @@ use super::{ABlock, BBlock, pack_row};
 use crate::cpu::epilogue::{Epilogue, Sums};
 use crate::cpu::integer::STRIP;
 use crate::cpu::kernels::avx512;
-use crate::cpu::kernels::strip_rows::{Edge, SPAN, StripRows};
+use crate::cpu::kernels::strip_rows::{Edge, SPAN, StripRows, each_span};
 use crate::cpu::kernels::unpack512::Span;
 use crate::cpu::schedule::{Kernel, Next, Piece, Strip};
 use crate::dtype::Element;
@@ -28,6 +28,9 @@ impl<T> Avx512<T> {
 
 /// Rows of one call of the inner loop: each has a sum and two halves of a block.
 const ROWS_AT_ONCE: usize = 8;
+
+/// Up to this many rows take each block as soon as it is decoded.
+const STRAIGHT_ROWS: usize = 4;
 
 impl<T: Element> Kernel for Avx512<T> {
     type Input<'a> = ValuesView<'a, T>;
@@ -80,6 +83,31 @@ impl<T: Element> Kernel for Avx512<T> {
         }
     }
 
+    fn decode_multiply(
+        &self,
+        piece: Piece<'_>,
+        room: &mut [BBlock],
+        a: &[ABlock],
+        acc: [&mut [[f32; STRIP]]; 2],
+        first: bool,
+    ) {
+        let rows = acc[0].len();
+        if !(1..=STRAIGHT_ROWS).contains(&rows) {
+            self.decode(piece, room);
+            return self.multiply(a, room, acc, first);
+        }
+        assert!(acc[1].len() == rows && a.len() == rows * piece.units.len());
+        // SAFETY: `Avx512` is only made where the features exist; the lengths were checked above.
+        unsafe {
+            match rows {
+                1 => decode_multiply::<1>(piece, a, acc, first),
+                2 => decode_multiply::<2>(piece, a, acc, first),
+                3 => decode_multiply::<3>(piece, a, acc, first),
+                _ => decode_multiply::<4>(piece, a, acc, first),
+            }
+        }
+    }
+
     fn finish<'c, C: Element>(
         &self,
         epilogue: &Epilogue<'_>,
@@ -110,6 +138,85 @@ fn decode(b: Strip<'_>, weight: usize, start: usize, next: Next, out: &mut [BBlo
                 _mm512_storeu_ps(out.scales[weight].as_mut_ptr(), scale);
             }
         }
+    }
+}
+
+/// Decodes a piece, and multiplies each block with `R` rows at once.
+///
+/// # Safety
+/// `a` holds as many blocks of each of `R` rows as the piece; both of `acc` have `R` rows.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,fma")]
+unsafe fn decode_multiply<const R: usize>(
+    piece: Piece<'_>,
+    a: &[ABlock],
+    acc: [&mut [[f32; STRIP]]; 2],
+    first: bool,
+) {
+    let (a, distance) = (a.as_ptr(), piece.units.len());
+    // Scale factors come as 2^-8 of their value.
+    let unit = _mm512_set1_ps(256.0);
+    // Of the piece: [weight][row].
+    let mut sums = [[_mm512_setzero_ps(); R]; 2];
+    each_span(piece, |weight, start, blocks, span| {
+        let Span { codes, scales } = Span::load(span);
+        let mut add = |j: usize| {
+            let codes = [codes[2 * j], codes[2 * j + 1]];
+            let scale = _mm512_mul_ps(scales[j], unit);
+            // SAFETY: row `r` holds as many blocks as the piece, by the contract of this function.
+            unsafe { add_block(codes, scale, a.add(start + j), distance, &mut sums[weight]) };
+        };
+        // Of a known length: without a loop.
+        if blocks == SPAN { (0..SPAN).for_each(&mut add) } else { (0..blocks).for_each(add) }
+    });
+    for (acc, sums) in acc.into_iter().zip(sums) {
+        for (acc, sum) in acc.iter_mut().zip(sums) {
+            // SAFETY: sixteen f32 a row.
+            unsafe {
+                let before = _mm512_loadu_ps(acc.as_ptr());
+                let sum = if first { sum } else { _mm512_add_ps(before, sum) };
+                _mm512_storeu_ps(acc.as_mut_ptr(), sum);
+            }
+        }
+    }
+}
+
+/// Adds the products of a block with `R` rows, whose blocks are `distance` apart, to their sums.
+///
+/// # Safety
+/// `a` points to a block of each of `R` rows.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,fma")]
+unsafe fn add_block<const R: usize>(
+    codes: [__m512i; 2],
+    scale: __m512,
+    a: *const ABlock,
+    distance: usize,
+    sums: &mut [__m512; R],
+) {
+    // SAFETY: sixteen f32. `vpermps` looks at the low four bits of each lane only.
+    let table = unsafe { _mm512_loadu_ps(e2m1::VALUES.as_ptr()) };
+    let (mut even, mut odd) = ([_mm512_setzero_ps(); R], [_mm512_setzero_ps(); R]);
+    for (half, mut codes) in codes.into_iter().enumerate() {
+        for pair in 0..4 {
+            let values = [codes, _mm512_srli_epi32::<4>(codes)]
+                .map(|codes| _mm512_permutexvar_ps(codes, table));
+            codes = _mm512_srli_epi32::<8>(codes);
+            for r in 0..R {
+                let k = 8 * half + 2 * pair;
+                // SAFETY: by the contract of this function.
+                let a = |k: usize| unsafe { _mm512_set1_ps((*a.add(r * distance))[k]) };
+                // The first products are no additions to 0, which would make −0 positive.
+                (even[r], odd[r]) = if k == 0 {
+                    (_mm512_mul_ps(a(k), values[0]), _mm512_mul_ps(a(k + 1), values[1]))
+                } else {
+                    let even = _mm512_fmadd_ps(a(k), values[0], even[r]);
+                    (even, _mm512_fmadd_ps(a(k + 1), values[1], odd[r]))
+                };
+            }
+        }
+    }
+    for (sum, (even, odd)) in sums.iter_mut().zip(even.into_iter().zip(odd)) {
+        *sum = _mm512_add_ps(*sum, _mm512_mul_ps(_mm512_add_ps(even, odd), scale));
     }
 }
 
