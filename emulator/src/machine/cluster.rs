@@ -12,6 +12,7 @@ use crate::machine::grid::Clusters;
 use crate::machine::mbarrier::MBarrier;
 use crate::machine::registers::Registers;
 use crate::machine::shared::SharedMemory;
+use crate::machine::stall::Stall;
 use crate::machine::tmem::TensorMemory;
 use crate::machine::warp::Warp;
 use crate::machine::{Launch, Machine};
@@ -35,6 +36,10 @@ pub struct Cluster {
     pub grid: Arc<Clusters>,
     /// Barriers and operations that completed: the time by which waiting is measured.
     pub events: u64,
+    /// What warps did beyond their own registers and local memory, and what they read that others may change.
+    pub effects: u64,
+    /// Time limits of waits without any of these.
+    pub(super) stall: Stall,
     /// Warp instructions executed.
     pub steps: u64,
     /// A failed `clusterlaunchcontrol` answer was seen: no further request is allowed.
@@ -69,6 +74,8 @@ impl Cluster {
             pairs: vec![(0, 0); size.div_ceil(2) as usize],
             grid: Arc::clone(grid),
             events: 0,
+            effects: 0,
+            stall: Stall::default(),
             steps: 0,
             cancel_failed: false,
         }
