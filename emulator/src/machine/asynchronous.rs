@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use crate::fault::{Place, Result};
 use crate::machine::cluster::Cluster;
+use crate::machine::tmem::Region;
 use crate::machine::{Launch, Machine};
 use crate::settings::Schedule;
 
@@ -28,8 +29,8 @@ pub trait Operation: std::fmt::Debug + Send {
     /// A line for a dump.
     fn describe(&self) -> String;
 
-    /// Columns of tensor memory that it will write: rank of the thread block, first column, columns.
-    fn writes_columns(&self) -> Vec<(u32, u32, u32)> {
+    /// Tensor memory that it will write, by rank of the thread block.
+    fn writes_regions(&self) -> Vec<(u32, Region)> {
         Vec::new()
     }
 

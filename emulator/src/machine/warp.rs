@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::isa::value::LANES;
 use crate::machine::global::Allocation;
 use crate::machine::registers::Registers;
+use crate::machine::tmem::Region;
 
 /// Why a group of lanes does not go on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -213,8 +214,8 @@ impl WgmmaGroups {
 pub struct PendingLoads {
     /// Word registers that are being filled.
     pub registers: Vec<u32>,
-    /// Columns that are being read: first and count.
-    pub columns: Vec<(u32, u32)>,
+    /// What is being read.
+    pub regions: Vec<Region>,
 }
 
 /// 32 lanes.

@@ -159,7 +159,7 @@ fn check_pending(step: &mut Step<'_>, instruction: &Instruction) -> Result<()> {
     }
     let loads = &mut step.warp().loads;
     loads.registers.clear();
-    loads.columns.clear();
+    loads.regions.clear();
     Ok(())
 }
 

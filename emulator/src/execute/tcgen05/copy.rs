@@ -6,7 +6,7 @@ use crate::fault::{Fault, FaultKind, Result};
 use crate::isa::tcgen05::copy::Op;
 use crate::machine::asynchronous::{Completion, Operation};
 use crate::machine::shared::Proxy;
-use crate::machine::tmem::split;
+use crate::machine::tmem::{Region, split};
 use crate::tensor::descriptor::{Descriptor, Generation};
 use crate::tensor::layout::CopyShape;
 
@@ -20,7 +20,7 @@ pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
         for rank in &copy.members {
             let tmem = &step.cluster.ctas[*rank as usize].tmem;
             tmem.check_columns("tcgen05.cp", column, copy.columns())?;
-            check_readers(step.cluster, "tcgen05.cp", *rank, (column, copy.columns()))?;
+            check_readers(step.cluster, "tcgen05.cp", *rank, copy.region())?;
         }
         let agent = agent(&copy.members);
         step.submit(agent, Box::new(copy))?;
@@ -41,6 +41,12 @@ impl Copy {
     fn columns(&self) -> u32 {
         self.shape.units() * 4
     }
+
+    fn region(&self) -> Region {
+        let rows = 0..self.shape.rows();
+        let lanes = rows.flat_map(|row| self.shape.lanes(row)).map(|lane| self.row + lane);
+        Region { units: Region::units_of(lanes), column: self.column, columns: self.columns() }
+    }
 }
 
 impl Operation for Copy {
@@ -48,19 +54,18 @@ impl Operation for Copy {
         at.cluster.tensor_operations += 1;
         let number = at.cluster.tensor_operations;
         let what = "tcgen05.cp";
+        let region = self.region();
         for rank in &self.members {
-            let columns = (self.column, self.columns());
-            check_readers(at.cluster, what, *rank, columns)?;
+            check_readers(at.cluster, what, *rank, region)?;
             // Each thread block of a pair copies from its own shared memory.
             let cta = &mut at.cluster.ctas[*rank as usize];
-            cta.tmem.check_columns(what, columns.0, columns.1)?;
-            let range = columns.0 as usize..(columns.0 + columns.1) as usize;
-            let read = cta.tmem.reader[range.clone()].iter().copied().max().unwrap_or(0);
+            cta.tmem.check_columns(what, region.column, region.columns)?;
+            let read = cta.tmem.reader.newest(region);
             if at.machine.settings.strict && read > cta.tmem.observed {
                 let message = format!(
-                    "tcgen05.cp overwrites columns {}..{}, which operation {read} of the tensor cores, an mma, reads; \
+                    "tcgen05.cp overwrites {region}, which operation {read} of the tensor cores, an mma, reads; \
                      commits up to {} were waited for, and PTX does not order cp after mma (EMULATOR_STRICT)",
-                    range.start, range.end, cta.tmem.observed
+                    cta.tmem.observed
                 );
                 return Err(Fault::new(FaultKind::TensorHazard, message));
             }
@@ -79,7 +84,7 @@ impl Operation for Copy {
                     }
                 }
             }
-            cta.tmem.writer[range].fill(number);
+            cta.tmem.writer.set(region, number);
         }
         Ok(())
     }
@@ -95,8 +100,8 @@ impl Operation for Copy {
         )
     }
 
-    fn writes_columns(&self) -> Vec<(u32, u32, u32)> {
-        self.members.iter().map(|rank| (*rank, self.column, self.columns())).collect()
+    fn writes_regions(&self) -> Vec<(u32, Region)> {
+        self.members.iter().map(|rank| (*rank, self.region())).collect()
     }
 
     fn uses(&self) -> Vec<u32> {
