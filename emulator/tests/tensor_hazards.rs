@@ -167,3 +167,59 @@ fn an_mma_under_a_load_that_was_not_waited_for() -> Outcome<()> {
     }
     Ok(())
 }
+
+/// The second of two commits tracks what the first does, but its arrival may be the first to come.
+#[test]
+fn arrivals_of_two_commits_come_in_any_order() -> Outcome<()> {
+    let body = [
+        &*mma("%r4"),
+        &commit(0),
+        &mma("%r6"),
+        &commit(1),
+        &wait(1, "SECOND"),
+        "mbarrier.test_wait.parity.shared::cta.b64 %p6, [%r3], 0;\nselp.u32 %r30, 1, 0, %p6;\n",
+        "tcgen05.ld.sync.aligned.32x32b.x4.b32 {%r20, %r21, %r22, %r23}, [%r5];\n",
+        LOADED,
+        &store(0),
+        &wait(0, "FIRST"),
+        "st.global.b32 [%rd1+16], %r30;\n",
+    ]
+    .concat();
+    let mut orders = [false; 2];
+    for seed in 0..20 {
+        let mut settings = Settings::new(Model::B200);
+        (settings.schedule, settings.seed, settings.steps) = (Schedule::Random, seed, 1 << 20);
+        let cells = run(&body, settings)?;
+        // Whichever comes first: after the second, both accumulators are there.
+        for thread in cells.chunks_exact(8) {
+            assert_eq!(thread[..4], [16.0; 4]);
+            orders[usize::from(thread[4].to_bits() == 1)] = true;
+        }
+    }
+    assert_eq!(orders, [true, true]);
+    Ok(())
+}
+
+/// A commit tracks what its own thread issued.
+#[test]
+fn a_commit_of_another_thread_says_nothing() -> Outcome<()> {
+    let body = |commits: &str| {
+        [
+            &*mma("%r4"),
+            "bar.sync 0;\n",
+            &commit(0).replace("@%p1", commits),
+            &wait(0, "FIRST"),
+            "tcgen05.ld.sync.aligned.16x64b.x4.b32 {%r20, %r21, %r22, %r23}, [%r5];\n",
+            LOADED,
+            &store(0),
+            // The kernel may only end when all is done.
+            &commit(1),
+            &wait(1, "SECOND"),
+        ]
+        .concat()
+    };
+    for settings in schedules() {
+        assert_eq!(run(&body("@%p1"), settings)?[..4], [16.0; 4]);
+    }
+    refused(&body("setp.eq.u32 %p4, %r1, 32;\n@%p4"), FaultKind::TensorHazard)
+}

@@ -21,6 +21,9 @@ pub enum Agent {
     Wgmma(u32, u32),
 }
 
+/// A thread of the cluster: rank, warp and lane.
+pub type Thread = (u32, u32, u32);
+
 /// Something that completes later.
 pub trait Operation: std::fmt::Debug + Send {
     /// Carries it out.
@@ -32,6 +35,11 @@ pub trait Operation: std::fmt::Debug + Send {
     /// Tensor memory that it will write, by rank of the thread block.
     fn writes_regions(&self) -> Vec<(u32, Region)> {
         Vec::new()
+    }
+
+    /// Whose `tcgen05.commit` tracks it.
+    fn tracked_by(&self) -> Option<Thread> {
+        None
     }
 
     /// Whether a thread block may exit before it completes: the global writes of a bulk store.
@@ -123,6 +131,11 @@ impl Queues {
     /// Where the queue of an agent is, if it has one.
     pub fn position(&self, agent: Agent) -> Option<usize> {
         self.queues.iter().position(|(other, _)| *other == agent)
+    }
+
+    /// Whether a thread has operations under way that its `tcgen05.commit` tracks.
+    pub fn tracks(&self, thread: Thread) -> bool {
+        self.iter().any(|(_, pending)| pending.operation.tracked_by() == Some(thread))
     }
 
     /// Whether an agent has nothing under way.

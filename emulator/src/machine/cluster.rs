@@ -1,12 +1,13 @@
 //! A cluster of thread blocks, interpreted by one thread of the host.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::counters::Counters;
 use crate::fault::{Fault, FaultKind, Result};
 use crate::isa::address::{SHARED_RANK_SHIFT, split_shared};
 use crate::isa::value::LANES;
-use crate::machine::asynchronous::Queues;
+use crate::machine::asynchronous::{Queues, Thread};
 use crate::machine::cta::{Cta, NamedBarrier};
 use crate::machine::grid::Clusters;
 use crate::machine::mbarrier::MBarrier;
@@ -31,7 +32,9 @@ pub struct Cluster {
     /// For the report.
     pub counters: Counters,
     /// Number of the last operation of the tensor cores.
-    pub tensor_operations: u64,
+    tensor_operations: u64,
+    /// The same of those that each thread issued.
+    tensor_operations_of: BTreeMap<Thread, u64>,
     /// The grid that it is part of.
     pub grid: Arc<Clusters>,
     /// Barriers and operations that completed: the time by which waiting is measured.
@@ -71,6 +74,7 @@ impl Cluster {
             random: Random::new(machine.settings.seed ^ number.wrapping_mul(0xA24B_AED4_963E_E407)),
             counters: Counters { thread_blocks: u64::from(size), ..Counters::default() },
             tensor_operations: 0,
+            tensor_operations_of: BTreeMap::new(),
             pairs: vec![(0, 0); size.div_ceil(2) as usize],
             grid: Arc::clone(grid),
             events: 0,
@@ -144,6 +148,18 @@ impl Cluster {
             fault.message = format!("mbarrier {rank}:{offset:#x}: {}", fault.message);
             fault
         })
+    }
+
+    /// Numbers an operation of the tensor cores that this thread issued and that is carried out now.
+    pub fn count_tensor_operation(&mut self, thread: Thread) -> u64 {
+        self.tensor_operations += 1;
+        self.tensor_operations_of.insert(thread, self.tensor_operations);
+        self.tensor_operations
+    }
+
+    /// Number of the last operation of the tensor cores that this thread issued and that was carried out.
+    pub fn last_tensor_operation(&self, thread: Thread) -> u64 {
+        self.tensor_operations_of.get(&thread).copied().unwrap_or(0)
     }
 
     /// Rank and offset of a shared address that may lie in any thread block of the cluster.

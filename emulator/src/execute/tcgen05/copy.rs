@@ -4,7 +4,7 @@ use super::hazard::{agent, check_readers, members};
 use crate::execute::step::{Flow, Step};
 use crate::fault::{Fault, FaultKind, Result};
 use crate::isa::tcgen05::copy::Op;
-use crate::machine::asynchronous::{Completion, Operation};
+use crate::machine::asynchronous::{Completion, Operation, Thread};
 use crate::machine::shared::Proxy;
 use crate::machine::tmem::{Region, split};
 use crate::tensor::descriptor::{Descriptor, Generation};
@@ -16,7 +16,8 @@ pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
         let members = members(step, op.group)?;
         let (row, column) = split(step.address(&op.to, lane) as u32);
         let from = Descriptor::parse(step.value(op.from, lane), Generation::Sm100)?;
-        let copy = Copy { members, shape: op.shape, row, column, from };
+        let thread = (step.rank, step.warp, lane as u32);
+        let copy = Copy { thread, members, shape: op.shape, row, column, from };
         for rank in &copy.members {
             let tmem = &step.cluster.ctas[*rank as usize].tmem;
             tmem.check_columns("tcgen05.cp", column, copy.columns())?;
@@ -30,6 +31,8 @@ pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
 
 #[derive(Debug)]
 struct Copy {
+    /// Who issued it.
+    thread: Thread,
     members: Vec<u32>,
     shape: CopyShape,
     row: u32,
@@ -51,8 +54,7 @@ impl Copy {
 
 impl Operation for Copy {
     fn complete(self: Box<Self>, at: &mut Completion<'_>) -> Result<()> {
-        at.cluster.tensor_operations += 1;
-        let number = at.cluster.tensor_operations;
+        let number = at.cluster.count_tensor_operation(self.thread);
         let what = "tcgen05.cp";
         let region = self.region();
         for rank in &self.members {
@@ -98,6 +100,10 @@ impl Operation for Copy {
             self.column + self.columns(),
             self.members
         )
+    }
+
+    fn tracked_by(&self) -> Option<Thread> {
+        Some(self.thread)
     }
 
     fn writes_regions(&self) -> Vec<(u32, Region)> {

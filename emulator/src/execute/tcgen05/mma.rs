@@ -70,6 +70,7 @@ fn issue(op: &Op, step: &mut Step<'_>, lane: usize) -> Result<()> {
         return Err(Fault::new(FaultKind::Descriptor, message));
     }
     let mma = Mma {
+        thread: (step.rank, step.warp, lane as u32),
         members,
         units: operation::units(&what, row),
         what,

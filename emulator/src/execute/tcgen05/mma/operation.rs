@@ -4,7 +4,7 @@ use crate::execute::panel::{Slice, read_k_major, read_mn_major};
 use crate::execute::tcgen05::hazard::check_readers;
 use crate::fault::{Fault, FaultKind, Result};
 use crate::isa::tcgen05::mma::Collector;
-use crate::machine::asynchronous::{Completion, Operation};
+use crate::machine::asynchronous::{Completion, Operation, Thread};
 use crate::machine::cta::Cta;
 use crate::machine::tmem::{Region, TensorMemory};
 use crate::settings::Rounding;
@@ -36,6 +36,8 @@ pub(super) enum Left {
 /// One instruction.
 #[derive(Debug)]
 pub(super) struct Mma {
+    /// Who issued it.
+    pub(super) thread: Thread,
     pub(super) members: Vec<u32>,
     pub(super) what: Instruction,
     /// First lane of D: 0, or 16 with M = 64.
@@ -352,8 +354,7 @@ fn negate_packed(left: &mut [Vec<Slice>], right: &mut [Slice], negated: [bool; 2
 
 impl Operation for Mma {
     fn complete(self: Box<Self>, at: &mut Completion<'_>) -> Result<()> {
-        at.cluster.tensor_operations += 1;
-        let number = at.cluster.tensor_operations;
+        let number = at.cluster.count_tensor_operation(self.thread);
         for (rank, region) in self.regions() {
             check_readers(at.cluster, WHAT, rank, region)?;
             let tmem = &mut at.cluster.ctas[rank as usize].tmem;
@@ -382,6 +383,10 @@ impl Operation for Mma {
             output_name(what.output),
             self.members
         )
+    }
+
+    fn tracked_by(&self) -> Option<Thread> {
+        Some(self.thread)
     }
 
     fn writes_regions(&self) -> Vec<(u32, Region)> {
