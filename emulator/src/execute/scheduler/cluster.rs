@@ -295,7 +295,7 @@ impl<'a> Scheduler<'a> {
         if cta.finished || cta.warps.iter().any(|warp| !warp.groups.is_empty()) {
             return Ok(());
         }
-        if !self.machine.settings.strict {
+        if !self.machine.settings.checks.bulk_stores {
             while let Some(agent) = self.cluster.queues.holding(rank) {
                 self.cluster.complete(self.machine, self.launch, agent)?;
             }

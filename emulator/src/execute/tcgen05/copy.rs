@@ -63,10 +63,10 @@ impl Operation for Copy {
             let cta = &mut at.cluster.ctas[*rank as usize];
             cta.tmem.check_columns(what, region.column, region.columns)?;
             let read = cta.tmem.reader.newest(region);
-            if at.machine.settings.strict && read > cta.tmem.observed {
+            if at.machine.settings.checks.copy_order && read > cta.tmem.observed {
                 let message = format!(
                     "tcgen05.cp overwrites {region}, which operation {read} of the tensor cores, an mma, reads; \
-                     commits up to {} were waited for, and PTX does not order cp after mma (EMULATOR_STRICT)",
+                     commits up to {} were waited for, and PTX does not order cp after mma (EMULATOR_CHECKS: copy-order)",
                     cta.tmem.observed
                 );
                 return Err(Fault::new(FaultKind::TensorHazard, message));
