@@ -166,7 +166,7 @@ impl Settings {
         set(&mut settings.mufu, choice(&get, "EMULATOR_MUFU", &mufus)?);
         if get("EMULATOR_STRICT").is_some() {
             // Who still sets it would otherwise believe that something is checked.
-            let message = "EMULATOR_STRICT is no setting any more: EMULATOR_CHECKS names checks";
+            let message = "EMULATOR_STRICT is no setting; EMULATOR_CHECKS names the checks";
             return Err(Fault::new(FaultKind::Launch, message));
         }
         set(

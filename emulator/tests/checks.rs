@@ -349,6 +349,23 @@ fn what_is_not_implemented_is_named() {
 }
 
 #[test]
+fn a_special_register_that_is_not_known_fails_where_it_is_read() -> Result<()> {
+    for (read, name) in [
+        ("mov.u32 %r2, %envreg3;", "special register %envreg3"),
+        ("add.u32 %r2, %r1, %clock_hi;", "special register %clock_hi"),
+        ("mov.u32 %r2, %place_of_tomorrow.x;", "special register %place_of_tomorrow"),
+        ("mov.b64 %rd2, {%r1, %globaltimer_lo};", "special register %globaltimer_lo"),
+    ] {
+        let body = format!(
+            "setp.lt.u32 %p1, %r1, 32;\n@%p1 bra END;\n{read}\nEND: st.global.u32 [%rd1], 3;"
+        );
+        assert_eq!(words(&Case::default().run(&body)?)[0], 3, "{read}");
+        Case::default().fault(read, FaultKind::Unsupported, name);
+    }
+    Ok(())
+}
+
+#[test]
 fn launches_that_cannot_be_are_refused() {
     let case = Case { grid: 3, cluster: 2, ..Case::default() };
     case.fault("", FaultKind::Launch, "is not made of clusters");
