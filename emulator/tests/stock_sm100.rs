@@ -43,7 +43,7 @@ const fn scaled(kind: Kind, d: Format) -> Layout {
 
 use Numbers::{Exact, Full};
 
-const KERNELS: [Kernel; 5] = [
+const KERNELS: [Kernel; 6] = [
     Kernel {
         source: Source { name: "nvf4_1sm_128x128", plain: true, hopper: false },
         layout: scaled(Kind::Nvf4, Format::F16),
@@ -114,6 +114,26 @@ const KERNELS: [Kernel; 5] = [
             problem([392, 264, 100], [0.5, 2.0], Exact),
             problem([136, 120, 1001], [-0.75, 1.5], Exact),
             problem([200, 136, 1001], [1.5, -0.3], Full),
+        ],
+    },
+    Kernel {
+        // Two stages, and two accumulators in the same columns.
+        source: Source { name: "f16_1sm_64x128_s2", plain: false, hopper: false },
+        layout: Layout {
+            kind: Kind::F16,
+            along_mn: true,
+            by_columns: true,
+            has_c: true,
+            d: Format::F16,
+        },
+        tile: [64, 128, 64],
+        thread_blocks: 1,
+        k_of_mma: 16,
+        problems: [
+            problem([40, 72, 37], [1.0, 1.0], Exact),
+            problem([200, 264, 100], [0.5, 2.0], Exact),
+            problem([72, 120, 1001], [-0.75, 1.5], Exact),
+            problem([136, 136, 1001], [1.5, -0.3], Full),
         ],
     },
 ];
