@@ -53,6 +53,41 @@ pub enum Mufu {
     Perturbed,
 }
 
+/// Checks of what hardware allows although the manual does not, or asks a program to prevent. Off unless they are named.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Checks {
+    /// `copy-order`: `tcgen05.cp` over scale factors that an earlier MMA may still read.
+    pub copy_order: bool,
+    /// `pending-registers`: a register that is used between its `tcgen05.ld` and the wait for that.
+    pub pending_registers: bool,
+    /// `bulk-stores`: a thread block that ends before its bulk stores were read.
+    pub bulk_stores: bool,
+}
+
+impl Checks {
+    /// All of them.
+    pub const ALL: Self = Self { copy_order: true, pending_registers: true, bulk_stores: true };
+
+    /// From names with commas between them; `all` stands for all, and nothing for none.
+    pub fn parse(names: &str) -> Result<Self> {
+        let mut checks = Self::default();
+        for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+            match name {
+                "all" => checks = Self::ALL,
+                "copy-order" => checks.copy_order = true,
+                "pending-registers" => checks.pending_registers = true,
+                "bulk-stores" => checks.bulk_stores = true,
+                _ => {
+                    let known = "all, copy-order, pending-registers, bulk-stores";
+                    let message = format!("EMULATOR_CHECKS names \"{name}\"; there are {known}");
+                    return Err(Fault::new(FaultKind::Launch, message));
+                }
+            }
+        }
+        Ok(checks)
+    }
+}
+
 /// Everything that is set from outside.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -72,8 +107,8 @@ pub struct Settings {
     pub rounding: Rounding,
     /// EMULATOR_MUFU=exact|perturbed
     pub mufu: Mufu,
-    /// EMULATOR_STRICT=1: also report what hardware is only known, not documented, to allow (tcgen05.cp after tcgen05.mma).
-    pub strict: bool,
+    /// EMULATOR_CHECKS=copy-order,pending-registers,bulk-stores, or all
+    pub checks: Checks,
     /// EMULATOR_STEPS: warp instructions that a thread block may execute.
     pub steps: u64,
     /// EMULATOR_TRACE: 1 for launches, 2 for asynchronous operations, 3 for every instruction; on stderr.
@@ -102,7 +137,7 @@ impl Settings {
             cancel: Cancel::Greedy,
             rounding: Rounding::Exact,
             mufu: Mufu::Exact,
-            strict: false,
+            checks: Checks::default(),
             steps: 1 << 36,
             trace: 0,
             report: None,
@@ -129,7 +164,15 @@ impl Settings {
         set(&mut settings.rounding, choice(&get, "EMULATOR_ROUNDING", &roundings)?);
         let mufus = [("exact", Mufu::Exact), ("perturbed", Mufu::Perturbed)];
         set(&mut settings.mufu, choice(&get, "EMULATOR_MUFU", &mufus)?);
-        set(&mut settings.strict, choice(&get, "EMULATOR_STRICT", &[("0", false), ("1", true)])?);
+        if get("EMULATOR_STRICT").is_some() {
+            // Who still sets it would otherwise believe that something is checked.
+            let message = "EMULATOR_STRICT is no setting; EMULATOR_CHECKS names the checks";
+            return Err(Fault::new(FaultKind::Launch, message));
+        }
+        set(
+            &mut settings.checks,
+            get("EMULATOR_CHECKS").map(|names| Checks::parse(&names)).transpose()?,
+        );
         set(&mut settings.steps, number(&get, "EMULATOR_STEPS", 1, u64::MAX)?);
         set(&mut settings.trace, number(&get, "EMULATOR_TRACE", 0, 3)?.map(|level| level as u8));
         settings.report = get("EMULATOR_REPORT");
@@ -202,6 +245,31 @@ mod tests {
         assert_eq!(
             message(read("EMULATOR_SMS", "0")).as_deref(),
             Some("EMULATOR_SMS is \"0\"; it can be 1..=1024")
+        );
+        let message = message(read("EMULATOR_STRICT", "1")).unwrap_or_default();
+        assert!(message.contains("EMULATOR_CHECKS"), "{message}");
+    }
+
+    #[test]
+    fn checks_are_named_one_by_one() {
+        let read = |value: &'static str| {
+            let get = |asked: &str| (asked == "EMULATOR_CHECKS").then(|| value.to_owned());
+            Settings::read(get).map(|settings| settings.checks).map_err(|fault| fault.message)
+        };
+        let none = Checks::default();
+        assert_eq!(Settings::new(Model::B200).checks, none);
+        assert_eq!(read(""), Ok(none));
+        assert_eq!(read("all"), Ok(Checks::ALL));
+        assert_eq!(read("copy-order"), Ok(Checks { copy_order: true, ..none }));
+        assert_eq!(
+            read("bulk-stores, pending-registers"),
+            Ok(Checks { bulk_stores: true, pending_registers: true, ..none })
+        );
+        assert_eq!(
+            read("copy-order,registers").err().as_deref(),
+            Some(
+                "EMULATOR_CHECKS names \"registers\"; there are all, copy-order, pending-registers, bulk-stores"
+            )
         );
     }
 }

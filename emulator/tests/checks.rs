@@ -102,6 +102,95 @@ fn a_phase_that_never_completes_names_the_barrier_and_what_is_missing() {
     assert!(dump.contains("last to arrive: CTA 0 warp 0 lane 0"), "{dump}");
 }
 
+const SCHEDULES: [Schedule; 3] = [Schedule::Eager, Schedule::Lazy, Schedule::Random];
+
+/// A ring of two stages whose consumer asks for the next stage before it gives the last one back, as CUTLASS's main
+/// loops do. Full barriers are at 0 and 8, empty ones at 16 and 24. `MISSING` arrivals at an empty one are left out.
+const PROBES: &str = "mov.u32 %r2, bars;\nmov.u32 %r11, dynamic;\nmov.u32 %r12, 0;\n\
+    setp.ne.u32 %p1, %r1, 0;\n@%p1 bra READY;\n\
+    mbarrier.init.shared::cta.b64 [%r2], 1;\nmbarrier.init.shared::cta.b64 [%r2+8], 1;\n\
+    mbarrier.init.shared::cta.b64 [%r2+16], 1;\nmbarrier.init.shared::cta.b64 [%r2+24], 1;\n\
+    READY: bar.sync 0;\nmov.u32 %r3, 0;\nand.b32 %r4, %r1, 31;\nsetp.ne.u32 %p2, %r4, 0;\n@%p2 bra END;\n\
+    setp.ge.u32 %p1, %r1, 32;\n@%p1 bra CONSUMER;\n\
+    PRODUCE: and.b32 %r4, %r3, 1;\nshl.b32 %r5, %r4, 3;\nadd.u32 %r5, %r5, %r2;\n\
+    shr.u32 %r6, %r3, 1;\nand.b32 %r6, %r6, 1;\nxor.b32 %r7, %r6, 1;\n\
+    EMPTY: mbarrier.try_wait.parity.shared::cta.b64 %p3, [%r5+16], %r7;\n@!%p3 bra EMPTY;\n\
+    shl.b32 %r8, %r4, 2;\nadd.u32 %r8, %r8, %r11;\nst.shared.u32 [%r8], %r3;\n\
+    mbarrier.arrive.shared::cta.b64 _, [%r5];\n\
+    add.u32 %r3, %r3, 1;\nsetp.lt.u32 %p4, %r3, 6;\n@%p4 bra PRODUCE;\nbra END;\n\
+    CONSUMER: mbarrier.try_wait.parity.shared::cta.b64 %p5, [%r2], 0;\n\
+    CONSUME: and.b32 %r4, %r3, 1;\nshl.b32 %r5, %r4, 3;\nadd.u32 %r5, %r5, %r2;\n\
+    shr.u32 %r6, %r3, 1;\nand.b32 %r6, %r6, 1;\n@%p5 bra FULL;\n\
+    WAIT: mbarrier.try_wait.parity.shared::cta.b64 %p5, [%r5], %r6;\n@!%p5 bra WAIT;\n\
+    FULL: shl.b32 %r8, %r4, 2;\nadd.u32 %r8, %r8, %r11;\nld.shared.u32 %r9, [%r8];\n\
+    mad.lo.u32 %r12, %r12, 10, %r9;\n\
+    add.u32 %r8, %r3, 1;\nand.b32 %r4, %r8, 1;\nshl.b32 %r9, %r4, 3;\nadd.u32 %r9, %r9, %r2;\n\
+    shr.u32 %r10, %r8, 1;\nand.b32 %r10, %r10, 1;\n\
+    mbarrier.try_wait.parity.shared::cta.b64 %p5, [%r9], %r10;\n\
+    setp.eq.u32 %p6, %r3, MISSING;\n@%p6 bra NEXT;\nsetp.eq.u32 %p6, %r3, 0;\n@%p6 bra NEXT;\n\
+    mbarrier.arrive.shared::cta.b64 _, [%r9+16];\n\
+    NEXT: mov.u32 %r3, %r8;\nsetp.lt.u32 %p4, %r3, 6;\n@%p4 bra CONSUME;\n\
+    st.global.u32 [%rd1], %r12;\nEND:";
+
+#[test]
+fn a_probe_of_the_next_stage_returns_so_that_the_stage_can_be_filled() -> Result<()> {
+    for schedule in SCHEDULES {
+        let case = Case { block: 64, schedule, ..Case::default() };
+        let bytes = case.run(&PROBES.replace("MISSING", "99"))?;
+        assert_eq!(words(&bytes)[0], 12345, "{schedule:?}");
+        // A stage that is never given back is a deadlock, whatever returns.
+        let body = PROBES.replace("MISSING", "3");
+        let fault = case.fault(&body, FaultKind::Deadlock, "2 groups wait");
+        let dump = fault.map(|fault| fault.dump.join("\n")).unwrap_or_default();
+        assert!(dump.contains("bars+0x10 ") && dump.contains("bars+0x0 "), "{dump}");
+    }
+    Ok(())
+}
+
+#[test]
+fn waits_in_a_loop_that_cannot_end_are_a_deadlock_and_others_go_on() -> Result<()> {
+    let body = |attempts: &str, after: &str| {
+        format!(
+            "mov.u32 %r2, bars;\nmov.u32 %r3, 0;\nsetp.ne.u32 %p1, %r1, 0;\n@%p1 bra END;\n\
+             mbarrier.init.shared::cta.b64 [%r2], 1;\nmbarrier.init.shared::cta.b64 [%r2+8], 1;\n\
+             SPIN: mbarrier.try_wait.parity.shared::cta.b64 %p2, [%r2], 0;\n@%p2 bra DONE;\n\
+             mbarrier.try_wait.parity.shared::cta.b64 %p2, [%r2+8], 0;\n{attempts}\nbra SPIN;\n\
+             DONE: st.global.u32 [%rd1], 7;\n{after}\nEND:"
+        )
+    };
+    for schedule in SCHEDULES {
+        let case = Case { schedule, ..Case::default() };
+        // From one barrier to the other, for ever; with a fence, and with a number of attempts that changes a register.
+        for attempts in ["", "fence.proxy.async.shared::cta;", "add.u32 %r3, %r3, 1;"] {
+            case.fault(&body(attempts, ""), FaultKind::Deadlock, "1 groups wait");
+        }
+        // Who gives up after some attempts is not stuck.
+        let gives_up = "add.u32 %r3, %r3, 1;\nsetp.eq.u32 %p3, %r3, 100;\n@%p3 bra DONE;";
+        assert_eq!(words(&case.run(&body(gives_up, ""))?)[0], 7, "{schedule:?}");
+        // Nor is who does something else at each attempt that lets it end.
+        let arrives = "mbarrier.arrive.shared::cta.b64 _, [%r2];";
+        assert_eq!(words(&case.run(&body(arrives, ""))?)[0], 7, "{schedule:?}");
+    }
+    Ok(())
+}
+
+/// Warp 1 polls memory until warp 0, whose wait can only run out of time, writes there.
+#[test]
+fn a_wait_runs_out_of_time_while_another_warp_polls() -> Result<()> {
+    let body = "mov.u32 %r2, bars;\nmov.u32 %r3, dynamic;\nsetp.ne.u32 %p1, %r1, 0;\n@%p1 bra READY;\n\
+        mbarrier.init.shared::cta.b64 [%r2], 1;\nst.shared.u32 [%r3], 0;\n\
+        READY: bar.sync 0;\nsetp.ge.u32 %p1, %r1, 32;\n@%p1 bra POLLS;\n\
+        mbarrier.try_wait.parity.shared::cta.b64 %p2, [%r2], 0;\n@%p2 bra END;\n\
+        st.volatile.shared.u32 [%r3], 9;\nbra END;\n\
+        POLLS: ld.volatile.shared.u32 %r4, [%r3];\nsetp.eq.u32 %p3, %r4, 0;\n@%p3 bra POLLS;\n\
+        st.global.u32 [%rd1], %r4;\nEND:";
+    for schedule in SCHEDULES {
+        let bytes = Case { block: 64, schedule, ..Case::default() }.run(body)?;
+        assert_eq!(words(&bytes)[0], 9, "{schedule:?}");
+    }
+    Ok(())
+}
+
 #[test]
 fn mbarriers_are_used_by_their_rules() {
     let init = "mov.u32 %r2, bars;\nsetp.ne.u32 %p1, %r1, 0;\n@%p1 bra END;\n\
@@ -226,7 +315,7 @@ fn the_clusters_barrier_and_distributed_shared_memory() -> Result<()> {
         barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;\n\
         ld.shared.u32 %r6, [%r2];\nmul.wide.u32 %rd2, %r3, 4;\nadd.u64 %rd3, %rd1, %rd2;\n\
         st.global.u32 [%rd3], %r6;";
-    for schedule in [Schedule::Eager, Schedule::Lazy, Schedule::Random] {
+    for schedule in SCHEDULES {
         let bytes =
             Case { grid: 4, cluster: 4, block: 64, schedule, ..Case::default() }.run(body)?;
         assert_eq!(words(&bytes)[..4], [3, 0, 1, 2]);
@@ -257,6 +346,23 @@ fn what_is_not_implemented_is_named() {
     let body = "mov.u32 %r2, dynamic;\nmov.u32 %r3, bars;\n\
         st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.b32 [%r2], %r1, [%r3];";
     Case::default().fault(body, FaultKind::Unsupported, "st.async");
+}
+
+#[test]
+fn a_special_register_that_is_not_known_fails_where_it_is_read() -> Result<()> {
+    for (read, name) in [
+        ("mov.u32 %r2, %envreg3;", "special register %envreg3"),
+        ("add.u32 %r2, %r1, %clock_hi;", "special register %clock_hi"),
+        ("mov.u32 %r2, %place_of_tomorrow.x;", "special register %place_of_tomorrow"),
+        ("mov.b64 %rd2, {%r1, %globaltimer_lo};", "special register %globaltimer_lo"),
+    ] {
+        let body = format!(
+            "setp.lt.u32 %p1, %r1, 32;\n@%p1 bra END;\n{read}\nEND: st.global.u32 [%rd1], 3;"
+        );
+        assert_eq!(words(&Case::default().run(&body)?)[0], 3, "{read}");
+        Case::default().fault(read, FaultKind::Unsupported, name);
+    }
+    Ok(())
 }
 
 #[test]

@@ -10,7 +10,7 @@ use emulator::execute;
 use emulator::fault::{Fault, FaultKind, Result};
 use emulator::machine::global::GlobalMemory;
 use emulator::machine::{Launch, Machine};
-use emulator::settings::{Model, Schedule, Settings};
+use emulator::settings::{Checks, Model, Schedule, Settings};
 use emulator::{isa, ptx};
 
 /// splitmix64
@@ -470,8 +470,8 @@ fn broken_rules_are_found() -> Result<()> {
         let broken = text.replacen(from, to, 1);
         for mut settings in [settings(Schedule::Eager, 0), settings(Schedule::Lazy, 0)] {
             let schedule = settings.schedule;
-            // Hardware waits for the registers by itself; only strict asks for the wait.
-            settings.strict = expected == FaultKind::PendingRegister;
+            // Hardware waits for the registers by itself.
+            settings.checks.pending_registers = expected == FaultKind::PendingRegister;
             let found = kind(run(&broken, 128, &images, 128 * 64, settings));
             assert_eq!(found, Some(expected), "{from} -> {to} ({schedule:?})");
         }
@@ -480,16 +480,17 @@ fn broken_rules_are_found() -> Result<()> {
 }
 
 #[test]
-fn strict_finds_a_copy_over_scale_factors_in_use() -> Result<()> {
+fn a_copy_over_scale_factors_in_use_is_found_by_its_check() -> Result<()> {
     let case = Nvfp4::new(128, 64, 6);
     let mut issue = Nvfp4::issue(1, 128, 64);
     issue.push_str("tcgen05.cp.cta_group::1.32x128b.warpx4 [%r20], %rd12;\n");
     let kernel = Kernel { group: 1, columns: 64, issue };
     let images = [case.image(0..128, 0..64)];
-    let mut strict = settings(Schedule::Eager, 0);
-    run(&kernel.text(), 128, &images, 128 * 64, strict.clone())?;
-    strict.strict = true;
-    let found = kind(run(&kernel.text(), 128, &images, 128 * 64, strict));
+    let mut settings = settings(Schedule::Eager, 0);
+    settings.checks = Checks { copy_order: false, ..Checks::ALL };
+    run(&kernel.text(), 128, &images, 128 * 64, settings.clone())?;
+    settings.checks = Checks { copy_order: true, ..Checks::default() };
+    let found = kind(run(&kernel.text(), 128, &images, 128 * 64, settings));
     assert_eq!(found, Some(FaultKind::TensorHazard));
     Ok(())
 }

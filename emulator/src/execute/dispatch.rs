@@ -7,6 +7,7 @@ use crate::isa::Op;
 
 /// Executes an instruction of any family but control, which the scheduler does.
 pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
+    step.cluster.effects += u64::from(has_effect(op));
     match op {
         Op::Scalar(op) => scalar::execute(op, step),
         Op::Memory(op) => memory::execute(op, step),
@@ -18,5 +19,14 @@ pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
         Op::Wgmma(op) => wgmma::execute(op, step),
         Op::Clc(op) => clc::execute(op, step),
         Op::Control(_) | Op::Nothing => Ok(Flow::Next),
+    }
+}
+
+/// Whether an instruction does more than to compute. Loads and stores count by themselves, as they know what they touch.
+fn has_effect(op: &Op) -> bool {
+    match op {
+        Op::Scalar(_) | Op::Memory(_) | Op::Shuffle(_) | Op::Control(_) | Op::Nothing => false,
+        Op::Sync(op) => op.has_effect(),
+        Op::Bulk(_) | Op::Matrix(_) | Op::Tcgen05(_) | Op::Wgmma(_) | Op::Clc(_) => true,
     }
 }

@@ -8,8 +8,8 @@ use super::value::Convergence;
 use super::{
     address, bulk, clc, control, grammar, matrix, memory, scalar, shuffle, sync, tcgen05, wgmma,
 };
-use crate::fault::Result;
-use crate::ptx::{Class, Module, Statement};
+use crate::fault::{Fault, Result};
+use crate::ptx::{Class, Module, Operand, Statement};
 
 /// Lowers a module. `place` gives the device address of each variable of the module that is in global or constant
 /// memory.
@@ -131,6 +131,9 @@ fn of<O>(lowered: Lowered<O>, op: fn(O) -> Op) -> Result<(Op, Convergence)> {
 /// Sends a statement to its family.
 fn lower_statement(statement: &Statement, scope: &Scope<'_>) -> Result<(Op, Convergence)> {
     grammar::check(statement)?;
+    if let Some(name) = statement.operands.iter().find_map(unknown) {
+        return Err(Fault::unsupported(format!("special register {name}")));
+    }
     match statement.family.as_str() {
         "tcgen05" => of(tcgen05::lower(statement, scope), Op::Tcgen05),
         "wgmma" => of(wgmma::lower(statement, scope), Op::Wgmma),
@@ -156,6 +159,17 @@ fn lower_statement(statement: &Statement, scope: &Scope<'_>) -> Result<(Op, Conv
             of(control::lower(statement, scope), Op::Control)
         }
         _ => of(scalar::lower(statement, scope), Op::Scalar),
+    }
+}
+
+/// The first special register in an operand that is not known here.
+fn unknown(operand: &Operand) -> Option<&str> {
+    match operand {
+        Operand::Unknown(name) => Some(name),
+        Operand::Vector(list) | Operand::List(list) | Operand::TensorAddress(_, _, list) => {
+            list.iter().find_map(unknown)
+        }
+        _ => None,
     }
 }
 

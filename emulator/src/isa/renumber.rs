@@ -85,6 +85,7 @@ fn visit(operand: &mut Operand, act: &mut dyn FnMut(&mut Register)) {
         | Operand::Sink
         | Operand::Symbol(..)
         | Operand::Special(_)
+        | Operand::Unknown(_)
         | Operand::Label(_)
         | Operand::Targets(_) => {}
     }

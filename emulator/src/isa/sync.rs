@@ -50,6 +50,25 @@ pub enum Op {
     Sleep,
 }
 
+impl Op {
+    /// Whether other warps may notice it.
+    pub(crate) fn has_effect(&self) -> bool {
+        match self {
+            Self::Barrier(op) => !matches!(op, barrier::Op::Warp),
+            Self::MBarrier(op) => {
+                !matches!(op, mbarrier::Op::Wait { .. } | mbarrier::Op::PendingCount(..))
+            }
+            // A fence changes nothing by itself, and loops around a wait may have one.
+            Self::FenceProxyAsync
+            | Self::Elect { .. }
+            | Self::Mapa { .. }
+            | Self::CtaRank { .. }
+            | Self::Nothing
+            | Self::Sleep => false,
+        }
+    }
+}
+
 /// Lowers.
 pub fn lower(statement: &Statement, scope: &Scope<'_>) -> Lowered<Op> {
     let unsupported = || Fault::unsupported(statement.opcode());

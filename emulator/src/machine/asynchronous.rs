@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use crate::fault::{Place, Result};
 use crate::machine::cluster::Cluster;
+use crate::machine::tmem::Region;
 use crate::machine::{Launch, Machine};
 use crate::settings::Schedule;
 
@@ -20,6 +21,9 @@ pub enum Agent {
     Wgmma(u32, u32),
 }
 
+/// A thread of the cluster: rank, warp and lane.
+pub type Thread = (u32, u32, u32);
+
 /// Something that completes later.
 pub trait Operation: std::fmt::Debug + Send {
     /// Carries it out.
@@ -28,9 +32,14 @@ pub trait Operation: std::fmt::Debug + Send {
     /// A line for a dump.
     fn describe(&self) -> String;
 
-    /// Columns of tensor memory that it will write: rank of the thread block, first column, columns.
-    fn writes_columns(&self) -> Vec<(u32, u32, u32)> {
+    /// Tensor memory that it will write, by rank of the thread block.
+    fn writes_regions(&self) -> Vec<(u32, Region)> {
         Vec::new()
+    }
+
+    /// Whose `tcgen05.commit` tracks it.
+    fn tracked_by(&self) -> Option<Thread> {
+        None
     }
 
     /// Whether a thread block may exit before it completes: the global writes of a bulk store.
@@ -122,6 +131,11 @@ impl Queues {
     /// Where the queue of an agent is, if it has one.
     pub fn position(&self, agent: Agent) -> Option<usize> {
         self.queues.iter().position(|(other, _)| *other == agent)
+    }
+
+    /// Whether a thread has operations under way that its `tcgen05.commit` tracks.
+    pub fn tracks(&self, thread: Thread) -> bool {
+        self.iter().any(|(_, pending)| pending.operation.tracked_by() == Some(thread))
     }
 
     /// Whether an agent has nothing under way.

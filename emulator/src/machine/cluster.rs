@@ -1,17 +1,19 @@
 //! A cluster of thread blocks, interpreted by one thread of the host.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::counters::Counters;
 use crate::fault::{Fault, FaultKind, Result};
 use crate::isa::address::{SHARED_RANK_SHIFT, split_shared};
 use crate::isa::value::LANES;
-use crate::machine::asynchronous::Queues;
+use crate::machine::asynchronous::{Queues, Thread};
 use crate::machine::cta::{Cta, NamedBarrier};
 use crate::machine::grid::Clusters;
 use crate::machine::mbarrier::MBarrier;
 use crate::machine::registers::Registers;
 use crate::machine::shared::SharedMemory;
+use crate::machine::stall::Stall;
 use crate::machine::tmem::TensorMemory;
 use crate::machine::warp::Warp;
 use crate::machine::{Launch, Machine};
@@ -30,11 +32,17 @@ pub struct Cluster {
     /// For the report.
     pub counters: Counters,
     /// Number of the last operation of the tensor cores.
-    pub tensor_operations: u64,
+    tensor_operations: u64,
+    /// The same of those that each thread issued.
+    tensor_operations_of: BTreeMap<Thread, u64>,
     /// The grid that it is part of.
     pub grid: Arc<Clusters>,
     /// Barriers and operations that completed: the time by which waiting is measured.
     pub events: u64,
+    /// What warps did beyond their own registers and local memory, and what they read that others may change.
+    pub effects: u64,
+    /// Time limits of waits without any of these.
+    pub(super) stall: Stall,
     /// Warp instructions executed.
     pub steps: u64,
     /// A failed `clusterlaunchcontrol` answer was seen: no further request is allowed.
@@ -66,9 +74,12 @@ impl Cluster {
             random: Random::new(machine.settings.seed ^ number.wrapping_mul(0xA24B_AED4_963E_E407)),
             counters: Counters { thread_blocks: u64::from(size), ..Counters::default() },
             tensor_operations: 0,
+            tensor_operations_of: BTreeMap::new(),
             pairs: vec![(0, 0); size.div_ceil(2) as usize],
             grid: Arc::clone(grid),
             events: 0,
+            effects: 0,
+            stall: Stall::default(),
             steps: 0,
             cancel_failed: false,
         }
@@ -137,6 +148,18 @@ impl Cluster {
             fault.message = format!("mbarrier {rank}:{offset:#x}: {}", fault.message);
             fault
         })
+    }
+
+    /// Numbers an operation of the tensor cores that this thread issued and that is carried out now.
+    pub fn count_tensor_operation(&mut self, thread: Thread) -> u64 {
+        self.tensor_operations += 1;
+        self.tensor_operations_of.insert(thread, self.tensor_operations);
+        self.tensor_operations
+    }
+
+    /// Number of the last operation of the tensor cores that this thread issued and that was carried out.
+    pub fn last_tensor_operation(&self, thread: Thread) -> u64 {
+        self.tensor_operations_of.get(&thread).copied().unwrap_or(0)
     }
 
     /// Rank and offset of a shared address that may lie in any thread block of the cluster.

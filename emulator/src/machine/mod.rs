@@ -9,6 +9,7 @@ pub(crate) mod grid;
 pub(crate) mod mbarrier;
 pub(crate) mod registers;
 pub mod shared;
+pub(crate) mod stall;
 pub(crate) mod tmem;
 pub mod variables;
 pub(crate) mod warp;

@@ -4,7 +4,7 @@ use crate::isa::value::{LANES, Value};
 use crate::ptx::{Class, Register};
 
 /// Files by class. A predicate is one bit for each lane.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub struct Registers {
     /// `.pred`
     pub predicates: Vec<u32>,

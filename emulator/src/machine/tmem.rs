@@ -1,12 +1,97 @@
 //! Tensor memory of one thread block: 128 lanes of 512 columns of 32 bits, its allocations, and what is known of
 //! each cell.
 
+use std::fmt::{self, Display, Formatter};
+use std::ops::Range;
+
 use crate::fault::{Fault, FaultKind, Result};
 
 /// Rows.
 pub const LANES: usize = 128;
 /// Cells of a row.
 pub const COLUMNS: usize = 512;
+
+/// Lanes that are told apart when hazards are looked for: no instruction but `tcgen05.cp.4x256b` touches fewer.
+pub const LANES_OF_UNIT: u32 = 16;
+/// How many times as many there are.
+const UNITS: usize = LANES / LANES_OF_UNIT as usize;
+
+/// Some lanes of neighboring columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Region {
+    /// Bit i stands for lanes 16·i to 16·i + 15.
+    pub units: u8,
+    /// First column.
+    pub column: u32,
+    /// Columns.
+    pub columns: u32,
+}
+
+impl Region {
+    /// All lanes of these columns.
+    pub fn whole(column: u32, columns: u32) -> Self {
+        Self { units: u8::MAX, column, columns }
+    }
+
+    /// The units that hold these lanes, as bits.
+    pub fn units_of(lanes: impl IntoIterator<Item = u32>) -> u8 {
+        lanes.into_iter().fold(0, |units, lane| units | 1 << (lane / LANES_OF_UNIT % 8))
+    }
+
+    /// Whether some cell may be in both.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.units & other.units != 0
+            && self.column < other.column + other.columns
+            && other.column < self.column + self.columns
+    }
+
+    fn each_unit(self) -> impl Iterator<Item = usize> {
+        (0..UNITS).filter(move |unit| self.units >> unit & 1 != 0)
+    }
+}
+
+impl Display for Region {
+    fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
+        write!(out, "columns {}..{}", self.column, self.column + self.columns)?;
+        if self.units == u8::MAX {
+            return Ok(());
+        }
+        let lanes: Vec<String> =
+            self.each_unit().map(|unit| format!("{}..{}", 16 * unit, 16 * unit + 16)).collect();
+        write!(out, " of lanes {}", lanes.join(", "))
+    }
+}
+
+/// For each unit of lanes and column, the number of the last operation of the tensor cores that did something there.
+#[derive(Debug)]
+pub struct Last(Vec<u64>);
+
+impl Default for Last {
+    fn default() -> Self {
+        Self(vec![0; UNITS * COLUMNS])
+    }
+}
+
+impl Last {
+    /// An operation does it there.
+    pub fn set(&mut self, region: Region, number: u64) {
+        for row in Self::rows(region) {
+            self.0[row].fill(number);
+        }
+    }
+
+    /// The newest of a region; 0 for none.
+    pub fn newest(&self, region: Region) -> u64 {
+        Self::rows(region).flat_map(|row| &self.0[row]).copied().max().unwrap_or(0)
+    }
+
+    /// What is stored for a region, as far as it lies in the memory.
+    fn rows(region: Region) -> impl Iterator<Item = Range<usize>> {
+        let column = |at: u32| (at as usize).min(COLUMNS);
+        let (first, end) = (column(region.column), column(region.column + region.columns));
+        region.each_unit().map(move |unit| unit * COLUMNS + first..unit * COLUMNS + end)
+    }
+}
 
 /// An allocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,8 +109,8 @@ pub struct TensorMemory {
     pub cells: Vec<u32>,
     /// Whether each cell was written since its allocation.
     pub written: Vec<bool>,
-    /// Number of the last operation of the tensor cores that writes each column.
-    pub writer: Vec<u64>,
+    /// Who wrote.
+    pub writer: Last,
     /// Operations up to this number were waited for by somebody in the cluster.
     pub observed: u64,
     /// What is allocated.
@@ -34,8 +119,8 @@ pub struct TensorMemory {
     pub relinquished: bool,
     /// Size of the last allocation, which the next must not exceed.
     last_columns: Option<u32>,
-    /// Number of the last operation of the tensor cores that reads each column other than as accumulator.
-    pub reader: Vec<u64>,
+    /// Who read other than as accumulator.
+    pub reader: Last,
     /// `cta_group` of the first tcgen05 instruction: all others have to name the same.
     pub group: Option<u32>,
     /// Descriptor of A that the collector holds, when an MMA filled it and none has used it for the last time.
@@ -60,12 +145,12 @@ impl Default for TensorMemory {
         Self {
             cells: vec![0; LANES * COLUMNS],
             written: vec![false; LANES * COLUMNS],
-            writer: vec![0; COLUMNS],
+            writer: Last::default(),
             observed: 0,
             allocations: Vec::new(),
             relinquished: false,
             last_columns: None,
-            reader: vec![0; COLUMNS],
+            reader: Last::default(),
             group: None,
             collector: None,
             meeting: None,
@@ -151,13 +236,14 @@ impl TensorMemory {
     }
 
     fn forget(&mut self, column: u32, columns: u32) {
+        // What wrote them before does not matter to the next owner.
+        let region = Region::whole(column, columns);
+        self.writer.set(region, 0);
+        self.reader.set(region, 0);
         let (column, columns) = (column as usize, columns as usize);
         for row in self.written.chunks_exact_mut(COLUMNS) {
             row[column..column + columns].fill(false);
         }
-        // What wrote them before does not matter to the next owner.
-        self.writer[column..column + columns].fill(0);
-        self.reader[column..column + columns].fill(0);
     }
 
     /// Checks that columns are allocated.
@@ -205,13 +291,7 @@ impl TensorMemory {
         Ok(&mut self.cells[range])
     }
 
-    fn range(
-        &self,
-        what: &str,
-        lane: u32,
-        column: u32,
-        columns: u32,
-    ) -> Result<std::ops::Range<usize>> {
+    fn range(&self, what: &str, lane: u32, column: u32, columns: u32) -> Result<Range<usize>> {
         let end = u64::from(column) + u64::from(columns);
         if lane as usize >= LANES || end > COLUMNS as u64 {
             let message = format!("{what}: tensor memory at lane {lane}, columns {column}..{end}");

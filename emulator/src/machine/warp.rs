@@ -6,9 +6,10 @@ use std::sync::Arc;
 use crate::isa::value::LANES;
 use crate::machine::global::Allocation;
 use crate::machine::registers::Registers;
+use crate::machine::tmem::Region;
 
 /// Why a group of lanes does not go on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Wait {
     /// For the phase with this number (0 is the first) of the mbarrier at this offset to complete.
     MBarrier {
@@ -63,7 +64,7 @@ pub enum Wait {
 }
 
 /// What a group does next.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum State {
     /// Executes.
     Ready,
@@ -76,7 +77,7 @@ pub enum State {
 }
 
 /// Lanes at the same instruction.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Group {
     /// Which.
     pub lanes: u32,
@@ -213,8 +214,8 @@ impl WgmmaGroups {
 pub struct PendingLoads {
     /// Word registers that are being filled.
     pub registers: Vec<u32>,
-    /// Columns that are being read: first and count.
-    pub columns: Vec<(u32, u32)>,
+    /// What is being read.
+    pub regions: Vec<Region>,
 }
 
 /// 32 lanes.
@@ -250,6 +251,8 @@ pub struct Warp {
     pub cluster_round: Option<u64>,
     /// `bar.red`: the barrier and its round that it arrived in, until it takes the answer.
     pub reduction: Option<(u8, u64)>,
+    /// Lanes whose `mbarrier.try_wait` has run into its time limit: the next one they execute does not wait.
+    pub out_of_time: u32,
     /// Turns that ended because the time was over: every other group gets its turn then.
     pub turns: u32,
 }

@@ -118,6 +118,7 @@ impl<'a> Body<'a, '_> {
             Name::Item(Item::Prototype) => return Ok(None),
             Name::Special(special) => Operand::Special(special),
             Name::Literal(literal) => Operand::Literal(literal),
+            Name::Unknown if may_be_special(token.text) => Operand::Unknown(token.text.into()),
             Name::Item(Item::Range(..)) | Name::Unknown => {
                 let Some(place) = place.filter(|_| !token.text.starts_with('%')) else {
                     return Err(unknown(&token));
@@ -149,6 +150,7 @@ impl<'a> Body<'a, '_> {
                 None if axis == 3 => Ok((token, Name::Literal(Literal::Integer(0)))),
                 None => match vector(word, axis) {
                     Some(special) => Ok((token, Name::Special(special))),
+                    None if may_be_special(word) => Ok((token, Name::Unknown)),
                     None => Err(unknown(&token)),
                 },
             };
@@ -205,6 +207,14 @@ impl<'a> Body<'a, '_> {
 /// A fault for a name that stands for nothing.
 pub(super) fn unknown(token: &Token<'_>) -> crate::fault::Fault {
     token.unexpected("a name that is declared")
+}
+
+/// Whether a name that was not declared may be that of a special register. Registers that a compiler numbers end in
+/// digits; of the special ones only these do.
+fn may_be_special(name: &str) -> bool {
+    let numbered = name.ends_with(|last: char| last.is_ascii_digit());
+    let family = name.starts_with("%envreg") || name.starts_with("%pm");
+    name.starts_with('%') && (!numbered || family)
 }
 
 /// A special register with components.

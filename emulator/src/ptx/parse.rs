@@ -399,6 +399,7 @@ fn each_register(operand: &mut Operand, change: &mut impl FnMut(&mut Register)) 
         | Operand::Sink
         | Operand::Symbol(..)
         | Operand::Special(_)
+        | Operand::Unknown(_)
         | Operand::Label(_)
         | Operand::Targets(_) => {}
     }

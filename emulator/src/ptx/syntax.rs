@@ -155,6 +155,8 @@ pub enum Operand {
     Symbol(Symbol, i64),
     /// `%tid.x`
     Special(Special),
+    /// A special register that is not known here, by name.
+    Unknown(Box<str>),
     /// Index of the statement that the label stands before; may be one past the last.
     Label(usize),
     /// Targets of `brx.idx`, declared by `.branchtargets`.

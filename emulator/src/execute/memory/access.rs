@@ -198,6 +198,8 @@ pub fn read(
         }
     }
     step.cluster.counters.global_loads += global;
+    // Other clusters may write what is read: to read it again is no proof that nothing goes on.
+    step.cluster.effects += u64::from(global > 0);
     Ok(())
 }
 
@@ -229,10 +231,11 @@ pub fn write(
     cells: &Cells,
 ) -> Result<()> {
     let mut cached: Option<Arc<Allocation>> = None;
-    let mut global = 0;
+    let (mut global, mut seen) = (0, false);
     for lane in step.each_lane() {
         let (target, from) = (targets[lane], &cells[lane][..width]);
         check_alignment(target, width)?;
+        seen |= matches!(target, Target::Global(_) | Target::Shared(_));
         match target {
             Target::Global(address) => {
                 global += width as u64;
@@ -257,5 +260,6 @@ pub fn write(
         }
     }
     step.cluster.counters.global_stores += global;
+    step.cluster.effects += u64::from(seen);
     Ok(())
 }

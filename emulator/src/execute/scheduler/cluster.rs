@@ -49,13 +49,14 @@ impl<'a> Scheduler<'a> {
                 self.drain()?;
                 return Ok(Progress::Finished);
             }
-            if !ran && self.cluster.queues.is_empty() && events == self.cluster.events {
-                return Err(dump::deadlock(self.cluster, self.launch));
-            }
             quiet = if events == self.cluster.events { quiet + 1 } else { 0 };
             events = self.cluster.events;
             if !ran || quiet >= PATIENCE {
-                self.complete_one()?;
+                if !self.cluster.queues.is_empty() {
+                    self.complete_one()?;
+                } else if quiet > 0 && !self.cluster.end_waits() && !ran {
+                    return Err(dump::deadlock(self.cluster, self.launch));
+                }
                 quiet = 0;
             } else if self.machine.settings.schedule == Schedule::Random {
                 self.complete_some()?;
@@ -294,7 +295,7 @@ impl<'a> Scheduler<'a> {
         if cta.finished || cta.warps.iter().any(|warp| !warp.groups.is_empty()) {
             return Ok(());
         }
-        if !self.machine.settings.strict {
+        if !self.machine.settings.checks.bulk_stores {
             while let Some(agent) = self.cluster.queues.holding(rank) {
                 self.cluster.complete(self.machine, self.launch, agent)?;
             }

@@ -146,7 +146,7 @@ fn check_pending(step: &mut Step<'_>, instruction: &Instruction) -> Result<()> {
     let Some(word) = instruction.words.iter().find(|word| pending.contains(word)) else {
         return Ok(());
     };
-    if step.machine.settings.strict {
+    if step.machine.settings.checks.pending_registers {
         let message = format!(
             "register {word} is used between the tcgen05.ld that fills it and the wait for that"
         );
@@ -159,7 +159,7 @@ fn check_pending(step: &mut Step<'_>, instruction: &Instruction) -> Result<()> {
     }
     let loads = &mut step.warp().loads;
     loads.registers.clear();
-    loads.columns.clear();
+    loads.regions.clear();
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! `mbarrier` (PTX ISA, "Parallel Synchronization and Communication Instructions: mbarrier").
 //!
-//! A wait that would fail parks its lanes until the phase is complete, which `try_wait` allows. With a random schedule
-//! it fails now and then as it may.
+//! A wait that would fail parks its lanes until the phase is complete, which `try_wait` allows. It fails once nothing
+//! else goes on, as its time is limited; with a random schedule also now and then.
 
 use crate::execute::step::{Flow, Step};
 use crate::fault::{Fault, FaultKind, Result};
@@ -127,6 +127,12 @@ fn wait(
     phase: Phase,
     blocks: bool,
 ) -> Result<Flow> {
+    let lanes = step.lanes;
+    let late = step.warp_ref().out_of_time & lanes != 0;
+    if blocks {
+        step.warp().out_of_time &= !lanes;
+    }
+    let blocks = blocks && !late;
     // Lanes may wait for different objects: those that need not wait go on together, the others one object at a time.
     let mut failed: Option<(u32, u64)> = None;
     let mut observed = 0;

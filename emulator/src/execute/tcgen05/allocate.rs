@@ -4,7 +4,7 @@ use super::hazard::{check_writers, members};
 use crate::execute::step::{Flow, Step};
 use crate::fault::{Fault, FaultKind, Result};
 use crate::isa::tcgen05::allocate::{Op, What};
-use crate::machine::tmem::{Meeting, split};
+use crate::machine::tmem::{Meeting, Region, split};
 use crate::machine::warp::Wait;
 
 /// Executes.
@@ -30,8 +30,9 @@ pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
                 let message = format!("tcgen05.dealloc of an address with lane {row}");
                 return Err(Fault::new(FaultKind::TensorMemory, message));
             }
+            let region = Region::whole(column, columns);
             for rank in &members {
-                check_writers(step.cluster, "tcgen05.dealloc", *rank, (column, columns))?;
+                check_writers(step.cluster, "tcgen05.dealloc", *rank, region)?;
             }
             (columns, Meeting { column: Some(column), columns, slot: None })
         }

@@ -1,10 +1,13 @@
-//! `tcgen05.commit`: an arrival at mbarriers once all before it is done.
+//! `tcgen05.commit`: an arrival at mbarriers once all before it that the same thread issued is done.
+//!
+//! When that is done, the arrivals are on their way, each by itself: nothing in PTX says that those of two commits, or at
+//! the barriers of two thread blocks, come in the order of the instructions (PTX ISA, "tcgen05 Memory Consistency Model").
 
 use super::hazard::{agent, members};
 use crate::execute::step::{Flow, Step};
 use crate::fault::{Fault, FaultKind, Result};
 use crate::isa::tcgen05::commit::Op;
-use crate::machine::asynchronous::{Completion, Operation};
+use crate::machine::asynchronous::{Agent, Completion, Operation, Thread};
 
 /// Executes.
 pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
@@ -28,26 +31,41 @@ pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
         for (rank, offset) in &barriers {
             step.cluster.mbarrier(*rank, *offset)?;
         }
-        let agent = agent(&members);
-        step.submit(agent, Box::new(Commit { members, barriers }))?;
+        let thread = (step.rank, step.warp, lane as u32);
+        let commit = Commit { thread, members, barriers };
+        if step.cluster.queues.tracks(thread) {
+            step.submit(agent(&commit.members), Box::new(commit))?;
+        } else {
+            for arrival in commit.arrivals(step.cluster.last_tensor_operation(thread)) {
+                step.submit(Agent::Copy(step.cluster.queues.next_number()), Box::new(arrival))?;
+            }
+        }
     }
     Ok(Flow::Next)
 }
 
 #[derive(Debug)]
 struct Commit {
+    /// Whose operations it tracks.
+    thread: Thread,
     members: Vec<u32>,
     /// Rank and offset.
     barriers: Vec<(u32, u32)>,
 }
 
+impl Commit {
+    /// What is left to do when the operations are complete, up to this number.
+    fn arrivals(&self, number: u64) -> Vec<Arrival> {
+        let from = self.members.first().copied().unwrap_or(0);
+        let barriers = self.barriers.iter();
+        barriers.map(|(rank, offset)| Arrival { from, number, barrier: (*rank, *offset) }).collect()
+    }
+}
+
 impl Operation for Commit {
     fn complete(self: Box<Self>, at: &mut Completion<'_>) -> Result<()> {
-        let number = at.cluster.tensor_operations;
-        let who = format!("tcgen05.commit of CTA {}", self.members[0]);
-        for (rank, offset) in self.barriers {
-            at.cluster.mbarrier(rank, offset)?.commit = number;
-            at.cluster.arrive(rank, offset, 1, &who)?;
+        for arrival in self.arrivals(at.cluster.last_tensor_operation(self.thread)) {
+            at.submit(Agent::Copy(at.cluster.queues.next_number()), Box::new(arrival))?;
         }
         Ok(())
     }
@@ -61,5 +79,35 @@ impl Operation for Commit {
     fn uses(&self) -> Vec<u32> {
         let barriers = self.barriers.iter().map(|(rank, _)| *rank);
         self.members.iter().copied().chain(barriers).collect()
+    }
+}
+
+/// The arrival of a commit at one barrier.
+#[derive(Debug)]
+struct Arrival {
+    /// Rank of the first thread block that the commit is of.
+    from: u32,
+    /// The last operation that it tracks.
+    number: u64,
+    /// Rank and offset.
+    barrier: (u32, u32),
+}
+
+impl Operation for Arrival {
+    fn complete(self: Box<Self>, at: &mut Completion<'_>) -> Result<()> {
+        let (rank, offset) = self.barrier;
+        let barrier = at.cluster.mbarrier(rank, offset)?;
+        barrier.commit = barrier.commit.max(self.number);
+        let who = format!("tcgen05.commit of CTA {}", self.from);
+        at.cluster.arrive(rank, offset, 1, &who)
+    }
+
+    fn describe(&self) -> String {
+        let (rank, offset) = self.barrier;
+        format!("arrival of tcgen05.commit of CTA {} at mbarrier {rank}:{offset:#x}", self.from)
+    }
+
+    fn uses(&self) -> Vec<u32> {
+        vec![self.barrier.0]
     }
 }

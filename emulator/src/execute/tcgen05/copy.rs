@@ -4,9 +4,9 @@ use super::hazard::{agent, check_readers, members};
 use crate::execute::step::{Flow, Step};
 use crate::fault::{Fault, FaultKind, Result};
 use crate::isa::tcgen05::copy::Op;
-use crate::machine::asynchronous::{Completion, Operation};
+use crate::machine::asynchronous::{Completion, Operation, Thread};
 use crate::machine::shared::Proxy;
-use crate::machine::tmem::split;
+use crate::machine::tmem::{Region, split};
 use crate::tensor::descriptor::{Descriptor, Generation};
 use crate::tensor::layout::CopyShape;
 
@@ -16,11 +16,12 @@ pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
         let members = members(step, op.group)?;
         let (row, column) = split(step.address(&op.to, lane) as u32);
         let from = Descriptor::parse(step.value(op.from, lane), Generation::Sm100)?;
-        let copy = Copy { members, shape: op.shape, row, column, from };
+        let thread = (step.rank, step.warp, lane as u32);
+        let copy = Copy { thread, members, shape: op.shape, row, column, from };
         for rank in &copy.members {
             let tmem = &step.cluster.ctas[*rank as usize].tmem;
             tmem.check_columns("tcgen05.cp", column, copy.columns())?;
-            check_readers(step.cluster, "tcgen05.cp", *rank, (column, copy.columns()))?;
+            check_readers(step.cluster, "tcgen05.cp", *rank, copy.region())?;
         }
         let agent = agent(&copy.members);
         step.submit(agent, Box::new(copy))?;
@@ -30,6 +31,8 @@ pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
 
 #[derive(Debug)]
 struct Copy {
+    /// Who issued it.
+    thread: Thread,
     members: Vec<u32>,
     shape: CopyShape,
     row: u32,
@@ -41,26 +44,30 @@ impl Copy {
     fn columns(&self) -> u32 {
         self.shape.units() * 4
     }
+
+    fn region(&self) -> Region {
+        let rows = 0..self.shape.rows();
+        let lanes = rows.flat_map(|row| self.shape.lanes(row)).map(|lane| self.row + lane);
+        Region { units: Region::units_of(lanes), column: self.column, columns: self.columns() }
+    }
 }
 
 impl Operation for Copy {
     fn complete(self: Box<Self>, at: &mut Completion<'_>) -> Result<()> {
-        at.cluster.tensor_operations += 1;
-        let number = at.cluster.tensor_operations;
+        let number = at.cluster.count_tensor_operation(self.thread);
         let what = "tcgen05.cp";
+        let region = self.region();
         for rank in &self.members {
-            let columns = (self.column, self.columns());
-            check_readers(at.cluster, what, *rank, columns)?;
+            check_readers(at.cluster, what, *rank, region)?;
             // Each thread block of a pair copies from its own shared memory.
             let cta = &mut at.cluster.ctas[*rank as usize];
-            cta.tmem.check_columns(what, columns.0, columns.1)?;
-            let range = columns.0 as usize..(columns.0 + columns.1) as usize;
-            let read = cta.tmem.reader[range.clone()].iter().copied().max().unwrap_or(0);
-            if at.machine.settings.strict && read > cta.tmem.observed {
+            cta.tmem.check_columns(what, region.column, region.columns)?;
+            let read = cta.tmem.reader.newest(region);
+            if at.machine.settings.checks.copy_order && read > cta.tmem.observed {
                 let message = format!(
-                    "tcgen05.cp overwrites columns {}..{}, which operation {read} of the tensor cores, an mma, reads; \
-                     commits up to {} were waited for, and PTX does not order cp after mma (EMULATOR_STRICT)",
-                    range.start, range.end, cta.tmem.observed
+                    "tcgen05.cp overwrites {region}, which operation {read} of the tensor cores, an mma, reads; \
+                     commits up to {} were waited for, and PTX does not order cp after mma (EMULATOR_CHECKS: copy-order)",
+                    cta.tmem.observed
                 );
                 return Err(Fault::new(FaultKind::TensorHazard, message));
             }
@@ -79,7 +86,7 @@ impl Operation for Copy {
                     }
                 }
             }
-            cta.tmem.writer[range].fill(number);
+            cta.tmem.writer.set(region, number);
         }
         Ok(())
     }
@@ -95,8 +102,12 @@ impl Operation for Copy {
         )
     }
 
-    fn writes_columns(&self) -> Vec<(u32, u32, u32)> {
-        self.members.iter().map(|rank| (*rank, self.column, self.columns())).collect()
+    fn tracked_by(&self) -> Option<Thread> {
+        Some(self.thread)
+    }
+
+    fn writes_regions(&self) -> Vec<(u32, Region)> {
+        self.members.iter().map(|rank| (*rank, self.region())).collect()
     }
 
     fn uses(&self) -> Vec<u32> {

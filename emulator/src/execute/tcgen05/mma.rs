@@ -70,7 +70,9 @@ fn issue(op: &Op, step: &mut Step<'_>, lane: usize) -> Result<()> {
         return Err(Fault::new(FaultKind::Descriptor, message));
     }
     let mma = Mma {
+        thread: (step.rank, step.warp, lane as u32),
         members,
+        units: operation::units(&what, row),
         what,
         row,
         column,
@@ -83,9 +85,10 @@ fn issue(op: &Op, step: &mut Step<'_>, lane: usize) -> Result<()> {
         shift,
         collector: op.collector,
     };
-    for (rank, first, count) in mma.columns() {
-        step.cluster.ctas[rank as usize].tmem.check_columns("tcgen05.mma", first, count)?;
-        check_readers(step.cluster, "tcgen05.mma", rank, (first, count))?;
+    for (rank, region) in mma.regions() {
+        let tmem = &step.cluster.ctas[rank as usize].tmem;
+        tmem.check_columns("tcgen05.mma", region.column, region.columns)?;
+        check_readers(step.cluster, "tcgen05.mma", rank, region)?;
     }
     let key =
         format!("{} cta_group::{} {}x{}x{}", op.kind.name(), op.group, what.m, what.n, op.kind.k());

@@ -6,7 +6,7 @@ use crate::fault::{Fault, FaultKind, Result};
 use crate::isa::tcgen05::transfer::{Access, Op};
 use crate::isa::value::LANES;
 use crate::machine::asynchronous::{Agent, Completion, Operation};
-use crate::machine::tmem::split;
+use crate::machine::tmem::{Region, split};
 use crate::machine::warp::Wait;
 
 /// Executes.
@@ -21,7 +21,7 @@ pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
             if loads {
                 let pending = &mut step.warp().loads;
                 pending.registers.clear();
-                pending.columns.clear();
+                pending.regions.clear();
             }
         }
         Op::Load(access, registers) => {
@@ -29,7 +29,7 @@ pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
             let warp = step.warp();
             warp.reads_accumulators = true;
             warp.loads.registers.extend(registers.iter().flatten());
-            warp.loads.columns.extend_from_slice(&place.columns);
+            warp.loads.regions.extend_from_slice(&place.regions);
             let load = Load { access: *access, place, registers: registers.clone() };
             step.submit(agent, Box::new(load))?;
         }
@@ -53,8 +53,7 @@ struct Place {
     lanes: u32,
     row: u32,
     column: u32,
-    /// Columns, absolute: first and count.
-    columns: Vec<(u32, u32)>,
+    regions: Vec<Region>,
 }
 
 fn locate(access: &Access, registers: u32, what: &str, step: &mut Step<'_>) -> Result<Place> {
@@ -85,16 +84,15 @@ fn locate(access: &Access, registers: u32, what: &str, step: &mut Step<'_>) -> R
         let message = format!("{what} from lane {row}, no multiple of 16");
         return Err(Fault::new(FaultKind::TensorMemory, message));
     }
-    let columns: Vec<(u32, u32)> = access
-        .columns(registers)
-        .into_iter()
-        .map(|(first, count)| (column + first, count))
-        .collect();
-    for (first, count) in &columns {
-        step.cta().tmem.check_columns(what, *first, *count)?;
-        check_writers(step.cluster, what, step.rank, (*first, *count))?;
+    let units = Region::units_of(row..row + access.shape.lanes());
+    let pieces = access.columns(registers).into_iter();
+    let regions: Vec<Region> =
+        pieces.map(|(first, columns)| Region { units, column: column + first, columns }).collect();
+    for region in &regions {
+        step.cta().tmem.check_columns(what, region.column, region.columns)?;
+        check_writers(step.cluster, what, step.rank, *region)?;
     }
-    Ok(Place { rank: step.rank, warp: step.warp, lanes: step.lanes, row, column, columns })
+    Ok(Place { rank: step.rank, warp: step.warp, lanes: step.lanes, row, column, regions })
 }
 
 impl Place {

@@ -4,9 +4,9 @@ use crate::execute::panel::{Slice, read_k_major, read_mn_major};
 use crate::execute::tcgen05::hazard::check_readers;
 use crate::fault::{Fault, FaultKind, Result};
 use crate::isa::tcgen05::mma::Collector;
-use crate::machine::asynchronous::{Completion, Operation};
+use crate::machine::asynchronous::{Completion, Operation, Thread};
 use crate::machine::cta::Cta;
-use crate::machine::tmem::TensorMemory;
+use crate::machine::tmem::{Region, TensorMemory};
 use crate::settings::Rounding;
 use crate::tensor::block_scaled::{self, RightScales, Scratch};
 use crate::tensor::dense;
@@ -36,10 +36,14 @@ pub(super) enum Left {
 /// One instruction.
 #[derive(Debug)]
 pub(super) struct Mma {
+    /// Who issued it.
+    pub(super) thread: Thread,
     pub(super) members: Vec<u32>,
     pub(super) what: Instruction,
     /// First lane of D: 0, or 16 with M = 64.
     pub(super) row: u32,
+    /// Lanes of D, in units of 16.
+    pub(super) units: u8,
     /// First column of D.
     pub(super) column: u32,
     pub(super) a: Left,
@@ -53,12 +57,19 @@ pub(super) struct Mma {
     pub(super) collector: Collector,
 }
 
+/// The units of lanes that D has from a lane on. With M = 64 these are half of them: the others may hold another D.
+pub(super) fn units(what: &Instruction, row: u32) -> u8 {
+    let rows = layout::accumulator(what.group, what.m, what.n);
+    Region::units_of(rows.iter().map(|of_d| row + of_d.lane))
+}
+
 impl Mma {
-    /// Columns of D: rank, first, count.
-    pub(super) fn columns(&self) -> Vec<(u32, u32, u32)> {
+    /// Where D is, by rank.
+    pub(super) fn regions(&self) -> Vec<(u32, Region)> {
         let halved = self.what.group == 2 && self.what.m == 128;
-        let count = if halved { self.what.n / 2 } else { self.what.n };
-        self.members.iter().map(|rank| (*rank, self.column, count)).collect()
+        let columns = if halved { self.what.n / 2 } else { self.what.n };
+        let region = Region { units: self.units, column: self.column, columns };
+        self.members.iter().map(|rank| (*rank, region)).collect()
     }
 
     fn is_disabled(&self, row: &RowOfD) -> bool {
@@ -343,17 +354,16 @@ fn negate_packed(left: &mut [Vec<Slice>], right: &mut [Slice], negated: [bool; 2
 
 impl Operation for Mma {
     fn complete(self: Box<Self>, at: &mut Completion<'_>) -> Result<()> {
-        at.cluster.tensor_operations += 1;
-        let number = at.cluster.tensor_operations;
-        for (rank, first, count) in self.columns() {
-            check_readers(at.cluster, WHAT, rank, (first, count))?;
+        let number = at.cluster.count_tensor_operation(self.thread);
+        for (rank, region) in self.regions() {
+            check_readers(at.cluster, WHAT, rank, region)?;
             let tmem = &mut at.cluster.ctas[rank as usize].tmem;
-            tmem.check_columns(WHAT, first, count)?;
+            tmem.check_columns(WHAT, region.column, region.columns)?;
             for (first, count) in self.read_columns() {
                 tmem.check_columns("tcgen05.mma (scale factors or A)", first, count)?;
-                tmem.reader[first as usize..(first + count) as usize].fill(number);
+                tmem.reader.set(Region::whole(first, count), number);
             }
-            tmem.writer[first as usize..(first + count) as usize].fill(number);
+            tmem.writer.set(region, number);
         }
         let leader = self.members[0] as usize;
         self.check_collector(&mut at.cluster.ctas[leader].tmem)?;
@@ -375,8 +385,12 @@ impl Operation for Mma {
         )
     }
 
-    fn writes_columns(&self) -> Vec<(u32, u32, u32)> {
-        self.columns()
+    fn tracked_by(&self) -> Option<Thread> {
+        Some(self.thread)
+    }
+
+    fn writes_regions(&self) -> Vec<(u32, Region)> {
+        self.regions()
     }
 
     fn uses(&self) -> Vec<u32> {
