@@ -359,6 +359,9 @@ impl Machine {
         paths.extend(std::env::var_os("LD_LIBRARY_PATH").iter().flat_map(std::env::split_paths));
         let mut command = Command::new(std::env::current_exe()?);
         command.env(CHILD, &test.name).env("LD_LIBRARY_PATH", std::env::join_paths(paths)?);
+        // Looked for in every kernel: registers that are used before their load was waited for, and thread blocks that end
+        // before their bulk stores were read.
+        command.env("EMULATOR_CHECKS", "pending-registers,bulk-stores");
         command.envs(&test.variables);
         if test.needs == Needs::OtherDevice {
             command.env("EMULATOR_DEVICE", "a100");
