@@ -114,6 +114,20 @@ pub(super) trait Kernel: Sync {
     /// tile, one tile after the other; `first` says that the accumulators hold nothing yet.
     fn multiply(&self, a: &[Self::A], b: &[Self::B], acc: [&mut [[f32; STRIP]]; 2], first: bool);
 
+    /// Up to this many rows, which are packed one by one, go to [`Kernel::few_rows`].
+    const FEW_ROWS: usize = 0;
+
+    /// [`Kernel::multiply`] for at most [`Kernel::FEW_ROWS`] rows, but not 0, each block as soon as it is decoded; it is not
+    /// called where there are none.
+    fn few_rows(
+        &self,
+        _piece: Piece<'_>,
+        _a: &[Self::A],
+        _acc: [&mut [[f32; STRIP]]; 2],
+        _first: bool,
+    ) {
+    }
+
     /// [`Kernel::multiply`] with a piece that is decoded for it; what is in `room`, which is as long as the piece, does not
     /// matter before or after.
     fn decode_multiply(
@@ -124,6 +138,9 @@ pub(super) trait Kernel: Sync {
         acc: [&mut [[f32; STRIP]]; 2],
         first: bool,
     ) {
+        if (1..=Self::FEW_ROWS).contains(&acc[0].len()) {
+            return self.few_rows(piece, a, acc, first);
+        }
         self.decode(piece, room);
         self.multiply(a, room, acc, first);
     }

@@ -33,6 +33,7 @@ impl<const VNNI: bool> Kernel for Avx2<VNNI> {
     type B = BBlock;
     const ROWS: usize = 1;
     const K: usize = BLOCK;
+    const FEW_ROWS: usize = ROWS_AT_ONCE;
 
     fn pack(&self, a: &Nvfp4View<'_>, rows: Range<usize>, units: Range<usize>, out: &mut [ABlock]) {
         integer::pack_row(a, rows.start, units, out);
@@ -59,21 +60,8 @@ impl<const VNNI: bool> Kernel for Avx2<VNNI> {
         }
     }
 
-    fn decode_multiply(
-        &self,
-        piece: Piece<'_>,
-        room: &mut [BBlock],
-        a: &[ABlock],
-        acc: [&mut [[f32; STRIP]]; 2],
-        first: bool,
-    ) {
-        let rows = acc[0].len();
-        if !(1..=ROWS_AT_ONCE).contains(&rows) {
-            self.decode(piece, room);
-            return self.multiply(a, room, acc, first);
-        }
-        // Few rows take each block as soon as it is decoded.
-        assert!(acc[1].len() == rows && a.len() == rows * piece.units.len());
+    fn few_rows(&self, piece: Piece<'_>, a: &[ABlock], acc: [&mut [[f32; STRIP]]; 2], first: bool) {
+        assert!(acc.iter().all(|acc| a.len() == acc.len() * piece.units.len()));
         // SAFETY: `Avx2` is only made where the features exist; the lengths were checked above.
         unsafe {
             match VNNI {

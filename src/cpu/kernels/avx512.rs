@@ -28,15 +28,13 @@ impl Avx512 {
 /// ms for 256,4096,7168 on two CPUs of an Ice Lake Xeon.
 const ROWS_AT_ONCE: usize = 6;
 
-/// Up to this many rows take each block as soon as it is decoded.
-const STRAIGHT_ROWS: usize = 4;
-
 impl Kernel for Avx512 {
     type Input<'a> = Nvfp4View<'a>;
     type A = ABlock;
     type B = BBlock;
     const ROWS: usize = 1;
     const K: usize = BLOCK;
+    const FEW_ROWS: usize = 4;
 
     fn pack(&self, a: &Nvfp4View<'_>, rows: Range<usize>, units: Range<usize>, out: &mut [ABlock]) {
         integer::pack_row(a, rows.start, units, out);
@@ -73,23 +71,11 @@ impl Kernel for Avx512 {
         }
     }
 
-    fn decode_multiply(
-        &self,
-        piece: Piece<'_>,
-        room: &mut [BBlock],
-        a: &[ABlock],
-        acc: [&mut [[f32; STRIP]]; 2],
-        first: bool,
-    ) {
-        let rows = acc[0].len();
-        if !(1..=STRAIGHT_ROWS).contains(&rows) {
-            self.decode(piece, room);
-            return self.multiply(a, room, acc, first);
-        }
-        assert!(acc[1].len() == rows && a.len() == rows * piece.units.len());
+    fn few_rows(&self, piece: Piece<'_>, a: &[ABlock], acc: [&mut [[f32; STRIP]]; 2], first: bool) {
+        assert!(acc.iter().all(|acc| a.len() == acc.len() * piece.units.len()));
         // SAFETY: `Avx512` is only made where the features exist; the lengths were checked above.
         unsafe {
-            match rows {
+            match acc[0].len() {
                 1 => decode_multiply::<1>(piece, a, acc, first),
                 2 => decode_multiply::<2>(piece, a, acc, first),
                 3 => decode_multiply::<3>(piece, a, acc, first),
@@ -143,8 +129,7 @@ fn unpack(codes: [__m512i; 2]) -> [__m512i; 4] {
     [even(codes[0]), odd(codes[0]), even(codes[1]), odd(codes[1])]
 }
 
-/// Decodes a piece, and multiplies each block with `R` rows at once: few rows are done before what is decoded would be back
-/// from the cache.
+/// Decodes a piece, and multiplies each block with `R` rows at once, without a way through the cache.
 ///
 /// # Safety
 /// `a` holds as many blocks of each of `R` rows as the piece; both of `acc` have `R` rows.

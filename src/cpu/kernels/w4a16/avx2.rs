@@ -35,6 +35,7 @@ impl<T: Element> Kernel for Avx2<T> {
     type B = BBlock;
     const ROWS: usize = 1;
     const K: usize = BLOCK;
+    const FEW_ROWS: usize = ROWS_AT_ONCE;
 
     fn pack(
         &self,
@@ -72,24 +73,11 @@ impl<T: Element> Kernel for Avx2<T> {
         }
     }
 
-    fn decode_multiply(
-        &self,
-        piece: Piece<'_>,
-        room: &mut [BBlock],
-        a: &[ABlock],
-        acc: [&mut [[f32; STRIP]]; 2],
-        first: bool,
-    ) {
-        let rows = acc[0].len();
-        if !(1..=ROWS_AT_ONCE).contains(&rows) {
-            self.decode(piece, room);
-            return self.multiply(a, room, acc, first);
-        }
-        // Few rows take each block as soon as it is decoded.
-        assert!(acc[1].len() == rows && a.len() == rows * piece.units.len());
+    fn few_rows(&self, piece: Piece<'_>, a: &[ABlock], acc: [&mut [[f32; STRIP]]; 2], first: bool) {
+        assert!(acc.iter().all(|acc| a.len() == acc.len() * piece.units.len()));
         // SAFETY: `Avx2` is only made where the features exist; the lengths were checked above.
         unsafe {
-            match rows {
+            match acc[0].len() {
                 1 => decode_multiply::<1>(piece, a, acc, first),
                 2 => decode_multiply::<2>(piece, a, acc, first),
                 3 => decode_multiply::<3>(piece, a, acc, first),
@@ -169,8 +157,18 @@ unsafe fn multiply<const R: usize>(
             let scale = _mm256_loadu_ps(block.scales[weight][columns..].as_ptr());
             add_block::<R>(codes, scale, a.add(k), b.len(), &mut sums);
         }
-        for (acc, sum) in acc.iter_mut().zip(sums) {
-            let acc = acc[columns..].as_mut_ptr();
+    }
+    add_sums(acc, half, sums, first);
+}
+
+/// Adds the sums of a piece to half of the accumulators of `R` rows; `first` says that they hold nothing yet.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn add_sums<const R: usize>(acc: &mut [[f32; STRIP]], half: usize, sums: [__m256; R], first: bool) {
+    for (acc, sum) in acc.iter_mut().zip(sums) {
+        let acc = acc[half * LANES..].as_mut_ptr();
+        // SAFETY: eight f32 from column 0 or 8 of 16 on.
+        unsafe {
             let sum = if first { sum } else { _mm256_add_ps(_mm256_loadu_ps(acc), sum) };
             _mm256_storeu_ps(acc, sum);
         }
@@ -209,14 +207,7 @@ unsafe fn decode_multiply<const R: usize>(
     });
     for (acc, sums) in acc.into_iter().zip(sums) {
         for (half, sums) in sums.into_iter().enumerate() {
-            for (acc, sum) in acc.iter_mut().zip(sums) {
-                let acc = acc[half * LANES..].as_mut_ptr();
-                // SAFETY: eight f32 from column 0 or 8 of 16 on.
-                unsafe {
-                    let sum = if first { sum } else { _mm256_add_ps(_mm256_loadu_ps(acc), sum) };
-                    _mm256_storeu_ps(acc, sum);
-                }
-            }
+            add_sums(acc, half, sums, first);
         }
     }
 }

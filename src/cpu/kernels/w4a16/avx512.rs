@@ -29,15 +29,13 @@ impl<T> Avx512<T> {
 /// Rows of one call of the inner loop: each has a sum and two halves of a block.
 const ROWS_AT_ONCE: usize = 8;
 
-/// Up to this many rows take each block as soon as it is decoded.
-const STRAIGHT_ROWS: usize = 4;
-
 impl<T: Element> Kernel for Avx512<T> {
     type Input<'a> = ValuesView<'a, T>;
     type A = ABlock;
     type B = BBlock;
     const ROWS: usize = 1;
     const K: usize = BLOCK;
+    const FEW_ROWS: usize = 4;
 
     fn pack(
         &self,
@@ -58,48 +56,32 @@ impl<T: Element> Kernel for Avx512<T> {
     }
 
     fn multiply(&self, a: &[ABlock], b: &[BBlock], acc: [&mut [[f32; STRIP]]; 2], first: bool) {
-        let [acc1, acc2] = acc;
-        assert!(a.len() == acc1.len() * b.len() && acc1.len() == acc2.len());
-        let mut row = 0;
-        while row < acc1.len() {
-            let rows = (acc1.len() - row).min(ROWS_AT_ONCE);
-            let a = &a[row * b.len()..];
-            let (acc1, acc2) = (&mut acc1[row..row + rows], &mut acc2[row..row + rows]);
-            // Few rows take both weights at once, so that there are sums enough to hide the latency of additions.
-            // SAFETY: `Avx512` is only made where the features exist; the lengths were checked above.
-            unsafe {
-                match rows {
-                    1 => multiply::<1, 2>(a, b, 0, [acc1, acc2], first),
-                    2 => multiply::<2, 2>(a, b, 0, [acc1, acc2], first),
-                    3 => multiply::<3, 2>(a, b, 0, [acc1, acc2], first),
-                    4 => multiply::<4, 2>(a, b, 0, [acc1, acc2], first),
-                    5 => each_weight::<5>(a, b, [acc1, acc2], first),
-                    6 => each_weight::<6>(a, b, [acc1, acc2], first),
-                    7 => each_weight::<7>(a, b, [acc1, acc2], first),
-                    _ => each_weight::<8>(a, b, [acc1, acc2], first),
+        for (weight, acc) in acc.into_iter().enumerate() {
+            assert!(a.len() == acc.len() * b.len());
+            for (i, acc) in acc.chunks_mut(ROWS_AT_ONCE).enumerate() {
+                let a = &a[i * ROWS_AT_ONCE * b.len()..];
+                // SAFETY: `Avx512` is only made where the features exist; the lengths were checked above.
+                unsafe {
+                    match acc.len() {
+                        1 => multiply::<1>(a, b, weight, acc, first),
+                        2 => multiply::<2>(a, b, weight, acc, first),
+                        3 => multiply::<3>(a, b, weight, acc, first),
+                        4 => multiply::<4>(a, b, weight, acc, first),
+                        5 => multiply::<5>(a, b, weight, acc, first),
+                        6 => multiply::<6>(a, b, weight, acc, first),
+                        7 => multiply::<7>(a, b, weight, acc, first),
+                        _ => multiply::<8>(a, b, weight, acc, first),
+                    }
                 }
             }
-            row += rows;
         }
     }
 
-    fn decode_multiply(
-        &self,
-        piece: Piece<'_>,
-        room: &mut [BBlock],
-        a: &[ABlock],
-        acc: [&mut [[f32; STRIP]]; 2],
-        first: bool,
-    ) {
-        let rows = acc[0].len();
-        if !(1..=STRAIGHT_ROWS).contains(&rows) {
-            self.decode(piece, room);
-            return self.multiply(a, room, acc, first);
-        }
-        assert!(acc[1].len() == rows && a.len() == rows * piece.units.len());
+    fn few_rows(&self, piece: Piece<'_>, a: &[ABlock], acc: [&mut [[f32; STRIP]]; 2], first: bool) {
+        assert!(acc.iter().all(|acc| a.len() == acc.len() * piece.units.len()));
         // SAFETY: `Avx512` is only made where the features exist; the lengths were checked above.
         unsafe {
-            match rows {
+            match acc[0].len() {
                 1 => decode_multiply::<1>(piece, a, acc, first),
                 2 => decode_multiply::<2>(piece, a, acc, first),
                 3 => decode_multiply::<3>(piece, a, acc, first),
@@ -169,14 +151,7 @@ unsafe fn decode_multiply<const R: usize>(
         if blocks == SPAN { (0..SPAN).for_each(&mut add) } else { (0..blocks).for_each(add) }
     });
     for (acc, sums) in acc.into_iter().zip(sums) {
-        for (acc, sum) in acc.iter_mut().zip(sums) {
-            // SAFETY: sixteen f32 a row.
-            unsafe {
-                let before = _mm512_loadu_ps(acc.as_ptr());
-                let sum = if first { sum } else { _mm512_add_ps(before, sum) };
-                _mm512_storeu_ps(acc.as_mut_ptr(), sum);
-            }
-        }
+        add_sums(acc, sums, first);
     }
 }
 
@@ -220,85 +195,43 @@ unsafe fn add_block<const R: usize>(
     }
 }
 
-/// [`multiply`] with one weight after the other.
+/// `acc[row][column] (+)= Σ a·b` of one weight for `R` rows.
 ///
 /// # Safety
-/// That of [`multiply`].
+/// `a` holds `b.len()` blocks of each of `R` rows; `acc` has `R` rows; `weight` is 0 or 1.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,fma")]
-unsafe fn each_weight<const R: usize>(
-    a: &[ABlock],
-    b: &[BBlock],
-    acc: [&mut [[f32; STRIP]]; 2],
-    first: bool,
-) {
-    for (weight, acc) in acc.into_iter().enumerate() {
-        // SAFETY: by the contract of this function.
-        unsafe { multiply::<R, 1>(a, b, weight, [acc], first) };
-    }
-}
-
-/// `acc[weight][row][column] (+)= Σ a·b` for `R` rows and `W` weights from `weight` on.
-///
-/// # Safety
-/// `a` holds `b.len()` blocks of each of `R` rows; each of `acc` has `R` rows; there are two weights.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,fma")]
-unsafe fn multiply<const R: usize, const W: usize>(
+unsafe fn multiply<const R: usize>(
     a: &[ABlock],
     b: &[BBlock],
     weight: usize,
-    acc: [&mut [[f32; STRIP]]; W],
+    acc: &mut [[f32; STRIP]],
     first: bool,
 ) {
     let a = a.as_ptr();
-    // SAFETY: sixteen f32. `vpermps` looks at the low four bits of each lane only.
-    let table = unsafe { _mm512_loadu_ps(e2m1::VALUES.as_ptr()) };
-    let mut sums = [[_mm512_setzero_ps(); R]; W];
+    let mut sums = [_mm512_setzero_ps(); R];
     for (k, block) in b.iter().enumerate() {
-        // Even and odd k of each row.
-        let mut halves = [[[_mm512_setzero_ps(); 2]; R]; W];
-        for half in 0..2 {
-            let mut codes = [_mm512_setzero_si512(); W];
-            for (w, codes) in codes.iter_mut().enumerate() {
-                // SAFETY: sixteen words.
-                *codes =
-                    unsafe { _mm512_loadu_si512(block.codes[weight + w][half].as_ptr().cast()) };
-            }
-            for i in 0..8 {
-                for w in 0..W {
-                    let value = _mm512_permutexvar_ps(codes[w], table);
-                    codes[w] = _mm512_srli_epi32::<4>(codes[w]);
-                    for (r, halves) in halves[w].iter_mut().enumerate() {
-                        // SAFETY: row `r` holds as many blocks as `b`, by the contract of this function.
-                        let a = unsafe { (*a.add(r * b.len() + k))[8 * half + i] };
-                        let (a, sum) = (_mm512_set1_ps(a), &mut halves[i % 2]);
-                        // The first product is no addition to 0, which would make −0 positive.
-                        *sum = if half == 0 && i < 2 {
-                            _mm512_mul_ps(a, value)
-                        } else {
-                            _mm512_fmadd_ps(a, value, *sum)
-                        };
-                    }
-                }
-            }
-        }
-        for w in 0..W {
-            // SAFETY: sixteen f32.
-            let scale = unsafe { _mm512_loadu_ps(block.scales[weight + w].as_ptr()) };
-            for r in 0..R {
-                let [even, odd] = halves[w][r];
-                let term = _mm512_mul_ps(_mm512_add_ps(even, odd), scale);
-                sums[w][r] = _mm512_add_ps(sums[w][r], term);
-            }
+        // SAFETY: sixteen words each, and sixteen f32; row `r` holds as many blocks as `b`, by the contract of this function.
+        unsafe {
+            let codes = block.codes[weight]
+                .each_ref()
+                .map(|codes| _mm512_loadu_si512(codes.as_ptr().cast()));
+            let scale = _mm512_loadu_ps(block.scales[weight].as_ptr());
+            add_block(codes, scale, a.add(k), b.len(), &mut sums);
         }
     }
-    for (acc, sums) in acc.into_iter().zip(sums) {
-        for (acc, sum) in acc.iter_mut().zip(sums) {
-            // SAFETY: sixteen f32 a row.
-            unsafe {
-                let before = _mm512_loadu_ps(acc.as_ptr());
-                let sum = if first { sum } else { _mm512_add_ps(before, sum) };
-                _mm512_storeu_ps(acc.as_mut_ptr(), sum);
-            }
+    add_sums(acc, sums, first);
+}
+
+/// Adds the sums of a piece to the accumulators of `R` rows; `first` says that they hold nothing yet.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn add_sums<const R: usize>(acc: &mut [[f32; STRIP]], sums: [__m512; R], first: bool) {
+    for (acc, sum) in acc.iter_mut().zip(sums) {
+        // SAFETY: sixteen f32 a row.
+        unsafe {
+            let before = _mm512_loadu_ps(acc.as_ptr());
+            let sum = if first { sum } else { _mm512_add_ps(before, sum) };
+            _mm512_storeu_ps(acc.as_mut_ptr(), sum);
         }
     }
 }
