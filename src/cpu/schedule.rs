@@ -82,6 +82,8 @@ pub(super) struct Piece<'a> {
     pub strips: [Strip<'a>; 2],
     /// Units of [`Kernel::K`].
     pub units: Range<usize>,
+    /// For kernels that ask for memory ahead: those of x86-64.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     pub next: Next,
 }
 
