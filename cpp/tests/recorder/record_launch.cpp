@@ -282,7 +282,7 @@ int main(int argc, char** argv) try {
   }
   io.residual_row_stride = io.residual == nullptr ? 0 : io.c.row_stride;
   io.alpha1 = 0.5f;
-  io.alpha2 = 0.25f;
+  io.alpha2 = spec.operation == NVFP4_OPERATION_GEMM ? io.alpha1 : 0.25f;  // a GEMM has one
   io.workspace = symbol<void>(kWorkspace);
   io.workspace_bytes = std::size_t{1} << (kObjectShift - 1);
   print_launch(spec, weights, io);
