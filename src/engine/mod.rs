@@ -235,6 +235,16 @@ impl Engine {
         }
     }
 
+    /// What its results are held to ([`oracle::Comparison::within`]), where each is made of `sums` sums of `k` products: 2
+    /// for a dual GEMM, 1 for a GEMM.
+    pub fn bound(&self, k: usize, sums: usize) -> oracle::Bound {
+        match &self.0.kind {
+            Kind::Cpu(_) | Kind::Oracle => oracle::Bound::default(),
+            #[cfg(feature = "cuda")]
+            Kind::Cuda(cuda) => oracle::Bound::on(cuda.device().compute_capability(), k, sums),
+        }
+    }
+
     /// Prepares weights for many runs: [`MlpWeights`] or the layer of a checkpoint. The CPU uses them as they are; for
     /// a device they are packed and uploaded, once.
     ///
