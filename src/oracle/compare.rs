@@ -72,7 +72,7 @@ impl Comparison {
     }
 
     /// The project's bound for a backend: at most 0.1 % of all values that it computes are more than
-    /// 1 ULP from the exact ones, or what [`Bound`] has for hardware that truncates, and each is within the tolerance.
+    /// 1 ULP from the exact ones, more on hardware that truncates ([`Bound`]), and each is within the tolerance.
     ///
     /// It is the same for dual GEMMs and GEMMs, with biases and residuals, of NVFP4 and of 16-bit activations: products
     /// are exact in f32, and what is held to it is how they are summed. An f32 sum of K terms of random signs, in blocks of
@@ -300,14 +300,14 @@ mod tests {
 
     #[test]
     fn a_bound_with_truncations_allows_more_of_the_same() {
-        // 448 truncations of each of two sums: 0.72498 %.
+        // 448 truncations of each of two sums: 0.82498 %.
         let bound = Bound::truncated(448, 2);
-        for (count, allowed) in [(100, 2), (16_384, 140)] {
+        for (count, allowed) in [(100, 2), (16_384, 158)] {
             assert_eq!(far(count, allowed, 2).within(bound).allowed_beyond_one_ulp(), allowed);
             assert!(far(count, allowed, 2).within(bound).passes());
             assert!(!far(count, allowed + 1, 2).within(bound).passes());
         }
-        assert_eq!(far(100, 1, 2).within(bound).allowed_ulp(), Some(90));
+        assert_eq!(far(100, 1, 2).within(bound).allowed_ulp(), Some(103));
         assert_eq!(far(1000, 1, 2).within(bound).allowed_ulp(), None);
         // The tolerance is the same.
         let wrong = compare(&[f16::from_f32(1.01)], &[f16::ONE]).within(bound);

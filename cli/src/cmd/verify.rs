@@ -26,8 +26,8 @@ use crate::ui::table::{Align, Cell, Stream, row};
 /// n/1000 + 2·sqrt(n/1000) may be further than 1 ULP, at least one; of fewer than 1000, none further than
 /// max(4, n/8) ULP. For C in f32, ULP are those of f16.
 ///
-/// A device of compute capability 10 truncates its sums: there it is 0.18 % instead of 0.1 for K = 7168, 0.36 % for 14336, and
-/// so on in proportion.
+/// A device of compute capability 10 truncates its sums, once for each 64 of K: 0.18 % more are allowed there for
+/// K = 7168, and others in proportion.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
