@@ -268,11 +268,7 @@ fn main() -> ExitCode {
         for &k in &depths {
             let expected = 2f64.powi(-13) / (48f64.sqrt() * 2f64.ln() * std::f64::consts::PI)
                 * (k as f64 / INSTRUCTION as f64);
-            println!(
-                "\n{name}, K = {k}: expected {:.3} {:.3}",
-                100.0 * expected,
-                200.0 * expected
-            );
+            println!("\n{name}, K = {k}: expected {:.3} {:.3}", 100.0 * expected, 200.0 * expected);
             let mut totals = [[0; 2]; WAYS.len()];
             for seed in 0..SEEDS {
                 let mut random = Random(seed << 32 | k as u64);
