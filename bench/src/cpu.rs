@@ -149,7 +149,7 @@ impl Bench {
             let timing = measure(repeat, empty_caches, || prepared.run(&mut c))?;
             prepared.fetch(&mut c)?;
             if engine.backend() != Backend::Oracle {
-                let check = exact.check(problem, &c);
+                let check = exact.check(problem, &c, engine.bound(problem.k, 2));
                 check.require().with_context(|| format!("{} on {engine}", shape_text(problem)))?;
             }
             let floor = peak.as_ref().map(|peak| {

@@ -244,9 +244,9 @@ fn aligned(terms: &[(i128, i32)], fraction: i32) -> f32 {
     round(terms.iter().map(kept).sum(), fraction - largest, false)
 }
 
-fn aligned_accumulator(value: f32) -> (i128, i32) {
+fn aligned_accumulator(value: f32, zero: i32) -> (i128, i32) {
     match value {
-        0.0 => (0, -126),
+        0.0 => (0, zero),
         _ => (accumulator(value) << 20, (value.to_bits() >> 23 & 0xFF) as i32 - 127),
     }
 }
@@ -254,21 +254,21 @@ fn aligned_accumulator(value: f32) -> (i128, i32) {
 #[test]
 fn nvfp4_as_mma_sim_has_it() {
     let case = Fp4::random(30, 40, 9, |random| random.below(0x7F) as u8);
-    let exponent = |code: u8| match code & 0x7F {
-        0 => -126,
-        code => (i32::from(code) >> 3).max(1) - 7,
-    };
+    let exponent = |code: u8| (i32::from(code & 0x7F) >> 3).max(1) - 7;
     let mode = Mode::Aligned { fraction: 35, mantissa: 23 };
     let cells = case.run(4, ScaleFormat::UE4M3, true, mode);
     let exact = case.run(4, ScaleFormat::UE4M3, true, Mode::Exact);
     for (at, cell) in cells.iter().enumerate() {
         let (m, n) = (at / 40, at % 40);
-        let mut terms = vec![aligned_accumulator(case.c[at])];
+        let mut terms = vec![aligned_accumulator(case.c[at], -139)];
         for group in 0..4 {
             let (a, b) = (case.a_scales[m][group], case.b_scales[n][group]);
+            let some = (16 * group..16 * group + 16)
+                .any(|k| e2m1(code(&case.a[m], k)) * e2m1(code(&case.b[n], k)) != 0);
             // Units of 2^-20.
             let value = case.dot(m, n, group) * ue4m3(a) * ue4m3(b);
-            terms.push((value << 60, exponent(a) + exponent(b)));
+            let zero = !some || ue4m3(a) * ue4m3(b) == 0;
+            terms.push((value << 60, if zero { -139 } else { exponent(a) + exponent(b) }));
         }
         assert_eq!(f32::from_bits(*cell), aligned(&terms, 35), "row {m}, column {n}");
     }
@@ -304,10 +304,7 @@ impl Fields {
     fn exponent_of(&self, code: u64) -> i32 {
         let bits = code & ((1 << (self.exponent + self.mantissa)) - 1);
         let bias = (1 << (self.exponent - 1)) - 1;
-        match bits {
-            0 => -126,
-            bits => ((bits >> self.mantissa) as i32).max(1) - bias,
-        }
+        ((bits >> self.mantissa) as i32).max(1) - bias
     }
 
     fn fixed(&self, code: u64) -> i128 {
@@ -436,10 +433,11 @@ fn f16_as_mma_sim_has_it() {
     case.run(None, Setup { mode, ..F32 }, &mut cells);
     for (at, cell) in cells.iter().enumerate() {
         let (m, n) = (at / case.n, at % case.n);
-        let mut terms = vec![aligned_accumulator(case.c[at])];
+        let mut terms = vec![aligned_accumulator(case.c[at], -133)];
         for (a, b) in case.a[m].iter().zip(&case.b[n]) {
             let value = F16.fixed(*a) * F16.fixed(*b);
-            terms.push((value << 32, F16.exponent_of(*a) + F16.exponent_of(*b)));
+            let exponent = F16.exponent_of(*a) + F16.exponent_of(*b);
+            terms.push((value << 32, if value == 0 { -133 } else { exponent }));
         }
         assert_eq!(f32::from_bits(*cell), aligned(&terms, 25), "{m} {n}");
     }

@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
-use nvfp4_dual_gemm::oracle::MlpRows;
-use nvfp4_dual_gemm::{Backend, DualGemm, Element, GemmShape, Operation, oracle};
+use nvfp4_dual_gemm::oracle::{Bound, MlpRows};
+use nvfp4_dual_gemm::{Backend, DualGemm, Element, Engine, GemmShape, Operation, oracle};
 
 use crate::units;
 
@@ -112,15 +112,15 @@ impl<T: Element> Exact<T> {
         Exact { rows, values: exact.values, slack: exact.slack }
     }
 
-    /// Compares the same rows of a whole C.
-    pub fn check(&self, problem: &GemmShape, c: &[T]) -> Check {
+    /// Compares the same rows of a whole C, which is held to `bound`.
+    pub fn check(&self, problem: &GemmShape, c: &[T], bound: Bound) -> Check {
         let GemmShape { m, n, batch, .. } = *problem;
         let picked: Vec<T> = self
             .rows
             .iter()
             .flat_map(|&(l, row)| c[(l * m + row) * n..][..n].iter().copied())
             .collect();
-        let comparison = oracle::compare_within(&picked, &self.values, &self.slack);
+        let comparison = oracle::compare_within(&picked, &self.values, &self.slack).within(bound);
         let elements = comparison.count;
         Check {
             pass: comparison.passes(),
@@ -213,18 +213,19 @@ impl Check {
     }
 }
 
-/// The check of a whole C that `backend` computed; `None` where none is asked for, or where the oracle
+/// The check of a whole C that `engine` computed; `None` where none is asked for, or where the oracle
 /// would be compared with itself.
 pub fn check<T: Element>(
     gemm: &DualGemm<'_>,
-    backend: Backend,
+    engine: &Engine,
     rows: Rows,
     c: &[T],
 ) -> nvfp4_dual_gemm::Result<Option<Check>> {
-    if rows == Rows::Some(0) || backend == Backend::Oracle {
+    if rows == Rows::Some(0) || engine.backend() == Backend::Oracle {
         return Ok(None);
     }
-    Ok(Some(Exact::new(gemm, rows)?.check(&gemm.shape(), c)))
+    let shape = gemm.shape();
+    Ok(Some(Exact::new(gemm, rows)?.check(&shape, c, engine.bound(shape.k, 2))))
 }
 
 #[cfg(test)]
@@ -242,7 +243,8 @@ mod tests {
         if let Some(last) = c.last_mut() {
             *last = value;
         }
-        Exact::new(&gemm, Rows::Some(1)).unwrap().check(&problem, &c)
+        let exact = Exact::new(&gemm, Rows::Some(1)).unwrap();
+        exact.check(&problem, &c, Bound::default())
     }
 
     #[test]
@@ -284,9 +286,10 @@ mod tests {
             Operands::generate(GemmShape { m: 2, n: 3, k: 16, batch: 1 }, Data::Full, 1).unwrap();
         let gemm = operands.gemm().unwrap();
         let c: Vec<f16> = oracle::exact(&gemm).unwrap();
-        assert!(check(&gemm, Backend::Oracle, Rows::All, &c).unwrap().is_none());
-        assert!(check(&gemm, Backend::Cpu, Rows::Some(0), &c).unwrap().is_none());
-        assert!(check(&gemm, Backend::Cpu, Rows::All, &c).unwrap().is_some_and(|check| check.pass));
+        assert!(check(&gemm, &Engine::oracle(), Rows::All, &c).unwrap().is_none());
+        let cpu = Engine::cpu().unwrap();
+        assert!(check(&gemm, &cpu, Rows::Some(0), &c).unwrap().is_none());
+        assert!(check(&gemm, &cpu, Rows::All, &c).unwrap().is_some_and(|check| check.pass));
     }
 
     #[test]

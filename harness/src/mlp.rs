@@ -61,14 +61,18 @@ pub fn check<X: Element, Y: Element>(
     let end_to_end = end_to_end.map(|(&row, exact)| distance(&y[row * out..][..out], exact));
     let end_to_end = end_to_end.filter(|_| has_down).reduce(f64::max);
     let shape = GemmShape { m: rows, n: out, k, batch: 1 };
-    let y = Exact::of_mlp(chosen.clone(), exact).check(&shape, y);
+    let engine = layer.engine();
+    let of_gate_up = engine.bound(k, 2);
+    let bound = if has_down { engine.bound(n, 1) } else { of_gate_up };
+    let y = Exact::of_mlp(chosen.clone(), exact).check(&shape, y, bound);
     if !has_down {
         return Ok(Some(MlpCheck { pass: y.pass, h: None, y, end_to_end }));
     }
     let h = hidden(layer, x, rows)?;
     let gate_up = weights.gate_up();
     let exact = oracle::ExactMlp::new(&gate_up, precision).rows::<X, f32>(x, rows, &only)?;
-    let h = Exact::of_mlp(chosen, exact).check(&GemmShape { m: rows, n, k, batch: 1 }, &h);
+    let shape = GemmShape { m: rows, n, k, batch: 1 };
+    let h = Exact::of_mlp(chosen, exact).check(&shape, &h, of_gate_up);
     Ok(Some(MlpCheck { pass: h.pass && y.pass, h: Some(h), y, end_to_end }))
 }
 

@@ -235,6 +235,22 @@ impl Engine {
         }
     }
 
+    /// What its results are held to ([`oracle::Comparison::within`]), where each is made of `sums` sums of `k` products: 2
+    /// for a dual GEMM, 1 for a GEMM.
+    pub fn bound(&self, k: usize, sums: usize) -> oracle::Bound {
+        let on = |capability| oracle::Bound::on(capability, k, sums);
+        self.compute_capability().map_or_else(oracle::Bound::default, on)
+    }
+
+    /// Of its CUDA device.
+    fn compute_capability(&self) -> Option<(u32, u32)> {
+        match &self.0.kind {
+            Kind::Cpu(_) | Kind::Oracle => None,
+            #[cfg(feature = "cuda")]
+            Kind::Cuda(cuda) => Some(cuda.device().compute_capability()),
+        }
+    }
+
     /// Prepares weights for many runs: [`MlpWeights`] or the layer of a checkpoint. The CPU uses them as they are; for
     /// a device they are packed and uploaded, once.
     ///

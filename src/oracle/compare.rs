@@ -2,6 +2,7 @@
 
 use half::f16;
 
+use super::Bound;
 use crate::dtype::{DType, Element};
 
 /// How far two values of the same type are apart, in units of the last place: the number of values
@@ -60,11 +61,18 @@ pub struct Comparison {
     pub max_abs_error: f64,
     /// The tolerance used.
     pub tolerance: Tolerance,
+    /// What it is held to: by [`compare`], that of most backends.
+    pub bound: Bound,
 }
 
 impl Comparison {
+    /// The same, held to another bound.
+    pub fn within(self, bound: Bound) -> Self {
+        Comparison { bound, ..self }
+    }
+
     /// The project's bound for a backend: at most 0.1 % of all values that it computes are more than
-    /// 1 ULP from the exact ones, and each is within the tolerance.
+    /// 1 ULP from the exact ones, more on hardware that truncates ([`Bound`]), and each is within the tolerance.
     ///
     /// It is the same for dual GEMMs and GEMMs, with biases and residuals, of NVFP4 and of 16-bit activations: products
     /// are exact in f32, and what is held to it is how they are summed. An f32 sum of K terms of random signs, in blocks of
@@ -81,24 +89,25 @@ impl Comparison {
             && self.allowed_ulp().is_none_or(|most| self.max_ulp <= most)
     }
 
-    /// How many values may be more than 1 ULP away: `n/1000 + 2·sqrt(n/1000)` of n = `count`, rounded
-    /// down, and at least 1.
+    /// How many values may be more than 1 ULP away: `n·s + 2·sqrt(n·s)` of n = `count` and the share s = 0.1 %, or that of
+    /// the bound, rounded down, and at least 1.
     ///
     /// A share of 0.1 % is the mean of a count, whose standard deviation is the square root of that
     /// mean. A backend whose share is 0.05 % has two such values among 1500 in every sixth problem;
     /// it is wrong only where there are more than chance explains. Of a million values this is 0.106 %.
     pub fn allowed_beyond_one_ulp(&self) -> usize {
-        let mean = self.count as f64 / 1000.0;
+        let mean = self.count as f64 * self.bound.share(self.ulp_of);
         ((mean + 2.0 * mean.sqrt()) as usize).max(1)
     }
 
     /// How far away the furthest value may be, in ULP: `max(4, n/8)` of n = `count` below 1000,
-    /// `None` (as far as the tolerance goes) from there on.
+    /// `None` (as far as the tolerance goes) from there on. With the share of the bound, `max(4, 125·n·s)`.
     ///
     /// What is far off is a product next to zero, where terms cancel: half as often for twice the
     /// distance. So the distance that is as improbable among n values grows with n.
     pub fn allowed_ulp(&self) -> Option<u64> {
-        (self.count < 1000).then_some((self.count as u64 / 8).max(4))
+        let furthest = (125.0 * self.count as f64 * self.bound.share(self.ulp_of)) as u64;
+        (self.count < 1000).then_some(furthest.max(4))
     }
 }
 
@@ -121,6 +130,7 @@ pub fn compare<T: Element>(actual: &[T], exact: &[T]) -> Comparison {
         outside: actual.len().abs_diff(exact.len()),
         max_abs_error: 0.0,
         tolerance,
+        bound: Bound::default(),
     };
     for (i, (&x, &y)) in actual.iter().zip(exact).enumerate() {
         let ulp = match T::DTYPE {
@@ -286,6 +296,22 @@ mod tests {
         let exact = [f16::ONE; 2000];
         assert_eq!(compare(&exact[..1999], &exact).outside, 1);
         assert!(!compare(&exact[..1999], &exact).passes());
+    }
+
+    #[test]
+    fn a_bound_with_truncations_allows_more_of_the_same() {
+        // 448 truncations of each of two sums: 0.82498 %.
+        let bound = Bound::truncated(448, 2);
+        for (count, allowed) in [(100, 2), (16_384, 158)] {
+            assert_eq!(far(count, allowed, 2).within(bound).allowed_beyond_one_ulp(), allowed);
+            assert!(far(count, allowed, 2).within(bound).passes());
+            assert!(!far(count, allowed + 1, 2).within(bound).passes());
+        }
+        assert_eq!(far(100, 1, 2).within(bound).allowed_ulp(), Some(103));
+        assert_eq!(far(1000, 1, 2).within(bound).allowed_ulp(), None);
+        // The tolerance is the same.
+        let wrong = compare(&[f16::from_f32(1.01)], &[f16::ONE]).within(bound);
+        assert_eq!((wrong.outside, wrong.passes()), (1, false));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 use nvfp4_dual_gemm::cuda::{self, ActivationType, Device, Kernel};
+use nvfp4_dual_gemm::oracle::Bound;
 use nvfp4_dual_gemm::{CudaError, Error};
 
 const CHOICE: &str = "NVFP4_TEST_DEVICE";
@@ -169,6 +170,16 @@ pub fn device() -> Device {
 /// The same for tests that need no kernel.
 pub fn any_device() -> Device {
     Device::open(0).unwrap()
+}
+
+/// What a value is held to that is made of `sums` sums of `k` products. The emulator truncates none unless it is told to.
+pub fn bound_of_sums(device: &Device, k: usize, sums: usize) -> Bound {
+    let truncates =
+        || std::env::var("EMULATOR_ROUNDING").is_ok_and(|rounding| rounding == "mma-sim");
+    if device.is_emulated() && !truncates() {
+        return Bound::default();
+    }
+    Bound::on(device.compute_capability(), k, sums)
 }
 
 /// The whole of `main`.

@@ -24,6 +24,7 @@ mod quantize;
 mod rounding;
 mod runtime;
 mod streams;
+mod truncation;
 
 use nvfp4_dual_gemm::GemmShape;
 
@@ -43,6 +44,7 @@ fn main() {
     tests.extend(quantize::all());
     tests.extend(gemm::all());
     tests.extend(rounding::all());
+    tests.extend(truncation::all());
     tests.extend(padding::all());
     tests.extend(programmatic::all());
     tests.extend(no_rows::all());

@@ -17,3 +17,4 @@ mod saturation;
 mod scale_layout_cutlass;
 mod shard;
 mod sizes;
+mod truncation;

@@ -137,7 +137,7 @@ fn with_type<T: Element>(
     let timing = measure(repeat, || (), || prepared.run(&mut c))?;
     prepared.fetch(&mut c)?;
     progress.message("checking against the oracle");
-    let check = check::check(gemm, engine.backend(), args.check.check, &c)?;
+    let check = check::check(gemm, engine, args.check.check, &c)?;
     let passed = check.as_ref().is_none_or(|check| check.pass);
     let output = checked::keep(passed, args.output.as_deref(), |path| {
         progress.message(format!("writing {}", path.display()));

@@ -17,6 +17,8 @@ const WIDTH: usize = 32;
 const GROUP: usize = 16;
 /// Blocks of 16 in K.
 const GROUPS: usize = K / GROUP;
+/// The exponent that MMA-Sim has for terms that are zero.
+const ZERO_EXPONENT: i32 = -139;
 
 /// Doubled values of the codes.
 const DOUBLED: [i16; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
@@ -257,7 +259,8 @@ fn terms(
     terms
 }
 
-/// An element as MMA-Sim has it (`nv_fused_dot_add_with_block_scale`): a term for each 16 elements.
+/// An element as MMA-Sim has it (`gst_fdpa`): a term for each 16 elements, whose products are added exactly. Only the
+/// scale factors give it its exponent, unless all its products or a scale factor are zero.
 #[allow(clippy::too_many_arguments)]
 fn aligned(
     left: &[i16; K],
@@ -279,18 +282,27 @@ fn aligned(
     if accumulator.is_infinite() {
         return cell;
     }
-    let (significand, exponent) = split(accumulator, -126, 23);
-    let mut terms = [Term { significand, point: 23, exponent }; GROUPS + 1];
+    let mut terms = [Term::of_zero(ZERO_EXPONENT); GROUPS + 1];
+    if accumulator != 0.0 {
+        let (significand, exponent) = split(accumulator, Output::F32.min_exponent(), 23);
+        terms[GROUPS] = Term { significand, point: 23, exponent };
+    }
     let tile = &right.tiles[n / WIDTH];
     for (group, term) in terms.iter_mut().take(GROUPS).enumerate() {
         let range = group * GROUP..(group + 1) * GROUP;
-        let pairs = left[range.clone()].iter().zip(&tile[range]);
-        let dot: i64 = pairs.map(|(a, b)| i64::from(*a) * i64::from(b[n % WIDTH])).sum();
+        let (mut dot, mut some) = (0, 0);
+        for (a, b) in left[range.clone()].iter().zip(&tile[range]) {
+            let product = i32::from(*a) * i32::from(b[n % WIDTH]);
+            dot += product;
+            some |= product;
+        }
         let block = group * other.count / GROUPS;
         let (a, ea) = split(format.decode(codes.0[block]), format.min_exponent(), 3);
         let (b, eb) = split(format.decode(codes.1[block]), format.min_exponent(), 3);
-        // Quarters, and three fractional bits of each scale factor.
-        *term = Term { significand: dot * a * b, point: 8, exponent: ea + eb };
+        if some != 0 && a * b != 0 {
+            // Quarters, and three fractional bits of each scale factor.
+            *term = Term { significand: i64::from(dot) * a * b, point: 8, exponent: ea + eb };
+        }
     }
     aligned_sum(&terms, fraction, 23, Output::F32)
 }

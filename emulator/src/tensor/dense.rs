@@ -204,7 +204,12 @@ fn total(terms: impl Iterator<Item = f64> + Clone) -> f64 {
     if plain.is_finite() { exact_sum(terms) } else { plain }
 }
 
-/// An element as MMA-Sim has it (`nv_fused_dot_add`).
+/// The exponent that MMA-Sim has for products, and for an accumulator, that are zero.
+fn zero_exponent(output: Output) -> i32 {
+    if output == Output::F16 { -21 } else { -133 }
+}
+
+/// An element as MMA-Sim has it (`t_fdpa`, `st_fdpa`).
 #[allow(clippy::too_many_arguments)]
 fn aligned(
     left: &Left,
@@ -230,13 +235,18 @@ fn aligned(
         return finish(plain, setup.output);
     }
     // 23 fractional bits hold a binary32; every element has at most 10.
+    let zero = Term::of_zero(zero_exponent(setup.output));
+    let of = |significand: i64, point: u32, exponent: i32| match significand {
+        0 => zero,
+        _ => Term { significand, point, exponent },
+    };
     let (significand, exponent) = split(added, setup.output.min_exponent(), 23);
-    let mut terms = vec![Term { significand, point: 23, exponent }];
+    let mut terms = vec![of(significand, 23, exponent)];
     let tile = &right.tiles[n / WIDTH];
     for (a, b) in left.values.iter().zip(tile) {
         let (a, ea) = split(*a, left.format.min_exponent(), 10);
         let (b, eb) = split(b[n % WIDTH], right.format.min_exponent(), 10);
-        terms.push(Term { significand: a * b, point: 20, exponent: ea + eb + shift });
+        terms.push(of(a * b, 20, ea + eb + shift));
     }
     aligned_sum(&terms, fraction, mantissa, setup.output)
 }

@@ -1,4 +1,7 @@
 //! Exact sums, rounded once, and the sums of MMA-Sim (arXiv 2511.10909), truncated term by term.
+//!
+//! MMA-Sim is as of its version 2.1.1, which differs from the first one in zeros: a term that is zero has an exponent of
+//! its own, the same for all of an instruction ([`Term::of_zero`]).
 
 use super::numbers::power_of_two;
 use half::f16;
@@ -144,11 +147,18 @@ pub struct Term {
     pub exponent: i32,
 }
 
-/// Significand with `point` fractional bits, and exponent; zero has exponent -126 and numbers below the smallest
-/// normal one keep its exponent (MMA-Sim, `extract_significand_exponent`).
+impl Term {
+    /// Zero, whose exponent only matters where it is the largest.
+    pub fn of_zero(exponent: i32) -> Self {
+        Self { significand: 0, point: 0, exponent }
+    }
+}
+
+/// Significand with `point` fractional bits, and exponent; numbers below the smallest normal one keep its exponent, and so
+/// does zero (MMA-Sim, `frexp_and_normalize`).
 pub fn split(value: f64, min_exponent: i32, point: u32) -> (i64, i32) {
     if value == 0.0 {
-        return (0, -126);
+        return (0, min_exponent);
     }
     let exponent = ((value.to_bits() >> 52 & 0x7FF) as i32 - 1023).max(min_exponent);
     // Both factors are normal numbers; the product is exact.
@@ -156,8 +166,8 @@ pub fn split(value: f64, min_exponent: i32, point: u32) -> (i64, i32) {
     (significand as i64, exponent)
 }
 
-/// Aligns the terms to the largest exponent, truncates each toward zero, adds, and rounds (MMA-Sim, `fused_sum` and
-/// `nv_fused_dot_add`).
+/// Aligns the terms to the largest exponent, truncates each toward zero, adds, and rounds; zero is positive (MMA-Sim,
+/// `truncated_fused_sum` and `ldexp_and_normalize`).
 pub fn aligned_sum(terms: &[Term], fraction: u32, mantissa: u32, output: Output) -> u32 {
     let Some(largest) = terms.iter().map(|term| term.exponent).max() else { return 0 };
     let mut sum = 0i64;
@@ -183,7 +193,10 @@ pub fn aligned_sum(terms: &[Term], fraction: u32, mantissa: u32, output: Output)
         Output::F16 => {
             // At most 46 bits: exact in binary64, whose exponents reach far enough.
             let value = ldexp(sum as f64, scale);
-            finish(value, Output::F16)
+            match finish(value, Output::F16) {
+                0x8000 => 0,
+                bits => bits,
+            }
         }
         _ => {
             let drop = last - scale;
@@ -193,7 +206,7 @@ pub fn aligned_sum(terms: &[Term], fraction: u32, mantissa: u32, output: Output)
                 _ => magnitude,
             };
             let value = ldexp(kept as f64, scale);
-            finish(if sum < 0 { -value } else { value }, Output::F32)
+            finish(if sum < 0 && kept != 0 { -value } else { value }, Output::F32)
         }
     }
 }
