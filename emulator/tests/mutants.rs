@@ -1,7 +1,7 @@
 //! Breaks NVIDIA's own kernels in their PTX, one statement at a time: every mutant has to be reported, by the right
 //! check, or give a wrong result, under at least one of the schedules. One that is missed fails the test.
 //!
-//! EMULATOR_WRITE_TABLE=1 writes the table of what found each into the README; otherwise the one there has to be the
+//! EMULATOR_WRITE_TABLE=1 writes the table of what found each into `docs/mutations.md`; otherwise the one there has to be the
 //! same.
 
 mod stock;

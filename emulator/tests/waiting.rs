@@ -120,7 +120,8 @@ fn what_ends_by_itself_or_by_the_host_is_right() -> Outcome<()> {
 
 #[test]
 fn warps_that_poll_for_what_nobody_does_are_reported() -> Outcome<()> {
-    let flag = &["Livelock: ", "in _Z12flag_of_lastPjS_ib, CTA (", "waiting.cu:", "repeats PTX lines"];
+    let flag =
+        &["Livelock: ", "in _Z12flag_of_lastPjS_ib, CTA (", "waiting.cu:", "repeats PTX lines"];
     is_refused(
         "warps_that_poll_for_what_nobody_does_are_reported",
         &[

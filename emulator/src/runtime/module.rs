@@ -72,7 +72,8 @@ impl Module {
         }
         let outcome = self.load_now(&state.managed, machine, table, total).map(Arc::new);
         for variable in &state.managed {
-            let found = outcome.as_ref().ok().and_then(|loaded| loaded.variables.get(&variable.name));
+            let found =
+                outcome.as_ref().ok().and_then(|loaded| loaded.variables.get(&variable.name));
             // The host uses it whether or not the module could be loaded, and hears of that at the first launch.
             let address = match found {
                 Some((address, _)) => Some(*address),

@@ -87,7 +87,8 @@ pub fn check(
                 let expected = |sign: f64| code_of((value + sign * off) as f32 * factor(scale));
                 // A sum of zero may come with either sign.
                 let zero = *value == 0.0 && *off == 0.0 && code & 7 == 0;
-                let in_order = e2m1(expected(-1.0)) <= e2m1(code) && e2m1(code) <= e2m1(expected(1.0));
+                let in_order =
+                    e2m1(expected(-1.0)) <= e2m1(code) && e2m1(code) <= e2m1(expected(1.0));
                 let right = if *off == 0.0 { code == expected(0.0) || zero } else { in_order };
                 if !right && problem.is_none() {
                     problem = Some(format!("code {code:#x} of {value:e} with scale {scale:#x}"));

@@ -18,6 +18,8 @@ pub fn on_the_emulator(program: &Path, library: &Path) -> Command {
         }
     }
     command.env("LD_LIBRARY_PATH", library);
+    // Tests run several programs side by side.
+    command.env("EMULATOR_THREADS", "1");
     command
 }
 
@@ -102,8 +104,6 @@ impl<'a> Prepared<'a> {
         }
         command.args(self.splits.map(|splits| splits.to_string()));
         command.env("EMULATOR_SMS", self.sms.to_string());
-        // Tests run several programs side by side.
-        command.env("EMULATOR_THREADS", "1");
         command.envs(settings.iter().map(|(name, value)| (name, value)));
         let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
         if !output.status.success() {

@@ -87,7 +87,9 @@ impl<'a> Scheduler<'a> {
             let mut pcs = Vec::new();
             for _ in 0..TRACED {
                 let groups = &self.cluster.ctas[rank as usize].warps[warp as usize].groups;
-                pcs.extend(groups.iter().filter(|group| group.state == State::Ready).map(|group| group.pc));
+                pcs.extend(
+                    groups.iter().filter(|group| group.state == State::Ready).map(|group| group.pc),
+                );
                 if self.run_warp(rank, warp, 1).is_err() {
                     break;
                 }
@@ -95,10 +97,12 @@ impl<'a> Scheduler<'a> {
             let first = pcs.iter().min().copied().unwrap_or(0);
             let last = pcs.iter().max().copied().unwrap_or(first);
             dump.push(dump::circle(self.cluster, self.launch, (rank, warp), (first, last)));
-            place.get_or_insert_with(|| dump::place(self.cluster, self.launch, (rank, warp), first));
+            place
+                .get_or_insert_with(|| dump::place(self.cluster, self.launch, (rank, warp), first));
         }
         dump.extend(dump::parked_groups(self.cluster, self.launch));
-        let mut message = "warps repeat what they did, and nothing is left that changes what they see".to_owned();
+        let mut message =
+            "warps repeat what they did, and nothing is left that changes what they see".to_owned();
         if left > 0 {
             message += &format!(
                 "; {left} clusters of the grid did not start, as no more are resident on {} multiprocessors",
