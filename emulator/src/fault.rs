@@ -15,6 +15,8 @@ pub enum FaultKind {
     Uninitialised,
     /// Nothing can run and nothing is under way.
     Deadlock,
+    /// Warps repeat what they did, and nothing can change what they see.
+    Livelock,
     /// The transaction bytes of an mbarrier do not add up.
     TransactionBytes,
     /// An mbarrier, a named barrier or the cluster's barrier is used against its rules.

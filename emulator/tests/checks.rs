@@ -52,6 +52,8 @@ impl Case {
             cluster: [self.cluster, 1, 1],
             dynamic_shared: self.dynamic_shared,
             parameters: address.to_le_bytes().to_vec(),
+            blocks_per_sm: 1,
+            cooperative: false,
         };
         execute::launch(&machine, &launch)?;
         let mut bytes = vec![0; 4096];

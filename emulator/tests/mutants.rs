@@ -1,7 +1,7 @@
 //! Breaks NVIDIA's own kernels in their PTX, one statement at a time: every mutant has to be reported, by the right
 //! check, or give a wrong result, under at least one of the schedules. One that is missed fails the test.
 //!
-//! EMULATOR_WRITE_TABLE=1 writes the table of what found each into the README; otherwise the one there has to be the
+//! EMULATOR_WRITE_TABLE=1 writes the table of what found each into `docs/mutations.md`; otherwise the one there has to be the
 //! same.
 
 mod stock;
@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use stock::build::{Source, programs};
 use stock::library;
 use stock::numbers::Format;
-use stock::operands::{Kind, Layout, Numbers, Operands, Problem};
+use stock::operands::{Kind, Layout, Numbers, Operands, Problem, Rounding};
 use stock::run::{Prepared, Variables};
 use stock::text::{self, Change, Text};
 use support::{Outcome, package, scratch};
@@ -32,7 +32,6 @@ const PAIR: usize = 1;
 /// again; more K blocks than stages; tails everywhere.
 const PROBLEMS: [Problem; 2] = [problem(136, 264, 1568), problem(264, 264, 2080)];
 const FORMATS: [Format; 2] = [Format::F16, Format::Bf16];
-const K_OF_MMA: usize = 64;
 const SEEDS: usize = 20;
 /// Warp instructions of a thread block: more than ten times what an unchanged kernel takes. A mutant may not run on.
 const STEPS: u64 = 20_000_000;
@@ -368,7 +367,7 @@ fn run(subject: &Prepared, ptx: &Path, settings: &Variables) -> Option<(String, 
     settings.push(("EMULATOR_PTX", ptx.display().to_string()));
     match subject.run(&settings) {
         Ok(d) => {
-            let wrong = subject.operands.check(&d, K_OF_MMA).err()?;
+            let wrong = subject.check(&d, Rounding::Exact, 1).err()?;
             Some((WRONG.to_owned(), wrong))
         }
         Err(said) => {
@@ -464,14 +463,14 @@ fn every_mutant_is_found() -> Outcome<()> {
     for row in rows.iter().flatten() {
         writeln!(table, "{row}")?;
     }
-    let readme = package().join("README.md");
-    let text = std::fs::read_to_string(&readme)?;
-    let (before, rest) = text.split_once(BEGIN).ok_or("the README has no place for the table")?;
-    let (old, after) = rest.split_once(END).ok_or("the table of the README has no end")?;
+    let page = package().join("docs/mutations.md");
+    let text = std::fs::read_to_string(&page)?;
+    let (before, rest) = text.split_once(BEGIN).ok_or("the page has no place for the table")?;
+    let (old, after) = rest.split_once(END).ok_or("the table of the page has no end")?;
     if std::env::var_os("EMULATOR_WRITE_TABLE").is_some_and(|value| value == "1") {
-        std::fs::write(&readme, format!("{before}{BEGIN}{table}{END}{after}"))?;
+        std::fs::write(&page, format!("{before}{BEGIN}{table}{END}{after}"))?;
     } else {
-        assert!(old == table, "EMULATOR_WRITE_TABLE=1 writes this one into the README:\n{table}");
+        assert!(old == table, "EMULATOR_WRITE_TABLE=1 writes this one into the page:\n{table}");
     }
     Ok(())
 }

@@ -75,6 +75,8 @@ fn run(
         cluster: [ranks, 1, 1],
         dynamic_shared: SHARED,
         parameters,
+        blocks_per_sm: 1,
+        cooperative: false,
     };
     let counters = execute::launch(&machine, &launch)?;
     let mut bytes = vec![0; 4 * cells];

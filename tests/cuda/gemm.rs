@@ -124,7 +124,8 @@ fn first_difference<T: Element>(actual: &[T], exact: &[T], n: usize) -> String {
     })
 }
 
-/// Shapes with tails in M, N and K, odd numbers of tiles, more K than the stages hold, K that blocks share, batches.
+/// Shapes with tails in M, N and K, odd numbers of tiles, more K than the stages hold (also in batches), K that blocks
+/// share.
 fn shapes(kernel: Kernel) -> [GemmShape; 8] {
     let info = kernel.info();
     let (m, n) = (info.tile.0 as usize, info.tile.1 as usize);
@@ -133,7 +134,7 @@ fn shapes(kernel: Kernel) -> [GemmShape; 8] {
         problem(m, n, 512, 1),
         problem(m + 1, 2 * n + 3, 288, 1),
         problem(1, 1, 16, 1),
-        problem(5, n - 1, 80, 2),
+        problem(5, n - 1, stages + 80, 2),
         problem(m / 2 + 7, 3 * n, stages + 544, 1),
         problem(3, 3 * n + 17, 1056, 3),
         problem(m / 2 + 1, n + 3, 3104, 1),
@@ -160,8 +161,35 @@ fn of_kernel(kernel: Kernel) -> Vec<Test> {
         });
         all.push(test.with("EMULATOR_SCHEDULE", schedule).with("EMULATOR_SEED", seed.to_string()));
     }
+    all.push(Test::new(name("n_of_every_store_width", ""), Needs::Kernels, move || {
+        n_of_every_store_width(kernel);
+    }));
+    let k = long_k(kernel);
+    all.push(Test::new(name("long_k", &format!("::{k}")), Needs::Kernels, move || {
+        Case::of(kernel, problem(3, 8, k, 1)).check::<f16>(&device());
+    }));
     all.extend(of_few_sms(kernel));
     all
+}
+
+/// Three tiles of columns, of which the last one ends in its first or its second step of the epilogue, with rows that
+/// are aligned for stores of 32 or 16 bytes or of an element. Rows of two warps.
+fn n_of_every_store_width(kernel: Kernel) {
+    let device = device();
+    let two_tiles = 2 * kernel.info().tile.1 as usize;
+    for n in two_tiles + 8..=two_tiles + 24 {
+        Case::of(kernel, problem(35, n, 64, 1)).check::<f16>(&device);
+    }
+    for n in [8, 11, 20, 24].map(|more| two_tiles + more) {
+        Case::of(kernel, problem(35, n, 64, 1)).check::<f32>(&device);
+    }
+}
+
+/// K of the layers of models: one for each kernel, so that each has its turn.
+fn long_k(kernel: Kernel) -> usize {
+    const ALL: [usize; 4] = [4096, 7168, 14336, 28672];
+    let place = nvfp4_kernels().position(|other| other.info().name == kernel.info().name);
+    ALL[place.unwrap_or(0) % ALL.len()]
 }
 
 /// More tiles than SMs: of the scheduler that is built in, or of cluster launch control, whose every answer is legal.
@@ -180,6 +208,8 @@ fn of_few_sms(kernel: Kernel) -> Vec<Test> {
                 let (m, n) = (info.tile.0 as usize, info.tile.1 as usize);
                 assert_eq!(device().sm_count(), 4);
                 Case::of(kernel, problem(2 * m + 1, 3 * n + 5, 288, 2)).check::<f16>(&device());
+                // So little K that every tile waits for its accumulator.
+                Case::of(kernel, problem(m + 1, 5 * n + 5, 48, 2)).check::<f16>(&device());
             });
             all.push(
                 test.with("EMULATOR_SMS", "4")

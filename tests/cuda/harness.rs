@@ -188,7 +188,7 @@ pub fn main(tests: Vec<Test>) {
         return child(&tests, &name.to_string_lossy());
     }
     let arguments = Arguments::from_args();
-    let machine = Machine::look();
+    let machine = Machine::look(&arguments);
     let places: Vec<Place> = tests.iter().map(|test| machine.place(test)).collect();
     if !arguments.list {
         println!("{}", machine.in_words());
@@ -255,10 +255,12 @@ struct Machine {
     emulator: Result<tempfile::TempDir, String>,
     /// The GPU is left alone where the emulator can do it.
     emulator_only: bool,
+    /// Threads that the emulator may have for a test: all tests that run at once have as many as there are CPUs.
+    threads: usize,
 }
 
 impl Machine {
-    fn look() -> Self {
+    fn look(arguments: &Arguments) -> Self {
         let found = match Device::first_supported() {
             Ok(device) => Found::Supported(device.name().to_owned(), device.compute_capability()),
             Err(Error::Cuda(CudaError::Architecture { devices, .. })) => {
@@ -278,7 +280,9 @@ impl Machine {
         if let (Err(reason), Some(_)) = (&emulator, std::env::var_os(ALL)) {
             panic!("{ALL} is set, but {reason}");
         }
-        Machine { found, emulator, emulator_only: choice == "emulator" }
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = cpus / arguments.test_threads.unwrap_or(cpus).clamp(1, cpus);
+        Machine { found, emulator, emulator_only: choice == "emulator", threads }
     }
 
     fn in_words(&self) -> String {
@@ -373,6 +377,9 @@ impl Machine {
         // Looked for in every kernel: registers that are used before their load was waited for, and thread blocks that end
         // before their bulk stores were read.
         command.env("EMULATOR_CHECKS", "pending-registers,bulk-stores");
+        if std::env::var_os("EMULATOR_THREADS").is_none() {
+            command.env("EMULATOR_THREADS", self.threads.to_string());
+        }
         command.envs(&test.variables);
         if test.needs == Needs::OtherDevice {
             command.env("EMULATOR_DEVICE", "a100");

@@ -7,7 +7,7 @@ use crate::isa::Op;
 
 /// Executes an instruction of any family but control, which the scheduler does.
 pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
-    step.cluster.effects += u64::from(has_effect(op));
+    step.cluster.changes += u64::from(has_effect(op));
     match op {
         Op::Scalar(op) => scalar::execute(op, step),
         Op::Memory(op) => memory::execute(op, step),

@@ -88,7 +88,6 @@ pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
         }
         Op::Atomic(op) => {
             let targets = targets(op.address, step);
-            step.cluster.effects += 1;
             atomic::execute(op, &targets, step)?;
         }
         Op::Convert { into, from, to_generic, window } => {

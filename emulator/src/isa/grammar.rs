@@ -55,7 +55,7 @@ const SETS: &[(&str, &str)] = &[
     ("operand", "f16|bf16|tf32|e4m3|e5m2|s8|u8"),
 ];
 
-/// Forms of each family, and other orders of their words that CUTLASS writes and ptxas takes. A place is `word`,
+/// Forms of each family, and other orders of their words that CUTLASS and NVIDIA's headers write and ptxas takes. A place is `word`,
 /// `one|another`, `$set` or any word by `*`; with `?` it may be missing.
 const FORMS: &[(&str, &[&str])] = &[
     // Integers, single and double precision, halves.
@@ -182,12 +182,19 @@ const FORMS: &[(&str, &[&str])] = &[
     ),
     (
         "atom",
-        &["relaxed|acquire|release|acq_rel?.$scope?.$space?.exch|cas|$operator\
-             .noftz?.L2::cache_hint?.$vector?.$stored"],
+        &[
+            "relaxed|acquire|release|acq_rel?.$scope?.$space?.exch|cas|$operator\
+             .noftz?.L2::cache_hint?.$vector?.$stored",
+            // The order of cooperative groups and libcu++.
+            "exch|cas|$operator.relaxed|acquire|release|acq_rel.$scope.$stored",
+        ],
     ),
     (
         "red",
-        &["relaxed|release?.$scope?.$space?.$operator.noftz?.L2::cache_hint?.$vector?.$stored"],
+        &[
+            "relaxed|release?.$scope?.$space?.$operator.noftz?.L2::cache_hint?.$vector?.$stored",
+            "$operator.relaxed|release.$scope.$stored",
+        ],
     ),
     ("cvta", &["to?.$space.u32|u64"]),
     ("isspacep", &["$space"]),

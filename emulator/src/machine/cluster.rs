@@ -8,6 +8,7 @@ use crate::fault::{Fault, FaultKind, Result};
 use crate::isa::address::{SHARED_RANK_SHIFT, split_shared};
 use crate::isa::value::LANES;
 use crate::machine::asynchronous::{Queues, Thread};
+use crate::machine::circles::Circles;
 use crate::machine::cta::{Cta, NamedBarrier};
 use crate::machine::grid::Clusters;
 use crate::machine::mbarrier::MBarrier;
@@ -39,10 +40,14 @@ pub struct Cluster {
     pub grid: Arc<Clusters>,
     /// Barriers and operations that completed: the time by which waiting is measured.
     pub events: u64,
-    /// What warps did beyond their own registers and local memory, and what they read that others may change.
-    pub effects: u64,
+    /// What warps changed beyond their own registers and local memory.
+    pub changes: u64,
+    /// How often they read what other clusters may change.
+    pub reads: u64,
     /// Time limits of waits without any of these.
     pub(super) stall: Stall,
+    /// What is known of warps that go round in circles.
+    pub(super) circles: Circles,
     /// Warp instructions executed.
     pub steps: u64,
     /// A failed `clusterlaunchcontrol` answer was seen: no further request is allowed.
@@ -65,7 +70,7 @@ impl Cluster {
         let ctas = (0..size).map(|rank| {
             let inside = coordinates(rank, launch.cluster);
             let id = [0, 1, 2].map(|axis| id[axis] * launch.cluster[axis] + inside[axis]);
-            new_cta(launch, rank, id, slot * size + rank)
+            new_cta(launch, rank, id, (slot * size + rank) % machine.settings.sms.max(1))
         });
         Self {
             ctas: ctas.collect(),
@@ -78,8 +83,10 @@ impl Cluster {
             pairs: vec![(0, 0); size.div_ceil(2) as usize],
             grid: Arc::clone(grid),
             events: 0,
-            effects: 0,
+            changes: 0,
+            reads: 0,
             stall: Stall::default(),
+            circles: Circles::default(),
             steps: 0,
             cancel_failed: false,
         }

@@ -1,6 +1,6 @@
 //! Words for what hangs, and for what a thread block leaves behind.
 
-use crate::fault::{Fault, FaultKind, Result};
+use crate::fault::{Fault, FaultKind, Place, Result};
 use crate::isa::Program;
 use crate::machine::Launch;
 use crate::machine::cluster::Cluster;
@@ -8,16 +8,53 @@ use crate::machine::warp::{Group, State, Wait, Warp};
 
 /// A deadlock, with what every parked warp waits for and what is known of it.
 pub fn deadlock(cluster: &Cluster, launch: &Launch) -> Fault {
-    let mut dump = Vec::new();
+    let dump = parked_groups(cluster, launch);
+    let message = format!("nothing can run and nothing is under way: {} groups wait", dump.len());
+    Fault { dump, ..Fault::new(FaultKind::Deadlock, message) }
+}
+
+/// A line for each group of lanes that waits.
+pub fn parked_groups(cluster: &Cluster, launch: &Launch) -> Vec<String> {
+    let mut lines = Vec::new();
     for cta in &cluster.ctas {
         for warp in &cta.warps {
-            for group in &warp.groups {
-                dump.push(parked(cluster, launch, cta.rank, warp, group));
+            for group in warp.groups.iter().filter(|group| group.state != State::Ready) {
+                lines.push(parked(cluster, launch, cta.rank, warp, group));
             }
         }
     }
-    let message = format!("nothing can run and nothing is under way: {} groups wait", dump.len());
-    Fault { dump, ..Fault::new(FaultKind::Deadlock, message) }
+    lines
+}
+
+/// Where a warp stands, by rank and number, when it is at an instruction.
+pub fn place(cluster: &Cluster, launch: &Launch, (rank, warp): (u32, u32), pc: u32) -> Place {
+    let program = &launch.program;
+    let cta = &cluster.ctas[rank as usize];
+    Place {
+        kernel: launch.kernel.name.clone(),
+        cta: cta.id,
+        warp,
+        lanes: cta.warps[warp as usize].alive(),
+        line: program.instructions.get(pc as usize).map_or(0, |at| at.line),
+        source: program.source(pc).map(|(file, line)| (file.to_owned(), line)),
+    }
+}
+
+/// A line for a warp that goes round between two instructions.
+pub fn circle(
+    cluster: &Cluster,
+    launch: &Launch,
+    warp: (u32, u32),
+    (first, last): (u32, u32),
+) -> String {
+    let begin = place(cluster, launch, warp, first);
+    let end = place(cluster, launch, warp, last);
+    let [x, y, z] = begin.cta;
+    let source = begin.source.map_or_else(String::new, |(file, line)| format!(" ({file}:{line})"));
+    format!(
+        "CTA ({x}, {y}, {z}) warp {} repeats PTX lines {} to {}{source}",
+        warp.1, begin.line, end.line
+    )
 }
 
 fn parked(cluster: &Cluster, launch: &Launch, rank: u32, warp: &Warp, group: &Group) -> String {

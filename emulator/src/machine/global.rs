@@ -5,7 +5,7 @@
 //! ever written.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::fault::{Fault, FaultKind, Result};
@@ -23,6 +23,8 @@ pub struct Allocation {
     words: Box<[AtomicU64]>,
     /// One bit for each byte, 32 bytes to a word.
     written: Box<[AtomicU32]>,
+    /// The host may write there at any time.
+    shared_with_host: AtomicBool,
 }
 
 impl Allocation {
@@ -32,7 +34,9 @@ impl Allocation {
         let start = words.as_ptr() as u64;
         let address = start.next_multiple_of(ALIGNMENT);
         let written = zeroed(usize::try_from(bytes.div_ceil(32)).ok()?)?;
-        Some(Self { address, bytes, skip: ((address - start) / 8) as usize, words, written })
+        let skip = ((address - start) / 8) as usize;
+        let shared_with_host = AtomicBool::new(false);
+        Some(Self { address, bytes, skip, words, written, shared_with_host })
     }
 
     /// First byte.
@@ -114,6 +118,24 @@ impl Allocation {
             tail.copy_from_slice(&load(at)[..tail.len()]);
         }
         Ok(())
+    }
+
+    /// Whether the host may write there without a call.
+    pub fn is_shared_with_host(&self) -> bool {
+        self.shared_with_host.load(Ordering::Relaxed)
+    }
+
+    /// Whether these bytes are there already.
+    pub fn holds(&self, address: u64, bytes: &[u8]) -> Result<bool> {
+        let mut chunk = [0; 64];
+        for (at, part) in bytes.chunks(chunk.len()).enumerate() {
+            let there = &mut chunk[..part.len()];
+            self.read(address + (at * 64) as u64, there, false)?;
+            if there != part {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Writes bytes to an address.
@@ -212,6 +234,8 @@ pub struct GlobalMemory {
     allocations: RwLock<BTreeMap<u64, Arc<Allocation>>>,
     /// Held by atomic operations on 16 bytes.
     wide: Mutex<()>,
+    /// Launches that run now.
+    launches: AtomicUsize,
 }
 
 impl GlobalMemory {
@@ -230,11 +254,27 @@ impl GlobalMemory {
         table.remove(&address).is_some()
     }
 
-    /// Counts all of an allocation as written, by its first byte: for memory that the host writes directly.
-    pub fn assume_written(&self, address: u64) {
+    /// The host writes an allocation directly, by its first byte: all of it counts as written.
+    pub fn share_with_host(&self, address: u64) {
         if let Some(allocation) = self.find(address) {
+            allocation.shared_with_host.store(true, Ordering::Relaxed);
             allocation.mark(0, allocation.bytes);
         }
+    }
+
+    /// A launch begins that may change memory.
+    pub fn begin_launch(&self) {
+        self.launches.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// It has ended.
+    pub fn end_launch(&self) {
+        self.launches.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Launches that run now.
+    pub fn launches(&self) -> usize {
+        self.launches.load(Ordering::Acquire)
     }
 
     /// Bytes of all allocations.

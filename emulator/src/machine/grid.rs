@@ -1,26 +1,58 @@
-//! The clusters of a grid, and the places for those that are resident.
+//! The clusters of a grid, the places for those that are resident, and which of these still get on.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::machine::Launch;
 
-/// The clusters of a grid that have not started.
+/// The clusters of a grid.
 #[derive(Debug)]
 pub struct Clusters {
     /// In clusters.
     extent: [u64; 3],
-    next: Mutex<u64>,
-    /// Places for resident clusters; each has its own multiprocessors.
-    slots: Mutex<BTreeSet<u32>>,
+    /// Device memory with the barrier of a cooperative launch; 0 for others.
+    pub workspace: u64,
+    /// Places that have multiprocessors of their own.
+    own: u32,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// The next cluster to start.
+    next: u64,
+    /// Free places for resident clusters.
+    slots: BTreeSet<u32>,
+    /// Clusters that have started and not ended.
+    resident: u64,
+    /// Turns in which a cluster changed something, started or ended.
+    progress: u64,
+    /// Clusters that were found stuck in a turn that began with this progress.
+    stuck: u64,
+}
+
+impl State {
+    fn advance(&mut self) {
+        self.progress += 1;
+        self.stuck = 0;
+    }
 }
 
 impl Clusters {
-    /// All of a launch, of which so many may be resident at once.
-    pub fn new(launch: &Launch, slots: u32) -> Self {
+    /// All of a launch on so many multiprocessors. `workspace` is for grid barriers.
+    pub fn new(launch: &Launch, sms: u32, workspace: u64) -> Self {
         let extent =
             [0, 1, 2].map(|axis| u64::from(launch.grid[axis] / launch.cluster[axis].max(1)));
-        Self { extent, next: Mutex::new(0), slots: Mutex::new((0..slots).collect()) }
+        let size = launch.cluster_size().max(1);
+        let own = (sms / size).max(1);
+        let most = (sms.saturating_mul(launch.blocks_per_sm) / size).max(own);
+        let slots = (0..most).collect();
+        let state = State { next: 0, slots, resident: 0, progress: 0, stuck: 0 };
+        Self { extent, workspace, own, state: Mutex::new(state) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many there are.
@@ -28,13 +60,36 @@ impl Clusters {
         self.extent.iter().product()
     }
 
-    /// Takes the next one that has not started.
+    /// Takes the next one that has not started, to cancel it.
     pub fn take(&self) -> Option<u64> {
-        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        (*next < self.total()).then(|| {
-            *next += 1;
-            *next - 1
+        let mut state = self.state();
+        (state.next < self.total()).then(|| {
+            state.next += 1;
+            state.next - 1
         })
+    }
+
+    /// Starts the next one if there is a place: gives the place and its number. A place that shares multiprocessors
+    /// with others counts only where it has to, as all others wait for what may not have started.
+    pub fn start(&self, shares: bool) -> Option<(u32, u64)> {
+        let mut state = self.state();
+        let first = *state.slots.first()?;
+        if state.next >= self.total() || first >= self.own && !shares {
+            return None;
+        }
+        state.slots.pop_first();
+        state.next += 1;
+        state.resident += 1;
+        state.advance();
+        Some((first, state.next - 1))
+    }
+
+    /// The cluster at a place has ended.
+    pub fn end(&self, slot: u32) {
+        let mut state = self.state();
+        state.slots.insert(slot);
+        state.resident -= 1;
+        state.advance();
     }
 
     /// Place in the grid, in clusters, x fastest.
@@ -43,13 +98,28 @@ impl Clusters {
         [(number % x) as u32, (number / x % y) as u32, (number / (x * y)) as u32]
     }
 
-    /// Takes a place for a resident cluster.
-    pub fn slot(&self) -> Option<u32> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner).pop_first()
+    /// A cluster changed something in its turn.
+    pub fn advance(&self) {
+        self.state().advance();
     }
 
-    /// The cluster of a place has ended.
-    pub fn give_back(&self, slot: u32) {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner).insert(slot);
+    /// What all clusters changed until now. It is asked for before a turn: what others change in theirs shows when those
+    /// are over.
+    pub fn progress(&self) -> u64 {
+        self.state().progress
+    }
+
+    /// A cluster was found stuck in a turn that began with this progress; said once for each.
+    pub fn found_stuck(&self, progress: u64) {
+        let mut state = self.state();
+        state.stuck += u64::from(state.progress == progress);
+    }
+
+    /// Whether none of those that have started can get on, and no other can start: how many could not.
+    pub fn left_behind(&self) -> Option<u64> {
+        let state = self.state();
+        let left = self.total() - state.next;
+        let ends = state.stuck == state.resident && (left == 0 || state.slots.is_empty());
+        ends.then_some(left)
     }
 }

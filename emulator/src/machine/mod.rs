@@ -1,6 +1,7 @@
 //! The state of the machine: memory, thread blocks, warps, barriers, and what is under way.
 
 pub(crate) mod asynchronous;
+pub(crate) mod circles;
 pub(crate) mod cluster;
 pub(crate) mod cta;
 pub(crate) mod dump;
@@ -45,6 +46,10 @@ pub struct Launch {
     pub dynamic_shared: u32,
     /// `kernel.parameter_bytes` bytes.
     pub parameters: Vec<u8>,
+    /// Thread blocks that fit a multiprocessor at once.
+    pub blocks_per_sm: u32,
+    /// All thread blocks run at the same time and may wait for each other.
+    pub cooperative: bool,
 }
 
 impl Launch {

@@ -28,7 +28,7 @@ impl Cluster {
     /// Lets the time of every parked `mbarrier.try_wait` be over. False if nothing can come of it: there is none, or
     /// the warps are again where they were at an earlier time limit, with no effect on anything else in between.
     pub fn end_waits(&mut self) -> bool {
-        let effects = self.effects + self.events;
+        let effects = self.changes + self.reads + self.events;
         if self.stall.effects != effects {
             self.stall = Stall { effects, ..Stall::default() };
         } else if self.stall.limits > 0 {
@@ -42,6 +42,11 @@ impl Cluster {
             }
         }
         self.stall.limits += 1;
+        self.let_waits_end()
+    }
+
+    /// Ends the time of every parked `mbarrier.try_wait`; false if there is none.
+    pub(super) fn let_waits_end(&mut self) -> bool {
         let mut some = false;
         for warp in self.ctas.iter_mut().flat_map(|cta| &mut cta.warps) {
             for group in &mut warp.groups {
@@ -57,15 +62,20 @@ impl Cluster {
 
     /// Of all that the warps can change without an effect: their places, registers and local memory.
     fn fingerprint(&self) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        for warp in self.ctas.iter().flat_map(|cta| &cta.warps) {
-            let Warp { groups, registers, local, .. } = warp;
-            let mut groups: Vec<_> = groups.iter().collect();
-            groups.sort_unstable_by_key(|group| group.lanes);
-            groups.hash(&mut hasher);
-            registers.hash(&mut hasher);
-            local.hash(&mut hasher);
-        }
-        hasher.finish()
+        fingerprint(self.ctas.iter().flat_map(|cta| &cta.warps))
     }
+}
+
+/// Of all that warps can change without an effect: their places, registers and local memory.
+pub(super) fn fingerprint<'a>(warps: impl Iterator<Item = &'a Warp>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for warp in warps {
+        let Warp { groups, registers, local, .. } = warp;
+        let mut groups: Vec<_> = groups.iter().collect();
+        groups.sort_unstable_by_key(|group| group.lanes);
+        groups.hash(&mut hasher);
+        registers.hash(&mut hasher);
+        local.hash(&mut hasher);
+    }
+    hasher.finish()
 }

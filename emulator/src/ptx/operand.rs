@@ -244,6 +244,9 @@ fn scalar(name: &str) -> Option<Special> {
         "%smid" => Special::Smid,
         "%nsmid" => Special::Nsmid,
         "%gridid" => Special::Gridid,
+        // The driver defines these. Of what it puts there only the two with the address of the grid's barrier are known.
+        "%envreg1" => Special::Envreg(1),
+        "%envreg2" => Special::Envreg(2),
         "%lanemask_eq" => Special::LanemaskEq,
         "%lanemask_le" => Special::LanemaskLe,
         "%lanemask_lt" => Special::LanemaskLt,

@@ -93,6 +93,7 @@ pub enum Special {
     Smid,
     Nsmid,
     Gridid,
+    Envreg(u8),
     LanemaskEq,
     LanemaskLe,
     LanemaskLt,

@@ -176,7 +176,7 @@ fn side(
     }
     let block = table.range(address, span)?;
     let fits = match (block.map(|block| block.kind), on_device) {
-        (_, None) | (Some(Kind::Managed), _) => true,
+        (_, None) | (Some(Kind::Managed | Kind::ManagedVariable), _) => true,
         (None | Some(Kind::Host), Some(on_device)) => !on_device,
         (Some(Kind::Device | Kind::Variable), Some(on_device)) => on_device,
     };

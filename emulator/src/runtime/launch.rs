@@ -200,6 +200,8 @@ pub fn prepare(
         cluster,
         dynamic_shared: shape.dynamic_shared as u32,
         parameters: arguments.copy(&kernel.parameters, kernel.parameter_bytes)?,
+        blocks_per_sm: resident as u32,
+        cooperative: shape.cooperative,
     }))
 }
 

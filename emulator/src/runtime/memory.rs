@@ -20,6 +20,8 @@ pub enum Kind {
     Host,
     /// A variable of a module.
     Variable,
+    /// The same, declared `__managed__`.
+    ManagedVariable,
 }
 
 impl Kind {
@@ -111,8 +113,8 @@ impl Table {
             let words = format!("the host has no {bytes} bytes for the memory of the device");
             return Err(Code::MEMORY_ALLOCATION.because(words));
         };
-        if matches!(kind, Kind::Managed | Kind::Host) {
-            machine.memory.assume_written(address);
+        if matches!(kind, Kind::Managed | Kind::Host | Kind::ManagedVariable) {
+            machine.memory.share_with_host(address);
         }
         self.blocks.insert(address, Block { address, bytes, kind, flags });
         Ok(address)

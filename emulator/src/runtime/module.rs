@@ -40,8 +40,17 @@ pub struct Module {
 #[derive(Debug, Default)]
 struct State {
     loaded: Option<Outcome<Arc<Loaded>>>,
-    /// Managed variables: where the program wants the address, and the name.
-    managed: Vec<(HostBytes, String)>,
+    /// Variables that the host uses, too.
+    managed: Vec<Managed>,
+}
+
+/// A `__managed__` variable.
+#[derive(Debug)]
+struct Managed {
+    /// Where the program wants the address.
+    pointer: HostBytes,
+    name: String,
+    bytes: u64,
 }
 
 impl Module {
@@ -61,12 +70,17 @@ impl Module {
         if let Some(outcome) = &state.loaded {
             return outcome.clone();
         }
-        let outcome = self.load_now(machine, table, total).map(Arc::new);
-        if let Ok(loaded) = &outcome {
-            for (pointer, name) in &state.managed {
-                let address = loaded.variables.get(name).map_or(0, |(address, _)| *address);
-                pointer.write(|bytes| bytes.copy_from_slice(&address.to_le_bytes()));
-            }
+        let outcome = self.load_now(&state.managed, machine, table, total).map(Arc::new);
+        for variable in &state.managed {
+            let found =
+                outcome.as_ref().ok().and_then(|loaded| loaded.variables.get(&variable.name));
+            // The host uses it whether or not the module could be loaded, and hears of that at the first launch.
+            let address = match found {
+                Some((address, _)) => Some(*address),
+                None => machine.memory.allocate(variable.bytes.max(1)),
+            };
+            let address = address.unwrap_or(0).to_le_bytes();
+            variable.pointer.write(|bytes| bytes.copy_from_slice(&address));
         }
         // The words are for stderr, once.
         state.loaded = Some(outcome.clone().map_err(|refusal| Refusal::from(refusal.code)));
@@ -78,7 +92,13 @@ impl Module {
         lock(&self.state).loaded = None;
     }
 
-    fn load_now(&self, machine: &Machine, table: &Mutex<Table>, total: u64) -> Outcome<Loaded> {
+    fn load_now(
+        &self,
+        managed: &[Managed],
+        machine: &Machine,
+        table: &Mutex<Table>,
+        total: u64,
+    ) -> Outcome<Loaded> {
         let image =
             self.image.as_ref().map_err(|words| Code::INVALID_KERNEL_IMAGE.because(words))?;
         let text = image.read(|bytes| find_ptx(bytes, machine.settings.model))?;
@@ -88,7 +108,7 @@ impl Module {
             Some(path) => replaced(module, path)?,
             None => module,
         };
-        let variables = place_variables(&module, machine, table, total)?;
+        let variables = place_variables(&module, managed, machine, table, total)?;
         let place = |name: &str| variables.get(name).map(|(address, _)| *address);
         let program = isa::lower(&module, &place).map_err(invalid)?;
         variables::write(&module, &program, &machine.memory, &place).map_err(invalid)?;
@@ -123,6 +143,7 @@ fn kernels(module: &ptx::Module) -> Vec<&str> {
 
 fn place_variables(
     module: &ptx::Module,
+    managed: &[Managed],
     machine: &Machine,
     table: &Mutex<Table>,
     total: u64,
@@ -132,8 +153,9 @@ fn place_variables(
         if !matches!(variable.space, Space::Global | Space::Const) || variable.is_extern {
             continue;
         }
-        let address =
-            lock(table).allocate(machine, total, variable.size.max(1), Kind::Variable, 0)?;
+        let of_host = managed.iter().any(|other| other.name == variable.name);
+        let kind = if of_host { Kind::ManagedVariable } else { Kind::Variable };
+        let address = lock(table).allocate(machine, total, variable.size.max(1), kind, 0)?;
         placed.insert(variable.name.clone(), (address, variable.size));
     }
     Ok(placed)
@@ -221,10 +243,10 @@ impl Registry {
     }
 
     /// A managed variable: its address is written to `pointer` when the module is loaded.
-    pub fn add_managed(&mut self, handle: u64, pointer: HostBytes, name: String) {
+    pub fn add_managed(&mut self, handle: u64, pointer: HostBytes, name: String, bytes: u64) {
         self.add_variable(handle, pointer.address(), name.clone());
         if let Some(module) = self.module(handle) {
-            lock(&module.state).managed.push((pointer, name));
+            lock(&module.state).managed.push(Managed { pointer, name, bytes });
         }
     }
 

@@ -10,7 +10,7 @@ use std::thread::ThreadId;
 use super::code::Code;
 use super::device::Device;
 use super::launch::Dim3;
-use super::memory::Table;
+use super::memory::{Kind, Table};
 use super::module::{Found, Function, lock, with_registry};
 use super::pointer::at_exit;
 use super::refusal::{Outcome, Refusal, say};
@@ -271,6 +271,11 @@ impl Runtime {
 
     /// A variable by its shadow on the host: address and bytes.
     pub fn variable(&self, shadow: u64) -> Outcome<(u64, u64)> {
+        // A managed variable has no shadow that a program could name: it gives the address itself.
+        let managed = lock(&self.memory).find(shadow);
+        if let Some(block) = managed.filter(|block| block.kind == Kind::ManagedVariable) {
+            return Ok((block.address, block.bytes));
+        }
         let found = with_registry(|registry| registry.variable(shadow));
         let (module, name) = found.ok_or_else(|| Refusal::from(Code::INVALID_SYMBOL))?;
         let loaded = module.load(&self.machine, &self.memory, self.device.memory)?;

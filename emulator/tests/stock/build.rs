@@ -94,8 +94,10 @@ fn build(
     let text = |path: &Path| {
         std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
     };
-    let headers = [here.join("gemm.hpp"), package().join("tests/h100/container.hpp")];
-    let sources = [text(&file)?, text(&headers[0])?, text(&headers[1])?].join("\n");
+    let mut sources = text(&file)?;
+    for header in ["stock/gemm.hpp", "stock/grouped.hpp", "h100/container.hpp"] {
+        sources += &text(&package().join("tests").join(header))?;
+    }
     let stamp = format!("{nvcc:?} {arguments:?}\n{version}\n{sources}");
     let (program, stamp_file) =
         (folder.join(source.name), folder.join(format!("{}.stamp", source.name)));

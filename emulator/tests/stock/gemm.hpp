@@ -1,9 +1,11 @@
 // A host program around one of CUTLASS's own GEMM kernels, with nothing of ours in the kernel:
 //
-//   PROGRAM M N K ALPHA BETA FOLDER
+//   PROGRAM M N K ALPHA BETA FOLDER [SPLITS]
 //
 // computes D = alpha * A * B^T + beta * C from a.bin, b.bin, of kernels with block scales sfa.bin and sfb.bin, and of
-// kernels with a C c.bin, and writes d.bin. The files hold the bytes of the operands in the kernel's own layouts.
+// kernels with a C c.bin, and writes d.bin. A kernel whose D has block scales multiplies by the number in norm.bin before
+// it quantizes, and its scales follow D in d.bin. The files hold the bytes of the operands in the kernel's own layouts.
+// SPLITS is for kernels whose tiles may be shared by thread blocks: into how many parts K is split, or 0 for stream-K.
 #pragma once
 
 #include <cstdint>
@@ -15,6 +17,7 @@
 #include <stdexcept>
 #include <string>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "cutlass/cutlass.h"
@@ -58,10 +61,10 @@ class Bytes {
     check(cudaMemcpy(data_, host.data(), size_, cudaMemcpyHostToDevice), "cudaMemcpy");
   }
 
-  void write(std::string const& path) const {
+  void write(std::string const& path, std::ios::openmode mode = std::ios::trunc) const {
     std::vector<char> host(size_);
     check(cudaMemcpy(host.data(), data_, size_, cudaMemcpyDeviceToHost), "cudaMemcpy");
-    std::ofstream file(path, std::ios::binary);
+    std::ofstream file(path, std::ios::binary | mode);
     file.write(host.data(), static_cast<std::streamsize>(size_));
     if (!file) {
       throw std::runtime_error("cannot write " + path);
@@ -88,8 +91,18 @@ struct HasScales : std::false_type {};
 template <class Mainloop>
 struct HasScales<Mainloop, std::void_t<typename Mainloop::Sm1xxBlkScaledConfig>> : std::true_type {};
 
+template <class Thread, class = void>
+struct ScalesOutput : std::false_type {};
+template <class Thread>
+struct ScalesOutput<Thread, std::void_t<decltype(std::declval<Thread>().block_scale_factor_ptr)>> : std::true_type {};
+
+template <class Scheduler, class = void>
+struct SplitsTiles : std::false_type {};
+template <class Scheduler>
+struct SplitsTiles<Scheduler, std::void_t<decltype(std::declval<Scheduler>().decomposition_mode)>> : std::true_type {};
+
 template <class Kernel>
-void run(int m, int n, int k, float alpha, float beta, std::string const& folder) {
+void run(int m, int n, int k, float alpha, float beta, std::string const& folder, int splits) {
   using Gemm = cutlass::gemm::device::GemmUniversalAdapter<Kernel>;
   using Mainloop = typename Kernel::CollectiveMainloop;
   using Epilogue = typename Kernel::CollectiveEpilogue;
@@ -154,6 +167,30 @@ void run(int m, int n, int k, float alpha, float beta, std::string const& folder
   arguments.epilogue.thread.alpha = alpha;
   arguments.epilogue.thread.beta = beta;
 
+  using Thread = decltype(arguments.epilogue.thread);
+  std::size_t sfd_bytes = 0;
+  if constexpr (ScalesOutput<Thread>::value) {
+    constexpr int kVector = Epilogue::FusionCallbacks::Operation::SFVecSize;
+    using Config = cutlass::detail::Sm1xxBlockScaledOutputConfig<kVector>;
+    sfd_bytes = cute::size(cute::filter_zeros(Config::tile_atom_to_shape_SFD(problem)));
+  }
+  Bytes sfd(sfd_bytes);
+  Bytes norm(ScalesOutput<Thread>::value ? sizeof(float) : 0);
+  if constexpr (ScalesOutput<Thread>::value) {
+    check(cudaMemset(sfd.template as<void>(), 0xCD, sfd_bytes), "cudaMemset");
+    norm.read(folder + "/norm.bin");
+    using Scale = std::remove_pointer_t<decltype(arguments.epilogue.thread.block_scale_factor_ptr)>;
+    static_assert(sizeof(Scale) == 1);
+    arguments.epilogue.thread.block_scale_factor_ptr = sfd.template as<Scale>();
+    arguments.epilogue.thread.norm_constant_ptr = norm.template as<float>();
+  }
+  using Scheduler = decltype(arguments.scheduler);
+  if constexpr (SplitsTiles<Scheduler>::value) {
+    using Mode = decltype(arguments.scheduler.decomposition_mode);
+    arguments.scheduler.decomposition_mode = splits == 0 ? Mode::StreamK : Mode::SplitK;
+    arguments.scheduler.splits = splits == 0 ? 1 : splits;
+  }
+
   Gemm gemm;
   check(Gemm::can_implement(arguments), "can_implement");
   Bytes workspace(Gemm::get_workspace_size(arguments));
@@ -161,17 +198,20 @@ void run(int m, int n, int k, float alpha, float beta, std::string const& folder
   check(gemm.run(), "run");
   check(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
   d.write(folder + "/d.bin");
+  if constexpr (ScalesOutput<Thread>::value) {
+    sfd.write(folder + "/d.bin", std::ios::app);
+  }
 }
 
 template <class Kernel>
 int main(int argc, char** argv) {
-  if (argc != 7) {
-    std::fprintf(stderr, "usage: %s M N K ALPHA BETA FOLDER\n", argv[0]);
+  if (argc != 7 && argc != 8) {
+    std::fprintf(stderr, "usage: %s M N K ALPHA BETA FOLDER [SPLITS]\n", argv[0]);
     return 2;
   }
   try {
     run<Kernel>(std::atoi(argv[1]), std::atoi(argv[2]), std::atoi(argv[3]), static_cast<float>(std::atof(argv[4])),
-                static_cast<float>(std::atof(argv[5])), argv[6]);
+                static_cast<float>(std::atof(argv[5])), argv[6], argc == 8 ? std::atoi(argv[7]) : 0);
     return 0;
   } catch (std::exception const& error) {
     std::fprintf(stderr, "error: %s\n", error.what());

@@ -6,6 +6,7 @@
 pub mod build;
 pub mod numbers;
 pub mod operands;
+pub mod quantized;
 pub mod run;
 pub mod text;
 

@@ -46,6 +46,8 @@ pub enum Format {
     F16,
     Bf16,
     F32,
+    /// With a scale for every 16 of a row: see `quantized`.
+    E2m1,
 }
 
 impl Format {
@@ -55,6 +57,7 @@ impl Format {
             Self::F16 => (11, -14, 5),
             Self::Bf16 => (8, -126, 8),
             Self::F32 => (24, -126, 8),
+            Self::E2m1 => (2, 0, 2),
         }
     }
 
@@ -124,6 +127,13 @@ pub struct Exact {
     pub columns: usize,
     pub unit: i32,
     pub values: Vec<i64>,
+    /// The powers of two by which tensor cores align products, in the same units: see `operands::Rounding`.
+    pub powers: Vec<i64>,
+}
+
+/// The power of two of the leading bit of a number of a format whose normal numbers begin at `least`; 0 of 0.
+pub fn power(value: i64, least: i64) -> i64 {
+    if value == 0 { 0 } else { (1 << value.unsigned_abs().ilog2()).max(least) }
 }
 
 /// An entry of a product: the sum of the terms and of their magnitudes, both in the units of the product.
@@ -131,6 +141,8 @@ pub struct Exact {
 pub struct Sum {
     pub sum: i128,
     pub magnitudes: i128,
+    /// The largest product of powers of two.
+    pub power: i128,
     /// All terms together, to see how many low bits are zero in each.
     pub bits: u128,
 }
@@ -139,10 +151,18 @@ pub struct Sum {
 pub fn product(a: &Exact, b: &Exact) -> Vec<Sum> {
     assert_eq!(a.columns, b.columns);
     let mut sums = Vec::with_capacity(a.rows * b.rows);
-    for left in a.values.chunks_exact(a.columns) {
-        for right in b.values.chunks_exact(b.columns) {
+    let rows = |of: &'_ Exact| {
+        let columns = of.columns;
+        (0..of.rows).map(move |row| row * columns..(row + 1) * columns)
+    };
+    for row in rows(a) {
+        let (left, powers) = (&a.values[row.clone()], &a.powers[row]);
+        for column in rows(b) {
             let mut sum = Sum::default();
-            for (x, y) in left.iter().zip(right) {
+            for (x, y) in powers.iter().zip(&b.powers[column.clone()]) {
+                sum.power = sum.power.max(i128::from(*x) * i128::from(*y));
+            }
+            for (x, y) in left.iter().zip(&b.values[column]) {
                 let term = i128::from(*x) * i128::from(*y);
                 sum.sum += term;
                 sum.magnitudes += term.abs();

@@ -1,6 +1,7 @@
 //! Operands of a GEMM as the bytes that the kernels take, and the results that they have to give.
 
-use super::numbers::{Exact, Format, Random, Sum, e2m1, e4m3, f16, product};
+use super::numbers::{Exact, Format, Random, Sum, e2m1, e4m3, f16, power, product};
+use super::quantized;
 
 /// What A and B are made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +46,36 @@ pub struct Layout {
     pub d: Format,
 }
 
+/// How a kernel adds up, for the bound of what it may be off by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rounding {
+    /// Each MMA rounds its exact sum once, with the accumulator.
+    Exact,
+    /// As the model MMA-Sim: the terms of an MMA are aligned to the largest, each is cut off after so many bits, and so is
+    /// the sum after 23. A term is a product, or with NVFP4 the sum of 16 products.
+    MmaSim,
+}
+
+impl Kind {
+    /// Terms of an MMA, the accumulator included, and bits kept behind the leading one of the largest.
+    fn terms(self) -> (usize, i32) {
+        match self {
+            Self::Nvf4 => (64 / 16 + 1, 35),
+            Self::Mxf8 => (32 + 1, 25),
+            Self::F16 => (16 + 1, 25),
+        }
+    }
+
+    /// Products that an MMA sums for an entry.
+    fn k_of_mma(self) -> usize {
+        match self {
+            Self::Nvf4 => 64,
+            Self::Mxf8 => 32,
+            Self::F16 => 16,
+        }
+    }
+}
+
 /// The files of a kernel, and what it computes from them.
 pub struct Operands {
     pub problem: Problem,
@@ -71,6 +102,9 @@ impl Operands {
             let stored = permuted(&c, m, n, layout.by_columns);
             files.push(("c.bin", stored.iter().flat_map(|bits| bits.to_le_bytes()).collect()));
         }
+        if layout.d == Format::E2m1 {
+            files.push(("norm.bin", quantized::NORM.to_le_bytes().to_vec()));
+        }
         let sums = product(&a, &b);
         Self { problem, layout, files, sums, unit: a.unit + b.unit, c }
     }
@@ -89,16 +123,86 @@ impl Operands {
         })
     }
 
-    /// Says what is wrong with a result, if anything is. Each MMA adds the sum of `k_of_mma` products.
-    pub fn check(&self, d: &[u8], k_of_mma: usize) -> Result<(), String> {
-        let Problem { m, n, k, alpha, beta, numbers } = self.problem;
+    /// An entry before the last rounding, and what it may be off by. `parts` are the sums that the kernel adds up.
+    fn expected(&self, at: usize, rounding: Rounding, parts: usize) -> (f64, f64) {
+        let Problem { k, alpha, beta, .. } = self.problem;
+        let sum = self.sums[at];
+        let c = self.c.get(at).map_or(0, |bits| f16(*bits));
+        let scale = 2f64.powi(self.unit);
+        let (alpha, beta) = (f64::from(alpha), f64::from(beta));
+        let addend = beta * c as f64 * 2f64.powi(-24);
+        let exact = alpha * (sum.sum as f64 * scale) + addend;
+        // A partial sum is at most the sum of the magnitudes, and what was lost of it does not matter here. Each addition
+        // to an accumulator loses at most an ulp of f32 of that, each other addition, too, and so do the two
+        // operations of the epilogue.
+        let magnitudes = sum.magnitudes as f64 * scale;
+        let ulp = 2f64.powi(-23);
+        let steps = k.div_ceil(self.layout.kind.k_of_mma()) as f64;
+        let mut lost = (steps + parts as f64 - 1.0) * magnitudes * ulp;
+        if rounding == Rounding::MmaSim {
+            // Each term loses less than its last bit, which lies so many bits below the largest exponent: that of a
+            // product or of the accumulator.
+            let (terms, kept) = self.layout.kind.terms();
+            let largest = magnitudes.max(sum.power as f64 * scale);
+            lost += steps * terms as f64 * largest * 2f64.powi(-kept);
+        }
+        let lost = lost * (1.0 + 2f64.powi(-10));
+        let magnitude = alpha.abs() * magnitudes + addend.abs();
+        (exact, alpha.abs() * lost + 2.0 * magnitude * ulp)
+    }
+
+    /// Bytes of D.
+    pub fn bytes_of_d(&self) -> usize {
+        let Problem { m, n, .. } = self.problem;
+        match self.layout.d {
+            Format::E2m1 => quantized::sizes(m, n).1,
+            format => m * n * format.bytes(),
+        }
+    }
+
+    /// D with one value off by a little, to see that the check can fail.
+    pub fn spoiled(&self, d: &[u8], rounding: Rounding) -> Vec<u8> {
+        let mut worse = d.to_vec();
+        let numbers = self.problem.numbers;
+        if self.layout.d == Format::E2m1 {
+            // The next code, or for a bound the one with half the magnitude or twice.
+            let largest = worse.iter_mut().take(d.len() / 2).max_by_key(|byte| **byte & 7);
+            if let Some(byte) = largest {
+                *byte ^= if numbers == Numbers::Exact { 1 } else { 4 };
+            }
+            return worse;
+        }
+        let magnitude = |pair: &[u8]| {
+            pair.iter().rev().fold(0, |bits, byte| bits << 8 | u32::from(*byte)) & 0x7FFF
+        };
+        let chunks = worse.chunks_exact_mut(self.layout.d.bytes());
+        let largest = chunks.max_by_key(|pair| magnitude(pair));
+        if let Some(byte) = largest.and_then(<[u8]>::first_mut) {
+            *byte ^= match (numbers, rounding) {
+                (Numbers::Exact, _) => 1,
+                (Numbers::Full, Rounding::Exact) => 8,
+                (Numbers::Full, Rounding::MmaSim) => 32,
+            };
+        }
+        worse
+    }
+
+    /// Says what is wrong with a result, if anything is. `parts` are the sums that the kernel adds up for an entry.
+    pub fn check(&self, d: &[u8], rounding: Rounding, parts: usize) -> Result<(), String> {
+        let Problem { m, n, alpha, beta, numbers, .. } = self.problem;
         let format = self.layout.d;
         let bytes = format.bytes();
-        if d.len() != m * n * bytes {
-            return Err(format!("{} bytes of D", d.len()));
-        }
         if numbers == Numbers::Exact && !self.is_exact() {
             return Err("these operands need more than f32".into());
+        }
+        if format == Format::E2m1 {
+            return quantized::check(d, m, n, |row, column| {
+                let (value, off) = self.expected(row * n + column, rounding, parts);
+                (value, if numbers == Numbers::Exact { 0.0 } else { off })
+            });
+        }
+        if d.len() != m * n * bytes {
+            return Err(format!("{} bytes of D", d.len()));
         }
         let (mut wrong, mut first) = (0, None);
         for row in 0..m {
@@ -120,16 +224,8 @@ impl Operands {
                         })
                     }
                     Numbers::Full => {
-                        let scale = 2f64.powi(self.unit);
-                        let (alpha, beta) = (f64::from(alpha), f64::from(beta));
-                        let addend = beta * c as f64 * 2f64.powi(-24);
-                        let exact = alpha * (sum.sum as f64 * scale) + addend;
-                        // Each addition to the accumulator loses at most an ulp of f32 of a partial sum, which is
-                        // at most the sum of the magnitudes; so do the two of the epilogue. Then D is rounded.
-                        let magnitude =
-                            alpha.abs() * (sum.magnitudes as f64 * scale) + addend.abs();
-                        let steps = (k.div_ceil(k_of_mma) + 2) as f64;
-                        let lost = steps * magnitude * 2f64.powi(-23);
+                        let (exact, lost) = self.expected(row * n + column, rounding, parts);
+                        // Then D is rounded.
                         let allowed = lost + format.ulp(exact.abs() + lost) / 2.0;
                         let got = format.value(bits);
                         let near = (got - exact).abs() <= allowed;
@@ -214,10 +310,11 @@ fn matrix(
     match layout.kind {
         Kind::F16 => {
             let bits: Vec<u16> = (0..rows * columns).map(|_| half(numbers, random)).collect();
-            let values = bits.iter().map(|bits| f16(*bits)).collect();
+            let values: Vec<i64> = bits.iter().map(|bits| f16(*bits)).collect();
+            let powers = values.iter().map(|value| power(*value, 1 << 10)).collect();
             let stored = permuted(&bits, rows, columns, layout.along_mn);
             let file = stored.iter().flat_map(|bits| bits.to_le_bytes()).collect();
-            (Exact { rows, columns, unit: -24, values }, vec![(name, file)])
+            (Exact { rows, columns, unit: -24, values, powers }, vec![(name, file)])
         }
         Kind::Nvf4 => {
             let codes: Vec<u8> = (0..rows * columns).map(|_| random.below(16) as u8).collect();
@@ -228,12 +325,16 @@ fn matrix(
                 Numbers::Full => 1 + random.below(0x7E) as u8,
             };
             let (scales, stored) = scales(random, rows, columns.div_ceil(16), scale);
-            let value = |at: usize| {
+            let scale = |at: usize| {
                 let (row, column) = (at / columns, at % columns);
-                e2m1(codes[at]) * e4m3(scales[row * columns.div_ceil(16) + column / 16])
+                e4m3(scales[row * columns.div_ceil(16) + column / 16])
             };
+            let value = |at: usize| e2m1(codes[at]) * scale(at);
             let values = (0..rows * columns).map(value).collect();
-            (Exact { rows, columns, unit: -10, values }, vec![(name, file), (scale_name, stored)])
+            // Groups are aligned by their scales, whatever they hold; 1 is two halves.
+            let powers = (0..rows * columns).map(|at| 2 * power(scale(at), 1 << 3)).collect();
+            let exact = Exact { rows, columns, unit: -10, values, powers };
+            (exact, vec![(name, file), (scale_name, stored)])
         }
         Kind::Mxf8 => {
             let element = |random: &mut Random| match numbers {
@@ -251,12 +352,15 @@ fn matrix(
                 Numbers::Full => 119 + random.below(16) as u8,
             };
             let (scales, stored) = scales(random, rows, columns.div_ceil(32), scale);
-            let value = |at: usize| {
+            let scale = |at: usize| {
                 let (row, column) = (at / columns, at % columns);
-                e4m3(codes[at]) << (scales[row * columns.div_ceil(32) + column / 32] - 119)
+                scales[row * columns.div_ceil(32) + column / 32] - 119
             };
-            let values = (0..rows * columns).map(value).collect();
-            (Exact { rows, columns, unit: -17, values }, vec![(name, codes), (scale_name, stored)])
+            let values = (0..rows * columns).map(|at| e4m3(codes[at]) << scale(at)).collect();
+            let power = |at: usize| power(e4m3(codes[at]), 1 << 3) << scale(at);
+            let powers = (0..rows * columns).map(power).collect();
+            let exact = Exact { rows, columns, unit: -17, values, powers };
+            (exact, vec![(name, codes), (scale_name, stored)])
         }
     }
 }

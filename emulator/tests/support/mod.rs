@@ -167,6 +167,8 @@ impl Device {
             block: [shape.block, 1, 1],
             dynamic_shared: shape.dynamic_shared,
             parameters: bytes,
+            blocks_per_sm: 1,
+            cooperative: false,
         };
         Ok(execute::launch(&self.machine, &launch)?)
     }

@@ -162,7 +162,7 @@ pub fn read(
     cells: &mut Cells,
 ) -> Result<()> {
     let mut cached: Option<Arc<Allocation>> = None;
-    let mut global = 0;
+    let (mut global, mut of_host) = (0, false);
     for lane in step.each_lane() {
         let (target, into) = (targets[lane], &mut cells[lane][..width]);
         check_alignment(target, width)?;
@@ -175,6 +175,7 @@ pub fn read(
                     None => allocation(step, address, width as u64)?,
                 };
                 found.read(address, into, true)?;
+                of_host |= found.is_shared_with_host();
                 cached = Some(found);
             }
             Target::Shared(address) => {
@@ -198,8 +199,10 @@ pub fn read(
         }
     }
     step.cluster.counters.global_loads += global;
-    // Other clusters may write what is read: to read it again is no proof that nothing goes on.
-    step.cluster.effects += u64::from(global > 0);
+    // Other clusters may write what is read: to read it again is no proof that nothing goes on. What the host writes
+    // shows nowhere else.
+    step.cluster.reads += u64::from(global > 0);
+    step.cluster.changes += u64::from(of_host);
     Ok(())
 }
 
@@ -231,11 +234,10 @@ pub fn write(
     cells: &Cells,
 ) -> Result<()> {
     let mut cached: Option<Arc<Allocation>> = None;
-    let (mut global, mut seen) = (0, false);
+    let (mut global, mut changed) = (0, false);
     for lane in step.each_lane() {
         let (target, from) = (targets[lane], &cells[lane][..width]);
         check_alignment(target, width)?;
-        seen |= matches!(target, Target::Global(_) | Target::Shared(_));
         match target {
             Target::Global(address) => {
                 global += width as u64;
@@ -244,6 +246,7 @@ pub fn write(
                     Some(last) => last,
                     None => allocation(step, address, width as u64)?,
                 };
+                changed |= !found.holds(address, from)?;
                 found.write(address, from)?;
                 cached = Some(found);
             }
@@ -251,7 +254,9 @@ pub fn write(
                 let (rank, offset) = locate(step, space, address)?;
                 check_mbarrier(step, rank, offset, width)?;
                 let warp = (rank == step.rank).then_some(step.warp);
-                step.cluster.ctas[rank as usize].shared.store(offset, from, warp)?;
+                let shared = &mut step.cluster.ctas[rank as usize].shared;
+                changed |= shared.peek(offset, width as u32)? != from;
+                shared.store(offset, from, warp)?;
             }
             Target::Param(offset) => write_parameter(step, lane, offset, from)?,
             Target::Local(offset) => {
@@ -260,6 +265,6 @@ pub fn write(
         }
     }
     step.cluster.counters.global_stores += global;
-    step.cluster.effects += u64::from(seen);
+    step.cluster.changes += u64::from(changed);
     Ok(())
 }

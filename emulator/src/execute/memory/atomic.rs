@@ -131,18 +131,25 @@ fn update(
             let address = address + u64::from(skip);
             step.cluster.counters.global_loads += bytes as u64;
             step.cluster.counters.global_stores += bytes as u64;
-            if bytes == 16 {
-                let change = |old| combine(op, old, operand, replacement, true);
-                return step.machine.memory.update_wide(address, change);
-            }
+            let combined = |old| combine(op, old, operand, replacement, true);
             let allocation = allocation(step, address, bytes as u64)?;
-            // What nobody wrote can be replaced, but not built upon.
-            if op.action != Action::Exchange {
-                let mut before = [0; 8];
-                allocation.read(address, &mut before[..bytes], true)?;
-            }
-            let change = |old| combine(op, u128::from(old), operand, replacement, true) as u64;
-            Ok(u128::from(allocation.update(address, op.bytes, change)?))
+            let old = if bytes == 16 {
+                step.machine.memory.update_wide(address, combined)?
+            } else {
+                // What nobody wrote can be replaced, but not built upon.
+                if op.action != Action::Exchange {
+                    let mut before = [0; 8];
+                    allocation.read(address, &mut before[..bytes], true)?;
+                }
+                let change = |old| combined(u128::from(old)) as u64;
+                u128::from(allocation.update(address, op.bytes, change)?)
+            };
+            // An attempt that fails, such as to take a lock, only reads.
+            let low = u128::MAX >> (128 - 8 * bytes);
+            let changed = combined(old) & low != old & low || allocation.is_shared_with_host();
+            step.cluster.changes += u64::from(changed);
+            step.cluster.reads += 1;
+            Ok(old)
         }
         Target::Shared(address) => {
             let (rank, offset) = locate(step, op.address.space, address + skip)?;
@@ -158,6 +165,7 @@ fn update(
             let old = u128::from_le_bytes(before);
             let new = combine(op, old, operand, replacement, false).to_le_bytes();
             shared.store(offset, &new[..bytes], warp)?;
+            step.cluster.changes += u64::from(new[..bytes] != before[..bytes]);
             Ok(old)
         }
         Target::Param(_) | Target::Local(_) => Err(Fault::new(

@@ -10,8 +10,11 @@ use crate::machine::warp::{BulkGroups, State, Wait};
 use crate::machine::{Launch, Machine, dump};
 use crate::settings::Schedule;
 
-/// Instructions of a warp before another one gets its turn.
-const WARP_TURN: u64 = 4096;
+/// Instructions of a warp before another one gets its turn: a multiple of the lengths of most short loops, so that a warp
+/// that polls stands where it stood a turn before.
+const WARP_TURN: u64 = 5040;
+/// Instructions over which the lines of a loop are gathered.
+const TRACED: u32 = 1024;
 /// Rounds over all warps without any event after which an operation is completed although warps still run: they poll.
 const PATIENCE: u32 = 64;
 
@@ -22,6 +25,8 @@ pub enum Progress {
     Finished,
     /// The time is over.
     Turn,
+    /// No warp can change anything before another cluster does.
+    Stuck,
 }
 
 /// A cluster and what it runs on.
@@ -65,10 +70,46 @@ impl<'a> Scheduler<'a> {
                 let message = format!("{} warp instructions in a cluster", self.cluster.steps);
                 return Err(Fault::new(FaultKind::Steps, message));
             }
+            if ran && self.cluster.goes_round() {
+                return Ok(Progress::Stuck);
+            }
             if self.cluster.steps >= end {
                 return Ok(Progress::Turn);
             }
         }
+    }
+
+    /// The fault of a cluster that is stuck with all others of its grid, of which so many could not start.
+    pub fn livelock(&mut self, left: u64) -> Fault {
+        let mut dump = Vec::new();
+        let mut place = None;
+        for (rank, warp) in self.cluster.circling() {
+            let mut pcs = Vec::new();
+            for _ in 0..TRACED {
+                let groups = &self.cluster.ctas[rank as usize].warps[warp as usize].groups;
+                pcs.extend(
+                    groups.iter().filter(|group| group.state == State::Ready).map(|group| group.pc),
+                );
+                if self.run_warp(rank, warp, 1).is_err() {
+                    break;
+                }
+            }
+            let first = pcs.iter().min().copied().unwrap_or(0);
+            let last = pcs.iter().max().copied().unwrap_or(first);
+            dump.push(dump::circle(self.cluster, self.launch, (rank, warp), (first, last)));
+            place
+                .get_or_insert_with(|| dump::place(self.cluster, self.launch, (rank, warp), first));
+        }
+        dump.extend(dump::parked_groups(self.cluster, self.launch));
+        let mut message =
+            "warps repeat what they did, and nothing is left that changes what they see".to_owned();
+        if left > 0 {
+            message += &format!(
+                "; {left} clusters of the grid did not start, as no more are resident on {} multiprocessors",
+                self.machine.settings.sms
+            );
+        }
+        Fault { place: place.map(Box::new), dump, ..Fault::new(FaultKind::Livelock, message) }
     }
 
     /// Gives every warp its turn; false when none could execute.

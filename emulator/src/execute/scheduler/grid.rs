@@ -8,18 +8,21 @@ use super::cluster::{Progress, Scheduler};
 use crate::counters::Counters;
 use crate::fault::{Fault, FaultKind, Result};
 use crate::machine::cluster::Cluster;
+use crate::machine::global::GlobalMemory;
 use crate::machine::grid::Clusters;
 use crate::machine::{Launch, Machine};
 
 /// Warp instructions that a cluster executes before another one gets its turn. A cluster that waits for another by
 /// polling global memory never ends by itself.
 const TURN: u64 = 1 << 18;
+/// Bytes of the memory for a grid barrier.
+const WORKSPACE: u64 = 8;
 
 /// Runs all clusters. The first fault ends the launch.
 pub fn launch(machine: &Machine, launch: &Launch) -> Result<Counters> {
     check(launch)?;
-    let slots = (machine.settings.sms / launch.cluster_size()).max(1);
-    let grid = Arc::new(Clusters::new(launch, slots));
+    let running = Running::new(machine, launch)?;
+    let grid = Arc::new(Clusters::new(launch, machine.settings.sms, running.workspace));
     let threads = (machine.settings.threads as u64).min(grid.total()).max(1);
     let stop = AtomicBool::new(false);
     let work = || work(machine, launch, &grid, &stop);
@@ -36,6 +39,37 @@ pub fn launch(machine: &Machine, launch: &Launch) -> Result<Counters> {
         sum.add(&counters?);
     }
     Ok(sum)
+}
+
+/// A launch that runs, and the memory of its grid barrier.
+struct Running<'a> {
+    memory: &'a GlobalMemory,
+    workspace: u64,
+}
+
+impl<'a> Running<'a> {
+    fn new(machine: &'a Machine, launch: &Launch) -> Result<Self> {
+        let memory = &machine.memory;
+        let mut workspace = 0;
+        if launch.cooperative {
+            let lost = || Fault::new(FaultKind::Launch, "the host has no memory for a barrier");
+            workspace = memory.allocate(WORKSPACE).ok_or_else(lost)?;
+            memory.fill(workspace, 0, WORKSPACE)?;
+            // Its first word is its size; the second one is the barrier.
+            memory.write(workspace, &(WORKSPACE as u32).to_le_bytes())?;
+        }
+        memory.begin_launch();
+        Ok(Self { memory, workspace })
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.memory.end_launch();
+        if self.workspace != 0 {
+            self.memory.free(self.workspace);
+        }
+    }
 }
 
 fn check(launch: &Launch) -> Result<()> {
@@ -67,25 +101,49 @@ fn work(
     let mut sum = Counters::default();
     let mut resident: VecDeque<(u32, Cluster)> = VecDeque::new();
     let mut admit = true;
+    // Clusters in a row that cannot get on.
+    let mut stuck = 0;
     while !stop.load(Ordering::Relaxed) {
         if (admit || resident.is_empty())
-            && let Some(slot) = grid.slot()
+            && let Some((slot, number)) = grid.start(stuck >= resident.len())
         {
-            match grid.take() {
-                Some(number) => {
-                    resident.push_front((slot, Cluster::new(machine, launch, grid, number, slot)));
-                }
-                None => grid.give_back(slot),
-            }
+            resident.push_front((slot, Cluster::new(machine, launch, grid, number, slot)));
+            stuck = 0;
         }
         let Some((slot, mut cluster)) = resident.pop_front() else { break };
-        match Scheduler::new(machine, launch, &mut cluster).run(TURN) {
+        let progress = grid.progress();
+        if cluster.is_stuck(progress) {
+            // Another launch may change what this one waits for.
+            let left = grid.left_behind().filter(|_| machine.memory.launches() == 1);
+            if let Some(left) = left {
+                stop.store(true, Ordering::Relaxed);
+                return Err(Scheduler::new(machine, launch, &mut cluster).livelock(left));
+            }
+            resident.push_back((slot, cluster));
+            admit = true;
+            stuck += 1;
+            if stuck > resident.len() {
+                std::thread::yield_now();
+            }
+            continue;
+        }
+        let before = cluster.all_changes();
+        let outcome = Scheduler::new(machine, launch, &mut cluster).run(TURN);
+        match outcome {
             Ok(Progress::Finished) => {
-                grid.give_back(slot);
+                grid.end(slot);
                 sum.add(&cluster.take_counters());
                 admit = resident.is_empty();
+                stuck = 0;
             }
-            Ok(Progress::Turn) => {
+            Ok(goes_on) => {
+                if cluster.all_changes() != before {
+                    grid.advance();
+                    stuck = 0;
+                } else if goes_on == Progress::Stuck {
+                    grid.found_stuck(progress);
+                    stuck += 1;
+                }
                 resident.push_back((slot, cluster));
                 admit = true;
             }

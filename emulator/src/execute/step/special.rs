@@ -48,6 +48,8 @@ impl Step<'_> {
             Special::Smid => cta.smid,
             Special::Nsmid => self.machine.settings.sms,
             Special::Gridid => 1,
+            Special::Envreg(1) => (self.cluster.grid.workspace >> 32) as u32,
+            Special::Envreg(_) => self.cluster.grid.workspace as u32,
             Special::LanemaskEq => bit,
             Special::LanemaskLe => bit | (bit - 1),
             Special::LanemaskLt => bit - 1,

@@ -155,7 +155,7 @@ calls! {
             match table.find(address).map(|block| block.kind) {
                 Some(Kind::Host) => (1, 0, address, address),
                 Some(Kind::Device | Kind::Variable) => (2, 0, address, 0),
-                Some(Kind::Managed) => (3, 0, address, address),
+                Some(Kind::Managed | Kind::ManagedVariable) => (3, 0, address, address),
                 None if table.find_registered(address).is_some() => (1, 0, 0, address),
                 None => (0, -2, 0, address),
             };

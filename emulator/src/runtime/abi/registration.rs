@@ -68,12 +68,12 @@ pub extern "C" fn __cudaRegisterManagedVar(
     _device_address: u64,
     name: Text,
     _external: i32,
-    _bytes: u64,
+    bytes: u64,
     _constant: i32,
     _global: i32,
 ) {
     if let Ok(name) = name.get() {
-        with_registry(|registry| registry.add_managed(module, pointer.bytes(1), name));
+        with_registry(|registry| registry.add_managed(module, pointer.bytes(1), name, bytes));
     }
 }
 
