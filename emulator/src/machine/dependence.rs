@@ -1,7 +1,8 @@
 //! Programmatic dependent launch: what a launch that may begin before those ahead of it have ended must leave alone.
 //!
-//! Launches run one after the other. One that lets dependents begin early (`griddepcontrol.launch_dependents`) leaves a
-//! record of the bytes that it read and wrote, and a dependent launch is held against it. In each of its clusters the
+//! Launches run one after the other. Each leaves a record of the bytes that it read and wrote, and a dependent launch is
+//! held against it: the dependent may begin when all thread blocks have executed `griddepcontrol.launch_dependents` or
+//! ended, and even if they have ended what they wrote need not be visible yet. In each of the dependent's clusters the
 //! launches before it count as incomplete until a `griddepcontrol.wait` is over, and that is as late as can be: when
 //! nothing in the cluster can go on without it. What is accessed until then is not ordered after the wait, whatever
 //! warp waited, and may not touch what a launch ahead wrote, nor write what it read. Values play no part, so it does
@@ -18,7 +19,6 @@ use std::sync::{Arc, PoisonError, RwLock};
 use super::Launch;
 use super::byte_set::ByteSet;
 use crate::fault::{Fault, FaultKind, Result};
-use crate::isa::{Op, sync};
 
 /// How memory is accessed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +67,7 @@ impl Touched {
 pub struct Record {
     kernel: String,
     touched: RwLock<HashMap<u64, Arc<Touched>>>,
-    /// A thread block let dependents begin before the end.
+    /// A thread block let dependents begin before its end: they may begin while this launch reads.
     early: AtomicBool,
     /// One did so, or ended, only after a wait: dependents begin when those ahead of this launch have ended.
     closed: AtomicBool,
@@ -105,19 +105,14 @@ pub struct Unfinished {
 #[derive(Debug)]
 pub struct Dependence {
     own: Arc<Record>,
-    /// Whether a later launch, or another cluster, may ask what this one touched.
-    is_recorded: bool,
     before: Unfinished,
 }
 
 impl Dependence {
     /// A launch that may begin before others have ended.
     pub fn new(launch: &Launch, before: &Unfinished) -> Self {
-        let lets_begin = |op: &Op| matches!(op, Op::Sync(sync::Op::LaunchDependents));
-        let is_recorded = !before.at_start.is_empty()
-            || launch.program.instructions.iter().any(|instruction| lets_begin(&instruction.op));
         let own = Record { kernel: launch.kernel.name.clone(), ..Record::default() };
-        Self { own: Arc::new(own), is_recorded, before: before.clone() }
+        Self { own: Arc::new(own), before: before.clone() }
     }
 
     /// Whether all before it has ended when it begins.
@@ -127,9 +122,6 @@ impl Dependence {
 
     /// Runs a turn of a cluster, in which the launches ahead may be complete already, and may become so.
     pub fn turn<R>(self: &Arc<Self>, complete: &mut bool, work: impl FnOnce() -> R) -> R {
-        if !self.is_recorded {
-            return work();
-        }
         let watch = Watch { dependence: Arc::clone(self), complete: *complete, last: None };
         CURRENT.set(Some(watch));
         WATCHED.set(true);
@@ -144,10 +136,7 @@ impl Dependence {
     /// After its end: what may not have ended when one that depends on it begins.
     pub fn end(&self) -> Unfinished {
         let is = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
-        let mut at_start = Vec::new();
-        if is(&self.own.early) {
-            at_start.push(Arc::clone(&self.own));
-        }
+        let mut at_start = vec![Arc::clone(&self.own)];
         if !is(&self.own.closed) {
             at_start.extend(self.before.at_start.iter().cloned());
         }
@@ -226,7 +215,11 @@ impl Watch {
             if let Some(at) = touched.written.first(offset, count) {
                 return Err(self.fault(record, access, bytes, at, "writes"));
             }
-            if writes && let Some(at) = touched.read.first(offset, count) {
+            let may_read = record.early.load(Ordering::Relaxed);
+            if writes
+                && may_read
+                && let Some(at) = touched.read.first(offset, count)
+            {
                 return Err(self.fault(record, access, bytes, at, "reads"));
             }
         }

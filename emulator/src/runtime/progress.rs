@@ -219,10 +219,15 @@ impl Runtime {
                 self.machine.memory.publish(allocation);
                 Ok(())
             }
-            Work::Free(address) => {
-                self.machine.memory.free(address);
-                Ok(())
-            }
+            Work::Free(address) => match self.machine.memory.free(address) {
+                true => Ok(()),
+                false => {
+                    let message = format!(
+                        "memory at {address:#x} is given back before it is made: nothing orders the two"
+                    );
+                    Err(Fault::new(FaultKind::OutOfBounds, message))
+                }
+            },
             Work::Empty => Ok(()),
         };
         if let Err(fault) = outcome {

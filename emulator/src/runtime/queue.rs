@@ -223,13 +223,16 @@ impl Queue {
         goal.iter().any(|id| self.is_pending(*id))
     }
 
-    /// Picks what to run for a goal. A lazy schedule runs nothing else, and of that what was queued last.
+    /// Picks what to run for a goal. With an eager schedule nothing else is left; a lazy one runs nothing else.
     pub fn next(&mut self, goal: &[u64]) -> Next {
         if !self.has_any(goal) {
             return Next::Done;
         }
         let chosen = match self.schedule {
-            Schedule::Eager | Schedule::Lazy => self.needed(goal),
+            Schedule::Eager => {
+                self.items.iter().find(|(_, item)| self.may_run(item)).map(|(id, _)| *id)
+            }
+            Schedule::Lazy => self.last_needed(goal),
             Schedule::Random => self.any(),
         };
         chosen.map_or(Next::Busy, |id| self.take(id))
@@ -280,18 +283,22 @@ impl Queue {
         (!ready.is_empty()).then(|| ready[self.random.below(ready.len())])
     }
 
-    /// The newest of what a goal needs and that may run, going from each item to those before it.
-    fn needed(&self, goal: &[u64]) -> Option<u64> {
-        let mut todo: BTreeSet<u64> = goal.iter().copied().collect();
-        while let Some(id) = todo.pop_last() {
-            let Some(item) = self.items.get(&id) else { continue };
-            if self.may_run(item) {
-                return Some(id);
+    /// Picks for a lazy schedule: the newest part of the goal comes first, with what it needs and no more, and of that
+    /// what was queued last.
+    fn last_needed(&self, goal: &[u64]) -> Option<u64> {
+        let newest_first: BTreeSet<u64> = goal.iter().copied().collect();
+        newest_first.into_iter().rev().find_map(|part| {
+            let mut todo = BTreeSet::from([part]);
+            while let Some(id) = todo.pop_last() {
+                let Some(item) = self.items.get(&id) else { continue };
+                if self.may_run(item) {
+                    return Some(id);
+                }
+                // All of these are older.
+                todo.extend(&item.after);
             }
-            // All of these are older.
-            todo.extend(&item.after);
-        }
-        None
+            None
+        })
     }
 
     fn take(&mut self, id: u64) -> Next {

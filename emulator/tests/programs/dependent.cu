@@ -71,9 +71,13 @@ enum class Mode {
   kNeverWaits,
 };
 
-__device__ void bulk_load(int* into, int const* from) {
+__device__ std::uint32_t loading() {
   __shared__ std::uint64_t barrier;
-  auto const at = static_cast<std::uint32_t>(__cvta_generic_to_shared(&barrier));
+  return static_cast<std::uint32_t>(__cvta_generic_to_shared(&barrier));
+}
+
+__device__ void bulk_load(int* into, int const* from) {
+  std::uint32_t const at = loading();
   auto const to = static_cast<std::uint32_t>(__cvta_generic_to_shared(into));
   asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(at) : "memory");
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
@@ -81,6 +85,13 @@ __device__ void bulk_load(int* into, int const* from) {
   asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], 16, [%2];" ::"r"(to),
                "l"(from), "r"(at)
                : "memory");
+}
+
+__device__ void wait_for_load() {
+  asm volatile(
+      "{ .reg .pred done;\n again: mbarrier.try_wait.parity.shared::cta.b64 done, [%0], 0;\n @!done bra again; }" ::"r"(
+          loading())
+      : "memory");
 }
 
 __global__ void last(Buffers buffers, Mode mode) {
@@ -148,11 +159,15 @@ __global__ void last(Buffers buffers, Mode mode) {
         bulk_load(shared, buffers.middle);
       }
       wait();
+      if (leads) {
+        wait_for_load();
+      }
       break;
     case Mode::kBulkLoadAfter:
       wait();
       if (leads) {
         bulk_load(shared, buffers.middle);
+        wait_for_load();
       }
       break;
     case Mode::kBulkStore:
@@ -265,6 +280,12 @@ bool run(std::string const& name, Buffers const& buffers) {
   if (name == "nothing_triggers") {
     launch(false, first, buffers, Trigger::kNone);
     launch(true, last, buffers, Mode::kNoWait);
+  } else if (name == "nothing_triggers_and_it_waits") {
+    launch(false, first, buffers, Trigger::kNone);
+    launch(true, last, buffers, Mode::kWait);
+  } else if (name == "nothing_triggers_and_it_overwrites_what_was_read") {
+    launch(false, first, buffers, Trigger::kNone);
+    launch(true, last, buffers, Mode::kOverwritesIn);
   } else if (name == "ordinary_launch") {
     launch(false, first, buffers, Trigger::kFirst);
     launch(false, last, buffers, Mode::kNoWait);
