@@ -189,7 +189,11 @@ queued! {
     cudaFreeAsync / cudaFreeAsync_ptsz(pointer: Memory, stream: u64) stream => |runtime, key| {
         lock(&runtime.streams).check_not_captured(key)?;
         lock(&runtime.memory).forget(pointer.address(), &[Kind::Device])?;
-        runtime.enqueue(key, Work::Free(pointer.address())).map(drop)
+        let work = match pointer.address() {
+            0 => Work::Empty,
+            address => Work::Free(address),
+        };
+        runtime.enqueue(key, work).map(drop)
     }
 
     cudaMemPrefetchAsync / cudaMemPrefetchAsync_ptsz(
