@@ -24,3 +24,4 @@ mod queue;
 mod refusal;
 mod state;
 mod stream;
+mod work;

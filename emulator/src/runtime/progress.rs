@@ -10,10 +10,11 @@ use std::panic::catch_unwind;
 use super::code::Code;
 use super::module::lock;
 use super::pointer::at_exit;
-use super::queue::{Next, Slot, Taken};
+use super::queue::{Next, Point, Taken};
 use super::refusal::{Outcome, say};
 use super::state::Runtime;
-use super::stream::{EventState, Node, Recorded, StreamKey, Work};
+use super::stream::{EventState, Node, StreamKey};
+use super::work::{Recorded, Work};
 use crate::execute;
 use crate::fault::{Fault, FaultKind, Result};
 use crate::machine::Launch;
@@ -31,64 +32,62 @@ pub fn is_in_host_function() -> bool {
 }
 
 impl Runtime {
-    /// Queues work, or takes it into the stream's capture. Gives the number of the item.
-    pub fn enqueue(&self, stream: StreamKey, work: Work) -> Outcome<Option<u64>> {
-        let id = {
+    /// Queues work, or takes it into the stream's capture. Gives the point after it.
+    pub fn enqueue(&self, stream: StreamKey, work: Work) -> Outcome<Option<Point>> {
+        let point = {
             let mut streams = lock(&self.streams);
             let Some(work) = streams.submit(stream, work)? else { return Ok(None) };
             let place = streams.place(stream)?;
             let work = if self.is_eager() { work } else { work.staged() };
             lock(&self.queue).push(place, work, &[])
         };
-        self.was_queued(id);
-        Ok(Some(id))
+        self.was_queued(&point);
+        Ok(Some(point))
     }
 
     /// cudaEventRecord
     pub fn record(&self, event: u64, stream: StreamKey) -> Outcome {
-        let id = {
+        let point = {
             let mut streams = lock(&self.streams);
             if !streams.record(event, stream)? {
                 return Ok(());
             }
             let place = streams.place(stream)?;
-            let mut queue = lock(&self.queue);
-            let kernel = queue.kernel(stream);
             let time = Recorded::default();
-            let item = queue.push(place, Work::Mark(time.clone()), &[]);
-            streams.recorded(event, EventState::Recorded { item, time, kernel });
-            item
+            let point = lock(&self.queue).push(place, Work::Mark(time.clone()), &[]);
+            streams.recorded(event, EventState::Recorded { point: point.clone(), time });
+            point
         };
-        self.was_queued(id);
+        self.was_queued(&point);
         Ok(())
     }
 
     /// cudaStreamWaitEvent
     pub fn wait_event(&self, stream: StreamKey, event: u64) -> Outcome {
-        let id = {
+        let point = {
             let mut streams = lock(&self.streams);
-            let Some(item) = streams.wait(stream, event)? else { return Ok(()) };
+            let Some(event) = streams.wait(stream, event)? else { return Ok(()) };
             let place = streams.place(stream)?;
-            lock(&self.queue).push(place, Work::Empty, &[item])
+            lock(&self.queue).push(place, Work::Empty, &[event])
         };
-        self.was_queued(id);
+        self.was_queued(&point);
         Ok(())
     }
 
     /// cudaGraphLaunch: after the launches of the same executable graph before it.
     pub fn launch_graph(&self, stream: StreamKey, executable: u64) -> Outcome {
-        let id = {
+        let point = {
             let mut streams = lock(&self.streams);
             streams.check_not_captured(stream)?;
             let place = streams.place(stream)?;
             let graph = streams.executable(executable)?;
             let nodes: &[Node] = &graph.nodes;
             let mut last = lock(&graph.last);
-            let id = lock(&self.queue).push_graph(place, nodes, last.as_slice());
-            *last = Some(id);
-            id
+            let point = lock(&self.queue).push_graph(place, nodes, last.as_slice());
+            *last = Some(point.clone());
+            point
         };
-        self.was_queued(id);
+        self.was_queued(&point);
         Ok(())
     }
 
@@ -96,9 +95,9 @@ impl Runtime {
         self.machine.settings.streams == Schedule::Eager
     }
 
-    fn was_queued(&self, id: u64) {
+    fn was_queued(&self, point: &Point) {
         match self.machine.settings.streams {
-            Schedule::Eager => self.finish(&[id]),
+            Schedule::Eager => self.finish(point),
             Schedule::Lazy => {}
             // How many depends on the seed, so that seeds cover both extremes.
             Schedule::Random => {
@@ -114,11 +113,11 @@ impl Runtime {
         }
     }
 
-    /// Runs work until a goal is done.
-    pub fn finish(&self, goal: &[u64]) {
+    /// Runs work until a point is reached.
+    fn finish(&self, goal: &Point) {
         let mut queue = lock(&self.queue);
         loop {
-            match queue.next(goal) {
+            match queue.next(&goal.items) {
                 Next::Done => return,
                 Next::Run(taken) => {
                     drop(queue);
@@ -133,64 +132,60 @@ impl Runtime {
         }
     }
 
+    /// Waits, as the host.
+    pub fn wait_for(&self, goal: &Point) -> Outcome {
+        self.finish(goal);
+        lock(&self.queue).seen(goal);
+        self.check()
+    }
+
     /// cudaStreamSynchronize
     pub fn synchronize(&self, stream: StreamKey) -> Outcome {
         let place = lock(&self.streams).place(stream)?;
         let goal = lock(&self.queue).of_stream(place);
-        self.finish(&goal);
-        self.saw_stream(stream);
-        self.check()
+        self.wait_for(&goal)
     }
 
     /// cudaDeviceSynchronize
     pub fn synchronize_all(&self) -> Outcome {
         let goal = lock(&self.queue).all();
-        self.finish(&goal);
-        lock(&self.queue).seen(|_, _, _| true);
-        self.check()
+        self.wait_for(&goal)
     }
 
     /// cudaStreamQuery
     pub fn query_stream(&self, stream: StreamKey) -> Outcome {
         let place = lock(&self.streams).place(stream)?;
         let goal = lock(&self.queue).of_stream(place);
-        self.poll(&goal)?;
-        self.saw_stream(stream);
-        Ok(())
-    }
-
-    fn saw_stream(&self, stream: StreamKey) {
-        lock(&self.queue)
-            .seen(|of, is_blocking, _| of == stream || stream == StreamKey::Legacy && is_blocking);
+        self.poll(&goal)
     }
 
     /// cudaEventSynchronize, cudaEventQuery
     pub fn look_at_event(&self, state: &EventState, waits: bool) -> Outcome {
-        let EventState::Recorded { item, kernel, .. } = state else { return Ok(()) };
-        if waits {
-            self.finish(&[*item]);
-        } else {
-            self.poll(&[*item])?;
+        match state {
+            EventState::Recorded { point, .. } if waits => self.wait_for(point),
+            EventState::Recorded { point, .. } => self.poll(point),
+            _ => Ok(()),
         }
-        if let Some(kernel) = kernel {
-            lock(&self.queue).seen(|_, _, ended| Slot::ptr_eq(kernel, ended));
-        }
-        self.check()
     }
 
-    /// Fails unless a goal is done, but not forever.
-    fn poll(&self, goal: &[u64]) -> Outcome {
-        let next = lock(&self.queue).next(goal);
+    /// Fails unless a point is reached, but not forever.
+    fn poll(&self, goal: &Point) -> Outcome {
+        let next = lock(&self.queue).next(&goal.items);
+        let mut is_done = matches!(next, Next::Done);
         match next {
-            Next::Done => return self.check(),
+            Next::Done => {}
             Next::Run(taken) => self.run(*taken),
             // The thread that runs it goes on meanwhile.
             Next::Busy => std::thread::yield_now(),
         }
         self.check()?;
-        let is_done =
-            self.machine.settings.streams == Schedule::Random && !lock(&self.queue).has_any(goal);
-        if is_done { Ok(()) } else { Err(Code::NOT_READY.into()) }
+        let mut queue = lock(&self.queue);
+        is_done |= self.machine.settings.streams == Schedule::Random && !queue.has_any(&goal.items);
+        if !is_done {
+            return Err(Code::NOT_READY.into());
+        }
+        queue.seen(goal);
+        Ok(())
     }
 
     fn run(&self, taken: Taken) {
@@ -206,6 +201,10 @@ impl Runtime {
             Work::Copy(copy) => copy.run(&self.machine),
             Work::Fill(fill) => fill.run(&self.machine),
             Work::Host(function) => {
+                // It may tell the rest of the program.
+                if let Some(point) = taken.point {
+                    lock(&self.queue).seen(&point);
+                }
                 IN_HOST_FUNCTION.set(true);
                 function.call(Code::SUCCESS);
                 IN_HOST_FUNCTION.set(false);

@@ -7,7 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, OnceLock};
 
-use super::stream::{Node, StreamKey, Work};
+use super::stream::{Node, StreamKey};
+use super::work::Work;
 use crate::machine::cluster::Random;
 use crate::machine::dependence::Unfinished;
 use crate::settings::Schedule;
@@ -15,11 +16,47 @@ use crate::settings::Schedule;
 /// Where a launch leaves what a dependent one has to know, when it has run.
 pub type Slot = Arc<OnceLock<Unfinished>>;
 
+/// The items of each stream that have to be done before something: up to which number.
+type Clock = BTreeMap<StreamKey, u64>;
+
+/// A place in the order of all work: what is done when an item is done.
+#[derive(Clone, Debug, Default)]
+pub struct Point {
+    /// The items that have to be done; with them, all before them is.
+    pub items: Vec<u64>,
+    clock: Arc<Clock>,
+}
+
+impl Point {
+    /// After several.
+    fn after(points: &[&Point]) -> Self {
+        let mut items = Vec::new();
+        let mut clock = Clock::new();
+        for point in points {
+            items.extend(&point.items);
+            for (stream, item) in &*point.clock {
+                let last = clock.entry(*stream).or_default();
+                *last = (*last).max(*item);
+            }
+        }
+        Self { items, clock: Arc::new(clock) }
+    }
+
+    /// The same at an item of a stream after all of this.
+    fn at(mut self, stream: StreamKey, item: u64) -> Self {
+        Arc::make_mut(&mut self.clock).insert(stream, item);
+        self.items = vec![item];
+        self
+    }
+}
+
 /// A piece of work that waits, or is being run.
 #[derive(Debug)]
 struct Item {
     work: Work,
     after: Vec<u64>,
+    /// What is done when it is done, for a function of the host.
+    point: Option<Point>,
     is_running: bool,
     /// For a launch that may begin before the one ahead of it has ended.
     primary: Option<Slot>,
@@ -37,6 +74,8 @@ pub struct Taken {
     pub primary: Option<Slot>,
     /// Its own.
     pub own: Option<Slot>,
+    /// What is done when a function of the host is called.
+    pub point: Option<Point>,
 }
 
 /// What can be done for a goal.
@@ -53,8 +92,8 @@ pub enum Next {
 /// The end of a stream.
 #[derive(Debug, Default)]
 struct Tail {
-    /// The item that was queued last.
-    last: u64,
+    /// After the item that was queued last.
+    point: Point,
     /// Of that item, if it is a launch that nobody waited for: one that is launched now may begin before it has ended.
     kernel: Option<Slot>,
     /// Orders itself with the legacy stream.
@@ -103,35 +142,38 @@ impl Queue {
         self.next += 1;
         after.retain(|id| self.items.contains_key(id));
         let own = matches!(work, Work::Launch { .. }).then(Slot::default);
-        self.items.insert(self.next, Item { work, after, is_running: false, primary, own });
+        let item = Item { work, after, point: None, is_running: false, primary, own };
+        self.items.insert(self.next, item);
         self.next
     }
 
-    /// What the stream's next item comes after.
-    fn before(&self, place: Place) -> Vec<u64> {
-        let own = self.tails.get(&place.stream);
-        let mut before: Vec<u64> = own.map(|tail| tail.last).into_iter().collect();
+    /// What the stream's next item comes after, and others.
+    fn before(&self, place: Place, also: &[Point]) -> Point {
+        let mut before: Vec<&Point> = also.iter().collect();
+        before.extend(self.tails.get(&place.stream).map(|tail| &tail.point));
         match place.stream {
             StreamKey::Legacy => {
                 let blocking = self.tails.values().filter(|tail| tail.is_blocking);
-                before.extend(blocking.map(|tail| tail.last));
+                before.extend(blocking.map(|tail| &tail.point));
             }
             StreamKey::Numbered(_) if !place.is_non_blocking => {
-                before.extend(self.tails.get(&StreamKey::Legacy).map(|tail| tail.last));
+                before.extend(self.tails.get(&StreamKey::Legacy).map(|tail| &tail.point));
             }
             StreamKey::Numbered(_) => {}
         }
-        before
+        Point::after(&before)
     }
 
     /// Makes an item the last one of its stream. A launch in a stream that waited for another stream is not one that
     /// the next launch may overlap.
-    fn append(&mut self, place: Place, last: u64, kernel: Option<Slot>) {
+    fn append(&mut self, place: Place, point: Point, kernel: Option<Slot>) {
         let is_legacy = place.stream == StreamKey::Legacy;
         if is_legacy {
-            // What is done needs no order, but a launch that is done may still be overlapped.
+            // What is done of the others is before this one, and so before what comes after it in the others.
             let items = &self.items;
-            self.tails.retain(|_, tail| items.contains_key(&tail.last) || tail.kernel.is_some());
+            self.tails.retain(|_, tail| {
+                !tail.is_blocking || tail.point.items.iter().any(|id| items.contains_key(id))
+            });
             self.tails.values_mut().filter(|tail| tail.is_blocking).for_each(Tail::forget);
         } else if !place.is_non_blocking
             && let Some(legacy) = self.tails.get_mut(&StreamKey::Legacy)
@@ -139,13 +181,12 @@ impl Queue {
             legacy.forget();
         }
         let is_blocking = !is_legacy && !place.is_non_blocking;
-        self.tails.insert(place.stream, Tail { last, kernel, is_blocking });
+        self.tails.insert(place.stream, Tail { point, kernel, is_blocking });
     }
 
-    /// Takes work at the end of a stream, after which other items have to be done as well; gives its number.
-    pub fn push(&mut self, place: Place, work: Work, also_after: &[u64]) -> u64 {
-        let mut after = self.before(place);
-        after.extend(also_after);
+    /// Takes work at the end of a stream, and after other points.
+    pub fn push(&mut self, place: Place, work: Work, also_after: &[Point]) -> Point {
+        let before = self.before(place, also_after);
         let ahead = self.tails.get(&place.stream).and_then(|tail| tail.kernel.clone());
         let primary = match work {
             Work::Launch { programmatic: true, .. } => ahead.clone(),
@@ -153,66 +194,62 @@ impl Queue {
         };
         // An event that is recorded holds up nothing.
         let passes = matches!(work, Work::Mark(_));
-        let id = self.insert(work, after, primary);
-        let kernel =
-            if passes { ahead } else { self.items.get(&id).and_then(|item| item.own.clone()) };
-        self.append(place, id, kernel);
-        id
+        let is_host = matches!(work, Work::Host(_));
+        let id = self.insert(work, before.items.clone(), primary);
+        let point = before.at(place.stream, id);
+        let mut own = None;
+        if let Some(item) = self.items.get_mut(&id) {
+            item.point = is_host.then(|| point.clone());
+            own = item.own.clone();
+        }
+        self.append(place, point.clone(), if passes { ahead } else { own });
+        point
     }
 
-    /// Takes the nodes of a graph; gives the number of an item that comes after all of them.
-    pub fn push_graph(&mut self, place: Place, nodes: &[Node], also_after: &[u64]) -> u64 {
-        let mut after = self.before(place);
-        after.extend(also_after);
-        let start = self.insert(Work::Empty, after, None);
+    /// Takes the nodes of a graph; gives the point after all of them.
+    pub fn push_graph(&mut self, place: Place, nodes: &[Node], also_after: &[Point]) -> Point {
+        let before = self.before(place, also_after);
+        let start = self.insert(Work::Empty, before.items.clone(), None);
         let mut ids: Vec<u64> = Vec::with_capacity(nodes.len());
         for node in nodes {
-            let before: Vec<u64> =
+            let ahead: Vec<u64> =
                 node.after.iter().filter_map(|index| ids.get(*index).copied()).collect();
-            let primary = match (&node.work, before.as_slice()) {
+            let primary = match (&node.work, ahead.as_slice()) {
                 (Work::Launch { programmatic: true, .. }, [one]) => {
                     self.items.get(one).and_then(|item| item.own.clone())
                 }
                 _ => None,
             };
-            let after = if before.is_empty() { vec![start] } else { before };
+            let after = if ahead.is_empty() { vec![start] } else { ahead };
             ids.push(self.insert(node.work.clone(), after, primary));
         }
         ids.push(start);
-        let end = self.insert(Work::Empty, ids, None);
-        self.append(place, end, None);
-        end
-    }
-
-    /// The launch at the end of a stream that nobody waited for.
-    pub fn kernel(&self, stream: StreamKey) -> Option<Slot> {
-        self.tails.get(&stream)?.kernel.clone()
+        let point = before.at(place.stream, self.insert(Work::Empty, ids, None));
+        self.append(place, point.clone(), None);
+        point
     }
 
     /// All that a stream has to do. The legacy stream waits for the others, as what is queued there would.
-    pub fn of_stream(&self, place: Place) -> Vec<u64> {
-        let mut all = match place.stream {
-            StreamKey::Legacy => self.before(place),
+    pub fn of_stream(&self, place: Place) -> Point {
+        match place.stream {
+            StreamKey::Legacy => self.before(place, &[]),
             StreamKey::Numbered(_) => {
-                self.tails.get(&place.stream).map(|tail| tail.last).into_iter().collect()
+                self.tails.get(&place.stream).map(|tail| tail.point.clone()).unwrap_or_default()
             }
-        };
-        all.retain(|id| self.is_pending(*id));
-        all
+        }
     }
 
     /// All that there is to do.
-    pub fn all(&self) -> Vec<u64> {
-        self.items.keys().copied().collect()
+    pub fn all(&self) -> Point {
+        let tails: Vec<&Point> = self.tails.values().map(|tail| &tail.point).collect();
+        Point::after(&tails)
     }
 
-    /// The host has seen that these launches have ended, or all that streams had: what is launched now overlaps none
-    /// of them.
-    pub fn seen(&mut self, has_ended: impl Fn(StreamKey, bool, &Slot) -> bool) {
+    /// The host has seen that a point was reached: what is launched now overlaps nothing before it.
+    pub fn seen(&mut self, point: &Point) {
         for (stream, tail) in &mut self.tails {
-            if tail.kernel.as_ref().is_some_and(|kernel| {
-                kernel.get().is_some() && has_ended(*stream, tail.is_blocking, kernel)
-            }) {
+            let last = tail.point.clock.get(stream);
+            if last <= point.clock.get(stream) {
                 tail.forget();
             }
         }
@@ -304,10 +341,10 @@ impl Queue {
     fn take(&mut self, id: u64) -> Next {
         let Some(item) = self.items.get_mut(&id) else { return Next::Busy };
         item.is_running = true;
-        let (primary, own) = (item.primary.take(), item.own.clone());
+        let (primary, own, point) = (item.primary.take(), item.own.clone(), item.point.take());
         let work = item.work.clone();
         self.is_device_busy |= work.is_of_device();
-        Next::Run(Box::new(Taken { id, work, primary, own }))
+        Next::Run(Box::new(Taken { id, work, primary, own, point }))
     }
 }
 

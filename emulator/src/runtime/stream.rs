@@ -2,77 +2,16 @@
 //! `queue`'s.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::thread::ThreadId;
-use std::time::Instant;
 
 use super::code::Code;
-use super::copy::{Copy, Fill};
-use super::pointer::HostFunction;
-use super::queue::{Place, Slot};
+use super::queue::{Place, Point};
 use super::refusal::{Outcome, Refusal};
-use crate::machine::Launch;
-use crate::machine::global::Allocation;
-
-/// Something to run.
-#[derive(Clone, Debug)]
-pub enum Work {
-    /// A kernel.
-    Launch {
-        /// Which, and with what.
-        launch: Arc<Launch>,
-        /// It may begin before the launch ahead of it in its stream has ended.
-        programmatic: bool,
-    },
-    /// A copy.
-    Copy(Copy),
-    /// A fill.
-    Fill(Fill),
-    /// A function of the host.
-    Host(HostFunction),
-    /// An event that was recorded: keeps the time.
-    Mark(Recorded),
-    /// cudaMallocAsync: memory can be used from then on.
-    Publish(Arc<Allocation>),
-    /// cudaFreeAsync: memory that begins there cannot be used any more.
-    Free(u64),
-    /// Nothing: what only orders others.
-    Empty,
-}
-
-impl Work {
-    /// Whether it takes the device, which does one such thing at a time.
-    pub fn is_of_device(&self) -> bool {
-        matches!(self, Self::Launch { .. } | Self::Copy(_) | Self::Fill(_))
-    }
-
-    /// As it is when the call that queues it has returned: memory that is not page-locked has been read.
-    pub fn staged(self) -> Self {
-        match self {
-            Self::Copy(copy) => Self::Copy(copy.staged()),
-            other => other,
-        }
-    }
-}
-
-/// When an event was reached, once it was.
-#[derive(Clone, Debug, Default)]
-pub struct Recorded(Arc<OnceLock<Instant>>);
-
-impl Recorded {
-    /// It is now.
-    pub fn set(&self) {
-        let _ = self.0.set(Instant::now());
-    }
-
-    /// When it was.
-    pub fn get(&self) -> Option<Instant> {
-        self.0.get().copied()
-    }
-}
+use super::work::{Recorded, Work};
 
 /// A stream of the program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum StreamKey {
     /// The legacy default stream, handles 0 and 1.
     Legacy,
@@ -107,12 +46,10 @@ pub enum EventState {
     Never,
     /// In a stream.
     Recorded {
-        /// The number of the item that is done when the event is.
-        item: u64,
-        /// When that was.
+        /// The place of the event in the order of work.
+        point: Point,
+        /// When that was reached.
         time: Recorded,
-        /// The launch before it in its stream.
-        kernel: Option<Slot>,
     },
     /// In a capture, after these nodes.
     Captured(u64, BTreeSet<usize>),
@@ -176,8 +113,8 @@ pub struct Streams {
 pub struct Executable {
     /// What it does.
     pub nodes: Vec<Node>,
-    /// The item at the end of its last launch: one comes after the other, in whatever streams.
-    pub last: Mutex<Option<u64>>,
+    /// The end of its last launch: one comes after the other, in whatever streams.
+    pub last: Mutex<Option<Point>>,
 }
 
 impl Default for Streams {
@@ -461,8 +398,8 @@ impl Streams {
         Ok(event)
     }
 
-    /// cudaStreamWaitEvent, in a capture. Otherwise gives the item that the stream has to wait for, if there is one.
-    pub fn wait(&mut self, key: StreamKey, event: u64) -> Outcome<Option<u64>> {
+    /// cudaStreamWaitEvent, in a capture. Otherwise gives what the stream has to wait for, if there is something.
+    pub fn wait(&mut self, key: StreamKey, event: u64) -> Outcome<Option<Point>> {
         let event = self.event(event)?;
         let stream = self.stream(key)?;
         if key == StreamKey::Legacy {
@@ -470,7 +407,7 @@ impl Streams {
         }
         let joined = match (event.state, stream.capture) {
             (EventState::Never, _) => return Ok(None),
-            (EventState::Recorded { item, .. }, None) => return Ok(Some(item)),
+            (EventState::Recorded { point, .. }, None) => return Ok(Some(point)),
             (EventState::Recorded { .. }, Some((id, _))) => {
                 self.invalidate(id);
                 return Err(Code::STREAM_CAPTURE_ISOLATION.into());

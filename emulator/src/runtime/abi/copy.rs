@@ -8,7 +8,8 @@ use crate::runtime::module::lock;
 use crate::runtime::pointer::Memory;
 use crate::runtime::refusal::Outcome;
 use crate::runtime::state::Runtime;
-use crate::runtime::stream::{StreamKey, Work};
+use crate::runtime::stream::StreamKey;
+use crate::runtime::work::Work;
 
 type Rows = (Memory, u64);
 
@@ -28,13 +29,10 @@ fn copy(
 
 /// Queues work, and has it done if the call `waits`.
 fn queue(runtime: &Runtime, stream: StreamKey, work: Work, waits: bool) -> Outcome {
-    if let Some(id) = runtime.enqueue(stream, work)?
-        && waits
-    {
-        runtime.finish(&[id]);
-        runtime.check()?;
+    match runtime.enqueue(stream, work)? {
+        Some(point) if waits => runtime.wait_for(&point),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Copies that wait: their stream must not be captured. They are no unsafe calls, as an H100 showed.

@@ -12,7 +12,8 @@ use crate::runtime::refusal::{Outcome, Refusal};
 use crate::runtime::state::{
     CallConfiguration, Runtime, enter_always, pop_configuration, push_configuration,
 };
-use crate::runtime::stream::{StreamKey, Work};
+use crate::runtime::stream::StreamKey;
+use crate::runtime::work::Work;
 
 fn launch(
     runtime: &Runtime,

@@ -7,7 +7,7 @@ use crate::runtime::module::lock;
 use crate::runtime::pointer::{Memory, Out};
 use crate::runtime::refusal::Outcome;
 use crate::runtime::state::Runtime;
-use crate::runtime::stream::Work;
+use crate::runtime::work::Work;
 
 fn allocate(runtime: &Runtime, pointer: Out<u64>, bytes: u64, kind: Kind, flags: u32) -> Outcome {
     if pointer.is_null() {

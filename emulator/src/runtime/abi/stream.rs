@@ -7,7 +7,8 @@ use crate::runtime::module::lock;
 use crate::runtime::pointer::{HostFunction, Memory, Out};
 use crate::runtime::refusal::Outcome;
 use crate::runtime::state::{Runtime, exchange_mode};
-use crate::runtime::stream::{Mode, StreamKey, Work};
+use crate::runtime::stream::{Mode, StreamKey};
+use crate::runtime::work::Work;
 
 /// cudaStreamNonBlocking
 const NON_BLOCKING: u32 = 1;
