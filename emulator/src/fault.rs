@@ -33,6 +33,8 @@ pub enum FaultKind {
     ProxyFence,
     /// A register is used while an asynchronous load into it is under way.
     PendingRegister,
+    /// Memory that a launch which has not ended uses is accessed before `griddepcontrol.wait`.
+    GridDependency,
     /// A thread block ends with asynchronous work or tensor memory left.
     InFlightAtExit,
     /// `trap`, or an assertion of the program itself.

@@ -99,6 +99,8 @@ pub struct Settings {
     pub threads: usize,
     /// EMULATOR_SCHEDULE=eager|lazy|random
     pub schedule: Schedule,
+    /// EMULATOR_STREAMS=eager|lazy|random: when queued work runs; as EMULATOR_SCHEDULE by default.
+    pub streams: Schedule,
     /// EMULATOR_SEED: for everything random.
     pub seed: u64,
     /// EMULATOR_CLC=greedy|never|random
@@ -133,6 +135,7 @@ impl Settings {
             },
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             schedule: Schedule::Eager,
+            streams: Schedule::Eager,
             seed: 0,
             cancel: Cancel::Greedy,
             rounding: Rounding::Exact,
@@ -156,6 +159,8 @@ impl Settings {
         let schedules =
             [("eager", Schedule::Eager), ("lazy", Schedule::Lazy), ("random", Schedule::Random)];
         set(&mut settings.schedule, choice(&get, "EMULATOR_SCHEDULE", &schedules)?);
+        settings.streams =
+            choice(&get, "EMULATOR_STREAMS", &schedules)?.unwrap_or(settings.schedule);
         set(&mut settings.seed, number(&get, "EMULATOR_SEED", 0, u64::MAX)?);
         let cancels =
             [("greedy", Cancel::Greedy), ("never", Cancel::Never), ("random", Cancel::Random)];

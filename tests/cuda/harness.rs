@@ -18,7 +18,9 @@ use nvfp4_dual_gemm::{CudaError, Error};
 const CHOICE: &str = "NVFP4_TEST_DEVICE";
 const ALL: &str = "NVFP4_TEST_ALL";
 /// Set in a process that was started for one test on the emulator: the name of the test.
-const CHILD: &str = "NVFP4_TEST_CHILD";
+pub const CHILD: &str = "NVFP4_TEST_CHILD";
+/// When the emulator runs what is in streams.
+const STREAMS: &str = "EMULATOR_STREAMS";
 /// What the emulator shows.
 const EMULATED: &str = "an emulated H100 and B200 (functional only)";
 const LIBRARY: &str = "libemulator.so";
@@ -142,11 +144,30 @@ impl Test {
         self
     }
 
+    /// On the emulator alone, with the work of streams in an order that is drawn.
+    fn in_drawn_order(mut self, seed: u32) -> Self {
+        self.name = format!("{}::random{seed}", self.name);
+        self.needs = Needs::Emulator;
+        self.with(STREAMS, "random").with("EMULATOR_SEED", seed.to_string())
+    }
+
     /// Sets a variable of the emulator.
     pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.variables.insert(name, value.into());
         self
     }
+}
+
+/// Tests of the order of work, with more variants for the emulator: on a GPU nobody chooses what runs first.
+pub fn in_drawn_orders(all: impl Fn() -> Vec<Test>) -> Vec<Test> {
+    let on_emulator = |test: &Test| {
+        test.gpu_only.is_none() && matches!(test.needs, Needs::AnyDevice | Needs::Kernels)
+    };
+    let drawn = (0..4).flat_map(|seed| {
+        let tests = all().into_iter().filter(on_emulator).filter(|test| test.devices == 1);
+        tests.map(move |test| test.in_drawn_order(seed)).collect::<Vec<_>>()
+    });
+    all().into_iter().chain(drawn).collect()
 }
 
 /// Kernels for activations in NVFP4, which most tests are about.
@@ -380,6 +401,8 @@ impl Machine {
         if std::env::var_os("EMULATOR_THREADS").is_none() {
             command.env("EMULATOR_THREADS", self.threads.to_string());
         }
+        // Work in streams runs as late as can be: a test that waits for too little fails.
+        command.env(STREAMS, "lazy");
         command.envs(&test.variables);
         if test.needs == Needs::OtherDevice {
             command.env("EMULATOR_DEVICE", "a100");

@@ -25,6 +25,7 @@ mod rounding;
 mod runtime;
 mod streams;
 mod truncation;
+mod waits;
 
 use nvfp4_dual_gemm::GemmShape;
 
@@ -36,10 +37,11 @@ fn main() {
     let mut tests = host::all();
     #[cfg(feature = "cudarc")]
     tests.extend(interop::all().into_iter().chain(borrowed::all()));
-    tests.extend(runtime::all());
-    tests.extend(streams::all());
+    tests.extend(harness::in_drawn_orders(runtime::all));
+    tests.extend(harness::in_drawn_orders(streams::all));
     tests.extend(examples::all());
     tests.extend(plan::all());
+    tests.extend(harness::in_drawn_orders(hardware::ordered));
     tests.extend(hardware::all());
     tests.extend(quantize::all());
     tests.extend(gemm::all());
@@ -47,6 +49,7 @@ fn main() {
     tests.extend(truncation::all());
     tests.extend(padding::all());
     tests.extend(programmatic::all());
+    tests.extend(waits::all());
     tests.extend(no_rows::all());
     tests.extend(layer::all());
     tests.extend(operations::all());

@@ -1,6 +1,6 @@
 //! Programmatic dependent launch: a kernel that begins under the one before it may read, of what that one writes,
-//! nothing too early; nor overwrite what it reads. On the emulator, where work runs in order, this shows only that the
-//! numbers fit. On hardware what a kernel reads changes from launch to launch, and the kernel before is a long one that
+//! nothing too early; nor overwrite what it reads. The emulator finds what comes too early whatever the numbers are:
+//! `waits` shows that it does. On hardware what a kernel reads changes from launch to launch, and the kernel before is a long one that
 //! leaves room beside it, so that one which did not wait at all would begin on old numbers. How much of both overlaps is
 //! the device's to choose: a wait that is only somewhat late need not show.
 

@@ -54,6 +54,9 @@ struct Run {
     /// When asynchronous operations complete.
     #[arg(long, value_enum)]
     schedule: Option<Schedule>,
+    /// When queued work runs; as the schedule if it is not given.
+    #[arg(long, value_enum)]
+    streams: Option<Schedule>,
     /// For everything random.
     #[arg(long)]
     seed: Option<u64>,
@@ -156,6 +159,7 @@ fn start(run: Run) -> Result<(), String> {
         ("EMULATOR_SMS", number(run.sms)),
         ("EMULATOR_THREADS", number(run.threads)),
         ("EMULATOR_SCHEDULE", word(run.schedule)),
+        ("EMULATOR_STREAMS", word(run.streams)),
         ("EMULATOR_SEED", number(run.seed)),
         ("EMULATOR_CLC", word(run.clc)),
         ("EMULATOR_ROUNDING", word(run.rounding)),

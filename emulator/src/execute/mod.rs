@@ -15,4 +15,4 @@ mod sync;
 mod tcgen05;
 mod wgmma;
 
-pub use scheduler::launch;
+pub use scheduler::{launch, launch_after};

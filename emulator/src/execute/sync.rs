@@ -7,6 +7,8 @@ use crate::execute::step::{Flow, Step};
 use crate::fault::Result;
 use crate::isa::address::{SHARED_WINDOW, WINDOW_MASK, shared, split_shared};
 use crate::isa::sync::Op;
+use crate::machine::dependence;
+use crate::machine::warp::Wait;
 
 /// Executes.
 pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
@@ -47,6 +49,17 @@ pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
         }
         Op::Nothing => {}
         Op::Sleep => step.yields = true,
+        Op::WaitPriorGrids => {
+            if !dependence::is_complete() {
+                return Ok(Flow::Advance(Wait::PriorGrids));
+            }
+        }
+        // Further ones of the thread block mean nothing.
+        Op::LaunchDependents => {
+            if !std::mem::replace(&mut step.cta().launched_dependents, true) {
+                dependence::launch_dependents();
+            }
+        }
     }
     Ok(Flow::Next)
 }

@@ -48,6 +48,10 @@ pub enum Op {
     Nothing,
     /// `nanosleep`
     Sleep,
+    /// `griddepcontrol.wait`
+    WaitPriorGrids,
+    /// `griddepcontrol.launch_dependents`
+    LaunchDependents,
 }
 
 impl Op {
@@ -64,7 +68,9 @@ impl Op {
             | Self::Mapa { .. }
             | Self::CtaRank { .. }
             | Self::Nothing
-            | Self::Sleep => false,
+            | Self::Sleep
+            | Self::WaitPriorGrids
+            | Self::LaunchDependents => false,
         }
     }
 }
@@ -89,7 +95,11 @@ pub fn lower(statement: &Statement, scope: &Scope<'_>) -> Lowered<Op> {
             Ok((Some(Op::FenceProxyAsync), Convergence::None))
         }
         // All other memory is in order in this model; proxies of global memory see every store.
-        ("fence" | "membar" | "griddepcontrol", ..) => Ok((None, Convergence::None)),
+        ("fence" | "membar", ..) => Ok((None, Convergence::None)),
+        ("griddepcontrol", ["wait"], []) => Ok((Some(Op::WaitPriorGrids), Convergence::None)),
+        ("griddepcontrol", ["launch_dependents"], []) => {
+            Ok((Some(Op::LaunchDependents), Convergence::None))
+        }
         ("elect", ["sync"], [destination, members]) => {
             let (lane, predicate) = match destination {
                 Operand::Pair(lane, predicate) => (*lane, *predicate),

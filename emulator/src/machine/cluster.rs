@@ -52,6 +52,10 @@ pub struct Cluster {
     pub steps: u64,
     /// A failed `clusterlaunchcontrol` answer was seen: no further request is allowed.
     pub cancel_failed: bool,
+    /// The launches before this one are complete, as far as this cluster can tell.
+    pub prior_complete: bool,
+    /// Barriers and operations that had completed, and instructions executed, when one of them completed last.
+    pub last_event: (u64, u64),
     /// Meeting points of pairs of thread blocks (`cta_group::2`): by pair, who came, and complete rounds.
     pub pairs: Vec<(u32, u64)>,
 }
@@ -89,6 +93,8 @@ impl Cluster {
             circles: Circles::default(),
             steps: 0,
             cancel_failed: false,
+            prior_complete: true,
+            last_event: (0, 0),
         }
     }
 
@@ -268,6 +274,7 @@ fn new_cta(launch: &Launch, rank: u32, id: [u32; 3], smid: u32) -> Cta {
             })
             .collect(),
         finished: false,
+        launched_dependents: false,
     }
 }
 

@@ -59,6 +59,8 @@ pub struct Cta {
     pub warps: Vec<Warp>,
     /// All lanes have exited.
     pub finished: bool,
+    /// `griddepcontrol.launch_dependents` was executed.
+    pub launched_dependents: bool,
 }
 
 impl Cta {

@@ -118,6 +118,7 @@ fn waits_for(cluster: &Cluster, program: &Program, rank: u32, wait: &Wait) -> St
         ),
         Wait::Peer { .. } => "the other thread block of its pair".to_owned(),
         Wait::WgmmaGroups { allowed } => format!("wgmma groups: at most {allowed} may be left"),
+        Wait::PriorGrids => "the launches before this one".to_owned(),
     }
 }
 

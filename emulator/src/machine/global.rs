@@ -5,13 +5,18 @@
 //! ever written.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use super::byte_set::ByteSet;
+use super::dependence::{self, Access, Bytes};
 use crate::fault::{Fault, FaultKind, Result};
 
 /// Alignment of allocations, in bytes: that of cudaMalloc.
 pub const ALIGNMENT: u64 = 256;
+
+/// The number of the allocation that is made next.
+static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 
 /// One piece of device memory.
 #[derive(Debug)]
@@ -21,8 +26,10 @@ pub struct Allocation {
     /// First word of the allocation in `words`.
     skip: usize,
     words: Box<[AtomicU64]>,
-    /// One bit for each byte, 32 bytes to a word.
-    written: Box<[AtomicU32]>,
+    /// Bytes that were ever written.
+    written: ByteSet,
+    /// No other allocation has the same, not even a later one at the same address.
+    id: u64,
     /// The host may write there at any time.
     shared_with_host: AtomicBool,
 }
@@ -33,10 +40,11 @@ impl Allocation {
         let words = zeroed(padded.div_ceil(8))?;
         let start = words.as_ptr() as u64;
         let address = start.next_multiple_of(ALIGNMENT);
-        let written = zeroed(usize::try_from(bytes.div_ceil(32)).ok()?)?;
+        let written = ByteSet::new(bytes)?;
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         let skip = ((address - start) / 8) as usize;
         let shared_with_host = AtomicBool::new(false);
-        Some(Self { address, bytes, skip, words, written, shared_with_host })
+        Some(Self { address, bytes, skip, words, written, id, shared_with_host })
     }
 
     /// First byte.
@@ -53,35 +61,6 @@ impl Allocation {
         &self.words[self.skip + (offset / 8) as usize]
     }
 
-    fn mark(&self, offset: u64, bytes: u64) {
-        let mut at = offset;
-        while at < offset + bytes {
-            let (word, bit) = ((at / 32) as usize, at % 32);
-            let count = (32 - bit).min(offset + bytes - at);
-            let mask = ((u64::from(u32::MAX) >> (32 - count)) << bit) as u32;
-            if self.written[word].load(Ordering::Relaxed) & mask != mask {
-                self.written[word].fetch_or(mask, Ordering::Relaxed);
-            }
-            at += count;
-        }
-    }
-
-    /// Offset of the first of these bytes that nobody wrote.
-    fn unwritten(&self, offset: u64, bytes: u64) -> Option<u64> {
-        let mut at = offset;
-        while at < offset + bytes {
-            let (word, bit) = ((at / 32) as usize, at % 32);
-            let count = (32 - bit).min(offset + bytes - at);
-            let mask = ((u64::from(u32::MAX) >> (32 - count)) << bit) as u32;
-            let missing = !self.written[word].load(Ordering::Relaxed) & mask;
-            if missing != 0 {
-                return Some(at - bit + u64::from(missing.trailing_zeros()));
-            }
-            at += count;
-        }
-        None
-    }
-
     /// Whether these bytes are all part of it.
     pub fn contains(&self, address: u64, bytes: u64) -> bool {
         address >= self.address
@@ -91,7 +70,8 @@ impl Allocation {
     /// Reads bytes from an address. Bytes that nobody wrote are a fault if `checked`.
     pub fn read(&self, address: u64, into: &mut [u8], checked: bool) -> Result<()> {
         let offset = self.offset(address, into.len() as u64)?;
-        if checked && let Some(at) = self.unwritten(offset, into.len() as u64) {
+        self.note(Access::Read, offset, into.len() as u64)?;
+        if checked && let Some(at) = self.written.first_missing(offset, into.len() as u64) {
             return Err(Fault::new(
                 FaultKind::Uninitialised,
                 format!(
@@ -141,8 +121,9 @@ impl Allocation {
     /// Writes bytes to an address.
     pub fn write(&self, address: u64, from: &[u8]) -> Result<()> {
         let offset = self.offset(address, from.len() as u64)?;
+        self.note(Access::Write, offset, from.len() as u64)?;
         // First: whoever sees the bytes sees that they are written.
-        self.mark(offset, from.len() as u64);
+        self.written.insert(offset, from.len() as u64);
         let (head, rest) = from.split_at(head(offset, from.len()));
         self.write_part(offset, head);
         let mut at = offset + head.len() as u64;
@@ -181,13 +162,22 @@ impl Allocation {
             let message = format!("an atomic operation at {address:#x}, no multiple of {bytes}");
             return Err(Fault::new(FaultKind::Misaligned, message));
         }
-        self.mark(offset, u64::from(bytes));
+        self.note(Access::Update, offset, u64::from(bytes))?;
+        self.written.insert(offset, u64::from(bytes));
         let shift = 8 * (offset % 8);
         let mask = u64::MAX >> (64 - 8 * bytes.clamp(1, 8));
         let old = exchange(self.word(offset), |word| {
             word & !(mask << shift) | (change(word >> shift & mask) & mask) << shift
         });
         Ok(old >> shift & mask)
+    }
+
+    /// For the launches that run beside this one.
+    fn note(&self, access: Access, offset: u64, bytes: u64) -> Result<()> {
+        dependence::note(
+            access,
+            Bytes { id: self.id, all: self.bytes, address: self.address, offset, bytes },
+        )
     }
 
     fn offset(&self, address: u64, bytes: u64) -> Result<u64> {
@@ -214,7 +204,7 @@ fn outside(address: u64, bytes: u64, near: Option<&Allocation>) -> Fault {
 
 /// Asks the host for zeroed memory, which it gives page by page when it is touched first: memory that a program
 /// allocates and does not use costs nothing.
-fn zeroed<T: bytemuck::Zeroable>(words: usize) -> Option<Box<[T]>> {
+pub(super) fn zeroed<T: bytemuck::Zeroable>(words: usize) -> Option<Box<[T]>> {
     bytemuck::try_zeroed_slice_box(words).ok()
 }
 
@@ -241,11 +231,21 @@ pub struct GlobalMemory {
 impl GlobalMemory {
     /// New memory that counts as never written; `None` when the host has not as much.
     pub fn allocate(&self, bytes: u64) -> Option<u64> {
-        let allocation = Arc::new(Allocation::new(bytes)?);
+        let allocation = Self::reserve(bytes)?;
         let address = allocation.address;
-        let mut table = self.allocations.write().unwrap_or_else(PoisonError::into_inner);
-        table.insert(address, allocation);
+        self.publish(allocation);
         Some(address)
+    }
+
+    /// New memory that nothing can access until it is published.
+    pub fn reserve(bytes: u64) -> Option<Arc<Allocation>> {
+        Some(Arc::new(Allocation::new(bytes)?))
+    }
+
+    /// Lets memory be accessed.
+    pub fn publish(&self, allocation: Arc<Allocation>) {
+        let mut table = self.allocations.write().unwrap_or_else(PoisonError::into_inner);
+        table.insert(allocation.address, allocation);
     }
 
     /// Gives an allocation back, by its first byte; false when there is none.
@@ -258,7 +258,7 @@ impl GlobalMemory {
     pub fn share_with_host(&self, address: u64) {
         if let Some(allocation) = self.find(address) {
             allocation.shared_with_host.store(true, Ordering::Relaxed);
-            allocation.mark(0, allocation.bytes);
+            allocation.written.insert(0, allocation.bytes);
         }
     }
 

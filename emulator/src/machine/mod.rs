@@ -1,9 +1,11 @@
 //! The state of the machine: memory, thread blocks, warps, barriers, and what is under way.
 
 pub(crate) mod asynchronous;
+pub(crate) mod byte_set;
 pub(crate) mod circles;
 pub(crate) mod cluster;
 pub(crate) mod cta;
+pub mod dependence;
 pub(crate) mod dump;
 pub mod global;
 pub(crate) mod grid;

@@ -61,6 +61,8 @@ pub enum Wait {
         /// How many may be left.
         allowed: u32,
     },
+    /// For the launches before this one to be complete (`griddepcontrol.wait`).
+    PriorGrids,
 }
 
 /// What a group does next.

@@ -1,7 +1,9 @@
 //! Copies and fills, of rows of bytes.
 
+use std::sync::Arc;
+
 use super::code::Code;
-use super::memory::{Kind, Table};
+use super::memory::{Block, Kind, Table};
 use super::pointer::{HostBytes, Memory};
 use super::refusal::{Outcome, Refusal};
 use crate::fault;
@@ -78,25 +80,61 @@ impl Shape {
 }
 
 /// Where bytes are.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Side {
     /// In the table of allocations.
-    Table(u64),
-    /// Elsewhere in the process.
-    Host(HostBytes),
+    Table(u64, Kind),
+    /// Elsewhere in the process, and page-locked or not.
+    Host(HostBytes, bool),
+    /// A copy of what was elsewhere in the process.
+    Staged(Arc<[u8]>),
 }
 
 impl Side {
-    fn row(self, row: u64, pitch: u64, width: u64) -> Self {
+    fn is_pageable(&self) -> bool {
+        matches!(self, Side::Host(_, false))
+    }
+
+    fn is_of_host(&self) -> bool {
+        !matches!(self, Side::Table(_, Kind::Device | Kind::Variable | Kind::Managed))
+    }
+
+    fn is_managed(&self) -> bool {
+        matches!(self, Side::Table(_, Kind::Managed))
+    }
+
+    fn read(&self, offset: u64, into: &mut [u8], machine: &Machine) -> fault::Result<()> {
         match self {
-            Side::Table(address) => Side::Table(address + row * pitch),
-            Side::Host(bytes) => Side::Host(bytes.part(row * pitch, width)),
+            Side::Table(address, _) => machine.memory.read(address + offset, into, false),
+            Side::Host(bytes, _) => {
+                let part = bytes.part(offset, into.len() as u64);
+                part.read(|from| from.iter().zip(into).for_each(|(from, into)| *into = *from));
+                Ok(())
+            }
+            Side::Staged(bytes) => {
+                let from = bytes.get(offset as usize..).unwrap_or_default();
+                from.iter().zip(into).for_each(|(from, into)| *into = *from);
+                Ok(())
+            }
+        }
+    }
+
+    fn write(&self, offset: u64, from: &[u8], machine: &Machine) -> fault::Result<()> {
+        match self {
+            Side::Table(address, _) => machine.memory.write(address + offset, from),
+            Side::Host(bytes, _) => {
+                let part = bytes.part(offset, from.len() as u64);
+                part.write(|into| into.iter_mut().zip(from).for_each(|(into, from)| *into = *from));
+                Ok(())
+            }
+            // Only a source is ever staged.
+            Side::Staged(_) => Ok(()),
         }
     }
 }
 
 /// A copy that was found possible.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Copy {
     to: Side,
     to_pitch: u64,
@@ -105,7 +143,7 @@ pub struct Copy {
     shape: Shape,
 }
 
-/// Bytes that a copy within the device moves at a time.
+/// Bytes that are moved at a time.
 const CHUNK: u64 = 1 << 20;
 
 impl Copy {
@@ -127,40 +165,47 @@ impl Copy {
         Ok(Some(Self { to, to_pitch, from, from_pitch, shape }))
     }
 
+    /// Whether it waits for all before it in its stream and returns when it is done, in the form of a name without Async.
+    /// Within the device it does not; from memory that is not page-locked, the call only waits until that was read.
+    pub fn waits(&self) -> bool {
+        let is_managed = self.from.is_managed() || self.to.is_managed();
+        is_managed || self.to.is_of_host() || self.from.is_of_host() && !self.from.is_pageable()
+    }
+
+    /// Whether it is between two places of the host: done when the call returns, whatever its name.
+    pub fn is_within_host(&self) -> bool {
+        self.to.is_of_host() && self.from.is_of_host()
+    }
+
+    /// Whether its source is memory of the host that is not page-locked.
+    pub fn is_from_pageable(&self) -> bool {
+        self.from.is_pageable()
+    }
+
+    /// With the source as it is now, if it is memory that is not page-locked.
+    pub fn staged(self) -> Self {
+        match self.from {
+            Side::Host(bytes, false) => {
+                Self { from: Side::Staged(bytes.read(|bytes| bytes.into())), ..self }
+            }
+            from => Self { from, ..self },
+        }
+    }
+
     /// Carries it out.
     pub fn run(&self, machine: &Machine) -> fault::Result<()> {
-        let width = self.shape.width;
+        let mut chunk = vec![0; self.shape.width.min(CHUNK) as usize];
         for row in 0..self.shape.rows {
-            let to = self.to.row(row, self.to_pitch, width);
-            let from = self.from.row(row, self.from_pitch, width);
-            match (to, from) {
-                (Side::Table(to), Side::Host(from)) => {
-                    from.read(|bytes| machine.memory.write(to, bytes))?;
-                }
-                (Side::Host(to), Side::Table(from)) => {
-                    to.write(|bytes| machine.memory.read(from, bytes, false))?;
-                }
-                (Side::Host(to), Side::Host(from)) => {
-                    let bytes = from.read(<[u8]>::to_vec);
-                    to.write(|room| room.copy_from_slice(&bytes));
-                }
-                (Side::Table(to), Side::Table(from)) => within(machine, to, from, width)?,
+            let mut done = 0;
+            while done < self.shape.width {
+                let part = &mut chunk[..CHUNK.min(self.shape.width - done) as usize];
+                self.from.read(row * self.from_pitch + done, part, machine)?;
+                self.to.write(row * self.to_pitch + done, part, machine)?;
+                done += part.len() as u64;
             }
         }
         Ok(())
     }
-}
-
-fn within(machine: &Machine, to: u64, from: u64, bytes: u64) -> fault::Result<()> {
-    let mut chunk = vec![0; bytes.min(CHUNK) as usize];
-    let mut done = 0;
-    while done < bytes {
-        let part = &mut chunk[..CHUNK.min(bytes - done) as usize];
-        machine.memory.read(from + done, part, false)?;
-        machine.memory.write(to + done, part)?;
-        done += part.len() as u64;
-    }
-    Ok(())
 }
 
 fn side(
@@ -186,8 +231,8 @@ fn side(
         return Err(Code::INVALID_VALUE.because(words));
     }
     Ok(match block {
-        Some(_) => Side::Table(address),
-        None => Side::Host(pointer.host(span)),
+        Some(block) => Side::Table(address, block.kind),
+        None => Side::Host(pointer.host(span), table.find_registered(address).is_some()),
     })
 }
 
@@ -198,6 +243,7 @@ pub struct Fill {
     pitch: u64,
     value: u8,
     shape: Shape,
+    kind: Kind,
 }
 
 impl Fill {
@@ -213,11 +259,16 @@ impl Fill {
             return Ok(None);
         }
         let address = to.address();
-        if table.range(address, shape.span(pitch)?)?.is_none() {
+        let Some(Block { kind, .. }) = table.range(address, shape.span(pitch)?)? else {
             let words = format!("{address:#x} is no memory of the device");
             return Err(Code::INVALID_VALUE.because(words));
-        }
-        Ok(Some(Self { address, pitch, value: value as u8, shape }))
+        };
+        Ok(Some(Self { address, pitch, value: value as u8, shape, kind }))
+    }
+
+    /// Whether the form of a name without Async returns when it is done.
+    pub fn waits(&self) -> bool {
+        matches!(self.kind, Kind::Host | Kind::Managed)
     }
 
     /// Carries it out.

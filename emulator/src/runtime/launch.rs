@@ -74,6 +74,8 @@ pub struct Shape {
     pub dynamic_shared: u64,
     /// All blocks have to run at the same time.
     pub cooperative: bool,
+    /// It may begin before the launch ahead of it in its stream has ended.
+    pub programmatic: bool,
 }
 
 impl Shape {
@@ -91,9 +93,9 @@ impl Shape {
             match attribute.id {
                 2 => shape.cooperative = x != 0,
                 4 => shape.cluster = (![x, y, z].contains(&0)).then_some([x, y, z]),
-                // Ignored, and legal to ignore: hints (1, 3, 5, 8 to 11, 14, 16), and programmatic dependent launch (6),
-                // as launches run one after the other.
-                0 | 1 | 3 | 5 | 6 | 8..=11 | 14 | 16 => {}
+                6 => shape.programmatic = x != 0,
+                // Ignored, and legal to ignore: hints.
+                0 | 1 | 3 | 5 | 8..=11 | 14 | 16 => {}
                 id => {
                     let words = format!("launch attribute {id} is not implemented");
                     return Err(Code::NOT_SUPPORTED.because(words));

@@ -4,10 +4,12 @@
 //! the same address as the host; the host writes there without our knowledge, so it counts as written from the start.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::code::Code;
 use super::refusal::{Outcome, Refusal};
 use crate::machine::Machine;
+use crate::machine::global::{Allocation, GlobalMemory};
 
 /// How memory was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,26 +104,48 @@ impl Table {
         kind: Kind,
         flags: u32,
     ) -> Outcome<u64> {
+        let Some(allocation) = self.reserve(total, bytes, kind, flags)? else { return Ok(0) };
+        let address = allocation.address();
+        machine.memory.publish(allocation);
+        if matches!(kind, Kind::Managed | Kind::Host | Kind::ManagedVariable) {
+            machine.memory.share_with_host(address);
+        }
+        Ok(address)
+    }
+
+    /// The same for memory that nothing can access until the machine gets it.
+    pub fn reserve(
+        &mut self,
+        total: u64,
+        bytes: u64,
+        kind: Kind,
+        flags: u32,
+    ) -> Outcome<Option<Arc<Allocation>>> {
         if bytes == 0 {
-            return Ok(0);
+            return Ok(None);
         }
         let used = self.used();
         if kind.is_on_device() && bytes > total.saturating_sub(used) {
             return Err(Code::MEMORY_ALLOCATION.into());
         }
-        let Some(address) = machine.memory.allocate(bytes) else {
+        let Some(allocation) = GlobalMemory::reserve(bytes) else {
             let words = format!("the host has no {bytes} bytes for the memory of the device");
             return Err(Code::MEMORY_ALLOCATION.because(words));
         };
-        if matches!(kind, Kind::Managed | Kind::Host | Kind::ManagedVariable) {
-            machine.memory.share_with_host(address);
-        }
+        let address = allocation.address();
         self.blocks.insert(address, Block { address, bytes, kind, flags });
-        Ok(address)
+        Ok(Some(allocation))
     }
 
     /// Gives memory back that begins at `address`, if its kind is `allowed`.
     pub fn free(&mut self, machine: &Machine, address: u64, allowed: &[Kind]) -> Outcome {
+        self.forget(address, allowed)?;
+        machine.memory.free(address);
+        Ok(())
+    }
+
+    /// The same, but what was queued may still use it.
+    pub fn forget(&mut self, address: u64, allowed: &[Kind]) -> Outcome {
         if address == 0 {
             return Ok(());
         }
@@ -141,7 +165,6 @@ impl Table {
             return Err(Code::INVALID_VALUE.because(words));
         }
         self.blocks.remove(&address);
-        machine.memory.free(address);
         Ok(())
     }
 

@@ -3,10 +3,12 @@
 //! What a program calls is in [`abi`](self); below that, everything is safe Rust except for `pointer`, which reads and
 //! writes the program's memory. Rules of this runtime that CUDA leaves open:
 //!
-//! * Work runs at once, in the thread that queues it; calls return when it is done.
+//! * Queued work runs in the thread of a call that queues or waits, one piece at a time: `progress` says when.
+//! * What has not run when the process ends never runs.
 //! * There is one device. Its memory is memory of the host; page-locked and managed memory have the same address on both.
 //! * Words about an error are on stderr, with `emulator: ` before them.
-//! * A kernel that fails makes the calls after its launch fail, until cudaDeviceReset.
+//! * A kernel that fails makes the calls after its launch fail, until cudaDeviceReset; so does a launch that CUDA would
+//!   do and the emulator cannot.
 //! * With settings that mean nothing, every call gives cudaErrorInitializationError.
 
 mod abi;
@@ -17,6 +19,9 @@ mod launch;
 mod memory;
 mod module;
 mod pointer;
+mod progress;
+mod queue;
 mod refusal;
 mod state;
 mod stream;
+mod work;

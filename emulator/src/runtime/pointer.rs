@@ -167,27 +167,34 @@ impl HostBytes {
     }
 }
 
-/// `void (*)(void *)` and its argument.
+/// A function of the host in a stream, and its argument.
 #[derive(Clone, Copy)]
-pub struct HostFunction {
+pub enum HostFunction {
     /// `cudaHostFn_t`
-    pub function: Option<extern "C" fn(Memory)>,
-    /// What it is called with.
-    pub argument: Memory,
+    Function(extern "C" fn(Memory), Memory),
+    /// `cudaStreamCallback_t`, with the stream.
+    Callback(extern "C" fn(u64, Code, Memory), u64, Memory),
 }
 
 impl HostFunction {
-    /// Calls it.
-    pub fn call(self) {
-        if let Some(function) = self.function {
-            function(self.argument);
+    /// Calls it; callbacks get the state of the stream.
+    pub fn call(self, state: Code) {
+        match self {
+            Self::Function(function, argument) => function(argument),
+            Self::Callback(function, stream, argument) => function(stream, state, argument),
         }
+    }
+
+    /// Whether it is called even when what is before it in its stream has failed.
+    pub fn wants_failures(self) -> bool {
+        matches!(self, Self::Callback(..))
     }
 }
 
 impl std::fmt::Debug for HostFunction {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("HostFunction").field("argument", &self.argument.0).finish_non_exhaustive()
+        let (Self::Function(_, argument) | Self::Callback(_, _, argument)) = self;
+        f.debug_struct("HostFunction").field("argument", &argument.0).finish_non_exhaustive()
     }
 }
 

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Condvar, Mutex, OnceLock};
 use std::thread::ThreadId;
 
 use super::code::Code;
@@ -12,13 +12,11 @@ use super::device::Device;
 use super::launch::Dim3;
 use super::memory::{Kind, Table};
 use super::module::{Found, Function, lock, with_registry};
-use super::pointer::at_exit;
+use super::progress::is_in_host_function;
+use super::queue::Queue;
 use super::refusal::{Outcome, Refusal, say};
-use super::stream::{Mode, StreamKey, Streams, Work};
-use crate::execute;
-use crate::fault::{Fault, FaultKind, Result};
-use crate::machine::{Launch, Machine, global::GlobalMemory};
-use crate::report;
+use super::stream::{Mode, StreamKey, Streams};
+use crate::machine::{Machine, global::GlobalMemory};
 use crate::settings::Settings;
 
 /// Everything that lives as long as the process.
@@ -34,10 +32,12 @@ pub struct Runtime {
     pub streams: Mutex<Streams>,
     /// Where the names of calls go.
     calls: Option<Mutex<File>>,
-    /// Held while work runs: one piece at a time.
-    running: Mutex<()>,
+    /// Work that has not run.
+    pub(super) queue: Mutex<Queue>,
+    /// Told when work has run.
+    pub(super) moved: Condvar,
     /// After a kernel failed, what every call gives until cudaDeviceReset.
-    failure: Mutex<Option<Code>>,
+    pub(super) failure: Mutex<Option<Code>>,
 }
 
 /// What `<<<>>>` pushes.
@@ -74,9 +74,12 @@ pub fn runtime() -> Outcome<&'static Runtime> {
     runtime.as_ref().ok_or_else(|| Refusal::from(Code::INITIALIZATION_ERROR))
 }
 
-/// A call: `body` runs unless an earlier kernel failed.
+/// A call: `body` runs unless an earlier kernel failed, or this is within a function that a stream called.
 pub fn enter(name: &str, body: impl FnOnce(&'static Runtime) -> Outcome) -> Code {
     enter_always(name, |runtime| {
+        if is_in_host_function() {
+            return Err(Code::NOT_PERMITTED.into());
+        }
         runtime.check()?;
         body(runtime)
     })
@@ -143,10 +146,11 @@ impl Runtime {
         Self {
             calls,
             device: Device::new(&settings),
+            queue: Mutex::new(Queue::new(settings.streams, settings.seed)),
             machine: Machine { settings, memory: GlobalMemory::default() },
             memory: Mutex::default(),
             streams: Mutex::default(),
-            running: Mutex::default(),
+            moved: Condvar::new(),
             failure: Mutex::default(),
         }
     }
@@ -202,56 +206,6 @@ impl Runtime {
         lock(&self.streams).end(stream, thread())
     }
 
-    /// Runs work, or takes it into the stream's capture.
-    pub fn enqueue(&self, stream: StreamKey, work: Work) -> Outcome {
-        // The guard must not live while work runs: a function of the host may make calls.
-        let now = lock(&self.streams).submit(stream, work)?;
-        if let Some(work) = now {
-            self.run(std::slice::from_ref(&work));
-        }
-        Ok(())
-    }
-
-    /// Runs work in order, up to the first failure, which the calls after this one report.
-    pub fn run(&self, work: &[Work]) {
-        let _alone = lock(&self.running);
-        for work in work {
-            let outcome = match work {
-                Work::Launch(launch) => self.launch(launch),
-                Work::Copy(copy) => copy.run(&self.machine),
-                Work::Fill(fill) => fill.run(&self.machine),
-                Work::Host(function) => {
-                    function.call();
-                    Ok(())
-                }
-                Work::Empty => Ok(()),
-            };
-            if let Err(fault) = outcome {
-                say(&fault);
-                *lock(&self.failure) = Some(failure_code(&fault));
-                return;
-            }
-        }
-    }
-
-    fn launch(&self, launch: &Launch) -> Result<()> {
-        if self.machine.settings.trace >= 1 {
-            say(format_args!(
-                "launch {} grid {:?} block {:?} cluster {:?} dynamic shared {}",
-                launch.kernel.name,
-                launch.grid,
-                launch.block,
-                launch.cluster,
-                launch.dynamic_shared
-            ));
-        }
-        let counters = execute::launch(&self.machine, launch)?;
-        if report::note(&self.machine.settings, launch, &counters) {
-            at_exit(print_report);
-        }
-        Ok(())
-    }
-
     /// A kernel by its stub on the host; loads its module.
     pub fn find(&self, stub: u64) -> Outcome<Found> {
         let function = self.function(stub)?;
@@ -284,7 +238,8 @@ impl Runtime {
 
     /// cudaDeviceReset: memory, modules, streams, events, graphs and the failure go.
     pub fn reset(&self) {
-        let _alone = lock(&self.running);
+        // Nothing may use what goes.
+        let _ = self.synchronize_all();
         for module in with_registry(|registry| registry.modules()) {
             module.unload();
         }
@@ -292,20 +247,4 @@ impl Runtime {
         lock(&self.streams).clear();
         *lock(&self.failure) = None;
     }
-}
-
-/// What the calls after a failed kernel give.
-fn failure_code(fault: &Fault) -> Code {
-    match fault.kind {
-        FaultKind::OutOfBounds => Code::ILLEGAL_ADDRESS,
-        FaultKind::Misaligned => Code::MISALIGNED_ADDRESS,
-        FaultKind::Trap => Code::ASSERT,
-        FaultKind::Steps => Code::LAUNCH_TIMEOUT,
-        _ => Code::LAUNCH_FAILURE,
-    }
-}
-
-/// What `EMULATOR_REPORT=-` asks for.
-extern "C" fn print_report() {
-    let _ = catch_unwind(|| eprint!("{}", report::noted()));
 }

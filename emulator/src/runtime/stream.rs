@@ -1,36 +1,17 @@
-//! Streams, events, captures and graphs: who may queue what, and what a capture makes of it.
-//!
-//! Work runs at once, in the thread that queues it and before the call returns. That is one of the orders that CUDA
-//! allows for every program; an event is therefore done as soon as it is recorded.
+//! Streams, events, captures and graphs: who may queue what, and what a capture makes of it. What is queued then is
+//! `queue`'s.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread::ThreadId;
-use std::time::Instant;
 
 use super::code::Code;
-use super::copy::{Copy, Fill};
-use super::pointer::HostFunction;
+use super::queue::{Place, Point};
 use super::refusal::{Outcome, Refusal};
-use crate::machine::Launch;
-
-/// Something to run.
-#[derive(Clone, Debug)]
-pub enum Work {
-    /// A kernel.
-    Launch(Arc<Launch>),
-    /// A copy.
-    Copy(Copy),
-    /// A fill.
-    Fill(Fill),
-    /// A function of the host.
-    Host(HostFunction),
-    /// Nothing: what only orders others.
-    Empty,
-}
+use super::work::{Recorded, Work};
 
 /// A stream of the program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum StreamKey {
     /// The legacy default stream, handles 0 and 1.
     Legacy,
@@ -63,8 +44,13 @@ pub struct Event {
 pub enum EventState {
     /// Nowhere.
     Never,
-    /// In a stream, at this time.
-    Recorded(Instant),
+    /// In a stream.
+    Recorded {
+        /// The place of the event in the order of work.
+        point: Point,
+        /// When that was reached.
+        time: Recorded,
+    },
     /// In a capture, after these nodes.
     Captured(u64, BTreeSet<usize>),
 }
@@ -119,7 +105,16 @@ pub struct Streams {
     events: HashMap<u64, Event>,
     captures: HashMap<u64, Capture>,
     graphs: HashMap<u64, Vec<Node>>,
-    executables: HashMap<u64, Arc<Vec<Work>>>,
+    executables: HashMap<u64, Arc<Executable>>,
+}
+
+/// A graph that can be launched.
+#[derive(Debug, Default)]
+pub struct Executable {
+    /// What it does.
+    pub nodes: Vec<Node>,
+    /// The end of its last launch: one comes after the other, in whatever streams.
+    pub last: Mutex<Option<Point>>,
 }
 
 impl Default for Streams {
@@ -184,6 +179,11 @@ impl Streams {
             StreamKey::Legacy => Ok(Stream::default()),
             StreamKey::Numbered(handle) => self.streams.get(&handle).cloned().ok_or_else(unknown),
         }
+    }
+
+    /// Where work is queued in a stream.
+    pub fn place(&self, stream: StreamKey) -> Outcome<Place> {
+        Ok(Place { stream, is_non_blocking: self.stream(stream)?.non_blocking })
     }
 
     fn invalidate(&mut self, id: u64) {
@@ -357,15 +357,15 @@ impl Streams {
         self.events.get(&handle).cloned().ok_or_else(unknown)
     }
 
-    /// cudaEventRecord
-    pub fn record(&mut self, event: u64, key: StreamKey) -> Outcome {
+    /// cudaEventRecord, in a capture. True if it is in none, and is to be queued.
+    pub fn record(&mut self, event: u64, key: StreamKey) -> Outcome<bool> {
         let stream = self.stream(key)?;
         self.event(event)?;
         if key == StreamKey::Legacy {
             self.check_legacy()?;
         }
         let state = match stream.capture {
-            None => EventState::Recorded(Instant::now()),
+            None => return Ok(true),
             Some((id, last)) => {
                 if self.captures.get(&id).is_some_and(|capture| capture.invalid) {
                     return Err(Code::STREAM_CAPTURE_INVALIDATED.into());
@@ -373,10 +373,15 @@ impl Streams {
                 EventState::Captured(id, last)
             }
         };
+        self.recorded(event, state);
+        Ok(false)
+    }
+
+    /// Keeps where an event was recorded.
+    pub fn recorded(&mut self, event: u64, state: EventState) {
         if let Some(event) = self.events.get_mut(&event) {
             event.state = state;
         }
-        Ok(())
     }
 
     /// For what looks at an event from outside of a capture.
@@ -393,16 +398,17 @@ impl Streams {
         Ok(event)
     }
 
-    /// cudaStreamWaitEvent
-    pub fn wait(&mut self, key: StreamKey, event: u64) -> Outcome {
+    /// cudaStreamWaitEvent, in a capture. Otherwise gives what the stream has to wait for, if there is something.
+    pub fn wait(&mut self, key: StreamKey, event: u64) -> Outcome<Option<Point>> {
         let event = self.event(event)?;
         let stream = self.stream(key)?;
         if key == StreamKey::Legacy {
             self.check_legacy()?;
         }
         let joined = match (event.state, stream.capture) {
-            (EventState::Never, _) | (EventState::Recorded(_), None) => return Ok(()),
-            (EventState::Recorded(_), Some((id, _))) => {
+            (EventState::Never, _) => return Ok(None),
+            (EventState::Recorded { point, .. }, None) => return Ok(Some(point)),
+            (EventState::Recorded { .. }, Some((id, _))) => {
                 self.invalidate(id);
                 return Err(Code::STREAM_CAPTURE_ISOLATION.into());
             }
@@ -431,7 +437,7 @@ impl Streams {
         if let Some(stream) = self.streams.get_mut(&handle) {
             stream.capture = Some(joined);
         }
-        Ok(())
+        Ok(None)
     }
 
     /// cudaGraphCreate
@@ -453,14 +459,14 @@ impl Streams {
 
     /// cudaGraphInstantiate
     pub fn instantiate(&mut self, graph: u64) -> Outcome<u64> {
-        let work = self.graph(graph)?.iter().map(|node| node.work.clone()).collect();
+        let nodes = self.graph(graph)?.to_vec();
         let handle = self.handle();
-        self.executables.insert(handle, Arc::new(work));
+        self.executables.insert(handle, Arc::new(Executable { nodes, last: Mutex::default() }));
         Ok(handle)
     }
 
-    /// The work of an executable graph, in an order that its dependencies allow.
-    pub fn executable(&self, handle: u64) -> Outcome<Arc<Vec<Work>>> {
+    /// An executable graph.
+    pub fn executable(&self, handle: u64) -> Outcome<Arc<Executable>> {
         self.executables.get(&handle).cloned().ok_or_else(|| Code::INVALID_VALUE.into())
     }
 

@@ -25,11 +25,7 @@ pub fn global(
         let new = bits(element);
         match size {
             2 => {
-                let shift = (at % 4) * 8;
-                memory.update(at / 4 * 4, |word| {
-                    let half = u64::from(word >> shift & 0xFFFF);
-                    word & !(0xFFFF << shift) | (reduction.apply(half, new) as u32) << shift
-                })?;
+                allocation.update(at, 2, |half| reduction.apply(half, new))?;
             }
             4 => {
                 memory.update(at, |word| reduction.apply(u64::from(word), new) as u32)?;

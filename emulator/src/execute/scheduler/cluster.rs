@@ -7,7 +7,7 @@ use crate::fault::{Fault, FaultKind, Result};
 use crate::machine::asynchronous::Agent;
 use crate::machine::cluster::Cluster;
 use crate::machine::warp::{BulkGroups, State, Wait};
-use crate::machine::{Launch, Machine, dump};
+use crate::machine::{Launch, Machine, dependence, dump};
 use crate::settings::Schedule;
 
 /// Instructions of a warp before another one gets its turn: a multiple of the lengths of most short loops, so that a warp
@@ -17,6 +17,9 @@ const WARP_TURN: u64 = 5040;
 const TRACED: u32 = 1024;
 /// Rounds over all warps without any event after which an operation is completed although warps still run: they poll.
 const PATIENCE: u32 = 64;
+/// Warp instructions without any event after which warps that run count as polling for what comes after a wait for
+/// the launches before this one.
+const LONG: u64 = 1 << 20;
 
 /// How a cluster's turn ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +62,11 @@ impl<'a> Scheduler<'a> {
             if !ran || quiet >= PATIENCE {
                 if !self.cluster.queues.is_empty() {
                     self.complete_one()?;
-                } else if quiet > 0 && !self.cluster.end_waits() && !ran {
+                } else if !self.complete_prior(ran)
+                    && quiet > 0
+                    && !self.cluster.end_waits()
+                    && !ran
+                {
                     return Err(dump::deadlock(self.cluster, self.launch));
                 }
                 quiet = 0;
@@ -70,10 +77,14 @@ impl<'a> Scheduler<'a> {
                 let message = format!("{} warp instructions in a cluster", self.cluster.steps);
                 return Err(Fault::new(FaultKind::Steps, message));
             }
-            if ran && self.cluster.goes_round() {
+            // Warps that go round in circles poll for what comes after a wait, if there is one.
+            if ran && self.cluster.goes_round() && !self.complete_prior(false) {
                 return Ok(Progress::Stuck);
             }
             if self.cluster.steps >= end {
+                if self.cluster.queues.is_empty() {
+                    self.complete_prior(true);
+                }
                 return Ok(Progress::Turn);
             }
         }
@@ -130,6 +141,24 @@ impl<'a> Scheduler<'a> {
             ran |= self.run_warp(rank, warp, turn)?;
         }
         Ok(ran)
+    }
+
+    /// Lets the launches before this one be complete, if a warp waits for that: as late as possible, when nothing else
+    /// can go on, or the warps that run have polled for long. So whatever need not come after the wait has come before it.
+    fn complete_prior(&mut self, ran: bool) -> bool {
+        let (events, steps) = (self.cluster.events, self.cluster.steps);
+        if self.cluster.last_event.0 != events {
+            self.cluster.last_event = (events, steps);
+        }
+        let groups =
+            self.cluster.ctas.iter().flat_map(|cta| &cta.warps).flat_map(|warp| &warp.groups);
+        let waits = groups.into_iter().any(|group| group.state == State::Advance(Wait::PriorGrids));
+        if !waits || ran && steps - self.cluster.last_event.1 < LONG {
+            return false;
+        }
+        dependence::wait_is_over();
+        self.cluster.events += 1;
+        true
     }
 
     /// Completes one operation, as nothing else goes on: the newest, or with a random schedule any.
@@ -253,6 +282,7 @@ impl<'a> Scheduler<'a> {
             Wait::TensorColumns { columns } => cta.tmem.free_run(*columns).is_some(),
             Wait::Peer { round } => self.cluster.pairs[rank as usize / 2].1 > *round,
             Wait::WgmmaGroups { allowed } => cta.wgmma_is_over(warp, *allowed),
+            Wait::PriorGrids => dependence::is_complete(),
         })
     }
 
@@ -342,6 +372,9 @@ impl<'a> Scheduler<'a> {
             }
         }
         dump::check_exit(self.cluster, rank)?;
+        if !self.cluster.ctas[rank as usize].launched_dependents {
+            dependence::ended();
+        }
         self.cluster.events += 1;
         self.cluster.ctas[rank as usize].finished = true;
         Ok(())

@@ -8,6 +8,7 @@ use super::cluster::{Progress, Scheduler};
 use crate::counters::Counters;
 use crate::fault::{Fault, FaultKind, Result};
 use crate::machine::cluster::Cluster;
+use crate::machine::dependence::{Dependence, Unfinished};
 use crate::machine::global::GlobalMemory;
 use crate::machine::grid::Clusters;
 use crate::machine::{Launch, Machine};
@@ -20,12 +21,28 @@ const WORKSPACE: u64 = 8;
 
 /// Runs all clusters. The first fault ends the launch.
 pub fn launch(machine: &Machine, launch: &Launch) -> Result<Counters> {
+    launch_after(machine, launch, &Unfinished::default()).map(|(counters, _)| counters)
+}
+
+/// The same for a launch that may begin before others have ended. Gives, too, what may not have ended when one that may
+/// begin before this one has ended does so.
+pub fn launch_after(
+    machine: &Machine,
+    launch: &Launch,
+    before: &Unfinished,
+) -> Result<(Counters, Unfinished)> {
+    let dependence = Arc::new(Dependence::new(launch, before));
+    let counters = run(machine, launch, &dependence)?;
+    Ok((counters, dependence.end()))
+}
+
+fn run(machine: &Machine, launch: &Launch, dependence: &Arc<Dependence>) -> Result<Counters> {
     check(launch)?;
     let running = Running::new(machine, launch)?;
     let grid = Arc::new(Clusters::new(launch, machine.settings.sms, running.workspace));
     let threads = (machine.settings.threads as u64).min(grid.total()).max(1);
     let stop = AtomicBool::new(false);
-    let work = || work(machine, launch, &grid, &stop);
+    let work = || work(machine, launch, &grid, dependence, &stop);
     if threads == 1 {
         return work();
     }
@@ -96,6 +113,7 @@ fn work(
     machine: &Machine,
     launch: &Launch,
     grid: &Arc<Clusters>,
+    dependence: &Arc<Dependence>,
     stop: &AtomicBool,
 ) -> Result<Counters> {
     let mut sum = Counters::default();
@@ -107,7 +125,9 @@ fn work(
         if (admit || resident.is_empty())
             && let Some((slot, number)) = grid.start(stuck >= resident.len())
         {
-            resident.push_front((slot, Cluster::new(machine, launch, grid, number, slot)));
+            let mut cluster = Cluster::new(machine, launch, grid, number, slot);
+            cluster.prior_complete = dependence.is_complete_at_start();
+            resident.push_front((slot, cluster));
             stuck = 0;
         }
         let Some((slot, mut cluster)) = resident.pop_front() else { break };
@@ -128,7 +148,10 @@ fn work(
             continue;
         }
         let before = cluster.all_changes();
-        let outcome = Scheduler::new(machine, launch, &mut cluster).run(TURN);
+        let mut complete = cluster.prior_complete;
+        let outcome = dependence
+            .turn(&mut complete, || Scheduler::new(machine, launch, &mut cluster).run(TURN));
+        cluster.prior_complete = complete;
         match outcome {
             Ok(Progress::Finished) => {
                 grid.end(slot);

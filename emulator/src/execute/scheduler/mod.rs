@@ -4,4 +4,4 @@ mod cluster;
 mod grid;
 mod lanes;
 
-pub use grid::launch;
+pub use grid::{launch, launch_after};

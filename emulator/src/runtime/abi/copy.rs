@@ -8,7 +8,8 @@ use crate::runtime::module::lock;
 use crate::runtime::pointer::Memory;
 use crate::runtime::refusal::Outcome;
 use crate::runtime::state::Runtime;
-use crate::runtime::stream::{StreamKey, Work};
+use crate::runtime::stream::StreamKey;
+use crate::runtime::work::Work;
 
 type Rows = (Memory, u64);
 
@@ -22,7 +23,16 @@ fn copy(
 ) -> Outcome {
     let direction = Direction::new(kind)?;
     let copy = Copy::new(&lock(&runtime.memory), to, from, shape, direction)?;
-    runtime.enqueue(stream, copy.map_or(Work::Empty, Work::Copy))
+    let waits = copy.as_ref().is_some_and(Copy::is_within_host);
+    queue(runtime, stream, copy.map_or(Work::Empty, Work::Copy), waits)
+}
+
+/// Queues work, and has it done if the call `waits`.
+fn queue(runtime: &Runtime, stream: StreamKey, work: Work, waits: bool) -> Outcome {
+    match runtime.enqueue(stream, work)? {
+        Some(point) if waits => runtime.wait_for(&point),
+        _ => Ok(()),
+    }
 }
 
 /// Copies that wait: their stream must not be captured. They are no unsafe calls, as an H100 showed.
@@ -35,12 +45,25 @@ fn copy_now(
     kind: u32,
 ) -> Outcome {
     lock(&runtime.streams).check_not_captured(stream)?;
-    copy(runtime, stream, to, from, shape, kind)
+    let direction = Direction::new(kind)?;
+    let copy = Copy::new(&lock(&runtime.memory), to, from, shape, direction)?;
+    if copy.as_ref().is_some_and(Copy::is_from_pageable) {
+        runtime.synchronize(stream)?;
+    }
+    let waits = copy.as_ref().is_some_and(Copy::waits);
+    queue(runtime, stream, copy.map_or(Work::Empty, Work::Copy), waits)
 }
 
 fn fill(runtime: &Runtime, stream: StreamKey, to: Rows, value: i32, shape: Shape) -> Outcome {
     let fill = Fill::new(&lock(&runtime.memory), to.0, to.1, value, shape)?;
-    runtime.enqueue(stream, fill.map_or(Work::Empty, Work::Fill))
+    queue(runtime, stream, fill.map_or(Work::Empty, Work::Fill), false)
+}
+
+/// Fills of names without Async, which wait where the host can see the memory.
+fn fill_now(runtime: &Runtime, stream: StreamKey, to: Rows, value: i32, shape: Shape) -> Outcome {
+    let fill = Fill::new(&lock(&runtime.memory), to.0, to.1, value, shape)?;
+    let waits = fill.as_ref().is_some_and(Fill::waits);
+    queue(runtime, stream, fill.map_or(Work::Empty, Work::Fill), waits)
 }
 
 /// A part of a variable of the device, checked.
@@ -87,7 +110,7 @@ queued! {
     }
 
     cudaMemset / cudaMemset_ptds(to: Memory, value: i32, bytes: u64) 0 => |runtime, stream| {
-        fill(runtime, stream, (to, bytes), value, Shape::line(bytes))
+        fill_now(runtime, stream, (to, bytes), value, Shape::line(bytes))
     }
 
     cudaMemsetAsync / cudaMemsetAsync_ptsz(to: Memory, value: i32, bytes: u64, stream: u64) stream =>
@@ -98,7 +121,7 @@ queued! {
     cudaMemset2D / cudaMemset2D_ptds(
         to: Memory, pitch: u64, value: i32, width: u64, rows: u64,
     ) 0 => |runtime, stream| {
-        fill(runtime, stream, (to, pitch), value, Shape { width, rows })
+        fill_now(runtime, stream, (to, pitch), value, Shape { width, rows })
     }
 
     cudaMemset2DAsync / cudaMemset2DAsync_ptsz(

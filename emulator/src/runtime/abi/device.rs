@@ -77,7 +77,11 @@ queries! {
 }
 
 calls! {
-    cudaDeviceSynchronize() |runtime| lock(&runtime.streams).check_no_capture();
+    cudaDeviceSynchronize() |runtime| {
+        let waits = lock(&runtime.streams).check_no_capture();
+        waits?;
+        runtime.synchronize_all()
+    };
 
     cudaMemGetInfo(free: Out<u64>, total: Out<u64>) |runtime| {
         let all = runtime.device.memory;

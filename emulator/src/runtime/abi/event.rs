@@ -23,10 +23,11 @@ fn create(runtime: &Runtime, event: Out<u64>, flags: u32) -> Outcome {
     event.set(lock(&runtime.streams).create_event(flags & DISABLE_TIMING == 0))
 }
 
-/// The event, for what waits for it or asks whether it is done: it is.
-fn look(runtime: &Runtime, event: u64) -> Outcome {
-    lock(&runtime.streams).check_event(event)?;
-    runtime.check_unsafe()
+/// Waits for an event, or asks whether it is done.
+fn look(runtime: &Runtime, event: u64, waits: bool) -> Outcome {
+    let event = lock(&runtime.streams).check_event(event)?;
+    runtime.check_unsafe()?;
+    runtime.look_at_event(&event.state, waits)
 }
 
 calls! {
@@ -36,19 +37,24 @@ calls! {
 
     cudaEventDestroy(event: u64) |runtime| lock(&runtime.streams).destroy_event(event);
 
-    cudaEventQuery(event: u64) |runtime| look(runtime, event);
+    cudaEventQuery(event: u64) |runtime| look(runtime, event, false);
 
-    cudaEventSynchronize(event: u64) |runtime| look(runtime, event);
+    cudaEventSynchronize(event: u64) |runtime| look(runtime, event, true);
 
     cudaEventElapsedTime(milliseconds: Out<f32>, start: u64, end: u64) |runtime| {
         let mut streams = lock(&runtime.streams);
         let (start, end) = (streams.check_event(start)?, streams.check_event(end)?);
-        let (EventState::Recorded(from), EventState::Recorded(to)) = (start.state, end.state) else {
+        let (EventState::Recorded { time: from, .. }, EventState::Recorded { time: to, .. }) =
+            (start.state, end.state)
+        else {
             return Err(Code::INVALID_RESOURCE_HANDLE.into());
         };
         if !start.timing || !end.timing {
             return Err(Code::INVALID_RESOURCE_HANDLE.into());
         }
+        let (Some(from), Some(to)) = (from.get(), to.get()) else {
+            return Err(Code::NOT_READY.into());
+        };
         let seconds = if to >= from {
             (to - from).as_secs_f64()
         } else {
@@ -60,7 +66,7 @@ calls! {
 
 queued! {
     cudaEventRecord / cudaEventRecord_ptsz(event: u64, stream: u64) stream => |runtime, key| {
-        lock(&runtime.streams).record(event, key)
+        runtime.record(event, key)
     }
 
     cudaEventRecordWithFlags / cudaEventRecordWithFlags_ptsz(
@@ -69,6 +75,6 @@ queued! {
         if flags != 0 {
             return Err(Code::NOT_SUPPORTED.because("flags other than 0 are not implemented"));
         }
-        lock(&runtime.streams).record(event, key)
+        runtime.record(event, key)
     }
 }

@@ -72,12 +72,6 @@ queued! {
     }
 
     cudaGraphLaunch / cudaGraphLaunch_ptsz(executable: u64, stream: u64) stream => |runtime, key| {
-        let work = {
-            let mut streams = lock(&runtime.streams);
-            streams.check_not_captured(key)?;
-            streams.executable(executable)?
-        };
-        runtime.run(&work);
-        Ok(())
+        runtime.launch_graph(key, executable)
     }
 }

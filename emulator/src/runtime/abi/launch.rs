@@ -1,15 +1,19 @@
 //! Launches of kernels.
 
+use std::sync::Arc;
+
 use super::queued;
+use crate::machine::Launch;
 use crate::runtime::code::Code;
 use crate::runtime::launch::{Dim3, LaunchConfig, Shape, prepare};
 use crate::runtime::module::lock;
 use crate::runtime::pointer::{Arguments, In, Memory, Out};
-use crate::runtime::refusal::Outcome;
+use crate::runtime::refusal::{Outcome, Refusal};
 use crate::runtime::state::{
     CallConfiguration, Runtime, enter_always, pop_configuration, push_configuration,
 };
-use crate::runtime::stream::{StreamKey, Work};
+use crate::runtime::stream::StreamKey;
+use crate::runtime::work::Work;
 
 fn launch(
     runtime: &Runtime,
@@ -18,15 +22,33 @@ fn launch(
     shape: &Shape,
     arguments: Arguments,
 ) -> Outcome {
+    let launch = prepared(runtime, stub, shape, arguments)
+        .inspect_err(|refusal| refused(runtime, stream, refusal))?;
+    runtime.enqueue(stream, Work::Launch { launch, programmatic: shape.programmatic }).map(drop)
+}
+
+fn prepared(
+    runtime: &Runtime,
+    stub: Memory,
+    shape: &Shape,
+    arguments: Arguments,
+) -> Outcome<Arc<Launch>> {
     let found = runtime.find(stub.address())?;
-    let launch = prepare(&runtime.device, &found, shape, arguments)
-        .inspect_err(|_| lock(&runtime.streams).spoil(stream))?;
-    runtime.enqueue(stream, Work::Launch(launch))
+    prepare(&runtime.device, &found, shape, arguments)
+}
+
+/// A launch that cannot be. What a device refuses as well is over with this call. What only the emulator cannot do
+/// stays an error: a program that does not look would go on as if the kernel had run.
+fn refused(runtime: &Runtime, stream: StreamKey, refusal: &Refusal) {
+    lock(&runtime.streams).spoil(stream);
+    if [Code::INVALID_PTX, Code::NOT_SUPPORTED].contains(&refusal.code) {
+        runtime.fail(refusal.code);
+    }
 }
 
 fn plain(grid: Dim3, block: Dim3, dynamic_shared: u64, cooperative: bool) -> Shape {
     let (grid, block) = (grid.into(), block.into());
-    Shape { grid, block, cluster: None, dynamic_shared, cooperative }
+    Shape { grid, block, dynamic_shared, cooperative, ..Shape::default() }
 }
 
 queued! {
@@ -52,7 +74,9 @@ queued! {
     cudaLaunchKernelExC / cudaLaunchKernelExC_ptsz(
         config: In<LaunchConfig>, stub: Memory, arguments: Arguments,
     ) config.get()?.stream => |runtime, key| {
-        launch(runtime, key, stub, &Shape::from_config(&config.get()?)?, arguments)
+        let shape = Shape::from_config(&config.get()?)
+            .inspect_err(|refusal| refused(runtime, key, refusal))?;
+        launch(runtime, key, stub, &shape, arguments)
     }
 }
 

@@ -7,6 +7,7 @@ use crate::runtime::module::lock;
 use crate::runtime::pointer::{Memory, Out};
 use crate::runtime::refusal::Outcome;
 use crate::runtime::state::Runtime;
+use crate::runtime::work::Work;
 
 fn allocate(runtime: &Runtime, pointer: Out<u64>, bytes: u64, kind: Kind, flags: u32) -> Outcome {
     if pointer.is_null() {
@@ -20,6 +21,9 @@ fn allocate(runtime: &Runtime, pointer: Out<u64>, bytes: u64, kind: Kind, flags:
 
 fn free(runtime: &Runtime, pointer: Memory, kinds: &[Kind]) -> Outcome {
     runtime.check_unsafe()?;
+    if pointer.address() != 0 {
+        runtime.synchronize_all()?;
+    }
     lock(&runtime.memory).free(&runtime.machine, pointer.address(), kinds)
 }
 
@@ -123,6 +127,7 @@ calls! {
 
     cudaHostUnregister(pointer: Memory) |runtime| {
         runtime.check_unsafe()?;
+        runtime.synchronize_all()?;
         lock(&runtime.memory).unregister(pointer.address())
     };
 
@@ -171,14 +176,24 @@ queued! {
     cudaMallocAsync / cudaMallocAsync_ptsz(pointer: Out<u64>, bytes: u64, stream: u64) stream =>
         |runtime, key| {
             lock(&runtime.streams).check_not_captured(key)?;
+            if pointer.is_null() {
+                return Err(Code::INVALID_VALUE.into());
+            }
             let total = runtime.device.memory;
-            let mut table = lock(&runtime.memory);
-            pointer.set(table.allocate(&runtime.machine, total, bytes, Kind::Device, 0)?)
+            let reserved = lock(&runtime.memory).reserve(total, bytes, Kind::Device, 0)?;
+            pointer.set(reserved.as_ref().map_or(0, |allocation| allocation.address()))?;
+            let work = reserved.map_or(Work::Empty, Work::Publish);
+            runtime.enqueue(key, work).map(drop)
         }
 
     cudaFreeAsync / cudaFreeAsync_ptsz(pointer: Memory, stream: u64) stream => |runtime, key| {
         lock(&runtime.streams).check_not_captured(key)?;
-        lock(&runtime.memory).free(&runtime.machine, pointer.address(), &[Kind::Device])
+        lock(&runtime.memory).forget(pointer.address(), &[Kind::Device])?;
+        let work = match pointer.address() {
+            0 => Work::Empty,
+            address => Work::Free(address),
+        };
+        runtime.enqueue(key, work).map(drop)
     }
 
     cudaMemPrefetchAsync / cudaMemPrefetchAsync_ptsz(

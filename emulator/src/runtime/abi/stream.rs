@@ -7,7 +7,8 @@ use crate::runtime::module::lock;
 use crate::runtime::pointer::{HostFunction, Memory, Out};
 use crate::runtime::refusal::Outcome;
 use crate::runtime::state::{Runtime, exchange_mode};
-use crate::runtime::stream::{Mode, StreamKey, Work};
+use crate::runtime::stream::{Mode, StreamKey};
+use crate::runtime::work::Work;
 
 /// cudaStreamNonBlocking
 const NON_BLOCKING: u32 = 1;
@@ -73,13 +74,15 @@ queued! {
     cudaStreamSynchronize / cudaStreamSynchronize_ptsz(stream: u64) stream => |runtime, key| {
         let waits = lock(&runtime.streams).check_not_captured(key);
         waits?;
-        runtime.check_unsafe()
+        runtime.check_unsafe()?;
+        runtime.synchronize(key)
     }
 
     cudaStreamQuery / cudaStreamQuery_ptsz(stream: u64) stream => |runtime, key| {
         let waits = lock(&runtime.streams).check_not_captured(key);
         waits?;
-        runtime.check_unsafe()
+        runtime.check_unsafe()?;
+        runtime.query_stream(key)
     }
 
     cudaStreamWaitEvent / cudaStreamWaitEvent_ptsz(stream: u64, event: u64, flags: u32) stream =>
@@ -87,7 +90,7 @@ queued! {
             if flags != 0 {
                 return Err(Code::NOT_SUPPORTED.because("flags other than 0 are not implemented"));
             }
-            lock(&runtime.streams).wait(key, event)
+            runtime.wait_event(key, event)
         }
 
     cudaStreamBeginCapture / cudaStreamBeginCapture_ptsz(stream: u64, mode: u32) stream =>
@@ -125,10 +128,8 @@ queued! {
     cudaLaunchHostFunc / cudaLaunchHostFunc_ptsz(
         stream: u64, function: Option<extern "C" fn(Memory)>, argument: Memory,
     ) stream => |runtime, key| {
-        if function.is_none() {
-            return Err(Code::INVALID_VALUE.into());
-        }
-        runtime.enqueue(key, Work::Host(HostFunction { function, argument }))
+        let function = function.ok_or(Code::INVALID_VALUE)?;
+        runtime.enqueue(key, Work::Host(HostFunction::Function(function, argument))).map(drop)
     }
 
     cudaStreamAddCallback / cudaStreamAddCallback_ptsz(
@@ -138,7 +139,7 @@ queued! {
         let Some(callback) = callback.filter(|_| flags == 0) else {
             return Err(Code::INVALID_VALUE.into());
         };
-        callback(stream, Code::SUCCESS, argument);
-        Ok(())
+        let function = HostFunction::Callback(callback, stream, argument);
+        runtime.enqueue(key, Work::Host(function)).map(drop)
     }
 }
