@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
 use crate::machine::Launch;
+use crate::machine::order::GlobalOrder;
 
 /// The clusters of a grid that have not started.
 #[derive(Debug)]
@@ -13,6 +14,8 @@ pub struct Clusters {
     next: Mutex<u64>,
     /// Places for resident clusters; each has its own multiprocessors.
     slots: Mutex<BTreeSet<u32>>,
+    /// What is before what in global memory, where a check needs it.
+    pub order: GlobalOrder,
 }
 
 impl Clusters {
@@ -20,7 +23,8 @@ impl Clusters {
     pub fn new(launch: &Launch, slots: u32) -> Self {
         let extent =
             [0, 1, 2].map(|axis| u64::from(launch.grid[axis] / launch.cluster[axis].max(1)));
-        Self { extent, next: Mutex::new(0), slots: Mutex::new((0..slots).collect()) }
+        let slots = Mutex::new((0..slots).collect());
+        Self { extent, next: Mutex::new(0), slots, order: GlobalOrder::default() }
     }
 
     /// How many there are.
