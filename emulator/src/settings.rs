@@ -64,7 +64,7 @@ pub struct Checks {
     pub bulk_stores: bool,
     /// `races`: accesses to shared and global memory that nothing orders.
     pub races: bool,
-    /// `relaxed-reuse`: memory that is overwritten after a read that only a relaxed arrival at a barrier orders before.
+    /// `relaxed-reuse`: memory that is overwritten after a read, with only barriers between that promise nothing of memory.
     pub relaxed_reuse: bool,
     /// `proxy-fence`: stores that TMA or the tensor cores read, or overwrite, with no `fence.proxy.async` on the way.
     pub proxy_fence: bool,

@@ -3,7 +3,7 @@
 use super::step::{Flow, Step};
 use super::{bulk, clc, matrix, memory, scalar, shuffle, sync, tcgen05, wgmma};
 use crate::fault::Result;
-use crate::isa::{self, Op};
+use crate::isa::Op;
 
 /// Executes an instruction of any family but control, which the scheduler does.
 pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
@@ -27,8 +27,7 @@ fn has_effect(op: &Op) -> bool {
     match op {
         Op::Scalar(_) | Op::Memory(_) | Op::Shuffle(_) | Op::Control(_) | Op::Nothing => false,
         Op::Sync(op) => op.has_effect(),
-        // A fence changes nothing by itself.
-        Op::Tcgen05(isa::tcgen05::Op::Fence(_)) => false,
-        Op::Bulk(_) | Op::Matrix(_) | Op::Tcgen05(_) | Op::Wgmma(_) | Op::Clc(_) => true,
+        Op::Tcgen05(op) => op.has_effect(),
+        Op::Bulk(_) | Op::Matrix(_) | Op::Wgmma(_) | Op::Clc(_) => true,
     }
 }

@@ -147,7 +147,8 @@ impl Step<'_> {
             Issue::Copies | Issue::Wgmma => self.who(),
             _ => self.who().lane(lane),
         };
-        let actor = self.cluster.order.as_mut().map(|order| Box::new(order.issue(who, how)));
+        let actor =
+            self.cluster.order.as_mut().and_then(|order| order.issue(who, how)).map(Box::new);
         self.cluster.submit(self.machine, self.launch, place, actor, agent, operation)
     }
 

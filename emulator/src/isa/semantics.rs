@@ -43,8 +43,7 @@ impl Semantics {
         let both = has("acq_rel") || has("sc");
         let acquires = both || has("acquire");
         let releases = both || has("release");
-        let is_strong =
-            acquires || releases || has("relaxed") || has("volatile") || has("mmio");
+        let is_strong = acquires || releases || has("relaxed") || has("volatile") || has("mmio");
         Self { is_strong, acquires, releases, scope }
     }
 

@@ -95,7 +95,11 @@ pub fn lower(statement: &Statement, scope: &Scope<'_>) -> Lowered<Op> {
         ("fence", ["mbarrier_init", ..], []) => {
             Ok((Some(Op::Fence(Fence::Inits)), Convergence::None))
         }
-        ("fence", ["sc" | "acq_rel" | "acquire" | "release" | "cta" | "cluster" | "gpu" | "sys", ..], [])
+        (
+            "fence",
+            ["sc" | "acq_rel" | "acquire" | "release" | "cta" | "cluster" | "gpu" | "sys", ..],
+            [],
+        )
         | ("membar", _, []) => {
             let fence = Fence::Memory(Semantics::fence(statement));
             Ok((Some(Op::Fence(fence)), Convergence::None))

@@ -30,6 +30,13 @@ pub enum Op {
     Fence(Fence),
 }
 
+impl Op {
+    /// Whether other warps may notice it. A fence changes nothing by itself, and loops around a wait may have one.
+    pub(crate) fn has_effect(&self) -> bool {
+        !matches!(self, Self::Fence(_))
+    }
+}
+
 /// Lowers.
 pub fn lower(statement: &Statement, scope: &Scope<'_>) -> Lowered<Op> {
     let first = statement.suffixes.first().map(String::as_str);

@@ -105,7 +105,9 @@ impl Completion<'_> {
 
     /// The operation read, or wrote, shared memory as loads and stores do.
     pub fn touch_shared(&mut self, rank: u32, offset: u32, bytes: u32, writes: bool) -> Result<()> {
-        let (Some(order), Some(actor)) = (&mut self.cluster.order, self.actor) else { return Ok(()) };
+        let (Some(order), Some(actor)) = (&mut self.cluster.order, self.actor) else {
+            return Ok(());
+        };
         let kind = Kind { writes, strong: None, is_async: false, is_collective: false };
         order.shared_async(self.launch, actor, (rank, offset), bytes, kind)
     }
@@ -116,8 +118,16 @@ impl Completion<'_> {
     }
 
     /// The operation read, or wrote, global memory. Reductions are `strong`.
-    pub fn touch_global(&mut self, address: u64, bytes: u64, writes: bool, strong: bool) -> Result<()> {
-        let (Some(order), Some(actor)) = (&mut self.cluster.order, self.actor) else { return Ok(()) };
+    pub fn touch_global(
+        &mut self,
+        address: u64,
+        bytes: u64,
+        writes: bool,
+        strong: bool,
+    ) -> Result<()> {
+        let (Some(order), Some(actor)) = (&mut self.cluster.order, self.actor) else {
+            return Ok(());
+        };
         let strong = strong.then_some(Scope::Device);
         let kind = Kind { writes, strong, is_async: true, is_collective: false };
         let global = &self.cluster.grid.order;
@@ -126,7 +136,9 @@ impl Completion<'_> {
 
     /// The operation read, or wrote, tensor memory.
     pub fn touch_tensor(&mut self, rank: u32, region: Region, writes: bool) -> Result<()> {
-        let (Some(order), Some(actor)) = (&mut self.cluster.order, self.actor) else { return Ok(()) };
+        let (Some(order), Some(actor)) = (&mut self.cluster.order, self.actor) else {
+            return Ok(());
+        };
         order.tensor_async(self.launch, actor, rank, region, writes)
     }
 }

@@ -34,7 +34,7 @@ pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
             let load = Load { access: *access, place, registers: registers.clone() };
             touch(step, &load.place, false)?;
             let lane = step.first_lane();
-            step.submit(agent, lane, Issue::Alone, Box::new(load))?;
+            step.submit(agent, lane, Issue::Told, Box::new(load))?;
         }
         Op::Store(access, values) => {
             let place = locate(access, values.len() as u32, "tcgen05.st", step)?;
@@ -44,7 +44,7 @@ pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
                 .collect();
             touch(step, &place, true)?;
             let (lane, store) = (step.first_lane(), Store { access: *access, place, values });
-            step.submit(agent, lane, Issue::Alone, Box::new(store))?;
+            step.submit(agent, lane, Issue::Told, Box::new(store))?;
         }
     }
     Ok(Flow::Next)

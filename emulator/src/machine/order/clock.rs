@@ -134,6 +134,11 @@ impl Knowledge {
         &mut self.0[channel as usize]
     }
 
+    /// Nothing at all.
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(|clock| clock.parts.is_empty())
+    }
+
     /// All that the other knows.
     pub fn join(&mut self, other: &Self) {
         for (ours, theirs) in self.0.iter_mut().zip(&other.0) {

@@ -84,7 +84,7 @@ pub(super) fn add(
     cluster: u32,
     rank: u32,
 ) {
-    for (scope, known) in parts {
+    for (scope, known) in parts.into_iter().filter(|(_, known)| !known.is_empty()) {
         let same = |other: &&mut Release| {
             (other.scope, other.cluster, other.rank) == (scope, cluster, rank)
         };

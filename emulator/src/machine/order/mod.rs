@@ -71,6 +71,8 @@ impl Actor {
 /// By which an operation is known to be complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Issue {
+    /// A wait of the warp; what it touches is told where it is issued.
+    Told,
     /// An mbarrier, or nothing.
     Alone,
     /// Bulk groups of the lane.
@@ -260,7 +262,9 @@ impl Order {
         bytes: u32,
         kind: Kind,
     ) -> Result<()> {
-        let Some(mut shadow) = self.shared.get_mut(at.0 as usize).map(std::mem::take) else { return Ok(()) };
+        let Some(mut shadow) = self.shared.get_mut(at.0 as usize).map(std::mem::take) else {
+            return Ok(());
+        };
         let epoch = self.warps[self.index(who)].epoch(who.lanes);
         let access = Access { epoch, origin: self.origin(who), kind };
         let (address, bytes) = (u64::from(at.1), u64::from(bytes));
@@ -283,8 +287,7 @@ impl Order {
         let view = Operation { actor, rank, width: self.width };
         let access = Access { epoch: actor.epoch, origin: actor.origin, kind };
         let Some(shadow) = self.shared.get_mut(at.0 as usize) else { return Ok(()) };
-        let found =
-            shadow.access(u64::from(at.1), u64::from(bytes), access, &view, self.checks);
+        let found = shadow.access(u64::from(at.1), u64::from(bytes), access, &view, self.checks);
         self.report(launch).result(found, kind, Memory::Shared(at.0, at.1))
     }
 
@@ -337,7 +340,9 @@ impl Order {
         let epoch = self.warps[self.index(who)].epoch(who.lanes);
         let kind = Kind { writes, strong: None, is_async: false, is_collective: true };
         let access = Access { epoch, origin: self.origin(who), kind };
-        let Some(mut shadow) = self.tensor.get_mut(rank as usize).map(std::mem::take) else { return Ok(()) };
+        let Some(mut shadow) = self.tensor.get_mut(rank as usize).map(std::mem::take) else {
+            return Ok(());
+        };
         let found = shadow.access(region, access, &self.view(who));
         self.tensor[rank as usize] = shadow;
         self.report(launch).tensor(found, kind, rank, region)
@@ -371,7 +376,10 @@ impl Order {
     }
 
     /// An operation is issued.
-    pub fn issue(&mut self, who: Who, how: Issue) -> Actor {
+    pub fn issue(&mut self, who: Who, how: Issue) -> Option<Actor> {
+        if how == Issue::Told {
+            return None;
+        }
         let (index, origin) = (self.index(who), self.origin(who));
         let lane = who.lanes.trailing_zeros().min(LANES - 1);
         let together = matches!(how, Issue::Wgmma | Issue::Copies | Issue::AfterCopies);
@@ -381,7 +389,7 @@ impl Order {
         let slot = match how {
             Issue::Tensor | Issue::Commit => self.line(false, agent + lane),
             Issue::Wgmma => self.line(true, agent),
-            Issue::Alone | Issue::Bulk | Issue::Copies | Issue::AfterCopies => {
+            Issue::Told | Issue::Alone | Issue::Bulk | Issue::Copies | Issue::AfterCopies => {
                 self.free_slot(&known)
             }
         };
@@ -393,7 +401,7 @@ impl Order {
                 *last
             }
             // Two parts.
-            Issue::Alone | Issue::Bulk | Issue::Copies | Issue::AfterCopies => {
+            Issue::Told | Issue::Alone | Issue::Bulk | Issue::Copies | Issue::AfterCopies => {
                 *last += 2;
                 *last - 1
             }
@@ -414,7 +422,7 @@ impl Order {
                 _ => {}
             }
         }
-        Actor { epoch, known, origin }
+        Some(Actor { epoch, known, origin })
     }
 
     fn line(&mut self, is_wgmma: bool, agent: u32) -> u32 {
@@ -433,7 +441,8 @@ impl Order {
             // Of a store it may be known only that it has read.
             let time = last.saturating_sub(1);
             let epoch = Epoch { cluster: self.cluster, first: base + slot, lanes: 1, time };
-            known.of(Channel::Memory).knows(&epoch, false) && !self.lines.values().any(|line| line == slot)
+            known.of(Channel::Memory).knows(&epoch, false)
+                && !self.lines.values().any(|line| line == slot)
         });
         found.unwrap_or_else(|| {
             self.slots.push(0);
@@ -504,6 +513,12 @@ impl Order {
         self.warps[index].fence_proxy(who.lanes);
     }
 
+    /// Lanes execute an instruction together that orders no memory.
+    pub fn meet(&mut self, who: Who) {
+        let index = self.index(who);
+        self.warps[index].meet(who.lanes);
+    }
+
     /// `bar.warp.sync`
     pub fn gather(&mut self, who: Who) {
         let index = self.index(who);
@@ -528,7 +543,8 @@ impl Order {
     /// Lanes go on after a round of a named barrier.
     pub fn named_wait(&mut self, who: Who, id: u8, round: u64) {
         let index = self.index(who);
-        let Some(known) = self.named.get(&(who.rank, id)).and_then(|barrier| barrier.of(round)) else {
+        let Some(known) = self.named.get(&(who.rank, id)).and_then(|barrier| barrier.of(round))
+        else {
             return;
         };
         self.warps[index].acquire(who.lanes, ACQUIRE, known, Scope::Block, true);
@@ -568,7 +584,9 @@ impl Order {
     /// Lanes use an mbarrier: it must be known to be initialized.
     fn check_init(&self, launch: &Launch, view: &dyn View, at: (u32, u32)) -> Result<()> {
         let init = self.mbarriers.get(&at).and_then(|phases| phases.init);
-        let Some((epoch, origin)) = init.filter(|_| self.checks.mbarrier_init) else { return Ok(()) };
+        let Some((epoch, origin)) = init.filter(|_| self.checks.mbarrier_init) else {
+            return Ok(());
+        };
         let known = [Channel::Memory, Channel::Inits];
         if known.iter().any(|channel| view.knows(*channel, &epoch, false)) {
             return Ok(());

@@ -70,7 +70,7 @@ impl Report<'_> {
         let (fault, why, check) = match rule {
             Rule::Race => (FaultKind::Race, "nothing orders them", "races"),
             Rule::Relaxed => {
-                let why = "only relaxed arrivals at barriers order them, which promise nothing of memory";
+                let why = "only barriers that promise nothing of memory order them, such as relaxed arrivals";
                 (FaultKind::Race, why, "relaxed-reuse")
             }
             Rule::Proxy => {
@@ -97,8 +97,8 @@ impl Report<'_> {
         let Some(old) = found else { return Ok(()) };
         let message = format!(
             "{} of tensor memory of thread block {rank}, {region}, after {} by {}: neither a release that was acquired \
-             nor tcgen05.fence on both sides of a barrier orders them (EMULATOR_CHECKS: tensor-fence; ptxas may make \
-             nothing of these fences)",
+             nor tcgen05.fence on both sides of a barrier orders them (EMULATOR_CHECKS: tensor-fence; ptxas of CUDA \
+             13.5 makes a NOP of each of these fences)",
             words(kind),
             words(old.kind),
             self.place(&old.epoch, &old.origin)

@@ -53,7 +53,7 @@ pub struct Record {
 pub enum Rule {
     /// Nothing orders them.
     Race,
-    /// A relaxed arrival orders them, which promises nothing of memory.
+    /// Barriers order them that promise nothing of memory: relaxed arrivals, or instructions of all lanes of a warp.
     Relaxed,
     /// A store is before, but not for the async proxy.
     Proxy,
@@ -95,12 +95,7 @@ fn missing(old: &Record, new: &Record, view: &dyn View, checks: Checks) -> Optio
 /// The accesses to 16 bytes.
 pub type Cell = Vec<Record>;
 
-fn touch(
-    cell: &mut Cell,
-    new: Record,
-    view: &dyn View,
-    checks: Checks,
-) -> Option<(Record, Rule)> {
+fn touch(cell: &mut Cell, new: Record, view: &dyn View, checks: Checks) -> Option<(Record, Rule)> {
     let mut found = None;
     let mut index = 0;
     while index < cell.len() {

@@ -1,6 +1,6 @@
 //! What the lanes of a warp know. Lanes that know the same share it, until some of them wait for something.
 
-use super::clock::{Channel, Epoch, Knowledge, Time};
+use super::clock::{Channel, Clock, Epoch, Knowledge, Time};
 use crate::isa::semantics::{Scope, Semantics};
 
 /// Lanes that know the same.
@@ -53,9 +53,8 @@ impl WarpOrder {
         let own = epoch.cluster == self.cluster && epoch.first == self.first;
         self.classes.iter().filter(|class| class.lanes & lanes != 0).all(|class| {
             // A lane knows what it did itself.
-            let alone = own
-                && channel != Channel::Proxy
-                && (class.lanes & lanes & !epoch.lanes == 0);
+            let alone =
+                own && channel != Channel::Proxy && (class.lanes & lanes & !epoch.lanes == 0);
             alone || class.known.of(channel).knows(epoch, any)
         })
     }
@@ -96,7 +95,12 @@ impl WarpOrder {
     }
 
     /// What an arrival or a store of these lanes passes on, with the scope that it does so in.
-    pub fn publish(&mut self, lanes: u32, semantics: Semantics, is_barrier: bool) -> Vec<(Scope, Knowledge)> {
+    pub fn publish(
+        &mut self,
+        lanes: u32,
+        semantics: Semantics,
+        is_barrier: bool,
+    ) -> Vec<(Scope, Knowledge)> {
         let all = self.snapshot(lanes);
         self.time += 1;
         if semantics.releases {
@@ -207,6 +211,22 @@ impl WarpOrder {
         for class in self.each(lanes) {
             class.known.learn(epoch);
         }
+    }
+
+    /// An instruction that lanes execute together (`.sync`), which orders no memory: only that all have come there.
+    pub fn meet(&mut self, lanes: u32) {
+        if lanes.is_power_of_two() {
+            return;
+        }
+        let mut all = Clock::default();
+        for class in self.classes.iter().filter(|class| class.lanes & lanes != 0) {
+            all.join(class.known.of(Channel::Execution));
+        }
+        all.learn(&self.epoch(lanes));
+        for class in self.each(lanes) {
+            class.known.of_mut(Channel::Execution).join(&all);
+        }
+        self.time += 1;
     }
 
     /// `bar.warp.sync`: what one of the lanes knows, all know.
