@@ -372,13 +372,14 @@ fn sums_in_global_memory_are_no_race_but_a_reader_is() -> Outcome<()> {
 }
 
 /// A bulk load of 512 bytes to shared memory, which all read; then another into the same place.
-const LOADS: &str = "@%p1 mbarrier.init.shared::cta.b64 [%r7], 1;\nbar.sync 0;\nshl.b32 %r10, %r1, 2;\nadd.u32 %r11, %r6, %r10;\n\
+const LOADS: &str = "@%p1 mbarrier.init.shared::cta.b64 [%r7], 1;\n\
+    @%p1 mbarrier.init.shared::cta.b64 [%r7+8], 1;\nbar.sync 0;\nshl.b32 %r10, %r1, 2;\nadd.u32 %r11, %r6, %r10;\n\
     @!%p1 bra FIRST;\nmbarrier.arrive.expect_tx.shared::cta.b64 _, [%r7], 512;\n\
     cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%r6], [%rd1], 512, [%r7];\n\
     FIRST: mbarrier.try_wait.parity.shared::cta.b64 %p5, [%r7], 0;\n@!%p5 bra FIRST;\nld.shared.u32 %r12, [%r11];\n\
-    bar.sync 1, 128;\n@!%p1 bra SECOND;\nmbarrier.arrive.expect_tx.shared::cta.b64 _, [%r7], 512;\n\
-    cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%r6], [%rd1], 512, [%r7];\n\
-    SECOND: mbarrier.try_wait.parity.shared::cta.b64 %p5, [%r7], 1;\n@!%p5 bra SECOND;\nld.shared.u32 %r12, [%r11];";
+    bar.sync 1, 128;\n@!%p1 bra SECOND;\nmbarrier.arrive.expect_tx.shared::cta.b64 _, [%r7+8], 512;\n\
+    cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%r6], [%rd1], 512, [%r7+8];\n\
+    SECOND: mbarrier.try_wait.parity.shared::cta.b64 %p5, [%r7+8], 0;\n@!%p5 bra SECOND;\nld.shared.u32 %r12, [%r11];";
 
 #[test]
 fn bulk_loads_are_ordered_by_their_mbarrier() -> Outcome<()> {
@@ -386,24 +387,25 @@ fn bulk_loads_are_ordered_by_their_mbarrier() -> Outcome<()> {
     BLOCK.race(&with(LOADS, "bar.sync 1, 128;", ""))?;
     // One thread waits, and the others come by without a barrier.
     let second =
-        "SECOND: mbarrier.try_wait.parity.shared::cta.b64 %p5, [%r7], 1;\n@!%p5 bra SECOND;";
-    let one = "SECOND: @!%p1 bra READ;\nSPIN: mbarrier.try_wait.parity.shared::cta.b64 %p5, [%r7], 1;\n@!%p5 bra SPIN;\nREAD:";
+        "SECOND: mbarrier.try_wait.parity.shared::cta.b64 %p5, [%r7+8], 0;\n@!%p5 bra SECOND;";
+    let one = "SECOND: @!%p1 bra READ;\nSPIN: mbarrier.try_wait.parity.shared::cta.b64 %p5, [%r7+8], 0;\n@!%p5 bra SPIN;\nREAD:";
     let waits = with(LOADS, second, one);
     BLOCK.race(&waits)?;
     BLOCK.right(&with(&waits, "READ:", "READ: bar.sync 2;"))
 }
 
 /// A bulk store of what all wrote, and more stores over it.
-const STORES: &str = "shl.b32 %r10, %r1, 2;\nadd.u32 %r11, %r6, %r10;\nst.shared.u32 [%r11], %r1;\nfence.proxy.async.shared::cta;\n\
+const STORES: &str = "shl.b32 %r10, %r1, 2;\nadd.u32 %r11, %r6, %r10;\nst.shared.u32 [%r11], 0;\n\
+    fence.proxy.async.shared::cta;\nbar.sync 2;\nst.shared.u32 [%r11], %r1;\nfence.proxy.async.shared::cta;\n\
     bar.sync 0;\n@!%p1 bra NEXT;\ncp.async.bulk.global.shared::cta.bulk_group [%rd1], [%r6], 512;\n\
     cp.async.bulk.commit_group;\ncp.async.bulk.wait_group.read 0;\nNEXT: bar.sync 1, 128;\nst.shared.u32 [%r11], 9;\n\
-    @%p1 cp.async.bulk.wait_group 0;";
+    fence.proxy.async.shared::cta;\n@%p1 cp.async.bulk.wait_group 0;";
 
 #[test]
 fn bulk_stores_read_until_they_were_waited_for() -> Outcome<()> {
     BLOCK.right(STORES)?;
     let race = |body: &str| -> Outcome<()> {
-        // Some schedules complete the store late: then other checks may find it, too.
+        // Under some schedules a check that is always on comes first.
         let mut found = 0;
         for schedule in schedules() {
             let fault = BLOCK.run(body, schedule, BLOCK.checks()?).err();
@@ -562,4 +564,63 @@ fn tensor_memory_is_ordered_by_releases_or_by_fences_on_both_sides() -> Outcome<
         case.wrong(&body, FaultKind::TensorHazard, &words)?;
     }
     Ok(())
+}
+
+/// `cp.async` into shared memory, which is in the generic proxy, and what all others read of it.
+const COPIES: &str = "shl.b32 %r10, %r1, 4;\nadd.u32 %r11, %r6, %r10;\nmul.wide.u32 %rd2, %r1, 16;\nadd.u64 %rd2, %rd1, %rd2;\n\
+    st.shared.u32 [%r11], 0;\nbar.sync 2;\n\
+    cp.async.ca.shared.global [%r11], [%rd2], 16;\ncp.async.commit_group;\ncp.async.wait_group 0;\nbar.sync 0;\n\
+    xor.b32 %r12, %r10, 1024;\nadd.u32 %r12, %r12, %r6;\nld.shared.u32 %r13, [%r12];\ncp.async.wait_all;";
+
+#[test]
+fn copies_of_threads_are_waited_for_and_handed_over() -> Outcome<()> {
+    BLOCK.right(COPIES)?;
+    BLOCK.race(&with(COPIES, "bar.sync 0;", ""))?;
+    BLOCK.race(&with(COPIES, "cp.async.wait_group 0;", ""))?;
+    BLOCK.race(&with(COPIES, "cp.async.wait_group 0;", "cp.async.wait_group 1;"))?;
+    BLOCK.right(&with(
+        COPIES,
+        "cp.async.commit_group;\ncp.async.wait_group 0;",
+        "cp.async.wait_all;",
+    ))?;
+    // By an mbarrier that follows the copies.
+    let arrives = format!(
+        "@%p1 mbarrier.init.shared::cta.b64 [%r7], 128;\n{}",
+        with(
+            &with(
+                COPIES,
+                "cp.async.commit_group;\ncp.async.wait_group 0;",
+                "cp.async.mbarrier.arrive.noinc.shared.b64 [%r7];"
+            ),
+            "bar.sync 0;",
+            "WAIT: mbarrier.try_wait.parity.shared::cta.b64 %p5, [%r7], 0;\n@!%p5 bra WAIT;",
+        )
+    );
+    BLOCK.right(&arrives)?;
+    // An arrival of the thread itself does not wait for its copies.
+    let early = with(
+        &arrives,
+        "cp.async.mbarrier.arrive.noinc.shared.b64 [%r7];",
+        "mbarrier.arrive.shared::cta.b64 _, [%r7];",
+    );
+    BLOCK.race(&early)
+}
+
+#[test]
+fn strong_accesses_to_shared_memory_pass_messages() -> Outcome<()> {
+    // Thread 0 writes and raises a flag; thread 32 polls it and reads.
+    let body = "@%p1 st.shared.u32 [%r6], 0;\n@%p1 st.shared.u32 [%r6+64], 0;\nbar.sync 0;\nsetp.eq.u32 %p4, %r1, 32;\n\
+        @%p1 bra WRITES;\n@%p4 bra POLLS;\nbra END;\n\
+        WRITES: st.shared.u32 [%r6], 5;\natom.release.cta.shared.exch.b32 %r10, [%r6+64], 1;\nbra END;\n\
+        POLLS: ld.acquire.cta.shared.u32 %r11, [%r6+64];\nsetp.eq.u32 %p5, %r11, 0;\n@%p5 bra POLLS;\n\
+        ld.shared.u32 %r12, [%r6];\nEND:";
+    BLOCK.right(body)?;
+    BLOCK.race(&with(body, "atom.release.cta.", "atom."))?;
+    BLOCK.race(&with(body, "ld.acquire.cta.", "ld.volatile."))?;
+    // A counter of all is no race; who reads it in an ordinary way without a barrier is one.
+    let counted = "@%p1 st.shared.u32 [%r6], 0;\nbar.sync 2;\n@%p1 st.shared.u32 [%r6], 0;\nbar.sync 0;\natom.shared.add.u32 %r10, [%r6], 1;\nbar.sync 1, 128;\n\
+        ld.shared.u32 %r11, [%r6];";
+    BLOCK.right(counted)?;
+    BLOCK.race(&with(counted, "bar.sync 1, 128;", ""))?;
+    BLOCK.race(&with(counted, "bar.sync 0;", ""))
 }
