@@ -31,6 +31,8 @@ pub enum FaultKind {
     Descriptor,
     /// Data written by ordinary stores is read by the async proxy without a fence between.
     ProxyFence,
+    /// Accesses to the same memory that nothing orders.
+    Race,
     /// A register is used while an asynchronous load into it is under way.
     PendingRegister,
     /// Memory that a launch which has not ended uses is accessed before `griddepcontrol.wait`.

@@ -62,11 +62,39 @@ pub struct Checks {
     pub pending_registers: bool,
     /// `bulk-stores`: a thread block that ends before its bulk stores were read.
     pub bulk_stores: bool,
+    /// `races`: accesses to shared and global memory that nothing orders.
+    pub races: bool,
+    /// `relaxed-reuse`: memory that is overwritten after a read, with only barriers between that promise nothing of memory.
+    pub relaxed_reuse: bool,
+    /// `proxy-fence`: stores that TMA or the tensor cores read, or overwrite, with no `fence.proxy.async` on the way.
+    pub proxy_fence: bool,
+    /// `mbarrier-init`: mbarriers that are used by who cannot know that they are initialized.
+    pub mbarrier_init: bool,
+    /// `tensor-fence`: operations on tensor memory of different threads with neither a release nor `tcgen05.fence`.
+    pub tensor_fence: bool,
 }
 
 impl Checks {
     /// All of them.
-    pub const ALL: Self = Self { copy_order: true, pending_registers: true, bulk_stores: true };
+    pub const ALL: Self = Self {
+        copy_order: true,
+        pending_registers: true,
+        bulk_stores: true,
+        races: true,
+        relaxed_reuse: true,
+        proxy_fence: true,
+        mbarrier_init: true,
+        tensor_fence: true,
+    };
+
+    /// Whether it has to be known what is before what.
+    pub fn need_order(self) -> bool {
+        self.races
+            || self.relaxed_reuse
+            || self.proxy_fence
+            || self.mbarrier_init
+            || self.tensor_fence
+    }
 
     /// From names with commas between them; `all` stands for all, and nothing for none.
     pub fn parse(names: &str) -> Result<Self> {
@@ -77,8 +105,14 @@ impl Checks {
                 "copy-order" => checks.copy_order = true,
                 "pending-registers" => checks.pending_registers = true,
                 "bulk-stores" => checks.bulk_stores = true,
+                "races" => checks.races = true,
+                "relaxed-reuse" => checks.relaxed_reuse = true,
+                "proxy-fence" => checks.proxy_fence = true,
+                "mbarrier-init" => checks.mbarrier_init = true,
+                "tensor-fence" => checks.tensor_fence = true,
                 _ => {
-                    let known = "all, copy-order, pending-registers, bulk-stores";
+                    let known = "all, copy-order, pending-registers, bulk-stores, races, relaxed-reuse, \
+                                 proxy-fence, mbarrier-init, tensor-fence";
                     let message = format!("EMULATOR_CHECKS names \"{name}\"; there are {known}");
                     return Err(Fault::new(FaultKind::Launch, message));
                 }
@@ -109,7 +143,7 @@ pub struct Settings {
     pub rounding: Rounding,
     /// EMULATOR_MUFU=exact|perturbed
     pub mufu: Mufu,
-    /// EMULATOR_CHECKS=copy-order,pending-registers,bulk-stores, or all
+    /// EMULATOR_CHECKS=copy-order,races and more, or all: see [`Checks`]
     pub checks: Checks,
     /// EMULATOR_STEPS: warp instructions that a thread block may execute.
     pub steps: u64,
@@ -273,7 +307,8 @@ mod tests {
         assert_eq!(
             read("copy-order,registers").err().as_deref(),
             Some(
-                "EMULATOR_CHECKS names \"registers\"; there are all, copy-order, pending-registers, bulk-stores"
+                "EMULATOR_CHECKS names \"registers\"; there are all, copy-order, pending-registers, bulk-stores, \
+                 races, relaxed-reuse, proxy-fence, mbarrier-init, tensor-fence"
             )
         );
     }

@@ -10,6 +10,7 @@ use crate::isa::address::shared;
 use crate::isa::clc::Op;
 use crate::isa::value::{Address, Value};
 use crate::machine::asynchronous::{Agent, Completion, Operation};
+use crate::machine::order::Issue;
 use crate::settings::Cancel;
 
 /// Bytes of an answer.
@@ -100,7 +101,7 @@ fn request(
         let operation = Box::new(Answer { rank, answer, mbarrier, words });
         // Answers to different thread blocks may come at different times.
         let agent = Agent::Copy(u64::from(shared(rank, answer)) | 1 << 63);
-        step.submit(agent, operation)?;
+        step.submit(agent, lane, Issue::Alone, operation)?;
     }
     Ok(())
 }
@@ -118,7 +119,7 @@ impl Operation for Answer {
     fn complete(self: Box<Self>, at: &mut Completion<'_>) -> Result<()> {
         let bytes: Vec<u8> = self.words.iter().flat_map(|word| word.to_le_bytes()).collect();
         at.cluster.running(self.rank)?.shared.store_async(self.answer, &bytes)?;
-        at.cluster.complete_bytes(self.rank, self.mbarrier, ANSWER_BYTES)
+        at.complete_bytes((self.rank, self.mbarrier), ANSWER_BYTES)
     }
 
     fn describe(&self) -> String {

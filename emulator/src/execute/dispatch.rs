@@ -27,6 +27,7 @@ fn has_effect(op: &Op) -> bool {
     match op {
         Op::Scalar(_) | Op::Memory(_) | Op::Shuffle(_) | Op::Control(_) | Op::Nothing => false,
         Op::Sync(op) => op.has_effect(),
-        Op::Bulk(_) | Op::Matrix(_) | Op::Tcgen05(_) | Op::Wgmma(_) | Op::Clc(_) => true,
+        Op::Tcgen05(op) => op.has_effect(),
+        Op::Bulk(_) | Op::Matrix(_) | Op::Wgmma(_) | Op::Clc(_) => true,
     }
 }

@@ -24,6 +24,8 @@ pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
                 let mut matrix: Matrix = [[0; 8]; 8];
                 for (row, elements) in matrix.iter_mut().enumerate() {
                     let offset = locate(address, 8 * index + row, step)?;
+                    let rank = step.rank;
+                    step.touch_shared(rank, offset, 16, false)?;
                     let bytes = step.cta().shared.read(offset, 16, Proxy::Generic)?;
                     for (element, bytes) in elements.iter_mut().zip(bytes.chunks_exact(2)) {
                         *element = u16::from_le_bytes([bytes[0], bytes[1]]);
@@ -48,6 +50,8 @@ pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
                     let offset = locate(address, 8 * index + row, step)?;
                     let bytes: Vec<u8> =
                         elements.iter().flat_map(|element| element.to_le_bytes()).collect();
+                    let rank = step.rank;
+                    step.touch_shared(rank, offset, 16, true)?;
                     step.cta().shared.store(offset, &bytes, Some(warp))?;
                 }
             }

@@ -1,10 +1,12 @@
 //! Loads, stores and atomic operations of threads, and conversions of addresses (PTX ISA, "Data Movement and
 //! Conversion Instructions", "atom", "red").
 //!
-//! Semantics, scopes and cache hints have no function here: the machine is sequentially consistent for threads.
+//! Cache hints have no function here, and semantics and scopes only in the checks of order: the machine is sequentially
+//! consistent for threads.
 
 mod access;
 mod atomic;
+mod order;
 
 pub use access::{read_generic, read_parameter, write_parameter};
 
@@ -16,6 +18,7 @@ use crate::isa::memory::{Element, Op};
 use crate::isa::value::{Address, LANES, Value};
 use crate::ptx::{Class, Register, Space};
 use access::Cells;
+use order::Part;
 
 /// The address of each lane, and for a generic one what it names.
 fn targets(address: Address, step: &Step<'_>) -> [Target; LANES] {
@@ -67,28 +70,34 @@ fn targets(address: Address, step: &Step<'_>) -> [Target; LANES] {
 /// Executes.
 pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
     match op {
-        Op::Load { address, bytes, signed, into } => {
+        Op::Load { address, bytes, signed, into, semantics } => {
             let mut cells: Cells = [[0; WIDEST]; LANES];
             let width = *bytes as usize * into.len();
             let targets = targets(*address, step);
             access::read(step, address.space, &targets, width, &mut cells)?;
+            order::tell(step, &targets, width, *semantics, Part::Load)?;
             for (index, element) in into.iter().enumerate() {
                 if let Element::Register(register) = element {
                     write(step, *register, *bytes, *signed, &cells, index * *bytes as usize);
                 }
             }
         }
-        Op::Store { address, bytes, from } => {
+        Op::Store { address, bytes, from, semantics } => {
             let mut cells: Cells = [[0; WIDEST]; LANES];
             for (index, element) in from.iter().enumerate() {
                 gather(step, *element, *bytes, &mut cells, index * *bytes as usize);
             }
             let targets = targets(*address, step);
-            access::write(step, address.space, &targets, *bytes as usize * from.len(), &cells)?;
+            let width = *bytes as usize * from.len();
+            order::tell(step, &targets, width, *semantics, Part::Store)?;
+            access::write(step, address.space, &targets, width, &cells)?;
         }
         Op::Atomic(op) => {
             let targets = targets(op.address, step);
+            let width = op.bytes as usize * op.from.len();
+            order::tell(step, &targets, width, op.semantics, Part::Update)?;
             atomic::execute(op, &targets, step)?;
+            order::tell(step, &targets, width, op.semantics, Part::Updated)?;
         }
         Op::Convert { into, from, to_generic, window } => {
             for lane in step.each_lane() {

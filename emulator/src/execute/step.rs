@@ -8,6 +8,7 @@ use crate::isa::value::{Address, Value};
 use crate::machine::asynchronous::{Agent, Operation};
 use crate::machine::cluster::Cluster;
 use crate::machine::cta::Cta;
+use crate::machine::order::{Issue, Kind, Order, Who};
 use crate::machine::warp::{Wait, Warp};
 use crate::machine::{Launch, Machine};
 use crate::ptx::{Register, Space};
@@ -133,9 +134,40 @@ impl Step<'_> {
         (0..32).filter(move |lane| lanes >> lane & 1 != 0)
     }
 
-    /// Issues an asynchronous operation; the schedule decides when it completes. Gives its number.
-    pub fn submit(&mut self, agent: Agent, operation: Box<dyn Operation>) -> Result<u64> {
+    /// Issues an asynchronous operation of a lane; the schedule decides when it completes. Gives its number.
+    pub fn submit(
+        &mut self,
+        agent: Agent,
+        lane: usize,
+        how: Issue,
+        operation: Box<dyn Operation>,
+    ) -> Result<u64> {
         let place = self.place();
-        self.cluster.submit(self.machine, self.launch, place, agent, operation)
+        let who = match how {
+            Issue::Copies | Issue::Wgmma => self.who(),
+            _ => self.who().lane(lane),
+        };
+        let actor =
+            self.cluster.order.as_mut().and_then(|order| order.issue(who, how)).map(Box::new);
+        self.cluster.submit(self.machine, self.launch, place, actor, agent, operation)
+    }
+
+    /// The lanes that execute, for the checks of order.
+    pub fn who(&self) -> Who {
+        Who { rank: self.rank, warp: self.warp, lanes: self.lanes, pc: self.pc }
+    }
+
+    /// What is before what, where a check needs it.
+    pub fn order(&mut self) -> Option<(&mut Order, Who)> {
+        let who = self.who();
+        self.cluster.order.as_deref_mut().map(|order| (order, who))
+    }
+
+    /// The lanes that execute read, or wrote, these bytes of shared memory together.
+    pub fn touch_shared(&mut self, rank: u32, offset: u32, bytes: u32, writes: bool) -> Result<()> {
+        let launch = self.launch;
+        let Some((order, who)) = self.order() else { return Ok(()) };
+        let kind = Kind { writes, strong: None, is_async: false, is_collective: true };
+        order.shared(launch, who, (rank, offset), bytes, kind)
     }
 }

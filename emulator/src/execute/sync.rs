@@ -18,6 +18,14 @@ pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
         Op::FenceProxyAsync => {
             let warp = step.warp;
             step.cta().shared.fence(warp);
+            if let Some((order, who)) = step.order() {
+                order.fence_proxy(who);
+            }
+        }
+        Op::Fence(fence) => {
+            if let Some((order, who)) = step.order() {
+                order.fence(who, *fence);
+            }
         }
         Op::Elect { lane, predicate, members } => {
             let members = step.value(*members, step.first_lane()) as u32 & step.lanes;

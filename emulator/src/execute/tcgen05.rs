@@ -19,5 +19,11 @@ pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
         Op::Mma(op) => mma::execute(op, step),
         Op::Copy(op) => copy::execute(op, step),
         Op::Commit(op) => commit::execute(op, step),
+        Op::Fence(fence) => {
+            if let Some((order, who)) = step.order() {
+                order.fence(who, *fence);
+            }
+            Ok(Flow::Next)
+        }
     }
 }

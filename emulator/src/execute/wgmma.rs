@@ -9,6 +9,7 @@ use crate::fault::{Fault, FaultKind, Result};
 use crate::isa::value::{LANES, Value};
 use crate::isa::wgmma::{A, Mma, Op, Shape};
 use crate::machine::asynchronous::{Agent, Completion, Operation};
+use crate::machine::order::Issue;
 use crate::machine::warp::Wait;
 use crate::settings::Rounding;
 use crate::tensor::dense::{self, Setup};
@@ -37,13 +38,21 @@ pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
     }
     match op {
         Op::Fence => {}
-        Op::Commit => step.warp().wgmma.commit(),
+        Op::Commit => {
+            step.warp().wgmma.commit();
+            if let Some((order, who)) = step.order() {
+                order.commit_wgmma(who);
+            }
+        }
         Op::Wait(allowed) => {
             let warp = step.warp;
             if !step.cta().wgmma_is_over(warp, *allowed) {
                 return Ok(Flow::Retry(Wait::WgmmaGroups { allowed: *allowed }));
             }
             step.warp().wgmma.waited(*allowed);
+            if let Some((order, who)) = step.order() {
+                order.wait_wgmma(who, *allowed);
+            }
         }
         Op::Mma(mma) => issue(mma, step)?,
     }
@@ -96,7 +105,7 @@ fn issue(mma: &Mma, step: &mut Step<'_>) -> Result<()> {
     let touched = mma.d.iter().chain(&mma.a_registers).copied().collect();
     step.warp().wgmma.issue(touched);
     let agent = Agent::Wgmma(step.rank, step.warp);
-    step.submit(agent, Box::new(operation))?;
+    step.submit(agent, 0, Issue::Wgmma, Box::new(operation))?;
     Ok(())
 }
 

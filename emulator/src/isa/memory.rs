@@ -9,6 +9,7 @@ pub use element::Element;
 use crate::fault::{Fault, Result};
 use crate::isa::address;
 use crate::isa::scope::{Lowered, Scope};
+use crate::isa::semantics::Semantics;
 use crate::isa::value::{Address, Convergence, Value};
 use crate::ptx::{Operand, Register, Space, Statement};
 use element::{WIDEST, bytes_of, elements};
@@ -26,6 +27,8 @@ pub enum Op {
         signed: bool,
         /// Registers, in order.
         into: Box<[Element]>,
+        /// Order.
+        semantics: Semantics,
     },
     /// `st`
     Store {
@@ -35,6 +38,8 @@ pub enum Op {
         bytes: u32,
         /// Values, in order.
         from: Box<[Element]>,
+        /// Order.
+        semantics: Semantics,
     },
     /// `atom` and `red`
     Atomic(Box<atomic::Atomic>),
@@ -96,7 +101,8 @@ pub fn lower(statement: &Statement, scope: &Scope<'_>) -> Lowered<Op> {
                 return Err(unsupported());
             }
             let address = scope.address(from, space)?;
-            Op::Load { address, bytes, signed: word.starts_with('s'), into }
+            let semantics = Semantics::access(statement);
+            Op::Load { address, bytes, signed: word.starts_with('s'), into, semantics }
         }
         ("st", [into, from, ..]) => {
             let bytes = bytes_of(word).ok_or_else(unsupported)?;
@@ -104,7 +110,8 @@ pub fn lower(statement: &Statement, scope: &Scope<'_>) -> Lowered<Op> {
             if from.contains(&Element::Sink) || from.len() * bytes as usize > WIDEST {
                 return Err(unsupported());
             }
-            Op::Store { address: scope.address(into, space)?, bytes, from }
+            let semantics = Semantics::access(statement);
+            Op::Store { address: scope.address(into, space)?, bytes, from, semantics }
         }
         ("atom" | "red", _) => Op::Atomic(Box::new(atomic::lower(statement, space, scope)?)),
         ("cvta", [Operand::Register(into), from]) => Op::Convert {

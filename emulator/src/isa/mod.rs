@@ -16,6 +16,7 @@ mod program;
 mod renumber;
 pub mod scalar;
 pub mod scope;
+pub mod semantics;
 pub mod shuffle;
 pub mod sync;
 pub mod tcgen05;

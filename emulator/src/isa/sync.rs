@@ -5,6 +5,7 @@ pub mod mbarrier;
 
 use crate::fault::{Fault, FaultKind};
 use crate::isa::scope::{Lowered, Scope};
+use crate::isa::semantics::{Fence, Semantics};
 use crate::isa::value::{Convergence, Value};
 use crate::ptx::{Operand, Register, Statement};
 
@@ -17,6 +18,8 @@ pub enum Op {
     MBarrier(mbarrier::Op),
     /// `fence.proxy.async`: ordinary stores of the warp become visible to TMA and the tensor cores.
     FenceProxyAsync,
+    /// A fence that is only looked at by the checks of order.
+    Fence(Fence),
     /// `elect.sync`: lane and predicate.
     Elect {
         /// The lane that is elected.
@@ -64,6 +67,7 @@ impl Op {
             }
             // A fence changes nothing by itself, and loops around a wait may have one.
             Self::FenceProxyAsync
+            | Self::Fence(_)
             | Self::Elect { .. }
             | Self::Mapa { .. }
             | Self::CtaRank { .. }
@@ -94,7 +98,19 @@ pub fn lower(statement: &Statement, scope: &Scope<'_>) -> Lowered<Op> {
         ("fence", ["proxy", "async" | "async::generic", ..], []) => {
             Ok((Some(Op::FenceProxyAsync), Convergence::None))
         }
-        // All other memory is in order in this model; proxies of global memory see every store.
+        ("fence", ["mbarrier_init", ..], []) => {
+            Ok((Some(Op::Fence(Fence::Inits)), Convergence::None))
+        }
+        (
+            "fence",
+            ["sc" | "acq_rel" | "acquire" | "release" | "cta" | "cluster" | "gpu" | "sys", ..],
+            [],
+        )
+        | ("membar", _, []) => {
+            let fence = Fence::Memory(Semantics::fence(statement));
+            Ok((Some(Op::Fence(fence)), Convergence::None))
+        }
+        // Proxies of global memory see every store in this model.
         ("fence" | "membar", ..) => Ok((None, Convergence::None)),
         ("griddepcontrol", ["wait"], []) => Ok((Some(Op::WaitPriorGrids), Convergence::None)),
         ("griddepcontrol", ["launch_dependents"], []) => {

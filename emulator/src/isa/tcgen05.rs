@@ -9,6 +9,7 @@ pub mod transfer;
 
 use crate::fault::Fault;
 use crate::isa::scope::{Lowered, Scope};
+use crate::isa::semantics::Fence;
 use crate::isa::value::Convergence;
 use crate::ptx::Statement;
 
@@ -25,6 +26,15 @@ pub enum Op {
     Copy(copy::Op),
     /// `commit`
     Commit(commit::Op),
+    /// `fence`: the order that it makes is that of the barriers between threads in this model.
+    Fence(Fence),
+}
+
+impl Op {
+    /// Whether other warps may notice it. A fence changes nothing by itself, and loops around a wait may have one.
+    pub(crate) fn has_effect(&self) -> bool {
+        !matches!(self, Self::Fence(_))
+    }
 }
 
 /// Lowers.
@@ -40,10 +50,8 @@ pub fn lower(statement: &Statement, scope: &Scope<'_>) -> Lowered<Op> {
         Some("mma") => (Op::Mma(Box::new(mma::lower(statement, scope)?)), Convergence::None),
         Some("cp") => (Op::Copy(copy::lower(statement, scope)?), Convergence::None),
         Some("commit") => (Op::Commit(commit::lower(statement, scope)?), Convergence::None),
-        // The order of threads that they make is that of the barriers between them in this model.
-        Some("fence::before_thread_sync" | "fence::after_thread_sync") => {
-            return Ok((None, Convergence::None));
-        }
+        Some("fence::before_thread_sync") => (Op::Fence(Fence::BeforeSync), Convergence::None),
+        Some("fence::after_thread_sync") => (Op::Fence(Fence::AfterSync), Convergence::None),
         _ => return Err(Fault::unsupported(statement.opcode())),
     };
     Ok((Some(op), convergence))

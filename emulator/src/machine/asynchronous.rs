@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 
 use crate::fault::{Place, Result};
+use crate::isa::semantics::Scope;
 use crate::machine::cluster::Cluster;
+use crate::machine::order::{Actor, Kind};
 use crate::machine::tmem::Region;
 use crate::machine::{Launch, Machine};
 use crate::settings::Schedule;
@@ -68,12 +70,76 @@ pub struct Completion<'a> {
     pub cluster: &'a mut Cluster,
     /// Where it was issued.
     pub place: &'a Place,
+    /// For the checks of order.
+    pub actor: Option<&'a Actor>,
 }
 
 impl Completion<'_> {
     /// Issues a further part of the operation.
     pub fn submit(&mut self, agent: Agent, operation: Box<dyn Operation>) -> Result<u64> {
-        self.cluster.submit(self.machine, self.launch, self.place.clone(), agent, operation)
+        let actor = self.actor.cloned().map(Box::new);
+        self.cluster.submit(self.machine, self.launch, self.place.clone(), actor, agent, operation)
+    }
+
+    /// The operation is about to arrive at an mbarrier: rank and offset.
+    pub fn signal(&mut self, at: (u32, u32)) -> Result<()> {
+        match (&mut self.cluster.order, self.actor) {
+            (Some(order), Some(actor)) => order.signal(self.launch, actor, at),
+            _ => Ok(()),
+        }
+    }
+
+    /// The same of a commit, which is no operation of its own.
+    pub fn signal_commit(&mut self, at: (u32, u32)) -> Result<()> {
+        match (&mut self.cluster.order, self.actor) {
+            (Some(order), Some(actor)) => order.signal_commit(self.launch, actor, at),
+            _ => Ok(()),
+        }
+    }
+
+    /// `complete_tx` at an mbarrier: rank and offset.
+    pub fn complete_bytes(&mut self, at: (u32, u32), bytes: u32) -> Result<()> {
+        self.signal(at)?;
+        self.cluster.complete_bytes(at.0, at.1, bytes)
+    }
+
+    /// The operation read, or wrote, shared memory as loads and stores do.
+    pub fn touch_shared(&mut self, rank: u32, offset: u32, bytes: u32, writes: bool) -> Result<()> {
+        let (Some(order), Some(actor)) = (&mut self.cluster.order, self.actor) else {
+            return Ok(());
+        };
+        let kind = Kind { writes, strong: None, is_async: false, is_collective: false };
+        order.shared_async(self.launch, actor, (rank, offset), bytes, kind)
+    }
+
+    /// Whether what the operation touches is to be told.
+    pub fn is_watched(&self) -> bool {
+        self.cluster.order.is_some() && self.actor.is_some()
+    }
+
+    /// The operation read, or wrote, global memory. Reductions are `strong`.
+    pub fn touch_global(
+        &mut self,
+        address: u64,
+        bytes: u64,
+        writes: bool,
+        strong: bool,
+    ) -> Result<()> {
+        let (Some(order), Some(actor)) = (&mut self.cluster.order, self.actor) else {
+            return Ok(());
+        };
+        let strong = strong.then_some(Scope::Device);
+        let kind = Kind { writes, strong, is_async: true, is_collective: false };
+        let global = &self.cluster.grid.order;
+        order.global_async(self.launch, global, actor, address, bytes, kind)
+    }
+
+    /// The operation read, or wrote, tensor memory.
+    pub fn touch_tensor(&mut self, rank: u32, region: Region, writes: bool) -> Result<()> {
+        let (Some(order), Some(actor)) = (&mut self.cluster.order, self.actor) else {
+            return Ok(());
+        };
+        order.tensor_async(self.launch, actor, rank, region, writes)
     }
 }
 
@@ -84,6 +150,8 @@ pub struct Pending {
     pub place: Place,
     /// In order of issue.
     pub number: u64,
+    /// For the checks of order.
+    pub actor: Option<Box<Actor>>,
     /// What.
     pub operation: Box<dyn Operation>,
 }
@@ -151,6 +219,7 @@ impl Cluster {
         machine: &Machine,
         launch: &Launch,
         place: Place,
+        actor: Option<Box<Actor>>,
         agent: Agent,
         operation: Box<dyn Operation>,
     ) -> Result<u64> {
@@ -163,7 +232,7 @@ impl Cluster {
                 place.line
             );
         }
-        let pending = Pending { place, number, operation };
+        let pending = Pending { place, number, actor, operation };
         if machine.settings.schedule == Schedule::Eager && self.queues.is_idle(agent) {
             self.carry_out(machine, launch, pending)?;
             return Ok(number);
@@ -189,17 +258,31 @@ impl Cluster {
     }
 
     fn carry_out(&mut self, machine: &Machine, launch: &Launch, pending: Pending) -> Result<()> {
-        let Pending { place, number, operation } = pending;
+        let Pending { place, number, actor, operation } = pending;
         if machine.settings.trace >= 2 {
             eprintln!("emulator: {number} completes: {}", operation.describe());
         }
         self.events += 1;
-        let mut at = Completion { machine, launch, cluster: self, place: &place };
-        operation.complete(&mut at).map_err(|mut fault| {
+        let actor = actor.as_deref();
+        let mut at = Completion { machine, launch, cluster: self, place: &place, actor };
+        let done = operation.complete(&mut at);
+        done.and_then(|()| self.tell_touched(launch, actor)).map_err(|mut fault| {
             if fault.place.is_none() {
                 fault.place = Some(Box::new(place));
             }
             fault
         })
+    }
+
+    /// What an operation did to shared memory by the async proxy goes to the checks of order.
+    fn tell_touched(&mut self, launch: &Launch, actor: Option<&Actor>) -> Result<()> {
+        let (Some(order), Some(actor)) = (&mut self.order, actor) else { return Ok(()) };
+        for cta in &mut self.ctas {
+            for (offset, bytes, writes) in cta.shared.take_touched() {
+                let kind = Kind { writes, strong: None, is_async: true, is_collective: false };
+                order.shared_async(launch, actor, (cta.rank, offset), bytes, kind)?;
+            }
+        }
+        Ok(())
     }
 }

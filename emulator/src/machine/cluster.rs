@@ -12,6 +12,7 @@ use crate::machine::circles::Circles;
 use crate::machine::cta::{Cta, NamedBarrier};
 use crate::machine::grid::Clusters;
 use crate::machine::mbarrier::MBarrier;
+use crate::machine::order::Order;
 use crate::machine::registers::Registers;
 use crate::machine::shared::SharedMemory;
 use crate::machine::stall::Stall;
@@ -58,6 +59,8 @@ pub struct Cluster {
     pub last_event: (u64, u64),
     /// Meeting points of pairs of thread blocks (`cta_group::2`): by pair, who came, and complete rounds.
     pub pairs: Vec<(u32, u64)>,
+    /// What is before what, where a check needs it.
+    pub order: Option<Box<Order>>,
 }
 
 impl Cluster {
@@ -71,13 +74,20 @@ impl Cluster {
     ) -> Self {
         let id = grid.id(number);
         let size = launch.cluster_size();
+        let order = Order::new(launch, machine.settings.checks, number);
         let ctas = (0..size).map(|rank| {
             let inside = coordinates(rank, launch.cluster);
             let id = [0, 1, 2].map(|axis| id[axis] * launch.cluster[axis] + inside[axis]);
-            new_cta(launch, rank, id, (slot * size + rank) % machine.settings.sms.max(1))
+            let mut cta =
+                new_cta(launch, rank, id, (slot * size + rank) % machine.settings.sms.max(1));
+            if order.is_some() {
+                cta.shared.watch();
+            }
+            cta
         });
+        let ctas = ctas.collect();
         Self {
-            ctas: ctas.collect(),
+            ctas,
             queues: Queues::default(),
             barrier: (0, 0),
             random: Random::new(machine.settings.seed ^ number.wrapping_mul(0xA24B_AED4_963E_E407)),
@@ -95,6 +105,7 @@ impl Cluster {
             cancel_failed: false,
             prior_complete: true,
             last_event: (0, 0),
+            order,
         }
     }
 
@@ -156,6 +167,9 @@ impl Cluster {
         let completed = barrier.phase != phase;
         if completed {
             self.events += 1;
+            if let Some(order) = &mut self.order {
+                order.phase_complete((rank, offset));
+            }
         }
         result.map_err(|mut fault| {
             fault.message = format!("mbarrier {rank}:{offset:#x}: {}", fault.message);
@@ -208,6 +222,9 @@ impl Cluster {
             .flat_map(|cta| &cta.warps)
             .any(|warp| !warp.groups.is_empty() && warp.cluster_round != Some(self.barrier.1));
         if !missing && self.barrier.0 > 0 {
+            if let Some(order) = &mut self.order {
+                order.cluster_complete(self.barrier.1);
+            }
             self.barrier = (0, self.barrier.1 + 1);
             self.events += 1;
         }
@@ -232,10 +249,13 @@ impl Cluster {
     pub fn exit_from_barriers(&mut self, rank: u32) {
         let cta = &mut self.ctas[rank as usize];
         let live = 32 * cta.warps.iter().filter(|warp| !warp.groups.is_empty()).count() as u32;
-        for barrier in &mut cta.named {
+        for (id, barrier) in (0..).zip(&mut cta.named) {
             if barrier.arrived > 0 && !barrier.counted {
                 barrier.expected = live;
                 if barrier.arrived >= live {
+                    if let Some(order) = &mut self.order {
+                        order.named_complete(rank, id, barrier.round);
+                    }
                     barrier.complete();
                     self.events += 1;
                 }
@@ -246,7 +266,7 @@ impl Cluster {
 }
 
 /// Place in a box by number, x fastest.
-fn coordinates(number: u32, dimensions: [u32; 3]) -> [u32; 3] {
+pub(super) fn coordinates(number: u32, dimensions: [u32; 3]) -> [u32; 3] {
     let [x, y, _] = dimensions.map(|extent| extent.max(1));
     [number % x, number / x % y, number / (x * y)]
 }

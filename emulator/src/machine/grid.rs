@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::machine::Launch;
+use crate::machine::order::GlobalOrder;
 
 /// The clusters of a grid.
 #[derive(Debug)]
@@ -15,6 +16,8 @@ pub struct Clusters {
     /// Places that have multiprocessors of their own.
     own: u32,
     state: Mutex<State>,
+    /// What is before what in global memory, where a check needs it.
+    pub order: GlobalOrder,
 }
 
 #[derive(Debug)]
@@ -48,7 +51,8 @@ impl Clusters {
         let most = (sms.saturating_mul(launch.blocks_per_sm) / size).max(own);
         let slots = (0..most).collect();
         let state = State { next: 0, slots, resident: 0, progress: 0, stuck: 0 };
-        Self { extent, workspace, own, state: Mutex::new(state) }
+        let order = GlobalOrder::default();
+        Self { extent, workspace, own, state: Mutex::new(state), order }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

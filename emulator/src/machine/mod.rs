@@ -10,6 +10,7 @@ pub(crate) mod dump;
 pub mod global;
 pub(crate) mod grid;
 pub(crate) mod mbarrier;
+pub(crate) mod order;
 pub(crate) mod registers;
 pub mod shared;
 pub(crate) mod stall;

@@ -1,5 +1,7 @@
 //! Shared memory of one thread block, with a shadow that knows what was written and by whom.
 
+use std::cell::RefCell;
+
 use crate::fault::{Fault, FaultKind, Result};
 use crate::isa::address::SHARED_RESERVED;
 
@@ -32,6 +34,8 @@ pub struct SharedMemory {
     stores: Vec<Store>,
     /// Fences that each warp has executed.
     fences: Vec<u32>,
+    /// What the async proxy touched: offset, bytes, and whether it wrote. Only where somebody looks at it.
+    touched: Option<RefCell<Vec<(u32, u32, bool)>>>,
 }
 
 impl SharedMemory {
@@ -43,6 +47,28 @@ impl SharedMemory {
             written: vec![false; end],
             stores: vec![Store::default(); end.div_ceil(GRANULE as usize)],
             fences: vec![0; warps as usize],
+            touched: None,
+        }
+    }
+
+    /// Keeps what the async proxy touches from now on.
+    pub fn watch(&mut self) {
+        self.touched = Some(RefCell::default());
+    }
+
+    /// What the async proxy touched since the last call.
+    pub fn take_touched(&mut self) -> Vec<(u32, u32, bool)> {
+        self.touched.as_mut().map_or(Vec::new(), |touched| std::mem::take(touched.get_mut()))
+    }
+
+    fn touch(&self, offset: u32, bytes: u32, writes: bool) {
+        let Some(touched) = &self.touched else { return };
+        let mut touched = touched.borrow_mut();
+        match touched.last_mut() {
+            Some((first, count, wrote)) if *first + *count == offset && *wrote == writes => {
+                *count += bytes;
+            }
+            _ => touched.push((offset, bytes, writes)),
         }
     }
 
@@ -75,6 +101,7 @@ impl SharedMemory {
             ));
         }
         if proxy == Proxy::Async && bytes > 0 {
+            self.touch(offset, bytes, false);
             for granule in offset / GRANULE..=(offset + bytes - 1) / GRANULE {
                 let store = self.stores[granule as usize];
                 if store.writer != 0 && self.fences[store.writer as usize - 1] == store.fences {
@@ -115,6 +142,7 @@ impl SharedMemory {
     /// A store by the async proxy.
     pub fn store_async(&mut self, offset: u32, from: &[u8]) -> Result<()> {
         let range = self.range(offset, from.len() as u32)?;
+        self.touch(offset, from.len() as u32, true);
         self.bytes[range.clone()].copy_from_slice(from);
         self.written[range].fill(true);
         for granule in offset / GRANULE..=(offset + from.len().max(1) as u32 - 1) / GRANULE {

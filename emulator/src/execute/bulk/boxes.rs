@@ -308,6 +308,23 @@ pub fn scatter(
     Ok(())
 }
 
+/// The bytes of global memory that a load reads or a store writes: addresses and counts.
+pub(super) fn ranges(
+    map: &TensorMap,
+    coordinates: &[i32],
+    stores: bool,
+) -> Result<Vec<(u64, u64)>> {
+    let tile = Tile::new(map, coordinates)?;
+    let extent = if stores { stored_extent(map) } else { map.dims[0] as i64 };
+    let mut ranges = Vec::new();
+    for index in 0..map.rows() {
+        if let Some(inside) = tile.inside(index, extent)? {
+            ranges.push((inside.address, inside.bytes as u64));
+        }
+    }
+    Ok(ranges)
+}
+
 /// Whether the elements can be stored at all.
 pub fn check_direction(map: &TensorMap, reduction: Option<Reduction>) -> Result<()> {
     let words = match (map.element, reduction) {

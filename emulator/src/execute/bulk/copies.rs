@@ -9,6 +9,7 @@ use crate::fault::Result;
 use crate::isa::bulk::copies::{Op, SourceBytes};
 use crate::machine::asynchronous::{Agent, Completion, Operation};
 use crate::machine::mbarrier::MAX_COUNT;
+use crate::machine::order::Issue;
 use crate::machine::warp::Wait;
 
 /// Executes.
@@ -40,7 +41,8 @@ pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
                 }
             }
             let copy = Copy { rank: step.rank, warp: step.warp, number, bytes: *bytes, parts };
-            step.submit(agent(step), Box::new(copy))?;
+            let lane = step.first_lane();
+            step.submit(agent(step), lane, Issue::Copies, Box::new(copy))?;
         }
         Op::Commit => commit(step),
         Op::Wait { allowed, all } => {
@@ -51,6 +53,9 @@ pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
             let mut groups = step.each_lane().filter_map(|lane| copies.get(lane));
             if !groups.all(|groups| groups.is_over(*allowed, false)) {
                 return Ok(Flow::Retry(Wait::CopyGroups { allowed: *allowed }));
+            }
+            if let Some((order, who)) = step.order() {
+                order.wait_group(who, false, *allowed, false);
             }
         }
         Op::Arrive { barrier, increments } => {
@@ -64,7 +69,8 @@ pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
                 barriers.push(offset);
             }
             let arrive = Arrive { rank: step.rank, warp: step.warp, barriers };
-            step.submit(agent(step), Box::new(arrive))?;
+            let lane = step.first_lane();
+            step.submit(agent(step), lane, Issue::AfterCopies, Box::new(arrive))?;
         }
     }
     Ok(Flow::Next)
@@ -75,6 +81,9 @@ fn commit(step: &mut Step<'_>) {
         if let Some(groups) = step.warp().copies.get_mut(lane) {
             groups.commit();
         }
+    }
+    if let Some((order, who)) = step.order() {
+        order.commit_group(who, false);
     }
 }
 
@@ -118,6 +127,14 @@ impl Operation for Copy {
                 groups.written(self.number);
             }
         }
+        if at.is_watched() {
+            for part in &self.parts {
+                at.touch_shared(self.rank, part.into, self.bytes, true)?;
+                if part.read > 0 {
+                    at.touch_global(part.from, u64::from(part.read), false, false)?;
+                }
+            }
+        }
         Ok(())
     }
 
@@ -142,6 +159,7 @@ impl Operation for Arrive {
     fn complete(self: Box<Self>, at: &mut Completion<'_>) -> Result<()> {
         let who = format!("cp.async of warp {}", self.warp);
         for offset in &self.barriers {
+            at.signal((self.rank, *offset))?;
             at.cluster.arrive(self.rank, *offset, 1, &who)?;
         }
         Ok(())

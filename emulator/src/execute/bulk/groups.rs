@@ -15,12 +15,18 @@ pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
                     groups.commit();
                 }
             }
+            if let Some((order, who)) = step.order() {
+                order.commit_group(who, true);
+            }
         }
         Op::Wait { allowed, read } => {
             let bulk = &step.warp_ref().bulk;
             let mut groups = lanes.filter_map(|lane| bulk.get(lane));
             if !groups.all(|groups| groups.is_over(*allowed, *read)) {
                 return Ok(Flow::Retry(Wait::BulkGroups { allowed: *allowed, read: *read }));
+            }
+            if let Some((order, who)) = step.order() {
+                order.wait_group(who, true, *allowed, *read);
             }
         }
     }

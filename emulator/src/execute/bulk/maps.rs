@@ -120,6 +120,8 @@ pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
                 }
                 let map = step.cta().shared.read(offset, BYTES as u32, Proxy::Generic)?.to_vec();
                 step.machine.memory.write(into, &map)?;
+                let rank = step.rank;
+                step.touch_shared(rank, offset, BYTES as u32, false)?;
                 break;
             }
         }
@@ -152,5 +154,7 @@ fn replace_in(
     let warp = step.warp;
     let shared = &mut step.cta().shared;
     let replaced = replace(shared.read(offset, BYTES as u32, Proxy::Generic)?, field, value)?;
-    shared.store(offset, &replaced, Some(warp))
+    shared.store(offset, &replaced, Some(warp))?;
+    let rank = step.rank;
+    step.touch_shared(rank, offset, BYTES as u32, true)
 }

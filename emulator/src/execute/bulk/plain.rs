@@ -7,6 +7,7 @@ use crate::execute::step::{Flow, Step};
 use crate::fault::{Fault, FaultKind, Result};
 use crate::isa::bulk::plain::{Op, Way};
 use crate::machine::asynchronous::{Completion, Operation};
+use crate::machine::order::Issue;
 use crate::machine::shared::Proxy;
 use crate::ptx::Space;
 use crate::tma::reduce::Reduction;
@@ -38,7 +39,8 @@ pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
                 let key = allocation(step, from);
                 count(step.cluster.counters.loads.entry(key).or_default(), bytes, parts.len());
                 for to in parts {
-                    step.submit(alone(step.cluster), Box::new(Load { from, bytes, to }))?;
+                    let load = Box::new(Load { from, bytes, to });
+                    step.submit(alone(step.cluster), lane, Issue::Alone, load)?;
                 }
             }
             Way::Store => {
@@ -48,7 +50,7 @@ pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
                 count(step.cluster.counters.stores.entry(key).or_default(), bytes, 1);
                 let owner = Owner::issue(step, lane);
                 let store = Store { offset, bytes, into, reduction: op.reduction, owner };
-                step.submit(alone(step.cluster), Box::new(store))?;
+                step.submit(alone(step.cluster), lane, Issue::Bulk, Box::new(store))?;
             }
             Way::Shared { barrier } => {
                 let (_, from) = step.own_shared(&op.from, lane)?;
@@ -60,7 +62,7 @@ pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
                 let rank = step.rank;
                 for to in parts {
                     let copy = Exchange { rank, from, bytes, to, reduction: op.reduction };
-                    step.submit(alone(step.cluster), Box::new(copy))?;
+                    step.submit(alone(step.cluster), lane, Issue::Alone, Box::new(copy))?;
                 }
             }
         }
@@ -86,7 +88,8 @@ impl Operation for Load {
         let mut bytes = vec![0; self.bytes as usize];
         at.machine.memory.read(self.from, &mut bytes, true)?;
         at.cluster.running(self.to.rank)?.shared.store_async(self.to.offset, &bytes)?;
-        at.cluster.complete_bytes(self.to.barrier.0, self.to.barrier.1, self.bytes)
+        at.touch_global(self.from, u64::from(self.bytes), false, false)?;
+        at.complete_bytes(self.to.barrier, self.bytes)
     }
 
     fn describe(&self) -> String {
@@ -120,7 +123,7 @@ impl Operation for Exchange {
             bytes = sum;
         }
         shared.store_async(self.to.offset, &bytes)?;
-        at.cluster.complete_bytes(self.to.barrier.0, self.to.barrier.1, self.bytes)
+        at.complete_bytes(self.to.barrier, self.bytes)
     }
 
     fn describe(&self) -> String {
@@ -192,6 +195,8 @@ impl Operation for Write {
                 }
             },
         }
+        let bytes = self.bytes.len() as u64;
+        at.touch_global(self.into, bytes, true, self.reduction.is_some())?;
         self.owner.written(at);
         Ok(())
     }

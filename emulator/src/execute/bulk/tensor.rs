@@ -8,6 +8,7 @@ use crate::execute::step::{Flow, Step};
 use crate::fault::{Fault, FaultKind, Result};
 use crate::isa::bulk::tensor::{Op, Way};
 use crate::machine::asynchronous::{Completion, Operation};
+use crate::machine::order::Issue;
 use crate::ptx::Space;
 use crate::tma::map::TensorMap;
 use crate::tma::reduce::{Number, Operator, Reduction};
@@ -40,7 +41,7 @@ pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
                 for to in parts {
                     let coordinates = coordinates.clone();
                     let load = Load { source, coordinates, to };
-                    step.submit(alone(step.cluster), Box::new(load))?;
+                    step.submit(alone(step.cluster), lane, Issue::Alone, Box::new(load))?;
                 }
             }
             Way::Store { from, operator } => {
@@ -58,7 +59,7 @@ pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
                 }
                 let owner = Owner::issue(step, lane);
                 let store = Store { source, coordinates, offset, reduction, owner };
-                step.submit(alone(step.cluster), Box::new(store))?;
+                step.submit(alone(step.cluster), lane, Issue::Bulk, Box::new(store))?;
             }
         }
     }
@@ -104,7 +105,12 @@ impl Operation for Load {
         for (offset, bytes) in image.pieces() {
             shared.store_async(offset, bytes)?;
         }
-        at.cluster.complete_bytes(to.barrier.0, to.barrier.1, map.transaction_bytes())
+        if at.is_watched() {
+            for (address, bytes) in boxes::ranges(&map, &self.coordinates, false)? {
+                at.touch_global(address, bytes, false, false)?;
+            }
+        }
+        at.complete_bytes(to.barrier, map.transaction_bytes())
     }
 
     fn describe(&self) -> String {
@@ -166,6 +172,11 @@ impl Operation for Write {
     fn complete(self: Box<Self>, at: &mut Completion<'_>) -> Result<()> {
         let memory = &at.machine.memory;
         boxes::scatter(&self.map, memory, &self.coordinates, &self.linear, self.reduction)?;
+        if at.is_watched() {
+            for (address, bytes) in boxes::ranges(&self.map, &self.coordinates, true)? {
+                at.touch_global(address, bytes, true, self.reduction.is_some())?;
+            }
+        }
         self.owner.written(at);
         Ok(())
     }

@@ -6,6 +6,7 @@ use crate::execute::step::Step;
 use crate::fault::{Fault, FaultKind, Result};
 use crate::machine::asynchronous::Agent;
 use crate::machine::cluster::Cluster;
+use crate::machine::order::Who;
 use crate::machine::warp::{BulkGroups, State, Wait};
 use crate::machine::{Launch, Machine, dependence, dump};
 use crate::settings::Schedule;
@@ -241,6 +242,7 @@ impl<'a> Scheduler<'a> {
             }
         }
         for index in over {
+            self.learn_at_barrier(rank, warp, index);
             let group = &mut self.cluster.ctas[rank as usize].warps[warp as usize].groups[index];
             if matches!(group.state, State::Advance(_)) {
                 group.pc += 1;
@@ -248,6 +250,16 @@ impl<'a> Scheduler<'a> {
             group.state = State::Ready;
         }
         Ok(())
+    }
+
+    /// A group of lanes goes on after a named barrier: it knows what the others did before.
+    fn learn_at_barrier(&mut self, rank: u32, warp: u32, index: usize) {
+        let Some(order) = &mut self.cluster.order else { return };
+        let group = &self.cluster.ctas[rank as usize].warps[warp as usize].groups[index];
+        if let State::Advance(Wait::NamedBarrier { id, round }) = group.state {
+            let who = Who { rank, warp, lanes: group.lanes, pc: group.pc };
+            order.named_wait(who, id, round);
+        }
     }
 
     fn is_over(&self, rank: u32, warp: u32, lanes: u32, wait: &Wait) -> Result<bool> {

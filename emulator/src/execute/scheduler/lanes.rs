@@ -37,6 +37,11 @@ pub fn advance(step: &mut Step<'_>, instruction: &Instruction, group: &mut usize
         return Ok(After::Stopped);
     }
     let lanes = step.lanes;
+    if instruction.convergence != Convergence::None
+        && let Some((order, who)) = step.order()
+    {
+        order.meet(who);
+    }
     step.warp().executed += 1;
     if !step.warp_ref().loads.registers.is_empty() {
         check_pending(step, instruction)?;

@@ -13,11 +13,16 @@ use crate::ptx::{Guard, Register};
 /// Executes.
 pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
     match op {
-        Op::Warp => Ok(Flow::Next),
+        Op::Warp => {
+            if let Some((order, who)) = step.order() {
+                order.gather(who);
+            }
+            Ok(Flow::Next)
+        }
         Op::Named { id, count, waits, reduction } => {
             named(step, *id, *count, *waits, reduction.as_ref())
         }
-        Op::ClusterArrive => cluster_arrive(step),
+        Op::ClusterArrive { releases } => cluster_arrive(step, *releases),
         Op::ClusterWait => {
             let Some(round) = step.warp().cluster_round else {
                 let message = "barrier.cluster.wait without barrier.cluster.arrive before it";
@@ -25,6 +30,9 @@ pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
             };
             if step.cluster.barrier_rounds() > round {
                 step.warp().cluster_round = None;
+                if let Some((order, who)) = step.order() {
+                    order.cluster_wait(who, round);
+                }
                 return Ok(Flow::Next);
             }
             Ok(Flow::Retry(Wait::ClusterBarrier { round }))
@@ -48,7 +56,7 @@ fn named(
         return Err(Fault::new(FaultKind::Barrier, message));
     }
     let index = number as usize;
-    if let (Some(_), Some((which, _, into))) = (step.warp().reduction.take(), reduction) {
+    if let (Some((_, round)), Some((which, _, into))) = (step.warp().reduction.take(), reduction) {
         let [and, or] = step.cta().named[index].answer;
         let answer = match which {
             Reduction::Count => step.cta().named[index].count,
@@ -57,6 +65,9 @@ fn named(
         };
         for lane in step.each_lane() {
             step.set(*into, lane, u64::from(answer));
+        }
+        if let Some((order, who)) = step.order() {
+            order.named_wait(who, index as u8, round);
         }
         return Ok(Flow::Next);
     }
@@ -100,8 +111,17 @@ fn named(
         return Err(Fault::new(FaultKind::Barrier, message));
     }
     let complete = barrier.arrived == barrier.expected;
+    if let Some((order, who)) = step.order() {
+        order.named_arrive(who, index as u8, waits);
+        if complete {
+            order.named_complete(who.rank, index as u8, round);
+            if waits && reduction.is_none() {
+                order.named_wait(who, index as u8, round);
+            }
+        }
+    }
     if complete {
-        barrier.complete();
+        step.cta().named[index].complete();
         step.cluster.events += 1;
     }
     if !waits {
@@ -115,11 +135,14 @@ fn named(
     Ok(if complete { Flow::Next } else { Flow::Advance(wait) })
 }
 
-fn cluster_arrive(step: &mut Step<'_>) -> Result<Flow> {
+fn cluster_arrive(step: &mut Step<'_>, releases: bool) -> Result<Flow> {
     let round = step.cluster.barrier_rounds();
     if step.warp().cluster_round.replace(round).is_some() {
         let message = "a second barrier.cluster.arrive without barrier.cluster.wait between";
         return Err(Fault::new(FaultKind::Barrier, message));
+    }
+    if let Some((order, who)) = step.order() {
+        order.cluster_arrive(who, releases);
     }
     step.cluster.arrive_at_barrier();
     Ok(Flow::Next)

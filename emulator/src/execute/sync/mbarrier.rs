@@ -5,9 +5,11 @@
 
 use crate::execute::step::{Flow, Step};
 use crate::fault::{Fault, FaultKind, Result};
+use crate::isa::semantics::Semantics;
 use crate::isa::sync::mbarrier::{Op, Phase};
 use crate::isa::value::Address;
 use crate::machine::mbarrier::MBarrier;
+use crate::machine::order::Who;
 use crate::machine::warp::Wait;
 use crate::ptx::{Register, Space};
 use crate::settings::Schedule;
@@ -35,11 +37,11 @@ pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
                 step.cta().mbarriers.remove(&offset);
             }
         }
-        Op::Arrive { into, address, count, bytes, drops } => {
+        Op::Arrive { into, address, count, bytes, drops, semantics } => {
             for lane in step.each_lane() {
                 let count = count.map_or(1, |count| step.value(count, lane) as u32);
                 let bytes = bytes.map(|bytes| step.value(bytes, lane) as u32);
-                arrive(step, lane, *into, address, count, bytes, *drops)?;
+                arrive(step, lane, (*into, address), count, bytes, *drops, *semantics)?;
             }
         }
         Op::CompleteBytes(address, bytes) => {
@@ -49,8 +51,8 @@ pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
                 step.cluster.complete_bytes(rank, offset, bytes)?;
             }
         }
-        Op::Wait { into, address, phase, blocks } => {
-            return wait(step, *into, address, *phase, *blocks);
+        Op::Wait { into, address, phase, blocks, semantics } => {
+            return wait(step, (*into, address), *phase, *blocks, *semantics);
         }
         Op::PendingCount(into, token) => {
             for lane in step.each_lane() {
@@ -78,17 +80,20 @@ fn init(step: &mut Step<'_>, address: &Address, count: u32, lane: usize) -> Resu
     // The object counts as written, whatever its bits are.
     cta.shared.store(offset, &[0; 8], Some(warp))?;
     cta.mbarriers.insert(offset, barrier);
+    if let Some((order, all)) = step.order() {
+        order.mbarrier_init(all.lane(lane), offset);
+    }
     Ok(())
 }
 
 fn arrive(
     step: &mut Step<'_>,
     lane: usize,
-    into: Option<Register>,
-    address: &Address,
+    (into, address): (Option<Register>, &Address),
     count: u32,
     bytes: Option<u32>,
     drops: bool,
+    semantics: Semantics,
 ) -> Result<()> {
     let (rank, offset) = step.cluster_shared(address, lane)?;
     if rank != step.rank && address.space == Space::Shared {
@@ -101,6 +106,10 @@ fn arrive(
     let who = format!("CTA {} warp {} lane {lane}", step.rank, step.warp);
     let before = step.cluster.mbarrier(rank, offset)?;
     let token = before.phase & TOKEN_PHASE | u64::from(before.pending) << 40;
+    let launch = step.launch;
+    if let Some((order, all)) = step.order() {
+        order.arrive(launch, all.lane(lane), (rank, offset), semantics)?;
+    }
     step.cluster.change_mbarrier(rank, offset, |barrier| {
         if let Some(bytes) = bytes {
             barrier.expect_bytes(bytes)?;
@@ -122,10 +131,10 @@ fn arrive(
 
 fn wait(
     step: &mut Step<'_>,
-    into: Register,
-    address: &Address,
+    (into, address): (Register, &Address),
     phase: Phase,
     blocks: bool,
+    semantics: Semantics,
 ) -> Result<Flow> {
     let lanes = step.lanes;
     let late = step.warp_ref().out_of_time & lanes != 0;
@@ -136,6 +145,7 @@ fn wait(
     // Lanes may wait for different objects: those that need not wait go on together, the others one object at a time.
     let mut failed: Option<(u32, u64)> = None;
     let mut observed = 0;
+    let mut waited: Vec<(u32, u32, bool)> = Vec::new();
     for lane in step.each_lane() {
         let (rank, offset) = step.own_shared(address, lane)?;
         let value = match phase {
@@ -152,8 +162,21 @@ fn wait(
         } else if failed.is_none() {
             failed = Some((offset, barrier.phase));
         }
+        if step.cluster.order.is_some() {
+            let same = |other: &&mut (u32, u32, bool)| (other.1, other.2) == (offset, complete);
+            match waited.iter_mut().find(same) {
+                Some((lanes, ..)) => *lanes |= 1 << lane,
+                None => waited.push((1 << lane, offset, complete)),
+            }
+        }
         if !blocks || complete {
             step.set(into, lane, u64::from(complete));
+        }
+    }
+    let launch = step.launch;
+    if let Some((order, all)) = step.order() {
+        for (lanes, offset, complete) in waited {
+            order.wait(launch, Who { lanes, ..all }, offset, complete, semantics)?;
         }
     }
     for cta in &mut step.cluster.ctas {

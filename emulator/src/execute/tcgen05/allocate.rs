@@ -4,6 +4,7 @@ use super::hazard::{check_writers, members};
 use crate::execute::step::{Flow, Step};
 use crate::fault::{Fault, FaultKind, Result};
 use crate::isa::tcgen05::allocate::{Op, What};
+use crate::machine::order::{Kind, Who};
 use crate::machine::tmem::{Meeting, Region, split};
 use crate::machine::warp::Wait;
 
@@ -71,8 +72,20 @@ pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
             Some((offset, warp)) => {
                 cta.tmem.allocate(column, columns);
                 cta.shared.store(offset, &column.to_le_bytes(), Some(warp))?;
+                let launch = step.launch;
+                if let Some((order, who)) = step.order() {
+                    let who = Who { rank, warp, lanes: u32::MAX, ..who };
+                    let kind =
+                        Kind { writes: true, strong: None, is_async: false, is_collective: true };
+                    order.shared(launch, who, (rank, offset), 4, kind)?;
+                }
             }
-            None => cta.tmem.free(column, columns)?,
+            None => {
+                cta.tmem.free(column, columns)?;
+                if let Some((order, _)) = step.order() {
+                    order.forget_tensor(rank, Region::whole(column, columns));
+                }
+            }
         }
     }
     if op.group == 2 {

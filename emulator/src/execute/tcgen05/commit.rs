@@ -8,6 +8,7 @@ use crate::execute::step::{Flow, Step};
 use crate::fault::{Fault, FaultKind, Result};
 use crate::isa::tcgen05::commit::Op;
 use crate::machine::asynchronous::{Agent, Completion, Operation, Thread};
+use crate::machine::order::Issue;
 
 /// Executes.
 pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
@@ -34,10 +35,11 @@ pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
         let thread = (step.rank, step.warp, lane as u32);
         let commit = Commit { thread, members, barriers };
         if step.cluster.queues.tracks(thread) {
-            step.submit(agent(&commit.members), Box::new(commit))?;
+            step.submit(agent(&commit.members), lane, Issue::Commit, Box::new(commit))?;
         } else {
             for arrival in commit.arrivals(step.cluster.last_tensor_operation(thread)) {
-                step.submit(Agent::Copy(step.cluster.queues.next_number()), Box::new(arrival))?;
+                let agent = Agent::Copy(step.cluster.queues.next_number());
+                step.submit(agent, lane, Issue::Commit, Box::new(arrival))?;
             }
         }
     }
@@ -98,6 +100,7 @@ impl Operation for Arrival {
         let (rank, offset) = self.barrier;
         let barrier = at.cluster.mbarrier(rank, offset)?;
         barrier.commit = barrier.commit.max(self.number);
+        at.signal_commit((rank, offset))?;
         let who = format!("tcgen05.commit of CTA {}", self.from);
         at.cluster.arrive(rank, offset, 1, &who)
     }

@@ -5,6 +5,7 @@ use crate::execute::step::{Flow, Step};
 use crate::fault::{Fault, FaultKind, Result};
 use crate::isa::tcgen05::copy::Op;
 use crate::machine::asynchronous::{Completion, Operation, Thread};
+use crate::machine::order::Issue;
 use crate::machine::shared::Proxy;
 use crate::machine::tmem::{Region, split};
 use crate::tensor::descriptor::{Descriptor, Generation};
@@ -24,7 +25,7 @@ pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
             check_readers(step.cluster, "tcgen05.cp", *rank, copy.region())?;
         }
         let agent = agent(&copy.members);
-        step.submit(agent, Box::new(copy))?;
+        step.submit(agent, lane, Issue::Tensor, Box::new(copy))?;
     }
     Ok(Flow::Next)
 }
@@ -87,6 +88,7 @@ impl Operation for Copy {
                 }
             }
             cta.tmem.writer.set(region, number);
+            at.touch_tensor(*rank, region, true)?;
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ use crate::execute::step::{Flow, Step};
 use crate::fault::{Fault, FaultKind, Result};
 use crate::isa::tcgen05::mma::{A, Op};
 use crate::isa::value::Address;
+use crate::machine::order::Issue;
 use crate::machine::tmem::split;
 use crate::tensor::descriptor::{Descriptor, Generation};
 use crate::tensor::instruction::{self, Kind};
@@ -94,6 +95,6 @@ fn issue(op: &Op, step: &mut Step<'_>, lane: usize) -> Result<()> {
         format!("{} cta_group::{} {}x{}x{}", op.kind.name(), op.group, what.m, what.n, op.kind.k());
     *step.cluster.counters.mma.entry(key).or_default() += 1;
     let agent = agent(&mma.members);
-    step.submit(agent, Box::new(mma))?;
+    step.submit(agent, lane, Issue::Tensor, Box::new(mma))?;
     Ok(())
 }

@@ -6,6 +6,7 @@ use crate::fault::{Fault, FaultKind, Result};
 use crate::isa::tcgen05::transfer::{Access, Op};
 use crate::isa::value::LANES;
 use crate::machine::asynchronous::{Agent, Completion, Operation};
+use crate::machine::order::Issue;
 use crate::machine::tmem::{Region, split};
 use crate::machine::warp::Wait;
 
@@ -31,7 +32,9 @@ pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
             warp.loads.registers.extend(registers.iter().flatten());
             warp.loads.regions.extend_from_slice(&place.regions);
             let load = Load { access: *access, place, registers: registers.clone() };
-            step.submit(agent, Box::new(load))?;
+            touch(step, &load.place, false)?;
+            let lane = step.first_lane();
+            step.submit(agent, lane, Issue::Told, Box::new(load))?;
         }
         Op::Store(access, values) => {
             let place = locate(access, values.len() as u32, "tcgen05.st", step)?;
@@ -39,10 +42,22 @@ pub fn execute(op: &Op, step: &mut Step<'_>) -> Result<Flow> {
                 .iter()
                 .map(|value| std::array::from_fn(|lane| step.value(*value, lane) as u32))
                 .collect();
-            step.submit(agent, Box::new(Store { access: *access, place, values }))?;
+            touch(step, &place, true)?;
+            let (lane, store) = (step.first_lane(), Store { access: *access, place, values });
+            step.submit(agent, lane, Issue::Told, Box::new(store))?;
         }
     }
     Ok(Flow::Next)
+}
+
+/// Tells the checks of order.
+fn touch(step: &mut Step<'_>, place: &Place, writes: bool) -> Result<()> {
+    let launch = step.launch;
+    let Some((order, who)) = step.order() else { return Ok(()) };
+    for region in &place.regions {
+        order.tensor(launch, who, place.rank, *region, writes)?;
+    }
+    Ok(())
 }
 
 /// Where an access goes.

@@ -3,6 +3,7 @@
 use super::element::{Element, bytes_of, elements};
 use crate::fault::{Fault, Result};
 use crate::isa::scope::Scope;
+use crate::isa::semantics::Semantics;
 use crate::isa::value::Address;
 use crate::ptx::{Operand, Space, Statement};
 
@@ -48,6 +49,7 @@ pub struct Atomic {
     pub(crate) from: Box<[Element]>,
     /// For `cas`: the value to write.
     pub(crate) replacement: Option<Element>,
+    pub(crate) semantics: Semantics,
 }
 
 /// Lowers.
@@ -120,5 +122,6 @@ pub fn lower(statement: &Statement, space: Space, scope: &Scope<'_>) -> Result<A
     if !into.is_empty() && into.len() != from.len() {
         return Err(unsupported());
     }
-    Ok(Atomic { address, action, kind, bytes, is_pair, into, from, replacement })
+    let semantics = Semantics::atomic(statement);
+    Ok(Atomic { address, action, kind, bytes, is_pair, into, from, replacement, semantics })
 }

@@ -33,7 +33,10 @@ pub enum Op {
         reduction: Option<(Reduction, Guard, Register)>,
     },
     /// `barrier.cluster.arrive`
-    ClusterArrive,
+    ClusterArrive {
+        /// Not `.relaxed`.
+        releases: bool,
+    },
     /// `barrier.cluster.wait`
     ClusterWait,
 }
@@ -47,7 +50,9 @@ pub fn lower(statement: &Statement, scope: &Scope<'_>) -> Lowered<Op> {
         (["warp", "sync"], [members]) => {
             (Op::Warp, Convergence::Members(scope.value(members, 32)?))
         }
-        (["cluster", "arrive", ..], []) => (Op::ClusterArrive, Convergence::Warp),
+        (["cluster", "arrive", ..], []) => {
+            (Op::ClusterArrive { releases: !statement.has("relaxed") }, Convergence::Warp)
+        }
         (["cluster", "wait", ..], []) => (Op::ClusterWait, Convergence::Warp),
         ([..], operands) => {
             let has = |word| statement.has(word);

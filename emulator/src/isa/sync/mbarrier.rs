@@ -2,6 +2,7 @@
 
 use crate::fault::Fault;
 use crate::isa::scope::{Lowered, Scope};
+use crate::isa::semantics::Semantics;
 use crate::isa::value::{Address, Convergence, Value};
 use crate::ptx::{Operand, Register, Space, Statement};
 
@@ -33,6 +34,8 @@ pub enum Op {
         bytes: Option<Value>,
         /// One arrival less is expected from the next phase on.
         drops: bool,
+        /// Order.
+        semantics: Semantics,
     },
     /// `complete_tx`
     CompleteBytes(Address, Value),
@@ -46,6 +49,8 @@ pub enum Op {
         phase: Phase,
         /// `try_wait`
         blocks: bool,
+        /// Order.
+        semantics: Semantics,
     },
     /// `pending_count`
     PendingCount(Register, Value),
@@ -73,6 +78,7 @@ pub fn lower(statement: &Statement, scope: &Scope<'_>) -> Lowered<Op> {
             count: Some(Value::Constant(0)),
             bytes: Some(value(bytes)?),
             drops: false,
+            semantics: Semantics { releases: false, ..Semantics::arrival(statement) },
         },
         ("complete_tx", [at, bytes]) => Op::CompleteBytes(address(at)?, value(bytes)?),
         ("arrive" | "arrive_drop", operands) => {
@@ -87,7 +93,8 @@ pub fn lower(statement: &Statement, scope: &Scope<'_>) -> Lowered<Op> {
                 _ => return Err(unsupported()),
             };
             let (count, bytes) = if has("expect_tx") { (None, number) } else { (number, None) };
-            Op::Arrive { into, address: at, count, bytes, drops: first == "arrive_drop" }
+            let (drops, semantics) = (first == "arrive_drop", Semantics::arrival(statement));
+            Op::Arrive { into, address: at, count, bytes, drops, semantics }
         }
         ("test_wait" | "try_wait", [Operand::Register(into), at, phase, ..]) => Op::Wait {
             into: *into,
@@ -98,6 +105,7 @@ pub fn lower(statement: &Statement, scope: &Scope<'_>) -> Lowered<Op> {
                 Phase::Token(scope.value(phase, 64)?)
             },
             blocks: first == "try_wait",
+            semantics: Semantics::wait(statement),
         },
         ("pending_count", [Operand::Register(into), token]) => {
             Op::PendingCount(*into, scope.value(token, 64)?)

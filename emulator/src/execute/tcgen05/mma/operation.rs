@@ -364,6 +364,10 @@ impl Operation for Mma {
                 tmem.reader.set(Region::whole(first, count), number);
             }
             tmem.writer.set(region, number);
+            for (first, count) in self.read_columns() {
+                at.touch_tensor(rank, Region::whole(first, count), false)?;
+            }
+            at.touch_tensor(rank, region, true)?;
         }
         let leader = self.members[0] as usize;
         self.check_collector(&mut at.cluster.ctas[leader].tmem)?;

@@ -1,0 +1,731 @@
+//! What is before what: vector clocks of threads and of operations under way, and who touched which memory.
+//!
+//! Only there when one of its checks is on. A cluster has an [`Order`] for its threads and its shared and tensor memory;
+//! a launch has a [`GlobalOrder`] for global memory, which clusters on several threads of the host share.
+
+mod clock;
+mod global;
+mod groups;
+mod report;
+mod shadow;
+mod tensor;
+mod warp;
+
+use std::collections::{BTreeMap, VecDeque};
+
+pub use global::GlobalOrder;
+pub use shadow::Kind;
+
+use crate::fault::Result;
+use crate::isa::semantics::{Fence, Scope, Semantics};
+use crate::machine::Launch;
+use crate::machine::tmem::Region;
+use crate::settings::Checks;
+use clock::{Channel, Epoch, Knowledge};
+use groups::Groups;
+use report::{Memory, Report};
+use shadow::{Access, Origin, Shadow, View};
+use tensor::TensorShadow;
+use warp::WarpOrder;
+
+/// Rounds of a named barrier that are kept for those that wake late.
+const ROUNDS: usize = 4;
+/// Lanes of a warp.
+const LANES: u32 = 32;
+
+/// Some lanes of a warp at an instruction.
+#[derive(Clone, Copy, Debug)]
+pub struct Who {
+    /// Thread block.
+    pub rank: u32,
+    /// Warp of it.
+    pub warp: u32,
+    /// Which lanes.
+    pub lanes: u32,
+    /// The instruction.
+    pub pc: u32,
+}
+
+impl Who {
+    /// The same instruction, one lane.
+    pub fn lane(self, lane: usize) -> Self {
+        Self { lanes: 1 << lane, ..self }
+    }
+}
+
+/// An operation under way.
+#[derive(Clone, Debug)]
+pub struct Actor {
+    epoch: Epoch,
+    known: Knowledge,
+    origin: Origin,
+}
+
+impl Actor {
+    /// The part of it that comes after its first.
+    fn second(&self) -> Epoch {
+        Epoch { time: self.epoch.time + 1, ..self.epoch }
+    }
+}
+
+/// By which an operation is known to be complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Issue {
+    /// A wait of the warp; what it touches is told where it is issued.
+    Told,
+    /// An mbarrier, or nothing.
+    Alone,
+    /// Bulk groups of the lane.
+    Bulk,
+    /// Groups of `cp.async` of the lanes.
+    Copies,
+    /// An mbarrier, after all `cp.async` of the lanes.
+    AfterCopies,
+    /// A `tcgen05.commit` of the lane: its operations stand in a line.
+    Tensor,
+    /// That commit itself.
+    Commit,
+    /// Groups of wgmma of the warp.
+    Wgmma,
+}
+
+/// What has come together at a barrier.
+#[derive(Clone, Debug, Default)]
+struct Gathered {
+    now: Knowledge,
+    /// Of complete rounds.
+    done: VecDeque<(u64, Knowledge)>,
+}
+
+impl Gathered {
+    fn complete(&mut self, round: u64) {
+        self.done.push_back((round, std::mem::take(&mut self.now)));
+        if self.done.len() > ROUNDS {
+            self.done.pop_front();
+        }
+    }
+
+    fn of(&self, round: u64) -> Option<&Knowledge> {
+        self.done.iter().find(|(other, _)| *other == round).map(|(_, known)| known)
+    }
+}
+
+/// What has come together at an mbarrier: from the own thread block, and from others.
+#[derive(Clone, Debug, Default)]
+struct Phases {
+    /// Who initialized it.
+    init: Option<(Epoch, Origin)>,
+    now: [Knowledge; 2],
+    done: [Knowledge; 2],
+}
+
+/// What strong accesses to a place passed on.
+#[derive(Clone, Debug)]
+struct Release {
+    known: Knowledge,
+    scope: Scope,
+    cluster: u32,
+    rank: u32,
+}
+
+/// Of one cluster.
+#[derive(Debug)]
+pub struct Order {
+    cluster: u32,
+    checks: Checks,
+    /// Warps of a thread block.
+    width: u32,
+    warps: Vec<WarpOrder>,
+    /// By warp and lane.
+    bulk: Vec<Groups>,
+    copies: Vec<Groups>,
+    /// By warp: the last operation of each committed group.
+    wgmma: Vec<Vec<Epoch>>,
+    /// Last time of each place for operations under way.
+    slots: Vec<u32>,
+    /// Places of lines: of wgmma by warp, and of the tensor cores by lane.
+    lines: BTreeMap<(bool, u32), u32>,
+    shared: Vec<Shadow>,
+    tensor: Vec<TensorShadow>,
+    mbarriers: BTreeMap<(u32, u32), Phases>,
+    named: BTreeMap<(u32, u8), Gathered>,
+    barrier: Gathered,
+    places: BTreeMap<(u32, u32), Vec<Release>>,
+}
+
+/// A warp's lanes as the ones who know.
+struct Lanes<'a> {
+    order: &'a WarpOrder,
+    lanes: u32,
+    cluster: u32,
+    rank: u32,
+    width: u32,
+}
+
+impl View for Lanes<'_> {
+    fn knows(&self, channel: Channel, epoch: &Epoch, any: bool) -> bool {
+        self.order.knows(self.lanes, channel, epoch, any)
+    }
+
+    fn reaches(&self, scope: Scope, epoch: &Epoch, origin: &Origin) -> bool {
+        scope >= distance((self.cluster, self.rank), (epoch.cluster, origin.warp / self.width))
+    }
+}
+
+/// An operation as the one who knows.
+struct Operation<'a> {
+    actor: &'a Actor,
+    rank: u32,
+    width: u32,
+}
+
+impl View for Operation<'_> {
+    fn knows(&self, channel: Channel, epoch: &Epoch, any: bool) -> bool {
+        let own = &self.actor.epoch;
+        let same = own.cluster == epoch.cluster && own.first == epoch.first;
+        same || self.actor.known.of(channel).knows(epoch, any)
+    }
+
+    fn reaches(&self, scope: Scope, epoch: &Epoch, origin: &Origin) -> bool {
+        let here = (self.actor.epoch.cluster, self.rank);
+        scope >= distance(here, (epoch.cluster, origin.warp / self.width))
+    }
+}
+
+/// How far two thread blocks, each a cluster and a rank, are from each other.
+fn distance(one: (u32, u32), other: (u32, u32)) -> Scope {
+    if one == other {
+        Scope::Block
+    } else if one.0 == other.0 {
+        Scope::Cluster
+    } else {
+        Scope::Device
+    }
+}
+
+impl Order {
+    /// Of a cluster that is about to start; nothing when no check needs it.
+    pub fn new(launch: &Launch, checks: Checks, cluster: u64) -> Option<Box<Self>> {
+        if !checks.need_order() {
+            return None;
+        }
+        let cluster = cluster as u32;
+        let (size, width) = (launch.cluster_size(), launch.threads().div_ceil(LANES));
+        let warps = size * width;
+        Some(Box::new(Self {
+            cluster,
+            checks,
+            width,
+            warps: (0..warps).map(|warp| WarpOrder::new(cluster, warp * LANES)).collect(),
+            bulk: vec![Groups::default(); (warps * LANES) as usize],
+            copies: vec![Groups::default(); (warps * LANES) as usize],
+            wgmma: vec![Vec::new(); warps as usize],
+            slots: Vec::new(),
+            lines: BTreeMap::new(),
+            shared: (0..size).map(|_| Shadow::default()).collect(),
+            tensor: (0..size).map(|_| TensorShadow::default()).collect(),
+            mbarriers: BTreeMap::new(),
+            named: BTreeMap::new(),
+            barrier: Gathered::default(),
+            places: BTreeMap::new(),
+        }))
+    }
+
+    fn index(&self, who: Who) -> usize {
+        (who.rank * self.width + who.warp) as usize
+    }
+
+    fn origin(&self, who: Who) -> Origin {
+        Origin { pc: who.pc, warp: who.rank * self.width + who.warp, lanes: who.lanes }
+    }
+
+    fn view(&self, who: Who) -> Lanes<'_> {
+        Lanes {
+            order: &self.warps[self.index(who)],
+            lanes: who.lanes,
+            cluster: self.cluster,
+            rank: who.rank,
+            width: self.width,
+        }
+    }
+
+    fn report<'a>(&self, launch: &'a Launch) -> Report<'a> {
+        Report { launch, width: self.width }
+    }
+
+    /// An access of lanes to the same bytes of shared memory.
+    pub fn shared(
+        &mut self,
+        launch: &Launch,
+        who: Who,
+        at: (u32, u32),
+        bytes: u32,
+        kind: Kind,
+    ) -> Result<()> {
+        let Some(mut shadow) = self.shared.get_mut(at.0 as usize).map(std::mem::take) else {
+            return Ok(());
+        };
+        let epoch = self.warps[self.index(who)].epoch(who.lanes);
+        let access = Access { epoch, origin: self.origin(who), kind };
+        let (address, bytes) = (u64::from(at.1), u64::from(bytes));
+        let found = shadow.access(address, bytes, access, &self.view(who), self.checks);
+        self.shared[at.0 as usize] = shadow;
+        let memory = Memory::Shared(at.0, at.1);
+        self.report(launch).result(found, kind, memory)
+    }
+
+    /// An access of an operation to shared memory.
+    pub fn shared_async(
+        &mut self,
+        launch: &Launch,
+        actor: &Actor,
+        at: (u32, u32),
+        bytes: u32,
+        kind: Kind,
+    ) -> Result<()> {
+        let rank = actor.origin.warp / self.width;
+        let view = Operation { actor, rank, width: self.width };
+        let access = Access { epoch: actor.epoch, origin: actor.origin, kind };
+        let Some(shadow) = self.shared.get_mut(at.0 as usize) else { return Ok(()) };
+        let found = shadow.access(u64::from(at.1), u64::from(bytes), access, &view, self.checks);
+        self.report(launch).result(found, kind, Memory::Shared(at.0, at.1))
+    }
+
+    /// An access of lanes to the same bytes of global memory.
+    pub fn global(
+        &self,
+        launch: &Launch,
+        global: &GlobalOrder,
+        who: Who,
+        address: u64,
+        bytes: u64,
+        kind: Kind,
+    ) -> Result<()> {
+        let epoch = self.warps[self.index(who)].epoch(who.lanes);
+        let access = Access { epoch, origin: self.origin(who), kind };
+        let found = global.access(address, bytes, access, &self.view(who), self.checks);
+        self.report(launch).result(found, kind, Memory::Global(address))
+    }
+
+    /// An access of an operation to global memory; a store's is its second part.
+    pub fn global_async(
+        &self,
+        launch: &Launch,
+        global: &GlobalOrder,
+        actor: &Actor,
+        address: u64,
+        bytes: u64,
+        kind: Kind,
+    ) -> Result<()> {
+        let rank = actor.origin.warp / self.width;
+        let view = Operation { actor, rank, width: self.width };
+        let epoch = if kind.writes { actor.second() } else { actor.epoch };
+        let access = Access { epoch, origin: actor.origin, kind };
+        let found = global.access(address, bytes, access, &view, self.checks);
+        self.report(launch).result(found, kind, Memory::Global(address))
+    }
+
+    /// An access of a warp to tensor memory.
+    pub fn tensor(
+        &mut self,
+        launch: &Launch,
+        who: Who,
+        rank: u32,
+        region: Region,
+        writes: bool,
+    ) -> Result<()> {
+        if !self.checks.tensor_fence {
+            return Ok(());
+        }
+        let epoch = self.warps[self.index(who)].epoch(who.lanes);
+        let kind = Kind { writes, strong: None, is_async: false, is_collective: true };
+        let access = Access { epoch, origin: self.origin(who), kind };
+        let Some(mut shadow) = self.tensor.get_mut(rank as usize).map(std::mem::take) else {
+            return Ok(());
+        };
+        let found = shadow.access(region, access, &self.view(who));
+        self.tensor[rank as usize] = shadow;
+        self.report(launch).tensor(found, kind, rank, region)
+    }
+
+    /// An access of an operation to tensor memory.
+    pub fn tensor_async(
+        &mut self,
+        launch: &Launch,
+        actor: &Actor,
+        rank: u32,
+        region: Region,
+        writes: bool,
+    ) -> Result<()> {
+        if !self.checks.tensor_fence {
+            return Ok(());
+        }
+        let kind = Kind { writes, strong: None, is_async: true, is_collective: true };
+        let view = Operation { actor, rank: actor.origin.warp / self.width, width: self.width };
+        let access = Access { epoch: actor.epoch, origin: actor.origin, kind };
+        let Some(shadow) = self.tensor.get_mut(rank as usize) else { return Ok(()) };
+        let found = shadow.access(region, access, &view);
+        self.report(launch).tensor(found, kind, rank, region)
+    }
+
+    /// Columns were given back: what follows is the next owner's.
+    pub fn forget_tensor(&mut self, rank: u32, region: Region) {
+        if let Some(shadow) = self.tensor.get_mut(rank as usize) {
+            shadow.forget(region);
+        }
+    }
+
+    /// An operation is issued.
+    pub fn issue(&mut self, who: Who, how: Issue) -> Option<Actor> {
+        if how == Issue::Told {
+            return None;
+        }
+        let (index, origin) = (self.index(who), self.origin(who));
+        let lane = who.lanes.trailing_zeros().min(LANES - 1);
+        let together = matches!(how, Issue::Wgmma | Issue::Copies | Issue::AfterCopies);
+        let mut known = self.warps[index].issue(if together { who.lanes } else { 1 << lane });
+        let agent = (index as u32) * LANES;
+        let base = self.warps.len() as u32 * LANES;
+        let slot = match how {
+            Issue::Tensor | Issue::Commit => self.line(false, agent + lane),
+            Issue::Wgmma => self.line(true, agent),
+            Issue::Told | Issue::Alone | Issue::Bulk | Issue::Copies | Issue::AfterCopies => {
+                self.free_slot(&known)
+            }
+        };
+        let last = &mut self.slots[slot as usize];
+        let time = match how {
+            Issue::Commit => *last,
+            Issue::Tensor | Issue::Wgmma => {
+                *last += 1;
+                *last
+            }
+            // Two parts.
+            Issue::Told | Issue::Alone | Issue::Bulk | Issue::Copies | Issue::AfterCopies => {
+                *last += 2;
+                *last - 1
+            }
+        };
+        let epoch = Epoch { cluster: self.cluster, first: base + slot, lanes: 1, time };
+        if how == Issue::Commit && time > 0 {
+            known.learn(&epoch);
+        }
+        for lane in (0..LANES).filter(|lane| who.lanes >> lane & 1 != 0) {
+            match how {
+                Issue::Bulk => self.bulk[(agent + lane) as usize].issue(epoch),
+                Issue::Copies => self.copies[(agent + lane) as usize].issue(epoch),
+                Issue::AfterCopies => {
+                    for epoch in self.copies[(agent + lane) as usize].all() {
+                        known.learn(&epoch);
+                    }
+                }
+                _ => {}
+            }
+        }
+        Some(Actor { epoch, known, origin })
+    }
+
+    fn line(&mut self, is_wgmma: bool, agent: u32) -> u32 {
+        let slots = &mut self.slots;
+        *self.lines.entry((is_wgmma, agent)).or_insert_with(|| {
+            slots.push(0);
+            slots.len() as u32 - 1
+        })
+    }
+
+    /// A place whose last operation is known to be over.
+    fn free_slot(&mut self, known: &Knowledge) -> u32 {
+        let base = self.warps.len() as u32 * LANES;
+        let found = (0..self.slots.len() as u32).find(|slot| {
+            let last = self.slots[*slot as usize];
+            // Of a store it may be known only that it has read.
+            let time = last.saturating_sub(1);
+            let epoch = Epoch { cluster: self.cluster, first: base + slot, lanes: 1, time };
+            known.of(Channel::Memory).knows(&epoch, false)
+                && !self.lines.values().any(|line| line == slot)
+        });
+        found.unwrap_or_else(|| {
+            self.slots.push(0);
+            self.slots.len() as u32 - 1
+        })
+    }
+
+    /// `commit_group` of lanes: of bulk stores, or of `cp.async`.
+    pub fn commit_group(&mut self, who: Who, is_bulk: bool) {
+        let agent = self.index(who) as u32 * LANES;
+        let groups = if is_bulk { &mut self.bulk } else { &mut self.copies };
+        for lane in (0..LANES).filter(|lane| who.lanes >> lane & 1 != 0) {
+            groups[(agent + lane) as usize].commit();
+        }
+    }
+
+    /// `wait_group` of lanes is over.
+    pub fn wait_group(&mut self, who: Who, is_bulk: bool, allowed: u32, read: bool) {
+        let index = self.index(who);
+        let agent = index as u32 * LANES;
+        for lane in (0..LANES).filter(|lane| who.lanes >> lane & 1 != 0) {
+            let groups = if is_bulk { &mut self.bulk } else { &mut self.copies };
+            for epoch in groups[(agent + lane) as usize].wait(allowed, read) {
+                self.warps[index].learn(1 << lane, &epoch);
+            }
+        }
+    }
+
+    /// `wgmma.commit_group` of a warp.
+    pub fn commit_wgmma(&mut self, who: Who) {
+        let index = self.index(who);
+        let slot = self.line(true, index as u32 * LANES);
+        let first = self.warps.len() as u32 * LANES + slot;
+        let time = self.slots[slot as usize];
+        self.wgmma[index].push(Epoch { cluster: self.cluster, first, lanes: 1, time });
+    }
+
+    /// `wgmma.wait_group` of a warp is over: the groups are complete for all four warps.
+    pub fn wait_wgmma(&mut self, who: Who, allowed: u32) {
+        let index = self.index(who);
+        let over = self.wgmma[index].len().saturating_sub(allowed as usize);
+        let first = who.rank * self.width + who.warp / 4 * 4;
+        let end = (first + 4).min((who.rank + 1) * self.width);
+        for other in first..end {
+            let groups = &self.wgmma[other as usize];
+            let last = over.min(groups.len()).checked_sub(1).and_then(|last| groups.get(last));
+            if let Some(epoch) = last.copied().filter(|epoch| epoch.time > 0) {
+                self.warps[index].learn(who.lanes, &epoch);
+            }
+        }
+    }
+
+    /// A fence of lanes.
+    pub fn fence(&mut self, who: Who, fence: Fence) {
+        let index = self.index(who);
+        let warp = &mut self.warps[index];
+        match fence {
+            Fence::Memory(semantics) => warp.fence(who.lanes, semantics),
+            Fence::Inits => warp.fence_inits(who.lanes),
+            Fence::BeforeSync => warp.fence_tensor(who.lanes, false),
+            Fence::AfterSync => warp.fence_tensor(who.lanes, true),
+        }
+    }
+
+    /// `fence.proxy.async` of lanes.
+    pub fn fence_proxy(&mut self, who: Who) {
+        let index = self.index(who);
+        self.warps[index].fence_proxy(who.lanes);
+    }
+
+    /// Lanes execute an instruction together that orders no memory.
+    pub fn meet(&mut self, who: Who) {
+        let index = self.index(who);
+        self.warps[index].meet(who.lanes);
+    }
+
+    /// `bar.warp.sync`
+    pub fn gather(&mut self, who: Who) {
+        let index = self.index(who);
+        self.warps[index].gather(who.lanes);
+    }
+
+    /// Lanes come to a named barrier; those that wait there come together.
+    pub fn named_arrive(&mut self, who: Who, id: u8, waits: bool) {
+        let index = self.index(who);
+        if waits {
+            self.warps[index].gather(who.lanes);
+        }
+        let all = self.warps[index].issue_all(who.lanes);
+        self.named.entry((who.rank, id)).or_default().now.join(&all);
+    }
+
+    /// A round of a named barrier is complete.
+    pub fn named_complete(&mut self, rank: u32, id: u8, round: u64) {
+        self.named.entry((rank, id)).or_default().complete(round);
+    }
+
+    /// Lanes go on after a round of a named barrier.
+    pub fn named_wait(&mut self, who: Who, id: u8, round: u64) {
+        let index = self.index(who);
+        let Some(known) = self.named.get(&(who.rank, id)).and_then(|barrier| barrier.of(round))
+        else {
+            return;
+        };
+        self.warps[index].acquire(who.lanes, ACQUIRE, known, Scope::Block, true);
+    }
+
+    /// A warp comes to the cluster's barrier.
+    pub fn cluster_arrive(&mut self, who: Who, releases: bool) {
+        let index = self.index(who);
+        let semantics = Semantics { releases, ..ACQUIRE };
+        for (scope, known) in self.warps[index].publish(who.lanes, semantics, true) {
+            if scope >= Scope::Cluster {
+                self.barrier.now.join(&known);
+            }
+        }
+    }
+
+    /// A round of the cluster's barrier is complete.
+    pub fn cluster_complete(&mut self, round: u64) {
+        self.barrier.complete(round);
+    }
+
+    /// A warp goes on after a round of the cluster's barrier.
+    pub fn cluster_wait(&mut self, who: Who, round: u64) {
+        let index = self.index(who);
+        if let Some(known) = self.barrier.of(round) {
+            self.warps[index].acquire(who.lanes, ACQUIRE, known, Scope::Block, true);
+        }
+    }
+
+    /// `mbarrier.init`
+    pub fn mbarrier_init(&mut self, who: Who, offset: u32) {
+        let epoch = self.warps[self.index(who)].epoch(who.lanes);
+        let init = Some((epoch, self.origin(who)));
+        self.mbarriers.insert((who.rank, offset), Phases { init, ..Phases::default() });
+    }
+
+    /// Lanes use an mbarrier: it must be known to be initialized.
+    fn check_init(&self, launch: &Launch, view: &dyn View, at: (u32, u32)) -> Result<()> {
+        let init = self.mbarriers.get(&at).and_then(|phases| phases.init);
+        let Some((epoch, origin)) = init.filter(|_| self.checks.mbarrier_init) else {
+            return Ok(());
+        };
+        let known = [Channel::Memory, Channel::Inits];
+        if known.iter().any(|channel| view.knows(*channel, &epoch, false)) {
+            return Ok(());
+        }
+        self.report(launch).init(&epoch, &origin, at)
+    }
+
+    /// Lanes arrive at an mbarrier.
+    pub fn arrive(
+        &mut self,
+        launch: &Launch,
+        who: Who,
+        at: (u32, u32),
+        semantics: Semantics,
+    ) -> Result<()> {
+        self.check_init(launch, &self.view(who), at)?;
+        let index = self.index(who);
+        let remote = at.0 != who.rank;
+        let distance = if remote { Scope::Cluster } else { Scope::Block };
+        let parts = self.warps[index].publish(who.lanes, semantics, true);
+        let phases = self.mbarriers.entry(at).or_default();
+        for (scope, known) in parts {
+            let now = &mut phases.now[usize::from(remote)];
+            if scope >= distance {
+                now.join(&known);
+            } else {
+                now.join_channel(Channel::Execution, &known);
+            }
+        }
+        Ok(())
+    }
+
+    /// An operation arrives at an mbarrier, or counts its bytes there.
+    pub fn signal(&mut self, launch: &Launch, actor: &Actor, at: (u32, u32)) -> Result<()> {
+        let rank = actor.origin.warp / self.width;
+        self.check_init(launch, &Operation { actor, rank, width: self.width }, at)?;
+        let phases = self.mbarriers.entry(at).or_default();
+        let now = &mut phases.now[usize::from(rank != at.0)];
+        now.join(&actor.known);
+        now.learn(&actor.second());
+        Ok(())
+    }
+
+    /// The arrival of a commit at an mbarrier.
+    pub fn signal_commit(&mut self, launch: &Launch, actor: &Actor, at: (u32, u32)) -> Result<()> {
+        let rank = actor.origin.warp / self.width;
+        self.check_init(launch, &Operation { actor, rank, width: self.width }, at)?;
+        self.mbarriers.entry(at).or_default().now[usize::from(rank != at.0)].join(&actor.known);
+        Ok(())
+    }
+
+    /// A phase of an mbarrier is complete.
+    pub fn phase_complete(&mut self, at: (u32, u32)) {
+        let phases = self.mbarriers.entry(at).or_default();
+        for (done, now) in phases.done.iter_mut().zip(&mut phases.now) {
+            done.join(&std::mem::take(now));
+        }
+    }
+
+    /// Lanes found a phase of an mbarrier complete.
+    pub fn wait(
+        &mut self,
+        launch: &Launch,
+        who: Who,
+        offset: u32,
+        complete: bool,
+        semantics: Semantics,
+    ) -> Result<()> {
+        let at = (who.rank, offset);
+        self.check_init(launch, &self.view(who), at)?;
+        let index = self.index(who);
+        let Some(phases) = self.mbarriers.get(&at).filter(|_| complete) else { return Ok(()) };
+        let [own, others] = &phases.done;
+        self.warps[index].acquire(who.lanes, semantics, own, Scope::Block, true);
+        self.warps[index].acquire(who.lanes, semantics, others, Scope::Cluster, true);
+        Ok(())
+    }
+
+    /// Lanes access a place of shared memory strongly, and pass on what they know.
+    pub fn pass_on(&mut self, who: Who, at: (u32, u32), semantics: Semantics) {
+        let index = self.index(who);
+        let parts = self.warps[index].publish(who.lanes, semantics, false);
+        let (cluster, rank) = (self.cluster, who.rank);
+        let place = self.places.entry(at).or_default();
+        global::add(place, parts, cluster, rank);
+    }
+
+    /// Lanes have read a place of shared memory strongly.
+    pub fn observe(&mut self, who: Who, at: (u32, u32), semantics: Semantics) {
+        let index = self.index(who);
+        for release in self.places.get(&at).into_iter().flatten() {
+            self.warps[index].observe(who, (self.cluster, who.rank), release, semantics);
+        }
+    }
+
+    /// The same of global memory.
+    pub fn pass_on_global(
+        &mut self,
+        global: &GlobalOrder,
+        who: Who,
+        address: u64,
+        semantics: Semantics,
+    ) {
+        let index = self.index(who);
+        let parts = self.warps[index].publish(who.lanes, semantics, false);
+        global.pass_on(address, parts, self.cluster, who.rank);
+    }
+
+    /// Lanes have read a place of global memory strongly.
+    pub fn observe_global(
+        &mut self,
+        global: &GlobalOrder,
+        who: Who,
+        address: u64,
+        semantics: Semantics,
+    ) {
+        let index = self.index(who);
+        for release in global.observe(address) {
+            self.warps[index].observe(who, (self.cluster, who.rank), &release, semantics);
+        }
+    }
+}
+
+/// Of barriers that have no words for it.
+const ACQUIRE: Semantics =
+    Semantics { is_strong: true, acquires: true, releases: true, scope: Scope::Cluster };
+
+impl WarpOrder {
+    /// A barrier: all that these lanes know and did.
+    fn issue_all(&mut self, lanes: u32) -> Knowledge {
+        let parts = self.publish(lanes, ACQUIRE, true);
+        parts.into_iter().map(|(_, known)| known).next().unwrap_or_default()
+    }
+
+    /// What a strong access passed on is observed, if its scope reaches here.
+    fn observe(&mut self, who: Who, here: (u32, u32), release: &Release, semantics: Semantics) {
+        let distance = distance(here, (release.cluster, release.rank));
+        if release.scope >= distance {
+            self.acquire(who.lanes, semantics, &release.known, distance, false);
+        }
+    }
+}
