@@ -339,8 +339,42 @@ fn bar_red_answers_every_thread_of_its_round() -> Result<()> {
 }
 
 #[test]
-fn endless_loops_end_with_the_limit_of_steps() {
-    Case::default().fault("L: bra L;", FaultKind::Steps, "warp instructions");
+fn endless_loops_are_reported_or_end_with_the_limit_of_steps() {
+    Case::default().fault("L: bra L;", FaultKind::Livelock, "repeat what they did");
+    // As long as a register changes, the loop may end.
+    let counting = "L: add.u32 %r2, %r2, 1;\nbra L;";
+    Case::default().fault(counting, FaultKind::Steps, "warp instructions");
+    let with_clock = "L: mov.u32 %r2, %clock;\nbra L;";
+    Case::default().fault(with_clock, FaultKind::Steps, "warp instructions");
+}
+
+/// Lanes that sleep between their polls leave their turn to the others of the warp, of which there are several groups.
+#[test]
+fn lanes_that_poll_leave_turns_to_each_other() -> Result<()> {
+    for sleep in ["", "nanosleep.u32 8;"] {
+        // Lanes 0 and 1 wait for lane 2, whose instructions come last; lane 3 waits for lane 1.
+        let body = format!(
+            "mov.u32 %r2, %laneid;\n\
+             setp.eq.u32 %p1, %r2, 2;\n@%p1 bra SET;\n\
+             setp.eq.u32 %p1, %r2, 3;\n@%p1 bra LATER;\n\
+             setp.gt.u32 %p1, %r2, 1;\n@%p1 bra END;\n\
+             FIRST: {sleep}\nld.volatile.global.u32 %r3, [%rd1];\n\
+             setp.eq.u32 %p1, %r3, 0;\n@%p1 bra FIRST;\n\
+             st.volatile.global.u32 [%rd1+4], 1;\nbra END;\n\
+             LATER: {sleep}\nld.volatile.global.u32 %r3, [%rd1+4];\n\
+             setp.eq.u32 %p1, %r3, 0;\n@%p1 bra LATER;\n\
+             st.volatile.global.u32 [%rd1+8], 1;\nbra END;\n\
+             SET: mov.u32 %r4, 0;\n\
+             WORK: add.u32 %r4, %r4, 1;\nsetp.lt.u32 %p1, %r4, 20000;\n@%p1 bra WORK;\n\
+             st.volatile.global.u32 [%rd1], 1;\n\
+             END:"
+        );
+        for schedule in [Schedule::Eager, Schedule::Lazy, Schedule::Random] {
+            let case = Case { block: 32, schedule, ..Case::default() };
+            assert_eq!(words(&case.run(&body)?)[..3], [1, 1, 1], "{sleep} {schedule:?}");
+        }
+    }
+    Ok(())
 }
 
 #[test]

@@ -12,7 +12,7 @@ use support::Outcome;
 const EMULATOR: &str = env!("CARGO_BIN_EXE_emulator");
 
 /// Chains that are right, and what they print.
-const RIGHT: [(&str, &str); 20] = [
+const RIGHT: [(&str, &str); 21] = [
     ("wait", "192"),
     ("weights_early", "192"),
     ("one_warp_and_barrier", "192"),
@@ -32,6 +32,7 @@ const RIGHT: [(&str, &str); 20] = [
     ("memset_between", "192"),
     ("wait_of_the_host_between", "192"),
     ("event_waited_for", "192"),
+    ("seen_by_way_of_another_stream", "192"),
     ("graph", "192"),
     ("other_stream", "192"),
 ];
@@ -40,7 +41,7 @@ const READS: &str = "a read";
 const WRITES: &str = "a write";
 
 /// Chains that are wrong: what the last kernel does, and what the one ahead of it does with the same bytes.
-const WRONG: [(&str, &str, &str); 19] = [
+const WRONG: [(&str, &str, &str); 20] = [
     ("no_wait", READS, "writes"),
     ("last_trigger_no_wait", READS, "writes"),
     ("nothing_triggers", READS, "writes"),
@@ -57,6 +58,7 @@ const WRONG: [(&str, &str, &str); 19] = [
     ("chain_without_wait_between", READS, "writes"),
     ("chain_reads_early", READS, "writes"),
     ("event_between", READS, "writes"),
+    ("another_stream_alone", READS, "writes"),
     ("graph_no_wait", READS, "writes"),
     ("last_trigger_overwrites_what_is_read", WRITES, "reads"),
     ("last_trigger_atomic", READS, "writes"),

@@ -274,8 +274,10 @@ fn alphas_of_any_value_agree_with_the_oracle() {
 /// Where a block keeps the tokens of all its K, the K of a tile is shared by up to eight of them.
 fn few_rows_of_any_k_agree_with_the_oracle() {
     let device = device();
+    // Of sums that are truncated, chance puts more than the bound of a few into as few as 210.
+    let n = if device.compute_capability().0 == 10 { 350 } else { 70 };
     for k in [4096, 4128, 8224, 14336, 8 * 4096, 8 * 4096 + 32] {
-        Case::new(problem(3, 70, k, 1)).check::<f16>(&device);
+        Case::new(problem(3, n, k, 1)).check::<f16>(&device);
     }
     let name = "sm90_widened_8x64_k128_s2";
     let kernel = Kernel::all().find(|kernel| kernel.info().name == name).unwrap();

@@ -20,6 +20,8 @@ struct Seen {
     /// Its state at one of the looks.
     kept: u64,
     looks: u32,
+    /// Looks until that one.
+    kept_at: u32,
     circles: bool,
 }
 
@@ -82,10 +84,13 @@ impl Cluster {
                 continue;
             }
             let state = fingerprint(std::iter::once(warp));
-            seen.circles = seen.looks > 0 && seen.kept == state;
+            // Groups of lanes take turns: each had one.
+            let turns = seen.looks - seen.kept_at;
+            let again = seen.looks > 0 && seen.kept == state;
+            seen.circles = again && turns as usize >= warp.groups.len();
             // A state that is kept twice as long each time is met again by a circle of any length.
             if seen.looks == 0 || seen.looks.is_power_of_two() {
-                seen.kept = state;
+                (seen.kept, seen.kept_at) = (state, seen.looks);
             }
             seen.looks += 1;
             all &= seen.circles;

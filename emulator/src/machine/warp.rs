@@ -255,7 +255,7 @@ pub struct Warp {
     pub reduction: Option<(u8, u64)>,
     /// Lanes whose `mbarrier.try_wait` has run into its time limit: the next one they execute does not wait.
     pub out_of_time: u32,
-    /// Turns that ended because the time was over: every other group gets its turn then.
+    /// Turns that ended because the time was over, or that a poll gave up: another group gets the next one.
     pub turns: u32,
 }
 

@@ -324,6 +324,20 @@ bool run(std::string const& name, Buffers const& buffers) {
       cudaEventSynchronize(event);
     }
     launch(true, last, buffers, Mode::kNoWait);
+  } else if (name == "seen_by_way_of_another_stream" || name == "another_stream_alone") {
+    // The host waits for a stream that waited for the first kernel, or for one that did not.
+    cudaEvent_t event;
+    cudaStream_t other;
+    cudaEventCreate(&event);
+    cudaStreamCreateWithFlags(&other, cudaStreamNonBlocking);
+    launch(false, first, buffers, Trigger::kFirst);
+    cudaEventRecord(event, g_stream);
+    if (name == "seen_by_way_of_another_stream") {
+      cudaStreamWaitEvent(other, event, 0);
+    }
+    cudaMemsetAsync(buffers.spare, 0, kBytes, other);
+    cudaStreamSynchronize(other);
+    launch(true, last, buffers, Mode::kNoWait);
   } else if (name == "graph" || name == "graph_no_wait") {
     cudaGraph_t graph;
     cudaGraphExec_t executable;

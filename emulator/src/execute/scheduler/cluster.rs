@@ -206,22 +206,19 @@ impl<'a> Scheduler<'a> {
     /// Gives a warp its turn; false when no group of its lanes could execute.
     fn run_warp(&mut self, rank: u32, warp: u32, turn: u64) -> Result<bool> {
         let mut left = turn;
-        let mut ran = false;
-        while left > 0 {
+        let (mut ran, mut yielded) = (false, false);
+        while left > 0 && !yielded {
             self.wake(rank, warp)?;
             let Some(group) = self.choose(rank, warp) else { break };
             let before = left;
-            let yielded = self.run_group(rank, warp, group, &mut left)?;
+            yielded = self.run_group(rank, warp, group, &mut left)?;
             ran |= before != left;
             if self.cluster.ctas[rank as usize].warps[warp as usize].groups.is_empty() {
                 self.end_warp(rank)?;
                 break;
             }
-            if yielded {
-                break;
-            }
         }
-        if left == 0 {
+        if left == 0 || yielded {
             self.cluster.ctas[rank as usize].warps[warp as usize].turns += 1;
         }
         Ok(ran)
