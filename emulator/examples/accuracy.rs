@@ -21,7 +21,7 @@ const SEEDS: u64 = 4;
 const INSTRUCTION: usize = 64;
 const BLOCK: usize = 16;
 const TILE: usize = 256;
-const TRUNCATED: Mode = Mode::Aligned { fraction: 35, mantissa: 23 };
+const TRUNCATED: Mode = block_scaled::MMA_SIM;
 
 /// How the instructions of an element are added up. Partial sums are added in binary32.
 #[derive(Clone, Copy)]

@@ -4,7 +4,7 @@
 use emulator::tensor::block_scaled::{self, Right, RightScales, Scratch};
 use emulator::tensor::dense::{self, Left, Setup};
 use emulator::tensor::numbers::{Format, ScaleFormat};
-use emulator::tensor::rounding::{Mode, Output};
+use emulator::tensor::rounding::Output;
 
 /// Codes of E2M1.
 const HALF: u8 = 1;
@@ -61,7 +61,6 @@ impl Fp4 {
         let right_scales = RightScales::new(vec![self.scales.map(|pair| pair.1)], 4, self.format);
         let left = block_scaled::decode(&packed(&self.a));
         let mut cell = [accumulator.to_bits()];
-        let mode = Mode::Aligned { fraction: 35, mantissa: 23 };
         block_scaled::row(
             &left,
             self.scales.map(|pair| pair.0),
@@ -69,7 +68,7 @@ impl Fp4 {
             0,
             &mut cell,
             true,
-            mode,
+            block_scaled::MMA_SIM,
             &mut Scratch::default(),
         );
         cell[0]
@@ -182,8 +181,7 @@ fn dense(format: Format, products: &[(f64, f64)], accumulator: u32, output: Outp
     for (k, product) in products.iter().enumerate() {
         (a[k], b[k]) = *product;
     }
-    let mode = Mode::Aligned { fraction: 25, mantissa: 23 };
-    let setup = Setup { accumulate: true, shift: 0, output, mode };
+    let setup = Setup { accumulate: true, shift: 0, output, mode: dense::MMA_SIM };
     let mut cell = [accumulator];
     let right = dense::Right::new(&b, 16, format);
     dense::row(&Left::new(a, format), &right, None, 0, &mut cell, setup);

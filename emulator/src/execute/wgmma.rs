@@ -26,7 +26,7 @@ fn mode(shape: &Shape, rounding: Rounding) -> Mode {
     match rounding {
         Rounding::Exact => Mode::Exact,
         Rounding::MmaSim if small => Mode::Aligned { fraction: 13, mantissa: 13 },
-        Rounding::MmaSim => Mode::Aligned { fraction: 25, mantissa: 23 },
+        Rounding::MmaSim => dense::MMA_SIM,
     }
 }
 

@@ -17,6 +17,8 @@ const WIDTH: usize = 32;
 const GROUP: usize = 16;
 /// Blocks of 16 in K.
 const GROUPS: usize = K / GROUP;
+/// How MMA-Sim has a B200 round.
+pub const MMA_SIM: Mode = Mode::Aligned { fraction: 35, mantissa: 23 };
 /// The exponent that MMA-Sim has for terms that are zero.
 const ZERO_EXPONENT: i32 = -139;
 

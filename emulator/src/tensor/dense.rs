@@ -8,6 +8,8 @@ use super::block_scaled::finish_row;
 use super::numbers::{Format, ScaleFormat};
 use super::rounding::{Mode, Output, Term, aligned_sum, exact_sum, finish, split, to_odd, two_sum};
 
+/// How MMA-Sim has a B200 round, and an H100 but for fp8.
+pub const MMA_SIM: Mode = Mode::Aligned { fraction: 25, mantissa: 23 };
 /// Columns that are computed together.
 const WIDTH: usize = 16;
 

@@ -78,13 +78,10 @@ impl Mma {
     }
 
     fn mode(&self, rounding: Rounding) -> Mode {
-        let fraction = match self.what.kind {
-            Kind::MXF4 | Kind::MXF4NVF4 => 35,
-            _ => 25,
-        };
-        match rounding {
-            Rounding::Exact => Mode::Exact,
-            Rounding::MmaSim => Mode::Aligned { fraction, mantissa: 23 },
+        match (rounding, self.what.kind) {
+            (Rounding::Exact, _) => Mode::Exact,
+            (Rounding::MmaSim, Kind::MXF4 | Kind::MXF4NVF4) => block_scaled::MMA_SIM,
+            (Rounding::MmaSim, _) => dense::MMA_SIM,
         }
     }
 
