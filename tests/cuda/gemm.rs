@@ -210,6 +210,11 @@ fn of_few_sms(kernel: Kernel) -> Vec<Test> {
                 Case::of(kernel, problem(2 * m + 1, 3 * n + 5, 288, 2)).check::<f16>(&device());
                 // So little K that every tile waits for its accumulator.
                 Case::of(kernel, problem(m + 1, 5 * n + 5, 48, 2)).check::<f16>(&device());
+                // Stages are used again within a tile, and go on in the next.
+                if schedule != "lazy" {
+                    let k = info.stages as usize * info.tile.2 as usize + 80;
+                    Case::of(kernel, problem(m, 3 * n + 5, k, 2)).check::<f16>(&device());
+                }
             });
             all.push(
                 test.with("EMULATOR_SMS", "4")
