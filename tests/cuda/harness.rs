@@ -152,8 +152,8 @@ impl Test {
     }
 
     /// On the emulator, also looks for races and for stores that the async proxy cannot see. That takes half again of the
-    /// time, or more: it is for small problems. `mbarrier-init` is left out: CUTLASS's kernel for pairs of SMs initializes
-    /// its last mbarrier after the fence for them.
+    /// time, or more: it is for small problems. `mbarrier-init` is left out: where accumulators overlap in a pair of
+    /// SMs, CUTLASS initializes one mbarrier after the fence for them.
     pub fn with_checks_of_order(self) -> Self {
         let checks = format!("{CHECKS},races,proxy-fence,tensor-fence");
         self.with("EMULATOR_CHECKS", checks)
