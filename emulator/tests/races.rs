@@ -433,6 +433,17 @@ fn bulk_stores_read_until_they_were_waited_for() -> Outcome<()> {
     BLOCK.right(&other)?;
     race(&with(&other, "NEXT: cp", "NEXT: @!%p1 cp"))?;
     race(&with(STORES, "bar.sync 0;", ""))?;
+    // All lanes of a warp store the same together, which is one store; those of two warps are two.
+    let store = "cp.async.bulk.global.shared::cta.bulk_group [%rd1], [%r6], 512;\ncp.async.bulk.commit_group;\n\
+        cp.async.bulk.wait_group 0;";
+    let many = |guard: &str| {
+        format!(
+            "shl.b32 %r10, %r1, 2;\nadd.u32 %r11, %r6, %r10;\nst.shared.u32 [%r11], %r1;\n\
+             fence.proxy.async.shared::cta;\nbar.sync 0;\n{guard}\n{store}\nEND:"
+        )
+    };
+    BLOCK.right(&many("@!%p3 bra END;"))?;
+    BLOCK.race(&many(""))?;
     race(&with(STORES, "NEXT: bar.sync 1, 128;", "NEXT:"))
 }
 

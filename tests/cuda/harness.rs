@@ -15,6 +15,10 @@ use nvfp4_dual_gemm::cuda::{self, ActivationType, Device, Kernel};
 use nvfp4_dual_gemm::oracle::Bound;
 use nvfp4_dual_gemm::{CudaError, Error};
 
+/// Looked for in every kernel: registers that are used before their load was waited for, and thread blocks that end before
+/// their bulk stores were read.
+const CHECKS: &str = "pending-registers,bulk-stores";
+
 const CHOICE: &str = "NVFP4_TEST_DEVICE";
 const ALL: &str = "NVFP4_TEST_ALL";
 /// Set in a process that was started for one test on the emulator: the name of the test.
@@ -155,6 +159,14 @@ impl Test {
     pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.variables.insert(name, value.into());
         self
+    }
+
+    /// On the emulator, also looks for races and for stores that the async proxy cannot see. That takes half again of the
+    /// time, or more: it is for small problems. `mbarrier-init` is left out: where accumulators overlap in a pair of
+    /// SMs, CUTLASS initializes one mbarrier after the fence for them.
+    pub fn with_checks_of_order(self) -> Self {
+        let checks = format!("{CHECKS},races,proxy-fence,tensor-fence");
+        self.with("EMULATOR_CHECKS", checks)
     }
 }
 
@@ -395,9 +407,7 @@ impl Machine {
         paths.extend(std::env::var_os("LD_LIBRARY_PATH").iter().flat_map(std::env::split_paths));
         let mut command = Command::new(std::env::current_exe()?);
         command.env(CHILD, &test.name).env("LD_LIBRARY_PATH", std::env::join_paths(paths)?);
-        // Looked for in every kernel: registers that are used before their load was waited for, and thread blocks that end
-        // before their bulk stores were read.
-        command.env("EMULATOR_CHECKS", "pending-registers,bulk-stores");
+        command.env("EMULATOR_CHECKS", CHECKS);
         if std::env::var_os("EMULATOR_THREADS").is_none() {
             command.env("EMULATOR_THREADS", self.threads.to_string());
         }

@@ -154,7 +154,8 @@ impl Step<'_> {
 
     /// The lanes that execute, for the checks of order.
     pub fn who(&self) -> Who {
-        Who { rank: self.rank, warp: self.warp, lanes: self.lanes, pc: self.pc }
+        let executed = self.warp_ref().executed as u32;
+        Who { rank: self.rank, warp: self.warp, lanes: self.lanes, pc: self.pc, executed }
     }
 
     /// What is before what, where a check needs it.

@@ -254,7 +254,7 @@ impl<'a> Scheduler<'a> {
         let Some(order) = &mut self.cluster.order else { return };
         let group = &self.cluster.ctas[rank as usize].warps[warp as usize].groups[index];
         if let State::Advance(Wait::NamedBarrier { id, round }) = group.state {
-            let who = Who { rank, warp, lanes: group.lanes, pc: group.pc };
+            let who = Who { rank, warp, lanes: group.lanes, pc: group.pc, executed: 0 };
             order.named_wait(who, id, round);
         }
     }

@@ -46,11 +46,17 @@ impl Clock {
     /// Whether accesses are known: of all lanes, or of at least one.
     pub fn knows(&self, epoch: &Epoch, any: bool) -> bool {
         let Some(times) = self.part(epoch.cluster) else { return false };
-        let mut lanes = (0..32).filter(|lane| epoch.lanes >> lane & 1 != 0);
-        let mut known = |lane: u32| {
+        let known = |lane: u32| {
             times.get((epoch.first + lane) as usize).is_some_and(|time| *time >= epoch.time)
         };
-        if any { lanes.any(known) } else { lanes.all(&mut known) }
+        let mut left = epoch.lanes;
+        while left != 0 {
+            if known(left.trailing_zeros()) == any {
+                return any;
+            }
+            left &= left - 1;
+        }
+        !any
     }
 
     /// The accesses are known from now on.

@@ -44,6 +44,8 @@ pub struct Who {
     pub lanes: u32,
     /// The instruction.
     pub pc: u32,
+    /// How many the warp had executed before it.
+    pub executed: u32,
 }
 
 impl Who {
@@ -236,7 +238,8 @@ impl Order {
     }
 
     fn origin(&self, who: Who) -> Origin {
-        Origin { pc: who.pc, warp: who.rank * self.width + who.warp, lanes: who.lanes }
+        let Who { pc, lanes, executed, .. } = who;
+        Origin { pc, warp: who.rank * self.width + who.warp, lanes, executed }
     }
 
     fn view(&self, who: Who) -> Lanes<'_> {

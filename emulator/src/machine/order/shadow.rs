@@ -10,6 +10,8 @@ use crate::settings::Checks;
 const CELL: u64 = 16;
 /// Cells of a page.
 const PAGE: u64 = 256;
+/// Pages that are found by their number alone.
+const NEAR: u64 = 64;
 
 /// What an access is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +35,8 @@ pub struct Origin {
     pub warp: u32,
     /// The lanes that executed it.
     pub lanes: u32,
+    /// How many instructions the warp had executed before.
+    pub executed: u32,
 }
 
 /// An access to bytes of a cell.
@@ -77,6 +81,12 @@ fn missing(old: &Record, new: &Record, view: &dyn View, checks: Checks) -> Optio
     if let (Some(one), Some(other)) = (a.strong, b.strong)
         && view.reaches(one.min(other), &old.epoch, &old.origin)
     {
+        return None;
+    }
+    // Lanes of a warp that store the same together, as in epilogues of CUTLASS: one store, as for ordinary ones.
+    let together = old.epoch.cluster == new.epoch.cluster
+        && (old.origin.warp, old.origin.executed) == (new.origin.warp, new.origin.executed);
+    if together && a.is_async && b.is_async && a.writes && b.writes {
         return None;
     }
     let knows = |channel| view.knows(channel, &old.epoch, a.is_collective);
@@ -152,13 +162,31 @@ pub struct Access {
 /// Cells by address.
 #[derive(Debug, Default)]
 pub struct Shadow {
-    pages: HashMap<u64, Vec<Cell>>,
+    /// Of low addresses, which those of shared memory are.
+    near: Vec<Vec<Cell>>,
+    far: HashMap<u64, Vec<Cell>>,
 }
 
 impl Shadow {
     /// First byte of the page after this address.
     pub fn next_page(address: u64) -> u64 {
         (address / (CELL * PAGE) + 1) * (CELL * PAGE)
+    }
+
+    fn page(&mut self, number: u64) -> &mut [Cell] {
+        if number >= NEAR {
+            let page = self.far.entry(number);
+            return page.or_insert_with(|| vec![Cell::new(); PAGE as usize]);
+        }
+        let number = number as usize;
+        if self.near.len() <= number {
+            self.near.resize(number + 1, Vec::new());
+        }
+        let page = &mut self.near[number];
+        if page.is_empty() {
+            page.resize(PAGE as usize, Cell::new());
+        }
+        page
     }
 
     /// An access to bytes. Gives the first earlier one that is not before it as it has to be.
@@ -174,8 +202,7 @@ impl Shadow {
         let mut found = None;
         let mut at = address;
         while at < end {
-            let page = self.pages.entry(at / (CELL * PAGE));
-            let page = page.or_insert_with(|| vec![Cell::new(); PAGE as usize]);
+            let page = self.page(at / (CELL * PAGE));
             let page_end = Self::next_page(at).min(end);
             while at < page_end {
                 let skip = at % CELL;
