@@ -41,6 +41,8 @@ pub struct Cluster {
     pub grid: Arc<Clusters>,
     /// Barriers and operations that completed: the time by which waiting is measured.
     pub events: u64,
+    /// Rounds over all warps in a row without such an event.
+    pub quiet: u32,
     /// What warps changed beyond their own registers and local memory.
     pub changes: u64,
     /// How often they read what other clusters may change.
@@ -97,6 +99,7 @@ impl Cluster {
             pairs: vec![(0, 0); size.div_ceil(2) as usize],
             grid: Arc::clone(grid),
             events: 0,
+            quiet: 0,
             changes: 0,
             reads: 0,
             stall: Stall::default(),

@@ -51,14 +51,16 @@ impl<'a> Scheduler<'a> {
     pub fn run(&mut self, turn: u64) -> Result<Progress> {
         let end = self.cluster.steps + turn;
         let limit = self.machine.settings.steps.saturating_mul(self.cluster.ctas.len() as u64);
-        let (mut events, mut quiet) = (self.cluster.events, 0);
+        let mut events = self.cluster.events;
         loop {
             let ran = self.round()?;
             if self.cluster.ctas.iter().all(|cta| cta.finished) {
                 self.drain()?;
                 return Ok(Progress::Finished);
             }
-            quiet = if events == self.cluster.events { quiet + 1 } else { 0 };
+            // Goes on from turn to turn: the more warps poll, the fewer rounds a turn has.
+            let quiet = if events == self.cluster.events { self.cluster.quiet + 1 } else { 0 };
+            self.cluster.quiet = quiet;
             events = self.cluster.events;
             if !ran || quiet >= PATIENCE {
                 if !self.cluster.queues.is_empty() {
@@ -70,7 +72,7 @@ impl<'a> Scheduler<'a> {
                 {
                     return Err(dump::deadlock(self.cluster, self.launch));
                 }
-                quiet = 0;
+                self.cluster.quiet = 0;
             } else if self.machine.settings.schedule == Schedule::Random {
                 self.complete_some()?;
             }
