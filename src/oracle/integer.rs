@@ -75,15 +75,37 @@ impl IntegerRow {
         for start in (0..blocks).step_by(BLOCKS_PER_I64) {
             let end = blocks.min(start + BLOCKS_PER_I64);
             let mut piece = 0i64;
-            for i in start..end {
-                let (x, y) = (&self.codes[i], &other.codes[i]);
-                let block: i32 = (0..BLOCK).map(|j| i32::from(x[j]) * i32::from(y[j])).sum();
+            let mut i = start;
+            while i < end {
+                let block = of_block(&self.codes[i], &other.codes[i]);
                 piece += i64::from(block) * (self.scales[i] * other.scales[i]);
+                i += 1;
             }
             sum += i128::from(piece);
         }
         sum
     }
+}
+
+/// The sum of the products of two blocks of doubled codes. Most of the time of tests goes here, and they are compiled with
+/// little optimization: iterators and conversions would be calls there.
+fn of_block(x: &[i16; BLOCK], y: &[i16; BLOCK]) -> i32 {
+    let (mut sum, mut j) = (0i32, 0);
+    while j < BLOCK {
+        sum = sum.wrapping_add((x[j] as i32).wrapping_mul(y[j] as i32));
+        j += 1;
+    }
+    sum
+}
+
+/// The same where one block holds integers below 2^50: below 2^58.
+fn of_values(x: &[i64; BLOCK], y: &[i16; BLOCK]) -> i64 {
+    let (mut sum, mut j) = (0i64, 0);
+    while j < BLOCK {
+        sum = sum.wrapping_add(x[j].wrapping_mul(y[j] as i64));
+        j += 1;
+    }
+    sum
 }
 
 /// Exponent fields of f32 that share a window, and by how much the windows are shifted: f16 widened to f32 has the fields
@@ -147,8 +169,7 @@ impl ValueRow {
             for ((values, codes), &scale) in
                 window.values.iter().zip(&weight.codes).zip(&weight.scales)
             {
-                let block: i64 = values.iter().zip(codes).map(|(&a, &b)| a * i64::from(b)).sum();
-                sum += i128::from(block) * i128::from(scale);
+                sum += i128::from(of_values(values, codes)) * i128::from(scale);
             }
             // Doubled codes and scale factors times 2^9.
             sum as f64 * 2f64.powi(window.unit() - 10)
