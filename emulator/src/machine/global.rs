@@ -81,6 +81,12 @@ impl Allocation {
                 ),
             ));
         }
+        self.copy(offset, into);
+        Ok(())
+    }
+
+    /// What is there; no access of the program.
+    fn copy(&self, offset: u64, into: &mut [u8]) {
         let load = |at: u64| self.word(at).load(Ordering::Acquire).to_le_bytes();
         let (head, rest) = into.split_at_mut(head(offset, into.len()));
         if !head.is_empty() {
@@ -97,7 +103,6 @@ impl Allocation {
         if !tail.is_empty() {
             tail.copy_from_slice(&load(at)[..tail.len()]);
         }
-        Ok(())
     }
 
     /// Whether the host may write there without a call.
@@ -105,15 +110,17 @@ impl Allocation {
         self.shared_with_host.load(Ordering::Relaxed)
     }
 
-    /// Whether these bytes are there already.
+    /// Whether these bytes are there already; asking is no access of the program.
     pub fn holds(&self, address: u64, bytes: &[u8]) -> Result<bool> {
+        let mut offset = self.offset(address, bytes.len() as u64)?;
         let mut chunk = [0; 64];
-        for (at, part) in bytes.chunks(chunk.len()).enumerate() {
+        for part in bytes.chunks(chunk.len()) {
             let there = &mut chunk[..part.len()];
-            self.read(address + (at * 64) as u64, there, false)?;
+            self.copy(offset, there);
             if there != part {
                 return Ok(false);
             }
+            offset += part.len() as u64;
         }
         Ok(true)
     }
