@@ -5,7 +5,7 @@
 //! register that holds a count or a clock is part of the state: a loop with a limit of its own is no circle.
 
 use crate::machine::cluster::Cluster;
-use crate::machine::stall::fingerprint;
+use crate::machine::stall::{Recurrence, fingerprint};
 use crate::machine::warp::{State, Warp};
 
 /// Warp instructions of a cluster between two looks at its warps.
@@ -17,11 +17,7 @@ const LIMIT: u32 = 1 << 10;
 /// What was seen of a warp since something changed.
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
-    /// Its state at one of the looks.
-    kept: u64,
-    looks: u32,
-    /// Looks until that one.
-    kept_at: u32,
+    states: Recurrence,
     circles: bool,
 }
 
@@ -36,9 +32,8 @@ pub struct Circles {
     due: u64,
     /// By place in the cluster.
     seen: Vec<Seen>,
-    /// Time limits of parked waits, and the state of those warps at one of them.
-    limits: u32,
-    kept: Option<u64>,
+    /// States of parked warps when the time of their waits was over.
+    limits: Recurrence,
     /// No warp can change anything.
     stuck: bool,
 }
@@ -85,14 +80,8 @@ impl Cluster {
             }
             let state = fingerprint(std::iter::once(warp));
             // Groups of lanes take turns: each had one.
-            let turns = seen.looks - seen.kept_at;
-            let again = seen.looks > 0 && seen.kept == state;
-            seen.circles = again && turns as usize >= warp.groups.len();
-            // A state that is kept twice as long each time is met again by a circle of any length.
-            if seen.looks == 0 || seen.looks.is_power_of_two() {
-                (seen.kept, seen.kept_at) = (state, seen.looks);
-            }
-            seen.looks += 1;
+            let turns = seen.states.look(state);
+            seen.circles = turns.is_some_and(|turns| turns as usize >= warp.groups.len());
             all &= seen.circles;
         }
         if !all || self.outlasts_limits() {
@@ -109,13 +98,9 @@ impl Cluster {
         let parked = warps.zip(&self.circles.seen).filter(|(_, seen)| !seen.circles);
         let state = fingerprint(parked.map(|(warp, _)| warp));
         let circles = &mut self.circles;
-        if circles.kept == Some(state) || circles.limits >= LIMIT {
+        if circles.limits.looks() >= LIMIT || circles.limits.look(state).is_some() {
             return false;
         }
-        if circles.limits == 0 || circles.limits.is_power_of_two() {
-            circles.kept = Some(state);
-        }
-        circles.limits += 1;
         // The next look is at what these warps do then.
         circles.due = 0;
         self.let_waits_end()

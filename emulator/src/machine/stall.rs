@@ -20,8 +20,34 @@ pub struct Stall {
     effects: u64,
     /// Time limits since.
     limits: u32,
-    /// What the warps were like at one of them.
-    kept: Option<u64>,
+    /// What the warps were like at them.
+    states: Recurrence,
+}
+
+/// Whether states come back, without keeping more than one: it is kept twice as long each time, so that a loop of any
+/// length meets it again (Brent's way to find a cycle).
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Recurrence {
+    looks: u32,
+    kept: u64,
+    kept_at: u32,
+}
+
+impl Recurrence {
+    /// The state at the next look: how many looks ago it was the one that is kept, if it was.
+    pub fn look(&mut self, state: u64) -> Option<u32> {
+        let ago = (self.looks > 0 && self.kept == state).then(|| self.looks - self.kept_at);
+        if self.looks == 0 || self.looks.is_power_of_two() {
+            (self.kept, self.kept_at) = (state, self.looks);
+        }
+        self.looks += 1;
+        ago
+    }
+
+    /// Looks until now.
+    pub fn looks(self) -> u32 {
+        self.looks
+    }
 }
 
 impl Cluster {
@@ -33,12 +59,8 @@ impl Cluster {
             self.stall = Stall { effects, ..Stall::default() };
         } else if self.stall.limits > 0 {
             let state = self.fingerprint();
-            if self.stall.kept == Some(state) || self.stall.limits >= LIMIT {
+            if self.stall.states.look(state).is_some() || self.stall.limits >= LIMIT {
                 return false;
-            }
-            // A state that is kept twice as long each time is met again by a loop of any length.
-            if self.stall.limits.is_power_of_two() {
-                self.stall.kept = Some(state);
             }
         }
         self.stall.limits += 1;
