@@ -77,6 +77,10 @@ const fn scaled(kind: Kind, d: Format) -> Layout {
     Layout { kind, along_mn: false, by_columns: false, has_c: false, d }
 }
 
+/// A and B lie along M and N: K has any size, and M is the one that is a multiple of 8.
+const F16: Layout =
+    Layout { kind: Kind::F16, along_mn: true, by_columns: true, has_c: true, d: Format::F16 };
+
 use Numbers::{Exact, Full};
 
 /// Those that EMULATOR_KERNEL asks for; all without it.
@@ -140,14 +144,7 @@ static KERNELS: [Kernel; 9] = [
     },
     Kernel {
         source: Source { name: "f16_2sm_128x128_c2x1", plain: false, hopper: false },
-        // A and B lie along M and N: K has any size, and M is the one that is a multiple of 8.
-        layout: Layout {
-            kind: Kind::F16,
-            along_mn: true,
-            by_columns: true,
-            has_c: true,
-            d: Format::F16,
-        },
+        layout: F16,
         tile: [128, 128, 64],
         thread_blocks: 2,
         cancels: true,
@@ -161,13 +158,7 @@ static KERNELS: [Kernel; 9] = [
     Kernel {
         // Two stages, and two accumulators in the same columns.
         source: Source { name: "f16_1sm_64x128_s2", plain: false, hopper: false },
-        layout: Layout {
-            kind: Kind::F16,
-            along_mn: true,
-            by_columns: true,
-            has_c: true,
-            d: Format::F16,
-        },
+        layout: F16,
         tile: [64, 128, 64],
         thread_blocks: 1,
         cancels: true,
@@ -194,13 +185,7 @@ static KERNELS: [Kernel; 9] = [
     },
     Kernel {
         source: Source { name: "nvf4_1sm_128x128_grouped", plain: false, hopper: false },
-        layout: Layout {
-            kind: Kind::Nvf4,
-            along_mn: false,
-            by_columns: false,
-            has_c: true,
-            d: Format::F16,
-        },
+        layout: Layout { has_c: true, ..scaled(Kind::Nvf4, Format::F16) },
         tile: [128, 128, 256],
         thread_blocks: 1,
         cancels: false,
@@ -222,13 +207,7 @@ static KERNELS: [Kernel; 9] = [
     },
     Kernel {
         source: Source { name: "f16_1sm_128x128_streamk", plain: false, hopper: false },
-        layout: Layout {
-            kind: Kind::F16,
-            along_mn: true,
-            by_columns: true,
-            has_c: true,
-            d: Format::F16,
-        },
+        layout: F16,
         tile: [128, 128, 64],
         thread_blocks: 1,
         cancels: true,

@@ -9,7 +9,7 @@ use std::panic::catch_unwind;
 
 use super::code::Code;
 use super::module::lock;
-use super::pointer::at_exit;
+use super::pointer::{HostFunction, at_exit};
 use super::queue::{Next, Point, Taken};
 use super::refusal::{Outcome, say};
 use super::state::Runtime;
@@ -29,6 +29,12 @@ thread_local! {
 /// Whether this thread is in a function that a stream called.
 pub fn is_in_host_function() -> bool {
     IN_HOST_FUNCTION.get()
+}
+
+fn call_host(function: &HostFunction, code: Code) {
+    IN_HOST_FUNCTION.set(true);
+    function.call(code);
+    IN_HOST_FUNCTION.set(false);
 }
 
 impl Runtime {
@@ -205,9 +211,7 @@ impl Runtime {
                 if let Some(point) = taken.point {
                     lock(&self.queue).seen(&point);
                 }
-                IN_HOST_FUNCTION.set(true);
-                function.call(Code::SUCCESS);
-                IN_HOST_FUNCTION.set(false);
+                call_host(&function, Code::SUCCESS);
                 Ok(())
             }
             Work::Mark(time) => {
@@ -245,9 +249,7 @@ impl Runtime {
             if let Work::Host(function) = work
                 && function.wants_failures()
             {
-                IN_HOST_FUNCTION.set(true);
-                function.call(code);
-                IN_HOST_FUNCTION.set(false);
+                call_host(&function, code);
             }
         }
         self.moved.notify_all();

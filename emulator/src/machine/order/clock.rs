@@ -18,6 +18,13 @@ pub struct Epoch {
     pub time: Time,
 }
 
+impl Epoch {
+    /// The second of the two parts of an operation, which first reads and then writes.
+    pub fn second(self) -> Self {
+        Self { time: self.time + 1, ..self }
+    }
+}
+
 /// For each agent, the last time that is known. Equal parts of clocks are shared.
 #[derive(Clone, Debug, Default)]
 pub struct Clock {

@@ -24,7 +24,7 @@ impl Groups {
     /// All copies that were not waited for, when they are complete.
     pub fn all(&self) -> impl Iterator<Item = Epoch> {
         let copies = self.committed.iter().flatten().chain(&self.open);
-        copies.map(|epoch| Epoch { time: epoch.time + 1, ..*epoch })
+        copies.map(|epoch| epoch.second())
     }
 
     /// `commit_group`
@@ -39,10 +39,9 @@ impl Groups {
     /// All but the newest `allowed` are complete, or have read: what is known of them.
     pub fn wait(&mut self, allowed: u32, read: bool) -> Vec<Epoch> {
         let over = self.committed.len().saturating_sub(allowed as usize);
-        let second = |epoch: &Epoch| Epoch { time: epoch.time + 1, ..*epoch };
         if read {
             return self.committed.iter().take(over).flatten().copied().collect();
         }
-        self.committed.drain(..over).flatten().map(|epoch| second(&epoch)).collect()
+        self.committed.drain(..over).flatten().map(Epoch::second).collect()
     }
 }

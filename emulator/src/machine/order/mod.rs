@@ -67,7 +67,7 @@ pub struct Actor {
 impl Actor {
     /// The part of it that comes after its first.
     fn second(&self) -> Epoch {
-        Epoch { time: self.epoch.time + 1, ..self.epoch }
+        self.epoch.second()
     }
 }
 

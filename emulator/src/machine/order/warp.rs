@@ -18,6 +18,20 @@ struct Class {
     before: Option<Knowledge>,
 }
 
+impl Class {
+    /// What its own lanes do of what some lanes of the warp do.
+    fn own(&self, epoch: Epoch) -> Epoch {
+        Epoch { lanes: self.lanes & epoch.lanes, ..epoch }
+    }
+
+    /// What is known, and that.
+    fn known_with(&self, epoch: Epoch) -> Knowledge {
+        let mut all = self.known.clone();
+        all.learn(&self.own(epoch));
+        all
+    }
+}
+
 /// A warp.
 #[derive(Clone, Debug)]
 pub struct WarpOrder {
@@ -157,8 +171,7 @@ impl WarpOrder {
                 }
             }
             if semantics.releases {
-                let mut all = class.known.clone();
-                all.learn(&Epoch { lanes: class.lanes & lanes, ..epoch });
+                let all = class.known_with(epoch);
                 class.fenced.retain(|(scope, _)| *scope != semantics.scope);
                 class.fenced.push((semantics.scope, all));
             }
@@ -170,10 +183,11 @@ impl WarpOrder {
     pub fn fence_proxy(&mut self, lanes: u32) {
         let epoch = self.epoch(lanes);
         for class in self.each(lanes) {
+            let own = class.own(epoch);
             let stored = class.known.of(Channel::Memory).clone();
             let proxy = class.known.of_mut(Channel::Proxy);
             proxy.join(&stored);
-            proxy.learn(&Epoch { lanes: class.lanes & lanes, ..epoch });
+            proxy.learn(&own);
         }
         self.time += 1;
     }
@@ -182,9 +196,7 @@ impl WarpOrder {
     pub fn fence_inits(&mut self, lanes: u32) {
         let epoch = self.epoch(lanes);
         for class in self.each(lanes) {
-            let mut all = class.known.clone();
-            all.learn(&Epoch { lanes: class.lanes & lanes, ..epoch });
-            class.inits = Some(all);
+            class.inits = Some(class.known_with(epoch));
         }
         self.time += 1;
     }
@@ -198,9 +210,7 @@ impl WarpOrder {
                     class.known.join_channel(Channel::Tensor, observed);
                 }
             } else {
-                let mut all = class.known.clone();
-                all.learn(&Epoch { lanes: class.lanes & lanes, ..epoch });
-                class.before = Some(all);
+                class.before = Some(class.known_with(epoch));
             }
         }
         self.time += 1;
